@@ -1,0 +1,1 @@
+//! Answers DNS queries from an immutable snapshot.

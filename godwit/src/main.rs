@@ -1,0 +1,3 @@
+//! Both planes in one command.
+
+fn main() {}

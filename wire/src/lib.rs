@@ -1,0 +1,25 @@
+//! Every format that crosses a process boundary, as bytes and as values: DNS messages, RRset images, and the
+//! feed between the planes. Bytes in, values out: no I/O, no clock, no runtime, no unsafe.
+//!
+//! Whatever reads bytes from outside is total (any bytes give a value or an error), never panics, and does work
+//! linear in the size of its input.
+//!
+//! | you have | use |
+//! |---|---|
+//! | an owner name | [`name::Name`], [`name::NameRef`] |
+//! | a set of records | [`rr::Rrset`] |
+//! | RDATA octets to check or to canonicalise | [`rdata`] |
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod name;
+pub mod rdata;
+pub mod rr;
