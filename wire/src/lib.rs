@@ -8,6 +8,9 @@
 //! |---|---|
 //! | an owner name | [`name::Name`], [`name::NameRef`] |
 //! | a set of records | [`rr::Rrset`] |
+//! | a packet from a client | [`query::Query`] |
+//! | an RRset to keep ready to send | [`image`] |
+//! | a response to write | [`response::Response`] |
 //! | RDATA octets to check or to canonicalise | [`rdata`] |
 #![cfg_attr(
     not(test),
@@ -20,6 +23,11 @@
     )
 )]
 
+pub mod edns;
+pub mod image;
+pub mod message;
 pub mod name;
+pub mod query;
 pub mod rdata;
+pub mod response;
 pub mod rr;

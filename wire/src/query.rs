@@ -1,0 +1,291 @@
+//! A query as the server needs it: header, the one question, OPT, and where a TSIG stands. Nothing else is looked at.
+//!
+//! Parsing borrows the packet, allocates nothing, follows no compression pointer, and looks at each octet at most
+//! twice.
+
+use crate::edns::{Edns, EdnsError};
+use crate::message::{HEADER_OCTETS, Header, read_u16, read_u32};
+use crate::name::{MAX_LABEL_OCTETS, MAX_NAME_OCTETS};
+use crate::rr::Rtype;
+
+/// Where the question section begins, and so the QNAME.
+pub const QNAME_AT: usize = HEADER_OCTETS;
+
+/// What is wrong with a query, and where.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{reason} at octet {offset}")]
+pub struct ParseError {
+    /// The octet at which it shows.
+    pub offset: usize,
+    /// What it is.
+    pub reason: Reason,
+    /// Where the question ends, when that much was sound and can be echoed.
+    pub question_end: Option<usize>,
+}
+
+/// Why a query does not parse.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Reason {
+    /// QDCOUNT is above 1 (RFC 9619 §4).
+    #[error("more than one question")]
+    Questions,
+    /// The QNAME is not a name, or is compressed: there is nothing before it to point to.
+    #[error("bad QNAME")]
+    Qname,
+    /// The packet ends inside something.
+    #[error("message ends too early")]
+    Short,
+    /// A name in a later record is not one.
+    #[error("bad owner name")]
+    Owner,
+    /// More than one OPT (RFC 6891 §6.1.1).
+    #[error("more than one OPT")]
+    Opts,
+    /// An OPT whose owner is not the root, or outside the additional section (RFC 6891 §6.1.1, §6.1.2).
+    #[error("misplaced OPT")]
+    MisplacedOpt,
+    /// An EDNS option does not parse.
+    #[error("bad EDNS option")]
+    Option,
+    /// A COOKIE option of an impossible length.
+    #[error("bad cookie length")]
+    Cookie,
+    /// A TSIG that is not the last record (RFC 8945 §5.1).
+    #[error("misplaced TSIG")]
+    MisplacedTsig,
+    /// Octets after the last record.
+    #[error("octets after the message")]
+    Trailing,
+}
+
+/// The question of a query.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Question<'a> {
+    /// The name as it was sent: uncompressed, in the client's own case.
+    pub qname: &'a [u8],
+    /// The type asked for.
+    pub qtype: Rtype,
+    /// The class asked for.
+    pub qclass: u16,
+}
+
+/// A parsed query.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Query<'a> {
+    /// Its header.
+    pub header: Header,
+    /// Its question; absent when QDCOUNT is 0.
+    pub question: Option<Question<'a>>,
+    /// One past the question's last octet; the header's end without a question.
+    pub question_end: usize,
+    /// Its OPT record.
+    pub edns: Option<Edns>,
+    /// Where the TSIG record begins.
+    pub tsig_at: Option<usize>,
+}
+
+impl<'a> Query<'a> {
+    /// Reads a message of at least a header, of opcode QUERY.
+    ///
+    /// # Errors
+    /// [`ParseError`]: what does not parse is FORMERR to the client.
+    #[inline]
+    pub fn parse(packet: &'a [u8], header: Header) -> Result<Query<'a>, ParseError> {
+        let fail = |offset, reason| ParseError { offset, reason, question_end: None };
+        let mut query =
+            Query { header, question: None, question_end: HEADER_OCTETS, edns: None, tsig_at: None };
+        match header.qdcount {
+            0 => {}
+            1 => {
+                let len = qname_len(packet).map_err(|reason| fail(QNAME_AT, reason))?;
+                let end = QNAME_AT.saturating_add(len);
+                let short = || fail(packet.len(), Reason::Short);
+                let qname = packet.get(QNAME_AT..end).ok_or_else(short)?;
+                let qtype = Rtype(read_u16(packet, end).ok_or_else(short)?);
+                let qclass = read_u16(packet, end.saturating_add(2)).ok_or_else(short)?;
+                query.question = Some(Question { qname, qtype, qclass });
+                query.question_end = end.saturating_add(4);
+            }
+            // RFC 9619 §4.
+            _ => return Err(fail(4, Reason::Questions)),
+        }
+        query.read_records(packet).map_err(|(offset, reason)| ParseError {
+            offset,
+            reason,
+            question_end: Some(query.question_end),
+        })?;
+        Ok(query)
+    }
+
+    /// Walks the records behind the question for OPT and TSIG.
+    #[inline]
+    fn read_records(&mut self, packet: &[u8]) -> Result<(), (usize, Reason)> {
+        let mut at = self.question_end;
+        let before_additional = u32::from(self.header.ancount).saturating_add(u32::from(self.header.nscount));
+        let total = before_additional.saturating_add(u32::from(self.header.arcount));
+        for index in 0..total {
+            // Each record takes at least 11 octets, so a count that lies ends at the packet's end.
+            let start = at;
+            let owner_end = skip_name(packet, at).ok_or((at, Reason::Owner))?;
+            let short = (packet.len(), Reason::Short);
+            let rtype = Rtype(read_u16(packet, owner_end).ok_or(short)?);
+            let rdata_at = owner_end.saturating_add(10);
+            let rdlength = read_u16(packet, owner_end.saturating_add(8)).ok_or(short)?;
+            let end = rdata_at.saturating_add(usize::from(rdlength));
+            let rdata = packet.get(rdata_at..end).ok_or(short)?;
+            match rtype {
+                Rtype::OPT => {
+                    if index < before_additional || packet.get(start) != Some(&0) {
+                        return Err((start, Reason::MisplacedOpt));
+                    }
+                    if self.edns.is_some() {
+                        return Err((start, Reason::Opts));
+                    }
+                    let class = read_u16(packet, owner_end.saturating_add(2)).ok_or(short)?;
+                    let ttl = read_u32(packet, owner_end.saturating_add(4)).ok_or(short)?;
+                    let edns = Edns::read(class, ttl, rdata).map_err(|error| match error {
+                        EdnsError::Option => (rdata_at, Reason::Option),
+                        EdnsError::Cookie => (rdata_at, Reason::Cookie),
+                    })?;
+                    self.edns = Some(edns);
+                }
+                Rtype::TSIG => {
+                    if index < before_additional || index.saturating_add(1) != total {
+                        return Err((start, Reason::MisplacedTsig));
+                    }
+                    self.tsig_at = Some(start);
+                }
+                _ => {}
+            }
+            at = end;
+        }
+        if at < packet.len() { Err((at, Reason::Trailing)) } else { Ok(()) }
+    }
+}
+
+/// The length of the QNAME, root label included.
+#[inline]
+fn qname_len(packet: &[u8]) -> Result<usize, Reason> {
+    let octets = packet.get(QNAME_AT..).unwrap_or_default();
+    let mut at = 0usize;
+    loop {
+        let len = usize::from(*octets.get(at).ok_or(Reason::Short)?);
+        at = at.saturating_add(len).saturating_add(1);
+        if len > MAX_LABEL_OCTETS || at > MAX_NAME_OCTETS {
+            return Err(Reason::Qname);
+        }
+        if len == 0 {
+            return Ok(at);
+        }
+    }
+}
+
+/// Where the possibly compressed name at `at` ends. A pointer ends it and is not followed.
+fn skip_name(packet: &[u8], at: usize) -> Option<usize> {
+    let mut next = at;
+    loop {
+        let len = *packet.get(next)?;
+        match len {
+            0 => return next.checked_add(1),
+            1..=63 => next = next.checked_add(usize::from(len))?.checked_add(1)?,
+            0xC0..=0xFF => {
+                packet.get(next.checked_add(1)?)?;
+                return next.checked_add(2);
+            }
+            _ => return None,
+        }
+        if next.saturating_sub(at) > MAX_NAME_OCTETS {
+            return None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ID 1, RD, then the counts, then the octets.
+    fn packet(counts: [u8; 4], rest: &[u8]) -> Vec<u8> {
+        let [qd, an, ns, ar] = counts;
+        let mut packet = vec![0, 1, 1, 0, 0, qd, 0, an, 0, ns, 0, ar];
+        packet.extend_from_slice(rest);
+        packet
+    }
+
+    fn parse(packet: &[u8]) -> Result<Query<'_>, ParseError> {
+        Query::parse(packet, Header::read(packet).unwrap())
+    }
+
+    const QUESTION: &[u8] = &[3, b'w', b'W', b'w', 0, 0, 1, 0, 1];
+    const OPT: &[u8] = &[0, 0, 41, 4, 208, 0, 0, 128, 0, 0, 0];
+    const TSIG: &[u8] = &[1, b'k', 0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 1, 9];
+
+    #[test]
+    fn a_plain_query_parses() {
+        let octets = packet([1, 0, 0, 2], &[QUESTION, OPT, TSIG].concat());
+        let query = parse(&octets).unwrap();
+        let question = query.question.unwrap();
+        assert_eq!(question.qname, &[3, b'w', b'W', b'w', 0]);
+        assert_eq!((question.qtype, question.qclass), (Rtype::A, 1));
+        assert_eq!(query.question_end, 12 + QUESTION.len());
+        assert_eq!(query.tsig_at, Some(12 + QUESTION.len() + OPT.len()));
+        let edns = query.edns.unwrap();
+        assert!(edns.dnssec_ok);
+        assert_eq!(edns.udp_payload_octets, 1232);
+    }
+
+    #[test]
+    fn each_malformed_class_has_its_reason() {
+        let rows: &[(&str, [u8; 4], Vec<u8>, Reason)] = &[
+            ("two questions", [2, 0, 0, 0], [QUESTION, QUESTION].concat(), Reason::Questions),
+            ("no octets for the question", [1, 0, 0, 0], vec![], Reason::Short),
+            ("half a question", [1, 0, 0, 0], QUESTION[..7].to_vec(), Reason::Short),
+            ("a compressed QNAME", [1, 0, 0, 0], vec![0xC0, 12, 0, 1, 0, 1], Reason::Qname),
+            ("label type 01", [1, 0, 0, 0], vec![0x41, 0, 0, 1, 0, 1], Reason::Qname),
+            (
+                "a QNAME of 256 octets",
+                [1, 0, 0, 0],
+                [[1, b'a'].repeat(128), vec![0; 5]].concat(),
+                Reason::Qname,
+            ),
+            ("octets behind", [1, 0, 0, 0], [QUESTION, &[0]].concat(), Reason::Trailing),
+            ("an OPT not counted", [1, 0, 0, 0], [QUESTION, OPT].concat(), Reason::Trailing),
+            ("two OPTs", [1, 0, 0, 2], [QUESTION, OPT, OPT].concat(), Reason::Opts),
+            ("OPT as an answer", [1, 1, 0, 0], [QUESTION, OPT].concat(), Reason::MisplacedOpt),
+            ("TSIG before OPT", [1, 0, 0, 2], [QUESTION, TSIG, OPT].concat(), Reason::MisplacedTsig),
+            ("a record missing", [1, 0, 0, 2], [QUESTION, OPT].concat(), Reason::Owner),
+            ("RDLENGTH past the end", [1, 0, 0, 1], [QUESTION, &OPT[..9], &[0, 1]].concat(), Reason::Short),
+            (
+                "an option past the end",
+                [1, 0, 0, 1],
+                [QUESTION, &OPT[..9], &[0, 4, 0, 3, 0, 1]].concat(),
+                Reason::Option,
+            ),
+        ];
+        for (what, counts, rest, reason) in rows {
+            let octets = packet(*counts, rest);
+            assert_eq!(parse(&octets).map_err(|error| error.reason), Err(*reason), "{what}");
+        }
+    }
+
+    #[test]
+    fn counts_that_lie_cost_no_more_than_the_packet() {
+        let octets = packet([1, 255, 255, 255], &[QUESTION, &[0xC0; 40]].concat());
+        assert!(parse(&octets).is_err());
+    }
+
+    #[test]
+    fn no_question_is_left_to_the_caller() {
+        let octets = packet([0, 0, 0, 1], OPT);
+        let query = parse(&octets).unwrap();
+        assert_eq!(query.question, None);
+        assert!(query.edns.is_some());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_octets_give_a_value_or_an_error(octets in proptest::collection::vec(proptest::prelude::any::<u8>(), 12..300)) {
+            let _ = Query::parse(&octets, Header::read(&octets).unwrap());
+        }
+    }
+}
