@@ -1,1 +1,5 @@
-//! The DNS server.
+//! The DNS server: sockets in front of the engine, the feed behind it.
+
+pub mod observe;
+pub mod serve;
+pub mod sys;

@@ -1,0 +1,4 @@
+//! What the data plane shows of itself: counts, metrics, health, logs. Nothing here is on the query path but the
+//! counts of [`counter`].
+
+pub mod counter;

@@ -1,0 +1,6 @@
+//! Packet in, packet out.
+
+pub mod limit;
+pub mod respond;
+pub mod tcp;
+pub mod udp;

@@ -1,0 +1,383 @@
+//! One connection: what it has sent and not been answered, what it was answered and has not fetched, and its turn.
+
+use std::io::{self, ErrorKind};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::observe::counter::{Closed, Counters};
+use crate::serve::limit::{TcpLimits, Ticket};
+use crate::serve::respond::{Client, Respond, respond_guarded};
+use crate::serve::udp::dropped;
+use crate::sys::readiness::Interest;
+
+/// Octets of the length in front of each message (RFC 1035 §4.2.2).
+const PREFIX_OCTETS: usize = 2;
+/// A message shorter than a header cannot be DNS.
+const HEADER_OCTETS: usize = 12;
+const MAX_MESSAGE_OCTETS: usize = 65_535;
+/// Octets read in one turn of a connection.
+const READ_OCTETS: usize = 16 * 1024;
+/// Messages answered in one turn of a connection.
+const TURN_MESSAGES: usize = 128;
+/// How long a connection that we ended may take to notice. Closing at once could reset it and lose what was sent.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Buffers of the thread, lent to each connection for its turn.
+pub(super) struct Turn {
+    now: Instant,
+    seconds: u32,
+    read: Box<[u8]>,
+    /// Answers of this turn with their prefixes.
+    out: Box<[u8]>,
+    out_len: usize,
+    max_unsent_octets: usize,
+    max_queries: u64,
+}
+
+impl Turn {
+    pub(super) fn new(limits: &TcpLimits) -> Self {
+        let out_octets = limits.max_unsent_octets + PREFIX_OCTETS + MAX_MESSAGE_OCTETS;
+        Turn {
+            now: Instant::now(),
+            seconds: 0,
+            read: vec![0; READ_OCTETS].into(),
+            out: vec![0; out_octets].into(),
+            out_len: 0,
+            max_unsent_octets: limits.max_unsent_octets,
+            max_queries: limits.max_queries_per_connection,
+        }
+    }
+
+    /// Sets the time for the turns that follow.
+    pub(super) fn begin(&mut self, now: Instant, seconds: u32) {
+        self.now = now;
+        self.seconds = seconds;
+    }
+}
+
+/// What a connection is to do after its turn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Next {
+    /// Wait for what [`Connection::interest`] says.
+    Wait,
+    /// Get another turn: whole messages are left.
+    Again,
+    /// End.
+    Close(Closed),
+}
+
+pub(super) struct Connection {
+    socket: TcpStream,
+    token: u64,
+    client: Client,
+    ticket: Ticket,
+    /// Octets read and not answered: a partial message, or whole ones that wait for their turn.
+    input: Vec<u8>,
+    /// Answers from `output_at` on that could not be written yet. While there are any, nothing is read.
+    output: Vec<u8>,
+    output_at: usize,
+    queries: u64,
+    /// When the last message came whole, or the connection itself.
+    active: Instant,
+    /// Since when a message is partial.
+    partial_since: Option<Instant>,
+    /// Since when answers wait to be fetched.
+    unsent_since: Option<Instant>,
+    /// We are done with it, for this reason, since then: the rest is sent, what comes is not read as messages.
+    ending: Option<(Closed, Instant)>,
+    /// It stands in the worker's line of those that get another turn.
+    pub(super) queued: bool,
+}
+
+impl Connection {
+    pub(super) fn new(socket: TcpStream, token: u64, client: Client, ticket: Ticket, now: Instant) -> Self {
+        Connection {
+            socket,
+            token,
+            client,
+            ticket,
+            input: Vec::new(),
+            output: Vec::new(),
+            output_at: 0,
+            queries: 0,
+            active: now,
+            partial_since: None,
+            unsent_since: None,
+            ending: None,
+            queued: false,
+        }
+    }
+
+    pub(super) fn token(&self) -> u64 {
+        self.token
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Why we ended it, if we did.
+    pub(super) fn reason(&self) -> Option<Closed> {
+        self.ending.map(|(reason, _)| reason)
+    }
+
+    pub(super) fn interest(&self) -> Interest {
+        if self.unsent_since.is_some() { Interest::Write } else { Interest::Read }
+    }
+
+    /// Since when it asks nothing, if nothing is under way.
+    pub(super) fn quiet_since(&self) -> Option<Instant> {
+        let quiet = self.input.is_empty() && self.unsent_since.is_none() && self.ending.is_none();
+        quiet.then_some(self.active)
+    }
+
+    /// Which deadline has passed.
+    pub(super) fn overdue(&self, now: Instant, idle_timeout: Duration, limits: &TcpLimits) -> Option<Closed> {
+        let passed = |since: Instant, limit| now.duration_since(since) > limit;
+        if let Some(since) = self.unsent_since {
+            return passed(since, limits.send_deadline).then_some(Closed::SlowReader);
+        }
+        if let Some((reason, since)) = self.ending {
+            return passed(since, LINGER).then_some(reason);
+        }
+        if let Some(since) = self.partial_since {
+            return passed(since, limits.message_deadline).then_some(Closed::SlowMessage);
+        }
+        passed(self.active, idle_timeout).then_some(Closed::Idle)
+    }
+
+    /// Ends it from our side: what is unsent still goes out.
+    pub(super) fn dismiss(&mut self, reason: Closed, now: Instant) {
+        self.ending = Some((reason, now));
+        self.input = Vec::new();
+        self.partial_since = None;
+        if self.unsent_since.is_none() {
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// One bounded piece of work: write what waits, else read, answer and write.
+    pub(super) fn turn<R: Respond>(
+        &mut self,
+        turn: &mut Turn,
+        responder: &mut R,
+        counters: &Counters,
+    ) -> Next {
+        if self.unsent_since.is_some() {
+            match self.write_rest() {
+                Ok(true) => {}
+                Ok(false) => return Next::Wait,
+                Err(_) => return Next::Close(Closed::Client),
+            }
+            if let Some((reason, _)) = self.ending {
+                self.dismiss(reason, turn.now);
+                return Next::Wait;
+            }
+        }
+        if self.ending.is_some() {
+            return self.discard(turn);
+        }
+        let next = if whole_message(&self.input) {
+            let input = std::mem::take(&mut self.input);
+            self.answer(&input, turn, responder, counters)
+        } else {
+            self.read(turn, responder, counters)
+        };
+        if !self.ticket.hold(self.input.capacity() + self.output.capacity()) {
+            return Next::Close(Closed::Memory);
+        }
+        next
+    }
+
+    fn read<R: Respond>(&mut self, turn: &mut Turn, responder: &mut R, counters: &Counters) -> Next {
+        let count = match receive(&self.socket, &mut turn.read) {
+            // The client is done asking. Every whole message was answered before this was read.
+            Ok(0) => return Next::Close(Closed::Client),
+            Ok(count) => count,
+            Err(error) if is_temporary(&error) => return Next::Wait,
+            Err(_) => return Next::Close(Closed::Client),
+        };
+        if self.input.is_empty() {
+            // The common case: the messages are answered where they were read.
+            let read = std::mem::take(&mut turn.read);
+            let next = self.answer(&read[..count], turn, responder, counters);
+            turn.read = read;
+            next
+        } else {
+            self.input.extend_from_slice(&turn.read[..count]);
+            let input = std::mem::take(&mut self.input);
+            self.answer(&input, turn, responder, counters)
+        }
+    }
+
+    /// Answers the whole messages at the start of `octets`, as far as the turn goes, and keeps the rest.
+    fn answer<R: Respond>(
+        &mut self,
+        octets: &[u8],
+        turn: &mut Turn,
+        responder: &mut R,
+        counters: &Counters,
+    ) -> Next {
+        let mut rest = octets;
+        let mut answered = 0;
+        let mut end = None;
+        turn.out_len = 0;
+        while let Some((message, after)) = split_message(rest) {
+            if message.len() < HEADER_OCTETS {
+                end = Some(Closed::Malformed);
+                break;
+            }
+            if answered == TURN_MESSAGES || self.unsent_since.is_some() {
+                break;
+            }
+            self.answer_one(message, turn, responder, counters);
+            rest = after;
+            answered += 1;
+            self.queries += 1;
+            if self.queries >= turn.max_queries {
+                end = Some(Closed::QueryLimit);
+                break;
+            }
+            if turn.out_len >= turn.max_unsent_octets && self.write(turn).is_err() {
+                return Next::Close(Closed::Client);
+            }
+        }
+        if self.write(turn).is_err() {
+            return Next::Close(Closed::Client);
+        }
+        if answered > 0 {
+            self.active = turn.now;
+            self.partial_since = None;
+        }
+        if let Some(reason) = end.or_else(|| impossible(rest).then_some(Closed::Malformed)) {
+            self.dismiss(reason, turn.now);
+            return Next::Wait;
+        }
+        self.input = rest.to_vec();
+        if whole_message(rest) {
+            // It waits for us, not we for it.
+            self.partial_since = None;
+            return if self.unsent_since.is_some() { Next::Wait } else { Next::Again };
+        }
+        if rest.is_empty() {
+            self.partial_since = None;
+        } else {
+            self.partial_since.get_or_insert(turn.now);
+        }
+        Next::Wait
+    }
+
+    fn answer_one<R: Respond>(
+        &self,
+        message: &[u8],
+        turn: &mut Turn,
+        responder: &mut R,
+        counters: &Counters,
+    ) {
+        let start = turn.out_len + PREFIX_OCTETS;
+        let out = &mut turn.out[start..start + MAX_MESSAGE_OCTETS];
+        let (outcome, panicked) = respond_guarded(responder, turn.seconds, &self.client, message, out);
+        if panicked {
+            counters.panics.add(1);
+        }
+        if outcome.len == 0 {
+            counters.count_drop(dropped(outcome.drop));
+            return;
+        }
+        counters.count_answer(outcome.rcode);
+        let prefix = u16::try_from(outcome.len).unwrap_or(u16::MAX).to_be_bytes();
+        turn.out[turn.out_len..start].copy_from_slice(&prefix);
+        turn.out_len = start + outcome.len;
+    }
+
+    /// Writes the answers of this turn; what the client has no room for is kept.
+    fn write(&mut self, turn: &mut Turn) -> io::Result<()> {
+        let out = &turn.out[..turn.out_len];
+        turn.out_len = 0;
+        if out.is_empty() {
+            return Ok(());
+        }
+        // At most one write of a turn stays incomplete: after it, nothing more is answered.
+        let sent = if self.unsent_since.is_some() { 0 } else { send(&self.socket, out)? };
+        if sent < out.len() {
+            self.output.extend_from_slice(&out[sent..]);
+            self.unsent_since.get_or_insert(turn.now);
+        }
+        Ok(())
+    }
+
+    /// Writes what waits; whether all of it went.
+    fn write_rest(&mut self) -> io::Result<bool> {
+        self.output_at += send(&self.socket, &self.output[self.output_at..])?;
+        if self.output_at < self.output.len() {
+            return Ok(false);
+        }
+        self.output = Vec::new();
+        self.output_at = 0;
+        self.unsent_since = None;
+        Ok(true)
+    }
+
+    /// Reads on after the end, so that the last answers are not lost to a reset.
+    fn discard(&mut self, turn: &mut Turn) -> Next {
+        match receive(&self.socket, &mut turn.read) {
+            Err(error) if is_temporary(&error) => Next::Wait,
+            Ok(count) if count > 0 => Next::Wait,
+            _ => Next::Close(Closed::Client),
+        }
+    }
+}
+
+/// The first message, if it is whole, and what follows it.
+fn split_message(octets: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (prefix, rest) = octets.split_first_chunk::<PREFIX_OCTETS>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*prefix)))
+}
+
+fn whole_message(octets: &[u8]) -> bool {
+    split_message(octets).is_some()
+}
+
+/// Whether no octets to come can make a message of this: its length is too short for a header.
+fn impossible(octets: &[u8]) -> bool {
+    octets
+        .first_chunk::<PREFIX_OCTETS>()
+        .is_some_and(|prefix| usize::from(u16::from_be_bytes(*prefix)) < HEADER_OCTETS)
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Reads without waiting, whatever mode the socket is in: accepted sockets then need no call to set it.
+fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    use std::os::fd::AsFd;
+    crate::sys::socket::receive_now(socket.as_fd(), buffer)
+}
+
+/// Writes without waiting; 0 when there is no room.
+fn send(socket: &TcpStream, octets: &[u8]) -> io::Result<usize> {
+    match SockRef::from(socket).send_with_flags(octets, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+        Err(error) if is_temporary(&error) => Ok(0),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_split_by_their_lengths() {
+        assert_eq!(split_message(&[0, 2, 1, 2, 3]), Some((&[1, 2][..], &[3][..])));
+        assert_eq!(split_message(&[0, 0]), Some((&[][..], &[][..])));
+        for partial in [&[][..], &[0], &[0, 1], &[0xFF, 0xFF, 1]] {
+            assert_eq!(split_message(partial), None);
+        }
+        assert!(impossible(&[0, 11]));
+        assert!(!impossible(&[0, 12]));
+        assert!(!impossible(&[0]));
+    }
+}

@@ -1,0 +1,263 @@
+//! DNS over TCP (RFC 7766): length-prefixed messages, pipelined, many answers in one write.
+//!
+//! One thread with one epoll set serves many connections, apart from the UDP workers, so that neither can starve the
+//! other. A connection gets a bounded turn (octets read, messages answered, octets composed), then the next one. The
+//! answers of a turn leave in one write. What is read, answered and written within a turn lives in buffers of the
+//! thread; a connection owns memory only for a partial message or for answers that it did not fetch yet.
+//!
+//! Answers leave in the order of the queries, since none has to wait for anything.
+
+mod connection;
+
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use self::connection::{Connection, Next, Turn};
+use super::limit::Admission;
+use super::respond::{Client, Respond, Transport};
+use super::udp::seconds_since_epoch;
+use crate::observe::counter::{Closed, WorkerCounters};
+use crate::sys::readiness::{Epoll, Interest};
+
+/// Events fetched at a time.
+const EVENTS: usize = 256;
+/// Connections accepted in a turn.
+const ACCEPTS: usize = 64;
+/// How often deadlines are looked at, and the longest an idle thread sleeps.
+const SWEEP: Duration = Duration::from_millis(100);
+/// How long a connection must have asked nothing to make room for a new one, or to be closed when we stop.
+const QUIET: Duration = Duration::from_millis(250);
+/// How long the listener rests when the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// One TCP worker. [`run`](Self::run) is its thread.
+pub struct TcpWorker<R> {
+    epoll: Epoll,
+    listeners: Vec<TcpListener>,
+    connections: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    /// Connections with whole messages left over from their last turn.
+    again: Vec<u64>,
+    /// Makes tokens of connections that share a place, one after the other, differ.
+    generation: u32,
+    turn: Turn,
+    responder: R,
+    admission: Arc<Admission>,
+    counters: WorkerCounters,
+    stop: Arc<AtomicBool>,
+    drain_timeout: Duration,
+    swept: Instant,
+}
+
+/// Tokens from here on are listeners.
+const LISTENER: u64 = u64::MAX - 0xFFFF;
+
+impl<R: Respond> TcpWorker<R> {
+    /// A worker that accepts from these listeners. After `stop` is set, connections have `drain_timeout` to end.
+    ///
+    /// # Errors
+    /// When there is no file descriptor left.
+    pub fn new(
+        listeners: Vec<TcpListener>,
+        responder: R,
+        admission: Arc<Admission>,
+        counters: WorkerCounters,
+        stop: Arc<AtomicBool>,
+        drain_timeout: Duration,
+    ) -> std::io::Result<Self> {
+        let epoll = Epoll::new(EVENTS)?;
+        for (token, listener) in (LISTENER..).zip(&listeners) {
+            epoll.add(listener.as_fd(), token, Interest::Read)?;
+        }
+        let turn = Turn::new(admission.limits());
+        Ok(TcpWorker {
+            epoll,
+            listeners,
+            connections: Vec::new(),
+            free: Vec::new(),
+            again: Vec::new(),
+            generation: 0,
+            turn,
+            responder,
+            admission,
+            counters,
+            stop,
+            drain_timeout,
+            swept: Instant::now(),
+        })
+    }
+
+    /// Works until told to stop, then until the last connection has ended or the drain timeout has passed.
+    pub fn run(mut self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            self.step();
+        }
+        // Who had connected by now is served; who comes later is left to the process that has the listener too.
+        let now = Instant::now();
+        for number in 0..self.listeners.len() {
+            self.accept(number, now);
+            let _ = self.epoll.remove(self.listeners[number].as_fd());
+        }
+        self.listeners.clear();
+        let deadline = now + self.drain_timeout;
+        while self.connections.iter().any(Option::is_some) && Instant::now() < deadline {
+            self.step();
+            self.dismiss_quiet();
+        }
+        for place in 0..self.connections.len() {
+            self.close(place, Closed::Stopping);
+        }
+    }
+
+    fn step(&mut self) {
+        self.counters.turns.add(1);
+        let timeout = if self.again.is_empty() { SWEEP } else { Duration::ZERO };
+        let count = self.epoll.wait(timeout);
+        let now = Instant::now();
+        self.responder.refresh();
+        self.turn.begin(now, seconds_since_epoch());
+        for i in 0..count {
+            let event = self.epoll.event(i);
+            if event.token >= LISTENER {
+                self.accept(usize::try_from(event.token - LISTENER).unwrap_or(0), now);
+            } else if let Some(place) = self.place(event.token) {
+                // A broken connection says so when it is read or written. One that is in the line waits there.
+                if self.connections[place].as_ref().is_some_and(|connection| !connection.queued) {
+                    self.serve(place, event.token);
+                }
+            }
+        }
+        // Those left over stand behind those that have new events: each gets one turn per step.
+        for token in std::mem::take(&mut self.again) {
+            if let Some(place) = self.place(token) {
+                self.serve(place, token);
+            }
+        }
+        if now.duration_since(self.swept) >= SWEEP {
+            self.swept = now;
+            self.sweep(now);
+        }
+    }
+
+    /// Where the connection of this token is, unless it has ended.
+    fn place(&self, token: u64) -> Option<usize> {
+        let place = usize::try_from(token & u64::from(u32::MAX)).ok()?;
+        let connection = self.connections.get(place)?.as_ref()?;
+        (connection.token() == token).then_some(place)
+    }
+
+    fn serve(&mut self, place: usize, token: u64) {
+        let Some(connection) = &mut self.connections[place] else { return };
+        let before = connection.interest();
+        connection.queued = false;
+        match connection.turn(&mut self.turn, &mut self.responder, &self.counters) {
+            Next::Close(reason) => return self.close(place, reason),
+            Next::Again => {
+                connection.queued = true;
+                self.again.push(token);
+            }
+            Next::Wait => {}
+        }
+        let interest = connection.interest();
+        if interest != before && self.epoll.change(connection.socket().as_fd(), token, interest).is_err() {
+            self.close(place, Closed::Client);
+        }
+    }
+
+    fn accept(&mut self, number: usize, now: Instant) {
+        let mut may_evict = true;
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.listeners.get(number) else { return };
+            let (socket, address) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                // The connection was gone before we took it: the next may be fine.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
+                Err(_) => {
+                    // No file descriptor or memory left. Asking again at once would only spin.
+                    self.counters.count_close(Closed::TotalLimit);
+                    self.evict(now);
+                    std::thread::sleep(ACCEPT_PAUSE);
+                    return;
+                }
+            };
+            let mut admitted = self.admission.admit(address.ip());
+            if matches!(admitted, Err(Closed::TotalLimit))
+                && std::mem::take(&mut may_evict)
+                && self.evict(now)
+            {
+                admitted = self.admission.admit(address.ip());
+            }
+            match admitted {
+                Ok(ticket) => {
+                    let place = self.free.pop().unwrap_or_else(|| {
+                        self.connections.push(None);
+                        self.connections.len() - 1
+                    });
+                    self.generation = self.generation.wrapping_add(1) & 0x7FFF_FFFF;
+                    let token = u64::from(self.generation) << 32 | place as u64;
+                    if self.epoll.add(socket.as_fd(), token, Interest::Read).is_err() {
+                        self.free.push(place);
+                        self.counters.count_close(Closed::TotalLimit);
+                        continue;
+                    }
+                    self.counters.accepted.add(1);
+                    let client = Client { address: address.ip(), transport: Transport::Tcp };
+                    self.connections[place] = Some(Connection::new(socket, token, client, ticket, now));
+                }
+                Err(reason) => self.counters.count_close(reason),
+            }
+        }
+    }
+
+    /// Closes the connection that has asked nothing for longest; whether there was one.
+    fn evict(&mut self, now: Instant) -> bool {
+        let oldest = self
+            .connections
+            .iter()
+            .enumerate()
+            .filter_map(|(place, connection)| Some((connection.as_ref()?.quiet_since()?, place)))
+            .min();
+        match oldest {
+            Some((since, place)) if now.duration_since(since) >= QUIET => {
+                self.close(place, Closed::TotalLimit);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends connections whose deadline has passed.
+    fn sweep(&mut self, now: Instant) {
+        let idle_timeout = self.admission.idle_timeout();
+        for place in 0..self.connections.len() {
+            let Some(connection) = &self.connections[place] else { continue };
+            if let Some(reason) = connection.overdue(now, idle_timeout, self.admission.limits()) {
+                self.close(place, reason);
+            }
+        }
+    }
+
+    /// While stopping: tells connections that ask nothing that no more will come.
+    fn dismiss_quiet(&mut self) {
+        let now = Instant::now();
+        for place in 0..self.connections.len() {
+            let Some(connection) = &mut self.connections[place] else { continue };
+            if connection.quiet_since().is_some_and(|since| now.duration_since(since) >= QUIET) {
+                connection.dismiss(Closed::Stopping, now);
+            }
+        }
+    }
+
+    fn close(&mut self, place: usize, reason: Closed) {
+        if let Some(connection) = self.connections[place].take() {
+            self.counters.count_close(connection.reason().unwrap_or(reason));
+            // Taken out by hand: a copy of the descriptor may live on in a child process.
+            let _ = self.epoll.remove(connection.socket().as_fd());
+            self.free.push(place);
+        }
+    }
+}

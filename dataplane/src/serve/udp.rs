@@ -1,0 +1,218 @@
+//! Receive a batch, answer it, send the batch. One worker on one core, with sockets, buffers and counts of its own.
+//!
+//! The rules of this path: per query no allocation, no lock, no system call beyond the batched receive and send, no
+//! log line, no shared counter, and no clock read that a batch can share. The snapshot is taken once per batch.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::respond::{self, Batch, Client, DropReason, Outcome, Respond, Slot, Transport};
+use crate::observe::counter::{Dropped, WorkerCounters};
+use crate::sys::datagrams::{BATCH, Datagrams, Wait};
+use crate::sys::readiness::PollSet;
+use crate::sys::socket::RECEIVE_TIMEOUT;
+
+/// Batches that a worker still answers after it was told to stop: what had arrived by then, and not for ever.
+const LAST_BATCHES: usize = 64;
+/// How long a worker lets a socket rest that reports an error (out of memory, network gone), so as not to spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+
+/// One UDP worker. [`run`](Self::run) is its thread.
+pub struct UdpWorker<R> {
+    sockets: Vec<Bound>,
+    poll: PollSet,
+    datagrams: Datagrams,
+    round: Round,
+    responder: R,
+    counters: WorkerCounters,
+    stop: Arc<AtomicBool>,
+}
+
+struct Bound {
+    socket: UdpSocket,
+    address: SocketAddr,
+    /// The kernel's count of drops as last seen. `None`: inherited, so that the first report only sets the mark.
+    overflow: Option<u32>,
+}
+
+/// The datagrams of a batch that the responder gets to see, and what it made of them.
+struct Round {
+    /// Number in the batch of each.
+    index: [u8; BATCH],
+    clients: [Client; BATCH],
+    outcomes: [Outcome; BATCH],
+    count: usize,
+}
+
+impl<R: Respond> UdpWorker<R> {
+    /// A worker for these sockets. `inherited` says that they were open before this process, so that drops counted
+    /// by the kernel until now are not ours.
+    ///
+    /// # Errors
+    /// When a socket does not say where it is bound.
+    pub fn new(
+        sockets: Vec<UdpSocket>,
+        inherited: bool,
+        responder: R,
+        counters: WorkerCounters,
+        stop: Arc<AtomicBool>,
+    ) -> std::io::Result<Self> {
+        let overflow = (!inherited).then_some(0);
+        let sockets = sockets
+            .into_iter()
+            .map(|socket| Ok(Bound { address: socket.local_addr()?, socket, overflow }))
+            .collect::<std::io::Result<Vec<_>>>()?;
+        let poll = PollSet::new(sockets.iter().map(|bound| bound.socket.as_fd()));
+        let nobody = Client { address: std::net::Ipv4Addr::UNSPECIFIED.into(), transport: Transport::Udp };
+        let round = Round {
+            index: [0; BATCH],
+            clients: [nobody; BATCH],
+            outcomes: [Outcome::default(); BATCH],
+            count: 0,
+        };
+        Ok(UdpWorker { sockets, poll, datagrams: Datagrams::new(), round, responder, counters, stop })
+    }
+
+    /// Works until told to stop, then answers what had arrived.
+    pub fn run(mut self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            self.turn();
+        }
+        for _ in 0..LAST_BATCHES {
+            if self.pass(Wait::No) == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Answers what is there, or waits a bounded time for something to come.
+    pub fn turn(&mut self) {
+        self.counters.turns.add(1);
+        // With one socket the receive itself waits; with several, `poll` does, once they are all empty.
+        let wait = if self.sockets.len() == 1 { Wait::First } else { Wait::No };
+        if self.pass(wait) == 0 {
+            // Idle: without this look the worker would hold on to an old snapshot.
+            self.responder.refresh();
+            if wait == Wait::No {
+                self.poll.wait(RECEIVE_TIMEOUT);
+            }
+        }
+    }
+
+    /// One batch from each socket; how many datagrams that were.
+    fn pass(&mut self, wait: Wait) -> usize {
+        (0..self.sockets.len()).map(|number| self.serve(number, wait)).sum()
+    }
+
+    fn serve(&mut self, number: usize, wait: Wait) -> usize {
+        let bound = &mut self.sockets[number];
+        let received = match self.datagrams.receive(bound.socket.as_fd(), wait) {
+            Ok(0) => return 0,
+            Ok(received) => received,
+            Err(_) => {
+                std::thread::sleep(ERROR_PAUSE);
+                return 0;
+            }
+        };
+        if let Some(now) = self.datagrams.take_overflow() {
+            let before = bound.overflow.replace(now).unwrap_or(now);
+            self.counters.overflow.add(u64::from(now.wrapping_sub(before)));
+        }
+        self.admit(number, received);
+
+        self.responder.refresh();
+        let now = seconds_since_epoch();
+        let mut batch = UdpBatch { datagrams: &mut self.datagrams, round: &mut self.round };
+        let panics = respond::respond_batch_guarded(&mut self.responder, now, &mut batch);
+        if panics > 0 {
+            self.counters.panics.add(panics);
+        }
+        self.send(number);
+        received
+    }
+
+    /// Lines up the datagrams that may be answered at all.
+    fn admit(&mut self, number: usize, received: usize) {
+        let address = self.sockets[number].address;
+        self.round.count = 0;
+        for i in 0..received {
+            let Some(source) = self.datagrams.source(i) else {
+                self.counters.count_drop(Dropped::Other);
+                continue;
+            };
+            if source.port() == 0 {
+                self.counters.count_drop(Dropped::PortZero);
+            } else if source.port() == address.port() && self.is_asked(i, address, source) {
+                self.counters.count_drop(Dropped::Ourselves);
+            } else if self.datagrams.truncated(i) {
+                self.counters.count_drop(Dropped::Oversized);
+            } else {
+                let at = self.round.count;
+                self.round.index[at] = u8::try_from(i).unwrap_or(u8::MAX);
+                self.round.clients[at].address = source.ip();
+                self.round.outcomes[at] = Outcome::default();
+                self.round.count += 1;
+            }
+        }
+    }
+
+    /// Whether datagram `i` claims to come from the address that it was sent to.
+    fn is_asked(&self, i: usize, bound: SocketAddr, source: SocketAddr) -> bool {
+        self.datagrams.destination(i).unwrap_or(bound.ip()) == source.ip()
+    }
+
+    fn send(&mut self, number: usize) {
+        for at in 0..self.round.count {
+            let outcome = self.round.outcomes[at];
+            if outcome.len > 0 {
+                self.counters.count_answer(outcome.rcode);
+                self.datagrams.queue(usize::from(self.round.index[at]), outcome.len);
+            } else {
+                self.counters.count_drop(dropped(outcome.drop));
+            }
+        }
+        let sent = self.datagrams.send(self.sockets[number].socket.as_fd());
+        if sent.failed > 0 {
+            self.counters.dropped[Dropped::Unsendable as usize].add(sent.failed as u64);
+        }
+    }
+}
+
+/// The engine's reason in our counts.
+pub(super) fn dropped(reason: Option<DropReason>) -> Dropped {
+    match reason {
+        Some(DropReason::Short) => Dropped::Short,
+        Some(DropReason::Response) => Dropped::Response,
+        None => Dropped::Other,
+    }
+}
+
+/// The clock that cookies go by (RFC 9018 §4.3), read once per batch.
+pub(super) fn seconds_since_epoch() -> u32 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // RFC 9018 §4.3: serial arithmetic, so that the wrap in 2106 is meant.
+    u32::try_from(seconds & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+struct UdpBatch<'a> {
+    datagrams: &'a mut Datagrams,
+    round: &'a mut Round,
+}
+
+impl Batch for UdpBatch<'_> {
+    fn len(&self) -> usize {
+        self.round.count
+    }
+
+    fn slot(&mut self, i: usize) -> Slot<'_> {
+        let (packet, out) = self.datagrams.exchange(usize::from(self.round.index[i]));
+        Slot { client: self.round.clients[i], packet, out }
+    }
+
+    fn done(&mut self, i: usize, outcome: Outcome) {
+        self.round.outcomes[i] = outcome;
+    }
+}

@@ -1,0 +1,68 @@
+//! Which CPUs this process may use, and how a thread stays on one of them or steps back behind the others.
+#![expect(unsafe_code, reason = "CPU sets and priorities are system calls")]
+
+use std::io;
+use std::mem::size_of;
+
+use super::check;
+
+/// The CPUs that the calling thread may run on: what containers and `taskset` left of the machine. Never empty.
+#[must_use]
+pub fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: a CPU set is an array of integers, for which zeros are a value (the empty set); the kernel writes at
+    // most the size that is stated.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) < 0 {
+            return vec![0];
+        }
+        set
+    };
+    let limit = usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
+    // SAFETY: the number is below CPU_SETSIZE.
+    let cpus: Vec<usize> = (0..limit).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+/// Keeps the calling thread on one CPU.
+///
+/// # Errors
+/// When the process may not use that CPU.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    if cpu >= usize::try_from(libc::CPU_SETSIZE).unwrap_or(0) {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: as in `allowed_cpus`; the number was compared with CPU_SETSIZE.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        check(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)).map(drop)
+    }
+}
+
+/// Lets the calling thread step back behind the workers where both want the same CPU: background work must not
+/// show in the time an answer takes. Best effort; never fails where it matters.
+pub fn step_back() {
+    // SAFETY: takes and returns integers only. On Linux, 0 means the calling thread.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, BACKGROUND_NICE) };
+}
+
+/// Gets about a tenth of a CPU that a worker keeps busy, and all of one that is free.
+const BACKGROUND_NICE: libc::c_int = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_pinned_to_an_allowed_cpu() {
+        std::thread::spawn(|| {
+            let last = *allowed_cpus().last().unwrap();
+            pin(last).unwrap();
+            assert_eq!(allowed_cpus(), [last]);
+            assert!(pin(usize::MAX).is_err());
+        })
+        .join()
+        .unwrap();
+    }
+}

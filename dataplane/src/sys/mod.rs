@@ -1,0 +1,17 @@
+//! System calls that no crate of ours offers as they are needed here, behind safe functions. All unsafe code of the
+//! data plane stands in this folder; what to do with the calls is decided elsewhere.
+
+pub mod affinity;
+pub mod datagrams;
+pub mod inherit;
+pub mod limits;
+pub mod privilege;
+pub mod readiness;
+pub mod socket;
+
+use std::io;
+
+/// Turns the −1 of a system call into the error it stands for.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,223 @@
+//! Makes the sockets of the workers, with every option they need. What `socket2` has no name for is set by hand.
+#![expect(unsafe_code, reason = "options that socket2 does not know are set by setsockopt")]
+
+use std::io;
+use std::mem::size_of;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::check;
+
+/// How long a worker waits for a datagram before it looks after its snapshot handle and whether it is to stop.
+pub const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
+/// The longest a full send queue may hold a worker up.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What an operator may set on UDP sockets.
+#[derive(Clone, Debug)]
+pub struct UdpOptions {
+    /// Room for queries that wait, in octets as the kernel counts them (which doubles the figure).
+    pub receive_buffer_octets: usize,
+    /// Room for answers that wait, likewise.
+    pub send_buffer_octets: usize,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        UdpOptions { receive_buffer_octets: 2 << 20, send_buffer_octets: 1 << 20 }
+    }
+}
+
+/// Whether somebody listens at `address` already. Asked before binding, because `SO_REUSEPORT` would let a second
+/// server of the same user take half of the first one's queries without a word.
+///
+/// # Errors
+/// Why the address cannot be bound.
+pub fn probe(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let udp = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let tcp = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    tcp.set_reuse_address(true)?;
+    for socket in [udp, tcp] {
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+    }
+    Ok(())
+}
+
+/// A UDP socket at `address`, one of a group that shares the load (`SO_REUSEPORT`).
+///
+/// # Errors
+/// Which the kernel reports for an option or for binding.
+pub fn bind_udp(address: SocketAddr, options: &UdpOptions) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    prepare_udp(socket.as_fd(), address.ip(), options)?;
+    Ok(socket.into())
+}
+
+/// Sets what a worker relies on. Also for sockets that were inherited: the one who bound them may not have.
+///
+/// # Errors
+/// Which the kernel reports for an option.
+pub fn prepare_udp(socket: BorrowedFd<'_>, address: IpAddr, options: &UdpOptions) -> io::Result<()> {
+    let reference = socket2::SockRef::from(&socket);
+    reference.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
+    reference.set_write_timeout(Some(SEND_TIMEOUT))?;
+    // The forced form goes beyond rmem_max and needs CAP_NET_ADMIN; without it the kernel gives what it allows.
+    for (forced, plain, octets) in [
+        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.receive_buffer_octets),
+        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, options.send_buffer_octets),
+    ] {
+        let octets = libc::c_int::try_from(octets).unwrap_or(libc::c_int::MAX);
+        set(socket, libc::SOL_SOCKET, forced, octets)
+            .or_else(|_| set(socket, libc::SOL_SOCKET, plain, octets))?;
+    }
+    set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+    // Fragments are an attacker's door (RFC 9715 §3.1): interface MTU only, forged path MTUs ignored.
+    if address.is_ipv4() {
+        set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
+    } else {
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)?;
+    }
+    // Costs 0.1 µs a query, so only where the kernel could pick a wrong source address.
+    match address {
+        IpAddr::V4(address) if address.is_unspecified() => set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
+        IpAddr::V6(address) if address.is_unspecified() => {
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prefers this socket of its group for datagrams that the kernel handled on `cpu` (`SO_INCOMING_CPU`).
+///
+/// # Errors
+/// Which the kernel reports.
+pub fn prefer_cpu(socket: BorrowedFd<'_>, cpu: usize) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_INCOMING_CPU, libc::c_int::try_from(cpu).unwrap_or(0))
+}
+
+/// Lets the CPU that received a datagram pick the socket: number n goes to the n-th socket bound. For the whole
+/// group, so it is called once, on any of its sockets, after all are bound in the order of their CPUs.
+///
+/// # Errors
+/// Which the kernel reports.
+pub fn steer_by_cpu(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let load = u16::try_from(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS).unwrap_or_default();
+    let give = u16::try_from(libc::BPF_RET | libc::BPF_A).unwrap_or_default();
+    // SKF_AD_OFF + SKF_AD_CPU: the number of the CPU, read by an absolute load from a negative offset.
+    let cpu = u32::from_ne_bytes((libc::SKF_AD_OFF + libc::SKF_AD_CPU).to_ne_bytes());
+    let mut code = [
+        libc::sock_filter { code: load, jt: 0, jf: 0, k: cpu },
+        libc::sock_filter { code: give, jt: 0, jf: 0, k: 0 },
+    ];
+    let program = libc::sock_fprog { len: 2, filter: code.as_mut_ptr() };
+    // SAFETY: the program and its two instructions live until the call returns; the kernel copies them.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// A TCP listener at `address`, one of a group that shares the load.
+///
+/// # Errors
+/// Which the kernel reports for an option or for binding.
+pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    prepare_tcp(socket.as_fd())?;
+    Ok(socket.into())
+}
+
+/// Connections that may wait to be accepted (the kernel's own limit, `somaxconn`, applies too).
+const LISTEN_BACKLOG: i32 = 4096;
+
+/// Sets what a worker relies on, also for listeners that were inherited.
+///
+/// # Errors
+/// Which the kernel reports for an option.
+pub fn prepare_tcp(listener: BorrowedFd<'_>) -> io::Result<()> {
+    let reference = socket2::SockRef::from(&listener);
+    reference.set_nonblocking(true)?;
+    // Connections take this over from their listener. Answers are written coalesced, so nothing is won by waiting.
+    reference.set_tcp_nodelay(true)
+}
+
+/// Reads from a connected socket what is there, without waiting, whatever mode the socket is in.
+///
+/// # Errors
+/// `WouldBlock` when nothing is there; else which the kernel reports.
+pub fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer has the stated length and is written only up to the count returned.
+    let count = unsafe {
+        libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+    };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+fn set(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: the value lives until the call returns, and its size is stated.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_server_on_the_same_address_is_noticed() {
+        let socket = bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
+        let address = socket.local_addr().unwrap();
+        assert_eq!(probe(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        // Without the question, the kernel lets us in.
+        bind_udp(address, &UdpOptions::default()).unwrap();
+        let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert_eq!(probe(listener.local_addr().unwrap()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn steering_is_accepted_by_the_kernel() {
+        let socket = bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
+        steer_by_cpu(socket.as_fd()).unwrap();
+        prefer_cpu(socket.as_fd(), 0).unwrap();
+    }
+}
