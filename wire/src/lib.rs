@@ -12,6 +12,7 @@
 //! | an RRset to keep ready to send | [`image`] |
 //! | a response to write | [`response::Response`] |
 //! | RDATA octets to check or to canonicalise | [`rdata`] |
+//! | changes, batches and digests that cross between the planes | [`feed`] |
 #![cfg_attr(
     not(test),
     deny(
@@ -26,6 +27,7 @@
 pub mod edns;
 pub mod image;
 pub mod message;
+pub mod feed;
 pub mod name;
 pub mod query;
 pub mod rdata;

@@ -1,0 +1,75 @@
+//! The format between the planes: what changed, in which order, and proof of what a node then holds.
+//!
+//! | value | what it says | file |
+//! |---|---|---|
+//! | [`ChangeSet`] | puts and deletes over one or more zones that commit at once | `change_set.rs` |
+//! | [`Batch`] | change sets with consecutive sequences: one stream entry, one link of the hash chain | `batch.rs` |
+//! | [`Head`] | where the feed stands, and the digest of everything at that sequence | `head.rs` |
+//! | [`ZoneBlob`] | one whole zone, for a node that cannot get there by change sets | `zone_blob.rs` |
+//! | [`Digest`] | equality of record data, kept up to date by adding and subtracting | `digest.rs` |
+//!
+//! How these travel (a stream, HTTPS, a file) and what a node does with them is not here.
+//!
+//! # Layout
+//!
+//! Integers are big-endian. `count` and `length` are LEB128 of at most ten octets, in their shortest form. A `name`
+//! is uncompressed wire format in lower case; it ends itself.
+//!
+//! ```text
+//! header      magic "GDWT" ┆ kind u8 ┆ version u8 = 1 ┆ flags u16 (bit 0: a signature of 64 octets is the last part)
+//!
+//! change set  header(1) ┆ id 16 octets ┆ committed_at_us i64 ┆ count ┆ zone change × count
+//! zone change name ┆ owner u32 ┆ base_version u64 ┆ version u64 ┆ 1 ┆ count ┆ rrset change × count     Update
+//!                                                               ┆ 2 ┆ count ┆ owned rrset × count      Replace
+//!                                                               ┆ 3                                   Remove
+//! rrset change  1 ┆ owned rrset  │  2 ┆ name ┆ type u16
+//! owned rrset   name ┆ rrset
+//! rrset         type u16 ┆ ttl u32 ┆ count ┆ (length ┆ RDATA) × count ┆ count ┆ (length ┆ RDATA of RRSIG) × count
+//!
+//! batch       header(2) ┆ generation u64 ┆ epoch u64 ┆ first_sequence u64 ┆ previous_chain 32 octets
+//!                       ┆ count ┆ (length ┆ change set) × count ┆ [signature]
+//! head        header(3) ┆ generation u64 ┆ epoch u64 ┆ sequence u64 ┆ chain 32 octets ┆ root digest 32 octets ┆ [signature]
+//! zone blob   header(4) ┆ name ┆ owner u32 ┆ version u64 ┆ (1 ┆ owned rrset)* ┆ 0 ┆ rrsets u64 ┆ digest 32 octets
+//!                       ┆ checksum 32 octets ┆ [signature]
+//! ```
+//!
+//! # What decoding promises
+//!
+//! Any octets give a value or a [`DecodeError`] with the offset and the reason. Work is linear in the input, and no
+//! more is allocated than a small multiple of the input's length, whatever its counts say. What comes out is valid:
+//! names are names and stand in their zone, types may stand in a zone, RDATA fits its type, RRsets are not empty and in
+//! canonical order, signatures cover the type that they stand beside. There is one encoding of each value: octets
+//! that would be written differently are refused.
+//!
+//! # Limits
+//!
+//! [`MAX_CHANGE_SETS`] in a batch, [`MAX_ZONE_CHANGES`] in a change set, [`MAX_RRSETS`] in a zone change or zone blob,
+//! [`MAX_RDATA`] records in an RRset, and [`MAX_RDATA_OCTETS`](crate::rdata::MAX_RDATA_OCTETS) in one RDATA.
+//! Encoding does not look at them; what exceeds one is refused by every reader.
+//!
+//! # Compatibility
+//!
+//! A reader of version n reads every version up to n. A version never changes its meaning: new content takes a new
+//! version, new kinds a new kind number. A reader that meets a version or flag that it does not know refuses the
+//! whole, and never guesses at a part.
+
+mod batch;
+mod change_set;
+mod codec;
+pub mod digest;
+mod head;
+mod rrset;
+mod signature;
+mod zone_blob;
+
+pub use batch::{Batch, MAX_CHANGE_SETS};
+pub use change_set::{ChangeSet, MAX_ZONE_CHANGES, RrsetChange, ZoneChange, ZoneChangeKind};
+pub use codec::{DecodeError, FORMAT_VERSION, Reason};
+pub use digest::{Digest, DigestKey, RrsetHasher};
+pub use head::Head;
+pub use rrset::{MAX_RDATA, MAX_RRSETS, OwnedRrset};
+pub use signature::{SignatureError, SigningKey, VerifyingKey};
+pub use zone_blob::{ZoneBlob, ZoneBlobReader, ZoneBlobWriter};
+
+#[cfg(test)]
+mod tests;
