@@ -1,1 +1,3 @@
 //! Answers DNS queries from an immutable snapshot.
+
+pub mod snapshot;

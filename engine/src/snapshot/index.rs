@@ -1,0 +1,402 @@
+//! The index of a snapshot: from a lower-cased wire name to its entry, sharing whatever a change leaves alone.
+//!
+//! Leaves out what an entry is (see [`Keyed`]), canonical order ([`super::order`]) and publication
+//! ([`super::store`]).
+//!
+//! **Shape.** Three levels of directories over pages. The bits of a keyed 64-bit hash, from the top down, pick a
+//! slot of the root, of a middle directory and of a leaf directory; each directory has a power of two of slots.
+//! The leaf's slot is a page:
+//!
+//! ```text
+//!            0        8                              40       48
+//! page       | count  | 32 tags, one octet each      | length | entry | entry | … (8 octets each)
+//! ```
+//!
+//! A tag is eight other bits of the hash (0 for a vacant slot), so one look at the first cache line tells which
+//! entries are worth a compare. Entries stand densely at the front; a page's allocation has room for one entry
+//! more at most, because the pages are what an index costs: about 16 octets an entry with pages of five to ten entries.
+//!
+//! **Sharing.** Cloning an index copies one pointer to the root. A change then copies the root, one middle
+//! directory, one leaf directory and one page (`Arc::make_mut`), and nothing else; whoever holds the clone goes on
+//! reading what was there. What nobody else holds is changed in place, so a group of changes copies each part once.
+//!
+//! **Growth** is local, so that no single change pays for the whole index. A leaf directory whose pages average
+//! more than [`GROW_ABOVE`] entries doubles (at most a few thousand entries move). When it may not get longer, its
+//! middle directory doubles by cutting each of its leaf directories in two, which moves no entry; when that may
+//! not get longer either, the root doubles by cutting the middle directories in two. The permitted length of the
+//! lower two levels is that of the root, so the three stay alike: a change copies about three times the cube root
+//! of the page count. A leaf directory halves when its pages average less than [`SHRINK_BELOW`]; the upper two
+//! levels keep their length, which is at most one slot for every fifty or so entries there were at the peak.
+//!
+//! **Overflow.** With a sound hash a page holds more than 32 entries once in a thousand million pages. Should it happen, the
+//! page simply gets longer: entries past the 32nd have no tag and are compared one by one.
+//! [`Index::overflow_count`] counts them; anything but zero is the sign of an attack on the hash, or of a bad one.
+
+use std::sync::Arc;
+
+use super::page::{Page, TAGS};
+use super::prefetch::{prefetch, prefetch_address};
+use siphasher::sip::SipHasher13;
+
+/// A leaf directory grows when its pages hold more entries than this on average.
+pub const GROW_ABOVE: usize = 10;
+/// A leaf directory shrinks when its pages hold fewer entries than this on average.
+pub const SHRINK_BELOW: usize = 2;
+/// Slots that a leaf or middle directory may always have, however small the root.
+const DIRECTORY_MIN: usize = 16;
+
+/// What an [`Index`] and an [`super::order::OrderedSet`] hold: a pointer that is cheap to clone.
+pub trait Keyed: Clone {
+    /// The owner name: uncompressed wire format, lower case.
+    fn key(&self) -> &[u8];
+
+    /// Asks the CPU to load the memory behind this entry ([`super::prefetch`]).
+    fn prefetch(&self);
+}
+
+/// A persistent hash table from wire names to entries. See the module's documentation.
+///
+/// **Cost**: a clone copies one pointer; a look-up reads three directory slots, one page and the entries
+/// whose tag matches; it allocates nothing and takes no lock.
+#[derive(Clone)]
+pub struct Index<E> {
+    hasher: SipHasher13,
+    root: Arc<[Middle<E>]>,
+    len: usize,
+    overflow: usize,
+}
+
+type Middle<E> = Arc<[Leaf<E>]>;
+
+/// A leaf directory and how many entries its pages hold.
+#[derive(Clone)]
+struct Leaf<E> {
+    pages: Arc<[Page<E>]>,
+    count: usize,
+}
+
+impl<E: Keyed> Index<E> {
+    /// An empty index whose hash depends on `hash_key`, which must be random per process: who knows it can make
+    /// names collide.
+    #[must_use]
+    pub fn new(hash_key: [u8; 16]) -> Self {
+        Self::with_capacity(hash_key, 0)
+    }
+
+    /// An empty index with directories for about `names` entries, so that loading them moves no entry twice.
+    #[must_use]
+    pub fn with_capacity(hash_key: [u8; 16], names: usize) -> Self {
+        // A little under the limit of growth: leaf directories fill unevenly.
+        let pages = (names / (GROW_ABOVE - 1)).max(1).next_power_of_two();
+        let bits = pages.trailing_zeros();
+        let root_bits = bits.div_ceil(3);
+        let middle_bits = (bits - root_bits).div_ceil(2);
+        let leaf_bits = bits - root_bits - middle_bits;
+        let leaf = || Leaf { pages: repeat(leaf_bits, Page::empty), count: 0 };
+        let root = repeat(root_bits, || repeat(middle_bits, leaf));
+        Index { hasher: SipHasher13::new_with_key(&hash_key), root, len: 0, overflow: 0 }
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many entries stand behind the tagged slots of their page: 0 unless the hash is bad or under attack.
+    #[must_use]
+    pub fn overflow_count(&self) -> usize {
+        self.overflow
+    }
+
+    /// The keyed hash (SipHash-1-3) of a lower-cased wire name, as the functions below want it.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash(key)
+    }
+
+    /// The entry of this name. A look-up of many names is faster in stages: see [`Index::prefetch_directory`].
+    #[inline]
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&E> {
+        self.get_hashed(self.hash(key), key)
+    }
+
+    /// The entry of this name, whose hash is known already: the last stage of a look-up.
+    #[inline]
+    #[must_use]
+    pub fn get_hashed(&self, hash: u64, key: &[u8]) -> Option<&E> {
+        let (_, entry) = self.page(hash)?.find(tag(hash), key)?;
+        Some(entry)
+    }
+
+    /// Asks for the slot of the leaf directory: the first stage of a look-up of many names.
+    ///
+    /// Stages are called over a whole batch one after another: all hashes, all directories, all pages, all
+    /// entries, then [`Index::get_hashed`] for all. Each stage finds in the cache what the one before asked for.
+    #[inline]
+    pub fn prefetch_directory(&self, hash: u64) {
+        if let Some(page) = self.page(hash) {
+            prefetch(page);
+        }
+    }
+
+    /// Asks for the page: the second stage.
+    #[inline]
+    pub fn prefetch_page(&self, hash: u64) {
+        if let Some(page) = self.page(hash) {
+            page.prefetch();
+        }
+    }
+
+    /// Asks for the entries of the page whose tag matches, one as a rule: the third stage.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        if let Some(page) = self.page(hash) {
+            page.prefetch_candidates(tag(hash));
+        }
+    }
+
+    /// All entries, in no useful order.
+    pub fn iter(&self) -> impl Iterator<Item = &E> {
+        self.root.iter().flat_map(|middle| middle.iter()).flat_map(Leaf::iter)
+    }
+
+    /// Puts an entry in, in place of the one of the same name, which is given back.
+    ///
+    /// **Cost**: see the module's documentation; when a leaf directory doubles, up to a few thousand entries are hashed again.
+    pub fn insert(&mut self, entry: E) -> Option<E> {
+        let hash = self.hash(entry.key());
+        let tag = tag(hash);
+        let (leaf, above) = leaf_mut(&mut self.root, hash)?;
+        let page = pick_mut(make_mut(&mut leaf.pages), &mut hash.rotate_left(above))?;
+        if let Some((at, _)) = page.find(tag, entry.key()) {
+            return page.replace(at, entry);
+        }
+        if page.push(tag, entry) {
+            self.overflow += 1;
+        }
+        leaf.count += 1;
+        self.len += 1;
+        while let Some(growth) = self.growth(hash) {
+            self.grow(hash, growth);
+        }
+        None
+    }
+
+    /// Takes the entry of this name out. Copies nothing when there is none.
+    pub fn remove(&mut self, key: &[u8]) -> Option<E> {
+        let hash = self.hash(key);
+        let (at, _) = self.page(hash)?.find(tag(hash), key)?;
+        let hasher = self.hasher;
+        let (leaf, above) = leaf_mut(&mut self.root, hash)?;
+        let pages = make_mut(&mut leaf.pages);
+        let page_count = pages.len();
+        let page = pick_mut(pages, &mut hash.rotate_left(above))?;
+        if page.len() > TAGS {
+            self.overflow -= 1;
+        }
+        let removed = page.swap_remove(at, |moved| tag(hasher.hash(moved.key())));
+        leaf.count -= 1;
+        self.len -= 1;
+        if page_count > 1 && leaf.count < page_count * SHRINK_BELOW {
+            self.resize_leaf(hash, page_count / 2);
+        }
+        removed
+    }
+
+    /// Slots of the root, and pages altogether.
+    #[cfg(test)]
+    pub(super) fn directory_sizes(&self) -> (usize, usize) {
+        let pages = self.root.iter().flat_map(|middle| middle.iter()).map(|leaf| leaf.pages.len()).sum();
+        (self.root.len(), pages)
+    }
+
+    /// The page that a hash leads to. There is always one: `None` cannot be, but costs nothing to pass on.
+    #[inline(always)]
+    fn page(&self, hash: u64) -> Option<&Page<E>> {
+        let mut route = hash;
+        let middle = pick(&self.root, &mut route)?;
+        let leaf = pick(middle, &mut route)?;
+        pick(&leaf.pages, &mut route)
+    }
+
+    /// Which part must grow before the leaf directory of `hash` is as it should be; `None` when it is.
+    fn growth(&self, hash: u64) -> Option<Growth> {
+        let mut route = hash;
+        let middle = pick(&self.root, &mut route)?;
+        let leaf = pick(middle, &mut route)?;
+        let page_count = leaf.pages.len();
+        // With a bad hash no number of pages helps: never more of them than names.
+        let pages_like_this = self.root.len() * middle.len() * page_count;
+        if leaf.count <= page_count * GROW_ABOVE || pages_like_this > self.len {
+            return None;
+        }
+        let limit = self.root.len().max(DIRECTORY_MIN);
+        Some(if page_count < limit {
+            Growth::Leaf { page_count: page_count * 2 }
+        } else if middle.len() < limit {
+            Growth::Middle
+        } else {
+            Growth::Root
+        })
+    }
+
+    fn grow(&mut self, hash: u64, growth: Growth) {
+        let hasher = self.hasher;
+        let root_bits = self.root.len().trailing_zeros();
+        match growth {
+            Growth::Leaf { page_count } => self.resize_leaf(hash, page_count),
+            Growth::Middle => {
+                if let Some(middle) = pick_mut(make_mut(&mut self.root), &mut hash.clone()) {
+                    *middle = doubled(middle, &hasher, root_bits);
+                }
+            }
+            Growth::Root => {
+                let halves = self.root.iter().flat_map(|middle| {
+                    let even =
+                        if middle.len() > 1 { middle.clone() } else { doubled(middle, &hasher, root_bits) };
+                    let (low, high) = even.split_at(even.len() / 2);
+                    [Arc::from(low), Arc::from(high)]
+                });
+                self.root = halves.collect();
+            }
+        }
+    }
+
+    /// Gives the leaf directory of `hash` another number of pages.
+    fn resize_leaf(&mut self, hash: u64, page_count: usize) {
+        let hasher = self.hasher;
+        if let Some((leaf, above)) = leaf_mut(&mut self.root, hash) {
+            let before = leaf.overflow();
+            *leaf = leaf.resized(page_count, &hasher, above);
+            self.overflow = self.overflow + leaf.overflow() - before;
+        }
+    }
+}
+
+/// What has to get longer. See the module's documentation.
+enum Growth {
+    Leaf { page_count: usize },
+    Middle,
+    Root,
+}
+
+impl<E: Keyed> Leaf<E> {
+    fn iter(&self) -> impl Iterator<Item = &E> {
+        self.pages.iter().flat_map(Page::iter)
+    }
+
+    fn overflow(&self) -> usize {
+        self.pages.iter().map(|page| page.len().saturating_sub(TAGS)).sum()
+    }
+
+    /// The same entries in another number of pages; `above` bits of the hash are used up before this level.
+    fn resized(&self, page_count: usize, hasher: &SipHasher13, above: u32) -> Self {
+        self.iter().for_each(Keyed::prefetch);
+        let mut pages: Vec<Vec<(u8, E)>> = vec![Vec::new(); page_count];
+        for entry in self.iter() {
+            let hash = hasher.hash(entry.key());
+            if let Some(page) = pick_mut(&mut pages, &mut hash.rotate_left(above)) {
+                page.push((tag(hash), entry.clone()));
+            }
+        }
+        Leaf { pages: pages.into_iter().map(Page::from_entries).collect(), count: self.count }
+    }
+
+    /// The pages of the lower and of the upper half of the hashes.
+    fn halves(&self, hasher: &SipHasher13, above: u32) -> [Self; 2] {
+        if self.pages.len() < 2 {
+            return self.resized(2, hasher, above).halves(hasher, above);
+        }
+        let (low, high) = self.pages.split_at(self.pages.len() / 2);
+        [low, high].map(|pages| Leaf { pages: Arc::from(pages), count: pages.iter().map(Page::len).sum() })
+    }
+}
+
+/// The same middle directory with twice as many leaf directories, each half as long.
+fn doubled<E: Keyed>(middle: &Middle<E>, hasher: &SipHasher13, root_bits: u32) -> Middle<E> {
+    let above = root_bits + middle.len().trailing_zeros();
+    middle.iter().flat_map(|leaf| leaf.halves(hasher, above)).collect()
+}
+
+/// The leaf directory of a hash, and how many bits of the hash are used up before it; copies what is shared.
+fn leaf_mut<E: Keyed>(root: &mut Arc<[Middle<E>]>, hash: u64) -> Option<(&mut Leaf<E>, u32)> {
+    let root_bits = root.len().trailing_zeros();
+    let mut route = hash;
+    let middle = pick_mut(make_mut(root), &mut route)?;
+    let above = root_bits + middle.len().trailing_zeros();
+    Some((pick_mut(make_mut(middle), &mut route)?, above))
+}
+
+/// The slot that the next bits of a hash pick; turns them out of the way of the next level.
+#[inline(always)]
+fn pick<'a, T>(slots: &'a [T], route: &mut u64) -> Option<&'a T> {
+    slots.get(turn(route, slots.len()))
+}
+
+fn pick_mut<'a, T>(slots: &'a mut [T], route: &mut u64) -> Option<&'a mut T> {
+    let slot = turn(route, slots.len());
+    slots.get_mut(slot)
+}
+
+/// The top bits of `route` as a slot number below `len`, a power of two.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "only bits below `len` are used")]
+fn turn(route: &mut u64, len: usize) -> usize {
+    *route = route.rotate_left(len.trailing_zeros());
+    (*route as usize) & len.wrapping_sub(1)
+}
+
+/// The tag of a hash: its low eight bits, of which directories of less than 2^56 pages make no use; never 0.
+#[inline(always)]
+fn tag(hash: u64) -> u8 {
+    let [low, ..] = hash.to_le_bytes();
+    low.max(1)
+}
+
+/// `2^bits` equal slots.
+fn repeat<T>(bits: u32, slot: impl Fn() -> T) -> Arc<[T]> {
+    (0..1usize << bits).map(|_| slot()).collect()
+}
+
+/// What a directory holds: something with a count that copying the directory increments.
+trait Counted: Clone {
+    /// The address of that count.
+    fn count_address(&self) -> *const u8;
+}
+
+impl<T> Counted for Arc<[T]> {
+    fn count_address(&self) -> *const u8 {
+        // The counts stand before the slots.
+        Arc::as_ptr(self).cast::<u8>().wrapping_sub(2 * size_of::<usize>())
+    }
+}
+
+impl<E: Keyed> Counted for Leaf<E> {
+    fn count_address(&self) -> *const u8 {
+        self.pages.count_address()
+    }
+}
+
+impl<E: Keyed> Counted for Page<E> {
+    fn count_address(&self) -> *const u8 {
+        self.address()
+    }
+}
+
+/// `Arc::make_mut`, but asking for the counts that it will increment all at once first: one after another, each
+/// would wait for its own cache line.
+fn make_mut<T: Counted>(slots: &mut Arc<[T]>) -> &mut [T] {
+    if Arc::strong_count(slots) > 1 {
+        slots.iter().for_each(|slot| prefetch_address(slot.count_address()));
+    }
+    Arc::make_mut(slots)
+}
