@@ -13,6 +13,8 @@
 //! | a response to write | [`response::Response`] |
 //! | RDATA octets to check or to canonicalise | [`rdata`] |
 //! | changes, batches and digests that cross between the planes | [`feed`] |
+//! | RDATA as people write it | [`presentation`] |
+//! | a zone file | [`zonefile`] |
 #![cfg_attr(
     not(test),
     deny(
@@ -25,11 +27,13 @@
 )]
 
 pub mod edns;
+pub mod feed;
 pub mod image;
 pub mod message;
-pub mod feed;
 pub mod name;
+pub mod presentation;
 pub mod query;
 pub mod rdata;
 pub mod response;
 pub mod rr;
+pub mod zonefile;
