@@ -57,7 +57,7 @@ impl Batch {
         let first_sequence = cursor.u64()?;
         let previous_chain = cursor.array()?;
         let at_count = cursor.clone();
-        let (count, capacity) = cursor.count("change sets", MAX_CHANGE_SETS, LEAST_CHANGE_SET_OCTETS)?;
+        let count = cursor.count("change sets", MAX_CHANGE_SETS, LEAST_CHANGE_SET_OCTETS)?;
         if count == 0 {
             return Err(at_count.error(Reason::Empty("change set in a batch")));
         }
@@ -65,7 +65,7 @@ impl Batch {
         if first_sequence == 0 || first_sequence.checked_add(last).is_none() {
             return Err(at_sequence.error(Reason::Sequence));
         }
-        let mut change_sets = Vec::with_capacity(capacity);
+        let mut change_sets = Vec::with_capacity(count);
         for _ in 0..count {
             change_sets.push(ChangeSet::read(cursor.nested()?)?);
         }

@@ -89,8 +89,8 @@ impl ChangeSet {
         cursor.header(Kind::ChangeSet)?;
         let id = cursor.array()?;
         let committed_at_us = cursor.array().map(i64::from_be_bytes)?;
-        let (count, capacity) = cursor.count("zone changes", MAX_ZONE_CHANGES, LEAST_ZONE_CHANGE_OCTETS)?;
-        let mut zones = Vec::with_capacity(capacity);
+        let count = cursor.count("zone changes", MAX_ZONE_CHANGES, LEAST_ZONE_CHANGE_OCTETS)?;
+        let mut zones = Vec::with_capacity(count);
         for _ in 0..count {
             zones.push(ZoneChange::read(&mut cursor)?);
         }
@@ -146,16 +146,16 @@ fn read_kind(cursor: &mut Cursor<'_>, zone: &Name) -> Result<ZoneChangeKind, Dec
     let at = cursor.clone();
     match cursor.u8()? {
         1 => {
-            let (count, capacity) = cursor.count("RRset changes", MAX_RRSETS, LEAST_RRSET_CHANGE_OCTETS)?;
-            let mut changes = Vec::with_capacity(capacity);
+            let count = cursor.count("RRset changes", MAX_RRSETS, LEAST_RRSET_CHANGE_OCTETS)?;
+            let mut changes = Vec::with_capacity(count);
             for _ in 0..count {
                 changes.push(RrsetChange::read(cursor, zone)?);
             }
             Ok(ZoneChangeKind::Update(changes))
         }
         2 => {
-            let (count, capacity) = cursor.count("RRsets", MAX_RRSETS, rrset::LEAST_OCTETS)?;
-            let mut rrsets = Vec::with_capacity(capacity);
+            let count = cursor.count("RRsets", MAX_RRSETS, rrset::LEAST_OCTETS)?;
+            let mut rrsets = Vec::with_capacity(count);
             for _ in 0..count {
                 rrsets.push(read_owned(cursor, zone)?);
             }

@@ -154,7 +154,7 @@ pub(super) fn put_header(out: &mut Vec<u8>, kind: Kind, signed: bool) {
 /// Writes LEB128 in its shortest form.
 pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     loop {
-        #[expect(clippy::cast_possible_truncation, reason = "seven bits are left")]
+        // Seven bits are left, which no cast can lose.
         let low = (value & 0x7F) as u8;
         value >>= 7;
         if value == 0 {
@@ -279,25 +279,24 @@ impl<'a> Cursor<'a> {
         Err(start.error(Reason::Varint))
     }
 
-    /// Reads a count of things of which each takes at least `least` octets, and gives it with the capacity that is
-    /// safe to reserve: no more than the octets that are left can hold.
+    /// Reads a count of things of which each takes at least `least` octets. It is refused when the octets that are left
+    /// cannot hold as many, so that it is safe to reserve room for them.
     pub(super) fn count(
         &mut self,
         what: &'static str,
         limit: u64,
         least: usize,
-    ) -> Result<(usize, usize), DecodeError> {
+    ) -> Result<usize, DecodeError> {
         let start = self.clone();
         let found = self.varint()?;
         if found > limit {
             return Err(start.error(Reason::TooMany { what, found, limit }));
         }
         let count = usize::try_from(found).unwrap_or(usize::MAX);
-        let most = self.left().checked_div(least).unwrap_or_default();
-        if count > most {
+        if count > self.left().checked_div(least).unwrap_or_default() {
             return Err(self.short());
         }
-        Ok((count, count.min(most)))
+        Ok(count)
     }
 
     /// Reads octets behind their length.

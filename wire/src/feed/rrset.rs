@@ -106,8 +106,8 @@ fn read_records(
     covered: Option<Rtype>,
 ) -> Result<Vec<Box<[u8]>>, DecodeError> {
     // Each record takes at least its length.
-    let (count, capacity) = cursor.count(what, MAX_RDATA, 1)?;
-    let mut records: Vec<Box<[u8]>> = Vec::with_capacity(capacity);
+    let count = cursor.count(what, MAX_RDATA, 1)?;
+    let mut records: Vec<Box<[u8]>> = Vec::with_capacity(count);
     let mut previous: Option<Cow<'_, [u8]>> = None;
     for _ in 0..count {
         let at = cursor.clone();
