@@ -2,3 +2,7 @@
 //! counts of [`counter`].
 
 pub mod counter;
+pub mod endpoint;
+pub mod log;
+pub mod metrics;
+pub mod status;

@@ -1,0 +1,197 @@
+//! `/metrics`, `/health` and `/ready` over HTTP, on a thread of its own so that nothing asked here can hold up an
+//! answer. No other path exists, and nothing is changed through it.
+
+use std::convert::Infallible;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::CONTENT_TYPE;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{Semaphore, watch};
+
+use super::metrics::Sources;
+use crate::sys::affinity;
+
+/// Scrapers at the same time; more wait.
+const MAX_CONNECTIONS: usize = 32;
+/// How long a request may take to arrive, and a connection to be used.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// A worker that has not come round its loop for so long makes no progress (an idle one does so ten times a second).
+const STALLED: Duration = Duration::from_secs(5);
+/// How often workers are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Serves until `stop` changes or its sender is gone. Runs on the calling thread.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve(
+    listener: TcpListener,
+    sources: Sources,
+    mut stop: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    affinity::step_back();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let state = Arc::new(State { progress: Progress::new(&sources), sources });
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                _ = stop.changed() => return Ok(()),
+                _ = look.tick() => state.progress.look(&state.sources),
+                accepted = accept(&listener, &places) => {
+                    if let Some((stream, place)) = accepted {
+                        let state = Arc::clone(&state);
+                        tokio::spawn(async move {
+                            connection(stream, state).await;
+                            drop(place);
+                        });
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, place)),
+        Err(_) => {
+            // Out of file descriptors, or the client is gone already: neither is worth spinning for.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
+
+async fn connection(stream: tokio::net::TcpStream, state: Arc<State>) {
+    let service = service_fn(move |request| {
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(state.answer(&request)) }
+    });
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whatever goes wrong on a scraper's connection is the scraper's to notice.
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
+}
+
+struct State {
+    sources: Sources,
+    progress: Progress,
+}
+
+impl State {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
+        }
+        match request.uri().path() {
+            "/metrics" => match self.sources.scrape() {
+                Ok(metrics) => {
+                    let mut response = text(StatusCode::OK, metrics);
+                    response
+                        .headers_mut()
+                        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(OPENMETRICS));
+                    response
+                }
+                Err(_) => {
+                    text(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be composed\n".to_owned())
+                }
+            },
+            "/health" => text(StatusCode::OK, "alive\n".to_owned()),
+            "/ready" => match self.ready(request.uri().query()) {
+                Ok(()) => text(StatusCode::OK, "ready\n".to_owned()),
+                Err((status, reason)) => text(status, format!("{reason}\n")),
+            },
+            _ => text(StatusCode::NOT_FOUND, "only /metrics, /health and /ready\n".to_owned()),
+        }
+    }
+
+    /// Whether there is something to answer from and workers that do. Being behind does not make a node unready,
+    /// unless the one who asks says how far is too far.
+    fn ready(&self, query: Option<&str>) -> Result<(), (StatusCode, String)> {
+        let unready = |reason: String| Err((StatusCode::SERVICE_UNAVAILABLE, reason));
+        let status = &self.sources.status;
+        if !status.has_snapshot.load(std::sync::atomic::Ordering::Relaxed) {
+            return unready("no snapshot to answer from".to_owned());
+        }
+        if let Some(worker) = self.progress.stalled() {
+            return unready(format!("{worker} makes no progress"));
+        }
+        let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(()) };
+        let limit = query.strip_prefix("max_lag_seconds=").and_then(|value| value.parse::<f64>().ok());
+        match limit {
+            Some(limit) if limit >= 0.0 => {
+                let lag = status.lag_seconds();
+                if lag > limit { unready(format!("lag of {lag} s is above {limit} s")) } else { Ok(()) }
+            }
+            _ => Err((
+                StatusCode::BAD_REQUEST,
+                "expected ?max_lag_seconds=N, N a number of seconds".to_owned(),
+            )),
+        }
+    }
+}
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let plain = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}
+
+/// Whether workers come round their loops.
+struct Progress(Mutex<Vec<Seen>>);
+
+struct Seen {
+    worker: String,
+    turns: u64,
+    at: Instant,
+}
+
+impl Progress {
+    fn new(sources: &Sources) -> Self {
+        let now = Instant::now();
+        let workers = |kind: &'static str, count: usize| {
+            (0..count).map(move |i| Seen { worker: format!("worker {kind}-{i}"), turns: 0, at: now })
+        };
+        Progress(Mutex::new(
+            workers("udp", sources.udp.len()).chain(workers("tcp", sources.tcp.len())).collect(),
+        ))
+    }
+
+    fn look(&self, sources: &Sources) {
+        let now = Instant::now();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (seen, counters) in all.iter_mut().zip(sources.udp.iter().chain(&sources.tcp)) {
+            let turns = counters.turns.get();
+            if turns != seen.turns {
+                (seen.turns, seen.at) = (turns, now);
+            }
+        }
+    }
+
+    fn stalled(&self) -> Option<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|seen| seen.at.elapsed() > STALLED).map(|seen| seen.worker.clone())
+    }
+}
