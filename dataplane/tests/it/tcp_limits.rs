@@ -1,0 +1,296 @@
+//! DNS over TCP at its limits: pipelining, partial messages, clients that dawdle, too many of them.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use godwit_dataplane::observe::counter::Closed;
+use godwit_dataplane::serve::limit::TcpLimits;
+
+use super::reflector::{Workers, eventually, framed, query};
+
+fn connect(workers: &Workers) -> TcpStream {
+    let client = TcpStream::connect(workers.address).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.set_nodelay(true).unwrap();
+    client
+}
+
+fn read_answer(client: &mut TcpStream) -> Vec<u8> {
+    let mut length = [0; 2];
+    client.read_exact(&mut length).unwrap();
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    client.read_exact(&mut answer).unwrap();
+    answer
+}
+
+/// Whether the server has ended the connection: end of file, or a reset.
+fn is_closed(client: &mut TcpStream) -> bool {
+    match client.read(&mut [0; 1024]) {
+        Ok(0) => true,
+        Ok(_) => false,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+fn closed(workers: &Workers, reason: Closed) -> u64 {
+    workers.counters.closed[reason as usize].get()
+}
+
+#[test]
+fn pipelined_queries_are_all_answered() {
+    let workers = Workers::tcp(TcpLimits::default());
+    let mut client = connect(&workers);
+    let mut reader = client.try_clone().unwrap();
+    let reading = std::thread::spawn(move || {
+        for id in 0..20_000u16 {
+            assert_eq!(read_answer(&mut reader)[..2], id.to_be_bytes());
+        }
+    });
+    let all: Vec<u8> = (0..20_000).flat_map(|id| framed(&query(id, "a"))).collect();
+    client.write_all(&all).unwrap();
+    reading.join().unwrap();
+}
+
+#[test]
+fn messages_may_come_octet_by_octet_and_several_at_once() {
+    let workers = Workers::tcp(TcpLimits::default());
+    let mut client = connect(&workers);
+    for octet in framed(&query(1, "slow")) {
+        client.write_all(&[octet]).unwrap();
+    }
+    assert_eq!(read_answer(&mut client)[..2], [0, 1]);
+    // One and a half, then the other half and two more.
+    let mut octets = framed(&query(2, "a"));
+    octets.extend(framed(&query(3, "b")));
+    let half = octets.len() - 5;
+    octets.extend(framed(&query(4, "c")));
+    octets.extend(framed(&query(5, "d")));
+    client.write_all(&octets[..half]).unwrap();
+    assert_eq!(read_answer(&mut client)[..2], [0, 2]);
+    client.write_all(&octets[half..]).unwrap();
+    for id in 3..=5 {
+        assert_eq!(read_answer(&mut client)[..2], [0, id]);
+    }
+}
+
+#[test]
+fn a_client_that_closes_its_side_still_gets_its_answers() {
+    let workers = Workers::tcp(TcpLimits::default());
+    let mut client = connect(&workers);
+    client.write_all(&[framed(&query(1, "a")), framed(&query(2, "b"))].concat()).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(read_answer(&mut client)[..2], [0, 1]);
+    assert_eq!(read_answer(&mut client)[..2], [0, 2]);
+    assert!(is_closed(&mut client));
+}
+
+#[test]
+fn p7_half_a_message_is_waited_for_until_its_deadline() {
+    let limits = TcpLimits { message_deadline: Duration::from_millis(300), ..TcpLimits::default() };
+    let workers = Workers::tcp(limits);
+    // Half a length, half a message, and a length that nothing of the size follows.
+    let message = framed(&query(1, "a"));
+    for part in [&message[..1], &message[..10], &[0xFF, 0xFF, 0, 1, 2]] {
+        let mut client = connect(&workers);
+        let start = Instant::now();
+        client.write_all(part).unwrap();
+        assert!(is_closed(&mut client));
+        assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    }
+    assert_eq!(closed(&workers, Closed::SlowMessage), 3);
+}
+
+#[test]
+fn p7_a_dripping_client_is_dropped_however_steadily_it_drips() {
+    let limits = TcpLimits { message_deadline: Duration::from_millis(300), ..TcpLimits::default() };
+    let workers = Workers::tcp(limits);
+    let mut client = connect(&workers);
+    let message = framed(&query(1, &"a".repeat(60)));
+    let start = Instant::now();
+    let dropped = message.iter().find(|octet| {
+        std::thread::sleep(Duration::from_millis(20));
+        client.write_all(&[**octet]).is_err()
+    });
+    assert!(dropped.is_some() || is_closed(&mut client), "all octets were taken");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert_eq!(closed(&workers, Closed::SlowMessage), 1);
+}
+
+#[test]
+fn p7_a_client_that_does_not_read_is_not_read_from_and_then_dropped() {
+    let limits = TcpLimits { send_deadline: Duration::from_millis(500), ..TcpLimits::default() };
+    let max_unsent = limits.max_unsent_octets;
+    let workers = Workers::tcp(limits);
+    let mut client = connect(&workers);
+    client.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+    // Each is answered with 40,000 octets, and none is ever fetched.
+    let queries: Vec<u8> = (0..1000).flat_map(|id| framed(&query(id, "large"))).collect();
+    let mut most = 0;
+    let failed = (0..200).any(|_| {
+        most = most.max(workers.admission.buffered_octets());
+        client.write_all(&queries).is_err()
+    });
+    assert!(failed, "8 GB of answers were taken in");
+    eventually("it is dropped", || closed(&workers, Closed::SlowReader) == 1);
+    // What was held: unfetched answers, and queries that were read with the last turn.
+    assert!(most <= 2 * max_unsent + 3 * 65_537, "{most} octets held");
+    eventually("its memory is given back", || workers.admission.buffered_octets() == 0);
+}
+
+#[test]
+fn p7_one_busy_connection_does_not_starve_another() {
+    let workers = Workers::tcp(TcpLimits::default());
+    let mut busy = connect(&workers);
+    let mut reader = busy.try_clone().unwrap();
+    let mut quiet = connect(&workers);
+    let flood: Vec<u8> = (0..20_000).flat_map(|id| framed(&query(id, "a"))).collect();
+    let flood_octets = flood.len() as u64 * 10;
+    let writing = std::thread::spawn(move || (0..10).try_for_each(|_| busy.write_all(&flood)));
+    let reading = std::thread::spawn(move || {
+        std::io::copy(&mut (&mut reader).take(flood_octets), &mut std::io::sink())
+    });
+    for id in 0..100 {
+        quiet.write_all(&framed(&query(id, "b"))).unwrap();
+        let start = Instant::now();
+        assert_eq!(read_answer(&mut quiet)[..2], id.to_be_bytes());
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+    writing.join().unwrap().unwrap();
+    assert_eq!(reading.join().unwrap().unwrap(), flood_octets);
+}
+
+#[test]
+fn p7_idle_connections_are_closed() {
+    let limits = TcpLimits { idle_timeout: Duration::from_millis(400), ..TcpLimits::default() };
+    let workers = Workers::tcp(limits);
+    let mut silent = connect(&workers);
+    let mut active = connect(&workers);
+    let start = Instant::now();
+    while closed(&workers, Closed::Idle) == 0 {
+        active.write_all(&framed(&query(1, "a"))).unwrap();
+        read_answer(&mut active);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+    assert!(is_closed(&mut silent));
+    active.write_all(&framed(&query(2, "a"))).unwrap();
+    assert_eq!(read_answer(&mut active)[..2], [0, 2]);
+}
+
+#[test]
+fn p7_more_connections_than_one_client_may_have_are_turned_away() {
+    let workers = Workers::tcp(TcpLimits { max_connections_per_client: 5, ..TcpLimits::default() });
+    let mut clients: Vec<_> = (0..5).map(|_| connect(&workers)).collect();
+    for client in &mut clients {
+        client.write_all(&framed(&query(1, "a"))).unwrap();
+        read_answer(client);
+    }
+    let mut refused = connect(&workers);
+    assert!(is_closed(&mut refused));
+    assert_eq!(closed(&workers, Closed::ClientLimit), 1);
+    // A place that becomes free is given to the next.
+    clients.pop();
+    eventually("the place is free", || workers.admission.connections() == 4);
+    let mut next = connect(&workers);
+    next.write_all(&framed(&query(9, "a"))).unwrap();
+    assert_eq!(read_answer(&mut next)[..2], [0, 9]);
+}
+
+#[test]
+fn p7_at_the_total_limit_the_longest_idle_makes_room() {
+    let workers = Workers::tcp(TcpLimits { max_connections: 3, ..TcpLimits::default() });
+    let mut clients: Vec<_> = (0..3)
+        .map(|id| {
+            let mut client = connect(&workers);
+            client.write_all(&framed(&query(id, "a"))).unwrap();
+            read_answer(&mut client);
+            client
+        })
+        .collect();
+    // All three have asked just now: nobody is thrown out for a newcomer.
+    let mut refused = connect(&workers);
+    assert!(is_closed(&mut refused));
+    std::thread::sleep(Duration::from_millis(300));
+    for client in &mut clients[1..] {
+        client.write_all(&framed(&query(1, "a"))).unwrap();
+        read_answer(client);
+    }
+    let mut next = connect(&workers);
+    next.write_all(&framed(&query(9, "a"))).unwrap();
+    assert_eq!(read_answer(&mut next)[..2], [0, 9]);
+    assert!(is_closed(&mut clients[0]));
+    clients[1].write_all(&framed(&query(2, "a"))).unwrap();
+    assert_eq!(read_answer(&mut clients[1])[..2], [0, 2]);
+}
+
+#[test]
+fn p7_a_connection_that_has_asked_its_fill_gets_its_answers_and_is_closed() {
+    let workers = Workers::tcp(TcpLimits { max_queries_per_connection: 100, ..TcpLimits::default() });
+    let mut client = connect(&workers);
+    let all: Vec<u8> = (0..150).flat_map(|id| framed(&query(id, "a"))).collect();
+    client.write_all(&all).unwrap();
+    for id in 0..100u16 {
+        assert_eq!(read_answer(&mut client)[..2], id.to_be_bytes());
+    }
+    assert!(is_closed(&mut client));
+    drop(client);
+    eventually("it is counted", || closed(&workers, Closed::QueryLimit) == 1);
+}
+
+#[test]
+fn p7_a_length_below_that_of_a_header_ends_the_connection() {
+    let workers = Workers::tcp(TcpLimits::default());
+    for length in [0u8, 11] {
+        let mut client = connect(&workers);
+        client.write_all(&framed(&query(1, "a"))).unwrap();
+        client.write_all(&[0, length]).unwrap();
+        client.write_all(&vec![0; usize::from(length)]).unwrap();
+        assert_eq!(read_answer(&mut client)[..2], [0, 1]);
+        assert!(is_closed(&mut client));
+        drop(client);
+    }
+    eventually("both are counted", || closed(&workers, Closed::Malformed) == 2);
+}
+
+#[test]
+fn p7_the_byte_budget_of_all_connections_holds() {
+    let limits = TcpLimits {
+        max_buffered_octets: 200_000,
+        message_deadline: Duration::from_secs(5),
+        ..TcpLimits::default()
+    };
+    let workers = Workers::tcp(limits);
+    // Each sends most of a message of 65,535 octets.
+    let mut clients: Vec<_> = (0..10).map(|_| connect(&workers)).collect();
+    for client in &mut clients {
+        let mut part = vec![0xFF, 0xFF];
+        part.resize(60_000, 0);
+        let _ = client.write_all(&part);
+    }
+    eventually("some are dropped", || closed(&workers, Closed::Memory) >= 5);
+    assert!(workers.admission.buffered_octets() <= 200_000);
+}
+
+#[test]
+fn stopping_drains_what_was_asked() {
+    let mut workers = Workers::tcp(TcpLimits::default());
+    let mut client = connect(&workers);
+    client.write_all(&framed(&query(1, "a"))).unwrap();
+    assert_eq!(read_answer(&mut client)[..2], [0, 1]);
+    // Asked before the stop, or in the moment of it: answered, then told that no more will come.
+    for id in 2..100 {
+        client.write_all(&framed(&query(id, "large"))).unwrap();
+    }
+    workers.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for id in 2..100u16 {
+        let answer = read_answer(&mut client);
+        assert_eq!(answer[..2], id.to_be_bytes());
+        assert_eq!(answer.len(), 40_000);
+    }
+    assert!(is_closed(&mut client));
+    drop(client);
+    let start = Instant::now();
+    workers.join();
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
