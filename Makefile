@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 
-.PHONY: help build test
+.PHONY: help build test loadtest
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,3 +14,7 @@ test: ## run all tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
+
+loadtest: ## measure side by side with NSD, Knot DNS, BIND and PowerDNS (ARGS='--workload small'; loadtest/README.md)
+	cargo build --release --locked -p godwit-loadtest -p godwit-dataplane
+	target/release/godwit-loadtest compare $(ARGS)

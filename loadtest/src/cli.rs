@@ -1,0 +1,267 @@
+//! The command line.
+
+use std::fs;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+
+use crate::compare::{self, Options};
+use crate::data::{Dataset, Source, Workload, files};
+use crate::load::plan::{Plan, Shape};
+use crate::load::queries::Queries;
+use crate::server::kind::Kind;
+use crate::server::{GENERATOR_CPU, echo};
+use crate::{cpu, interrupt, measure, report};
+
+/// Load generator and side-by-side comparison with other servers.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:
+  godwit-loadtest compare
+  godwit-loadtest compare --workload small,large --server godwit,nsd,echo --rounds 5
+  godwit-loadtest compare --shrink 100 --seconds 0.5 --rounds 1        a quick look that everything works
+  godwit-loadtest data --dataset small
+  godwit-loadtest ask --server 127.0.0.1:5300 --workload small         one server, started by hand"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start all servers on the same data, measure them in interleaved rounds, print ratios and goals
+    Compare(Compare),
+    /// Write zone files, lists of zones and query files
+    Data(Data),
+    /// Offer one workload to a server that runs already, with the data of `data`
+    Ask(Ask),
+    /// Reflect queries: the floor of the comparison (it starts this itself)
+    Echo {
+        /// Where to listen
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: SocketAddrV4,
+    },
+    /// Put the results of a comparison into a Markdown file, between its `results` marks
+    Publish {
+        /// What `compare --json` wrote
+        #[arg(long, default_value = "target/loadtest/results.json")]
+        json: PathBuf,
+        /// The file to change
+        #[arg(long, default_value = "docs/performance.md")]
+        into: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// What all draws start from
+    #[arg(long, default_value_t = 1, env = "GODWIT_SEED")]
+    seed: u64,
+    /// Divide the number of names, zones and delegations by this; figures with more than 1 compare with nothing published
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    shrink: u64,
+    /// Folder for data, kept from run to run
+    #[arg(long, default_value = "target/loadtest", value_name = "DIR")]
+    data: PathBuf,
+}
+
+impl Common {
+    fn source(&self) -> Source {
+        Source { seed: self.seed, shrink: self.shrink }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Compare {
+    #[command(flatten)]
+    common: Common,
+    /// Only these
+    #[arg(long, value_delimiter = ',', default_values_t = Workload::ALL.map(|w| w.name().to_owned()), value_parser = workload_names())]
+    workload: Vec<String>,
+    /// Only these
+    #[arg(long, value_delimiter = ',', value_enum, default_values = ["godwit", "nsd", "knot", "bind", "powerdns", "echo"])]
+    server: Vec<Kind>,
+    /// Interleaved rounds
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Length of each measurement
+    #[arg(long, default_value_t = 4.0, value_parser = seconds)]
+    seconds: f64,
+    /// Load before each measurement
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    warm_up: f64,
+    /// Starts of each server for the figures of loading
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=20))]
+    loads: u16,
+    /// UDP sockets of the generator
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    sockets: u16,
+    /// Queries in flight on each
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    window: u16,
+    /// Queries a second of `large-rate`
+    #[arg(long, default_value_t = 80_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
+    /// Leave dnsperf out
+    #[arg(long)]
+    no_dnsperf: bool,
+    /// Where to write all figures
+    #[arg(long, default_value = "target/loadtest/results.json", value_name = "FILE")]
+    json: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Data {
+    #[command(flatten)]
+    common: Common,
+    /// Only these
+    #[arg(long, value_delimiter = ',', value_enum, default_values = ["small", "large", "zones", "delegations"])]
+    dataset: Vec<Dataset>,
+}
+
+#[derive(Debug, Args)]
+struct Ask {
+    #[command(flatten)]
+    common: Common,
+    /// The server
+    #[arg(long, value_name = "ADDR:PORT")]
+    server: SocketAddr,
+    /// Its process, for CPU time
+    #[arg(long)]
+    pid: Option<i32>,
+    /// What to ask
+    #[arg(long, value_enum)]
+    workload: Workload,
+    /// Queries a second instead of as many as it takes; UDP only
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Length of the measurement
+    #[arg(long, default_value_t = 4.0, value_parser = seconds)]
+    seconds: f64,
+    /// UDP sockets, or TCP connections
+    #[arg(long, default_value_t = 4)]
+    sockets: u16,
+    /// Queries in flight on each
+    #[arg(long, default_value_t = 128)]
+    window: u16,
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// See the commands; also when an answer was wrong or too many queries were lost.
+    pub fn run(self) -> Result<()> {
+        if let Command::Echo { listen } = self.command {
+            return echo::run(listen);
+        }
+        interrupt::install()?;
+        match self.command {
+            Command::Compare(compare) => compare.run(),
+            Command::Data(data) => data.run(),
+            Command::Ask(ask) => ask.run(),
+            Command::Publish { json, into } => report::publish(&json, &into),
+            Command::Echo { .. } => unreachable!("handled above"),
+        }
+    }
+}
+
+impl Compare {
+    fn run(self) -> Result<()> {
+        let workloads = Workload::ALL
+            .into_iter()
+            .filter(|workload| self.workload.iter().any(|name| name == workload.name()));
+        let options = Options {
+            source: self.common.source(),
+            workloads: workloads.collect(),
+            servers: Kind::ALL.into_iter().filter(|kind| self.server.contains(kind)).collect(),
+            rounds: usize::from(self.rounds),
+            seconds: self.seconds,
+            warm_up_seconds: self.warm_up,
+            sockets: self.sockets,
+            window: self.window,
+            rate: self.rate,
+            loads: usize::from(self.loads),
+            dnsperf: !self.no_dnsperf,
+            data: self.common.data,
+        };
+        fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
+        let results = compare::run(&options)?;
+        let report = report::Report::new(&options, results);
+        if let Some(folder) = self.json.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&self.json, serde_json::to_string_pretty(&report)?)
+            .with_context(|| format!("writing {}", self.json.display()))?;
+        println!("{}", report.configurations());
+        println!("{}", report.markdown);
+        println!("All figures: {}", self.json.display());
+        if report.results.failures.is_empty() {
+            return Ok(());
+        }
+        bail!("{} runs failed:\n{}", report.results.failures.len(), report.results.failures.join("\n"))
+    }
+}
+
+impl Data {
+    fn run(self) -> Result<()> {
+        let source = self.common.source();
+        for &dataset in &self.dataset {
+            let zones = files::ensure(&self.common.data, &source, dataset)?;
+            let list = self.common.data.join(format!("{}.zones", dataset.name()));
+            let lines: String =
+                zones.iter().map(|zone| format!("{}\t{}\n", zone.origin, zone.path.display())).collect();
+            fs::write(&list, lines).with_context(|| format!("writing {}", list.display()))?;
+            println!("{} zones: {}", zones.len(), list.display());
+        }
+        for workload in Workload::ALL.into_iter().filter(|w| self.dataset.contains(&w.dataset())) {
+            println!("{}", files::write_queries(&self.common.data, &source, workload)?.display());
+        }
+        Ok(())
+    }
+}
+
+impl Ask {
+    fn run(self) -> Result<()> {
+        cpu::pin(GENERATOR_CPU)?;
+        let source = self.common.source();
+        let shape = match (self.workload.tcp(), self.rate) {
+            (true, Some(_)) => bail!("--rate is for UDP workloads"),
+            (true, None) if self.workload == Workload::TcpConnect => {
+                Shape::TcpConnect { concurrent: self.sockets }
+            }
+            (true, None) => Shape::Tcp { connections: self.sockets, in_flight: self.window },
+            (false, Some(per_second)) => Shape::Rate { sockets: self.sockets, per_second },
+            (false, None) => Shape::Saturate { sockets: self.sockets, window: self.window },
+        };
+        let plan = Plan {
+            server: self.server,
+            shape,
+            warm_up: Duration::from_secs(1),
+            duration: Duration::from_secs_f64(self.seconds),
+            samples: 2 * measure::SAMPLES,
+        };
+        let queries = Queries::of(&source, self.workload);
+        let processes = self.pid.map(cpu::tree).unwrap_or_default();
+        let outcome = measure::offer(&plan, &queries, &mut || cpu::seconds(&processes))?;
+        interrupt::check()?;
+        let round = measure::judge(&outcome, &source, self.workload, &queries, false);
+        println!("{}", serde_json::to_string_pretty(&round)?);
+        round.failure().map_or(Ok(()), |failure| bail!(failure))
+    }
+}
+
+fn workload_names() -> clap::builder::PossibleValuesParser {
+    clap::builder::PossibleValuesParser::new(Workload::ALL.map(Workload::name))
+}
+
+/// Seconds with a fraction, up to ten minutes.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds"))?;
+    if (0.05..=600.0).contains(&seconds) { Ok(seconds) } else { Err("0.05 to 600 seconds".to_owned()) }
+}

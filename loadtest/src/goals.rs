@@ -1,0 +1,36 @@
+//! The goals of the project for each row: ratios to the best peer and to the reflector, both inside one run.
+
+use crate::data::Workload;
+
+/// What Godwit's figure is to be at most, over another's in the same run.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Goal {
+    /// Over the best peer's.
+    pub best_peer: f64,
+    /// Over the best peer's, later; TCP has no reflector.
+    pub next_best_peer: Option<f64>,
+    /// Over the reflector's, later.
+    pub next_floor: Option<f64>,
+}
+
+/// The goal of a workload's CPU time per answer.
+#[must_use]
+pub fn of(workload: Workload) -> Option<Goal> {
+    let udp = |best_peer, floor| Some(Goal { best_peer, next_best_peer: None, next_floor: Some(floor) });
+    match workload {
+        Workload::Small | Workload::SmallEdns => udp(0.88, 1.04),
+        Workload::Large => udp(0.55, 1.10),
+        Workload::LargeNx => udp(0.58, 1.12),
+        Workload::Zones => udp(0.55, 1.10),
+        Workload::Delegations => udp(0.60, 1.15),
+        Workload::Tcp10 => Some(Goal { best_peer: 1.0, next_best_peer: Some(0.8), next_floor: None }),
+        Workload::LargeRate | Workload::Tcp1 | Workload::TcpConnect => None,
+    }
+}
+
+/// Seconds from start to first answer with the 1M-name zone.
+pub const LOAD: Goal = Goal { best_peer: 0.4, next_best_peer: Some(0.25), next_floor: None };
+/// Proportional set size with the 1M-name zone.
+pub const MEMORY: Goal = Goal { best_peer: 0.5, next_best_peer: Some(0.35), next_floor: None };
+/// 99th percentile of latency at a fixed rate, nothing changing.
+pub const IDLE_P99: Goal = Goal { best_peer: 1.1, next_best_peer: None, next_floor: None };

@@ -1,0 +1,195 @@
+//! The servers that are compared: how each is found, named, configured and started.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::data::files::ZoneFile;
+
+/// A server, or the reflector that marks the floor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// godwit-dataplane from this workspace.
+    Godwit,
+    /// NSD.
+    Nsd,
+    /// Knot DNS.
+    Knot,
+    /// BIND 9.
+    Bind,
+    /// PowerDNS with its bind backend.
+    Powerdns,
+    /// Own reflector: sets QR, appends 16 octets.
+    Echo,
+}
+
+impl Kind {
+    /// All, in the order of rounds and tables.
+    pub const ALL: [Kind; 6] = [Kind::Godwit, Kind::Nsd, Kind::Knot, Kind::Bind, Kind::Powerdns, Kind::Echo];
+
+    /// For tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Godwit => "Godwit",
+            Kind::Nsd => "NSD",
+            Kind::Knot => "Knot DNS",
+            Kind::Bind => "BIND",
+            Kind::Powerdns => "PowerDNS",
+            Kind::Echo => "echo floor",
+        }
+    }
+
+    /// Whether it is one of the others' servers.
+    #[must_use]
+    pub fn is_peer(self) -> bool {
+        !matches!(self, Kind::Godwit | Kind::Echo)
+    }
+
+    /// Where its program is, unless it is not installed. Godwit's is the one beside this program.
+    #[must_use]
+    pub fn program(self) -> Option<PathBuf> {
+        let own = std::env::current_exe().ok()?;
+        let name = match self {
+            Kind::Echo => return Some(own),
+            Kind::Godwit => {
+                return Some(own.parent()?.join("godwit-dataplane")).filter(|path| path.is_file());
+            }
+            Kind::Nsd => "nsd",
+            Kind::Knot => "knotd",
+            Kind::Bind => "named",
+            Kind::Powerdns => "pdns_server",
+        };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        // Servers live where a plain user's PATH does not look.
+        std::env::split_paths(&path)
+            .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
+            .map(|folder| folder.join(name))
+            .find(|candidate| candidate.is_file())
+    }
+
+    /// What the program says about its version, one line.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn version(self, program: &Path) -> Result<String> {
+        let flag = match self {
+            Kind::Nsd => "-v",
+            Kind::Knot | Kind::Bind => "-V",
+            Kind::Godwit | Kind::Powerdns | Kind::Echo => "--version",
+        };
+        let output = Command::new(program)
+            .arg(flag)
+            .output()
+            .with_context(|| format!("running {} {flag}", program.display()))?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().find(|line| line.contains(|c: char| c.is_ascii_digit())).unwrap_or("?");
+        // PowerDNS prefixes the time of day.
+        Ok(line.find("PowerDNS").map_or(line, |at| &line[at..]).trim().to_owned())
+    }
+
+    /// Writes what the server needs into `folder` and gives back its command and, for the report, its configuration
+    /// without the list of zones.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn prepare(
+        self,
+        program: &Path,
+        folder: &Path,
+        port: u16,
+        zones: &[ZoneFile],
+    ) -> Result<(Command, String)> {
+        let path = |name: &str| folder.join(name).display().to_string();
+        let template = |text: &str| {
+            text.replace("@PORT@", &port.to_string()).replace("@DIR@", &folder.display().to_string())
+        };
+        let (file, text, args): (&str, String, Vec<String>) = match self {
+            Kind::Nsd => (
+                "nsd.conf",
+                template(include_str!("../../servers/nsd.conf")),
+                vec!["-d".into(), "-c".into(), path("nsd.conf")],
+            ),
+            Kind::Knot => (
+                "knot.conf",
+                template(include_str!("../../servers/knot.conf")),
+                vec!["-c".into(), path("knot.conf")],
+            ),
+            Kind::Bind => (
+                "named.conf",
+                template(include_str!("../../servers/named.conf")),
+                ["-f", "-4", "-n", "1", "-c"]
+                    .map(str::to_owned)
+                    .into_iter()
+                    .chain([path("named.conf")])
+                    .collect(),
+            ),
+            Kind::Powerdns => (
+                "pdns.conf",
+                template(include_str!("../../servers/pdns.conf")),
+                vec![format!("--config-dir={}", folder.display())],
+            ),
+            Kind::Godwit => {
+                let listen = format!("127.0.0.1:{port}");
+                let args = [
+                    "--listen",
+                    &listen,
+                    "--zones",
+                    &path("zones.conf"),
+                    "--workers",
+                    "1",
+                    "--state",
+                    &path("state"),
+                    "--metrics",
+                    "off",
+                ];
+                ("command", String::new(), args.map(str::to_owned).to_vec())
+            }
+            Kind::Echo => {
+                let listen = format!("127.0.0.1:{port}");
+                ("command", String::new(), vec!["echo".into(), "--listen".into(), listen])
+            }
+        };
+        let line = format!("{} {}", program.display(), args.join(" "));
+        fs::write(folder.join(file), format!("{text}\n"))?;
+        fs::write(folder.join("zones.conf"), self.zone_list(zones))?;
+        let mut command = parent_bound(program);
+        command.args(args).stdin(Stdio::null());
+        Ok((command, format!("$ {line}\n{text}")))
+    }
+
+    /// The zones in the server's own language.
+    fn zone_list(self, zones: &[ZoneFile]) -> String {
+        let mut list = if self == Kind::Knot { "zone:\n".to_owned() } else { String::new() };
+        for ZoneFile { origin, path } in zones {
+            let (origin, path) = (origin.as_str(), path.display());
+            let written = match self {
+                Kind::Nsd => writeln!(list, "zone:\n  name: \"{origin}\"\n  zonefile: \"{path}\""),
+                Kind::Knot => writeln!(list, "  - domain: {origin}\n    file: \"{path}\""),
+                Kind::Bind | Kind::Powerdns => {
+                    writeln!(list, "zone \"{origin}\" {{ type master; file \"{path}\"; }};")
+                }
+                Kind::Godwit => writeln!(list, "{origin}\t{path}"),
+                Kind::Echo => Ok(()),
+            };
+            written.expect("writing to a String does not fail");
+        }
+        list
+    }
+}
+
+/// The program, ended by the kernel should this one die without the chance to end it (setpriv of util-linux, if there).
+fn parent_bound(program: &Path) -> Command {
+    let setpriv = Path::new("/usr/bin/setpriv");
+    if !setpriv.is_file() {
+        return Command::new(program);
+    }
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    command
+}
