@@ -226,3 +226,82 @@ fn equal_octets(tags: [u8; WORD], tag: u8) -> u64 {
 fn lowest(candidates: u64) -> usize {
     (candidates.trailing_zeros() / 8) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A one-octet key that says which it is.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Octet([u8; 1]);
+
+    impl Keyed for Octet {
+        fn key(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn prefetch(&self) {}
+    }
+
+    /// Few tags, so that many entries share one.
+    fn tag_of(entry: &Octet) -> u8 {
+        entry.0[0] % 5 + 1
+    }
+
+    fn filled(count: u8) -> Page<Octet> {
+        let mut page = Page::empty();
+        for number in 0..count {
+            let entry = Octet([number]);
+            assert_eq!(page.push(tag_of(&entry), entry), usize::from(number) >= TAGS);
+        }
+        page
+    }
+
+    #[test]
+    fn entries_behind_the_tagged_slots_are_found_and_move_forward() {
+        let mut page = filled(100);
+        let kept = page.clone();
+        for removed in [99, 0, 31, 32, 50, 7] {
+            let entry = Octet([removed]);
+            let (at, _) = page.find(tag_of(&entry), entry.key()).unwrap();
+            assert_eq!(page.swap_remove(at, tag_of), Some(entry.clone()));
+            assert!(page.find(tag_of(&entry), entry.key()).is_none());
+        }
+        for number in (0..100).filter(|n| ![99, 0, 31, 32, 50, 7].contains(n)) {
+            let entry = Octet([number]);
+            assert_eq!(page.find(tag_of(&entry), entry.key()).unwrap().1, &entry, "{number}");
+        }
+        assert_eq!((page.len(), kept.len()), (94, 100));
+        assert_eq!(kept.iter().count(), 100);
+    }
+
+    #[test]
+    fn an_emptied_page_gives_its_memory_back() {
+        let mut page = filled(40);
+        for number in 0..40 {
+            let (at, _) = page.find(tag_of(&Octet([number])), &[number]).unwrap();
+            page.swap_remove(at, tag_of);
+            assert!(page.slots().len() <= page.len() + 4, "{} slots for {}", page.slots().len(), page.len());
+        }
+        assert!(page.0.is_none());
+    }
+
+    #[test]
+    fn no_equal_octet_is_overlooked() {
+        // False candidates are allowed, but only behind a true one.
+        for tag in 1..=255u8 {
+            for mask in 0..=255u8 {
+                let tags: [u8; WORD] =
+                    std::array::from_fn(|i| if mask >> i & 1 == 1 { tag } else { tag.wrapping_add(1) });
+                let found = equal_octets(tags, tag);
+                for at in 0..WORD {
+                    if mask >> at & 1 == 1 {
+                        assert!(found >> (8 * at + 7) & 1 == 1, "tag {tag}, mask {mask:#b}");
+                    }
+                }
+                assert_eq!(found == 0, mask == 0);
+                assert!(mask == 0 || mask >> lowest(found) & 1 == 1);
+            }
+        }
+    }
+}
