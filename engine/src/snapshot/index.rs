@@ -283,6 +283,7 @@ impl<E: Keyed> Index<E> {
 }
 
 /// What has to get longer. See the module's documentation.
+#[derive(Clone, Copy)]
 enum Growth {
     Leaf { page_count: usize },
     Middle,
