@@ -139,7 +139,10 @@ impl<'a> Reader<'a> {
     fn rr(&mut self) -> Result<Rr, &'static str> {
         let owner = self.name()?;
         let rtype = self.u16()?;
-        self.take(2)?;
+        // In OPT the field is the payload size (RFC 6891 §6.1.2); everything else here is of class IN.
+        if self.u16()? != 1 && rtype != rtype::OPT {
+            return Err("a class other than IN");
+        }
         let ttl = (u32::from(self.u16()?) << 16) | u32::from(self.u16()?);
         let len = usize::from(self.u16()?);
         let end = self.at + len;

@@ -1,0 +1,78 @@
+//! Whole runs of the program: right answers pass, wrong ones and lost ones make it fail.
+
+use std::process::{Command, Output};
+
+use godwit_loadtest::data::Source;
+
+use crate::responder::{Fault, Responder};
+
+const SOURCE: Source = Source { seed: 1, shrink: 1_000 };
+
+/// `ask` for a third of a second at a rate that any machine keeps up with.
+fn ask(fault: Fault, rate: &str) -> Output {
+    let responder = Responder::start(SOURCE, fault);
+    Command::new(env!("CARGO_BIN_EXE_godwit-loadtest"))
+        .args(["ask", "--workload", "small", "--shrink", "1000", "--seconds", "0.3", "--rate", rate])
+        .args(["--server", &responder.address.to_string()])
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn right_answers_pass() {
+    let output = ask(Fault::None, "2000");
+    assert!(output.status.success(), "{}", said(&output));
+    let figures: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(figures["compared"].as_u64().unwrap() >= 1_000, "{figures}");
+    assert_eq!(figures["different"], 0);
+    assert!(figures["latency_us"][0].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_flipped_bit_in_one_answer_of_a_hundred_fails_the_run() {
+    let output = ask(Fault::Flip, "2000");
+    assert!(!output.status.success());
+    assert!(said(&output).contains("answers differ"), "{}", said(&output));
+}
+
+#[test]
+fn one_lost_query_of_a_hundred_fails_the_run() {
+    let output = ask(Fault::Drop, "2000");
+    assert!(!output.status.success());
+    assert!(said(&output).contains("were lost"), "{}", said(&output));
+}
+
+/// With any of the peers installed the whole comparison runs, in small; with none it says so.
+#[test]
+fn the_comparison_runs_and_cleans_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let json = folder.path().join("results.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_godwit-loadtest"))
+        .args(["compare", "--workload", "small-edns,delegations", "--server", "nsd,knot,echo"])
+        .args(["--shrink", "1000", "--seconds", "0.3", "--warm-up", "0.1", "--rounds", "2", "--no-dnsperf"])
+        .args(["--window", "16", "--data", data.to_str().unwrap(), "--json", json.to_str().unwrap()])
+        .output()
+        .unwrap();
+    if said(&output).contains("no peer is installed") {
+        assert!(!output.status.success());
+        return;
+    }
+    assert!(output.status.success(), "{}", said(&output));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let rounds = report["results"]["rounds"]["delegations"].as_object().unwrap();
+    assert!(rounds.len() >= 2, "a peer and the reflector: {rounds:?}");
+    for (server, rounds) in rounds {
+        for round in rounds.as_array().unwrap() {
+            assert!(round["cpu_us"].as_f64().unwrap() > 0.0, "{server}: {round}");
+            let compared = round["compared"].as_u64().unwrap();
+            assert!(server == "echo" || compared >= 1_000, "{server}: {compared} compared");
+        }
+    }
+    let left: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("work-")), "{left:?}");
+}
