@@ -239,6 +239,47 @@ pub fn records(part: &[u8]) -> impl Iterator<Item = Record<'_>> {
     })
 }
 
+/// Where the RDATA of each record of a part begins, from the part's first octet.
+pub fn rdata_offsets(part: Part<'_>) -> impl Iterator<Item = usize> + use<'_> {
+    let mut at = 0usize;
+    records(part.octets).map(move |record| {
+        let rdata_at = at.saturating_add(FIXED_OCTETS);
+        at = rdata_at.saturating_add(record.rdata.len());
+        rdata_at
+    })
+}
+
+/// The RRsets of a referral image's glue, one part each: runs of one owner and type.
+pub fn rrset_parts(part: Part<'_>) -> impl Iterator<Item = Part<'_>> {
+    let mut rest = part.octets;
+    std::iter::from_fn(move || {
+        let kind = *rest.first_chunk::<4>()?;
+        let mut octets = 0usize;
+        let mut count = 0u16;
+        for record in records(rest).take_while(|record| record.fixed.first_chunk::<4>() == Some(&kind)) {
+            octets = octets.saturating_add(FIXED_OCTETS).saturating_add(record.rdata.len());
+            count = count.saturating_add(1);
+        }
+        let (set, behind) = rest.split_at_checked(octets)?;
+        rest = behind;
+        (count > 0).then_some(Part { count, octets: set, plain: false })
+    })
+}
+
+/// Where the RDATA of the record at `at` of a message begins.
+#[must_use]
+pub fn first_rdata(message: &[u8], at: usize) -> Option<usize> {
+    let mut next = at;
+    loop {
+        let len = *message.get(next)?;
+        match len {
+            0 => return next.checked_add(11),
+            0xC0..=0xFF => return next.checked_add(12),
+            _ => next = next.checked_add(usize::from(len))?.checked_add(1)?,
+        }
+    }
+}
+
 /// Builds the image of an RRset into `out`, behind what is there.
 ///
 /// # Errors
@@ -574,23 +615,16 @@ impl Anchor {
 
     /// The owner name in full, read from the message.
     pub(crate) fn name(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let mut name = [0u8; name::MAX_NAME_OCTETS];
+        let octets = self.copy_name(message, &mut name)?;
+        Some(name.get(..octets)?.to_vec())
+    }
+
+    /// Copies the owner name, uncompressed and in the message's case; returns its length.
+    pub fn copy_name(&self, message: &[u8], out: &mut [u8; name::MAX_NAME_OCTETS]) -> Option<usize> {
         let skip = if self.wildcard { 0 } else { self.skip };
-        let mut at = follow(message, self.name_at, skip)?;
-        let mut name = Vec::with_capacity(name::MAX_NAME_OCTETS);
-        for _ in 0..name::MAX_NAME_OCTETS {
-            let len = *message.get(at)?;
-            if len >= 0xC0 {
-                at = usize::from(read_u16(message, at)? & 0x3FFF);
-                continue;
-            }
-            let end = at.saturating_add(usize::from(len)).saturating_add(1);
-            name.extend_from_slice(message.get(at..end)?);
-            if len == 0 {
-                return Some(name);
-            }
-            at = end;
-        }
-        None
+        let at = follow(message, self.name_at, skip)?;
+        copy_name(message, at, out).map(|(octets, _)| octets)
     }
 
     /// Where octet `k` of the owner name stands in `message`. `None` where no pointer reaches.
@@ -620,6 +654,37 @@ fn follow(message: &[u8], name_at: usize, skip: usize) -> Option<usize> {
         let step = usize::from(len).saturating_add(1);
         left = left.checked_sub(step)?;
         at = at.saturating_add(step);
+    }
+    None
+}
+
+/// Copies the possibly compressed name at `at` in full; returns its length, and where it ends in the message.
+#[must_use]
+pub fn copy_name(message: &[u8], at: usize, out: &mut [u8; name::MAX_NAME_OCTETS]) -> Option<(usize, usize)> {
+    let (mut at, mut octets) = (at, 0usize);
+    let mut end = None;
+    // A name has at most 127 labels; as many pointers again are more than anybody needs.
+    for _ in 0..name::MAX_LABELS.saturating_mul(2) {
+        let len = *message.get(at)?;
+        if len >= 0xC0 {
+            end.get_or_insert(at.checked_add(2)?);
+            let target = usize::from(read_u16(message, at)? & 0x3FFF);
+            // Strictly backwards, so that no chain of pointers comes round.
+            at = (target < at).then_some(target)?;
+            continue;
+        }
+        if usize::from(len) > name::MAX_LABEL_OCTETS {
+            return None;
+        }
+        let next = at.checked_add(usize::from(len))?.checked_add(1)?;
+        let label = message.get(at..next)?;
+        let to = octets.checked_add(label.len())?;
+        out.get_mut(octets..to)?.copy_from_slice(label);
+        octets = to;
+        at = next;
+        if len == 0 {
+            return Some((octets, *end.get_or_insert(at)));
+        }
     }
     None
 }

@@ -31,6 +31,7 @@ pub mod feed;
 pub mod image;
 pub mod message;
 pub mod name;
+pub mod nsec3;
 pub mod presentation;
 pub mod query;
 pub mod rdata;

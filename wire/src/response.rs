@@ -4,7 +4,7 @@
 use crate::edns::{OPT_OCTETS, option};
 use crate::image::{self, Anchor, Image, Part};
 use crate::message::{HEADER_OCTETS, Header, read_u16};
-use crate::name::NameRef;
+use crate::name::{self, MAX_NAME_OCTETS, NameRef};
 use crate::rr::Rtype;
 
 /// The sections that hold records.
@@ -430,4 +430,49 @@ impl<'b> Response<'b> {
         self.add(Section::Answer, 1);
         Ok(())
     }
+}
+
+/// Appends to a finished message the TSIG that says that the key of the query's TSIG is not known: the same key name, algorithm, time and fudge,
+/// no MAC, error BADKEY (RFC 8945 §5.3.2). Returns the new length.
+///
+/// `None` when the query's TSIG does not parse, or ours does not fit into `size`; the message is then unusable.
+#[must_use]
+pub fn append_tsig_error(
+    message: &mut [u8],
+    len: usize,
+    size: usize,
+    packet: &[u8],
+    tsig_at: usize,
+) -> Option<usize> {
+    const BADKEY: u16 = 17;
+    let mut key = [0u8; MAX_NAME_OCTETS];
+    let (key_octets, fixed_at) = image::copy_name(packet, tsig_at, &mut key)?;
+    let rdata_at = fixed_at.checked_add(10)?;
+    let rdata = packet.get(rdata_at..)?.get(..usize::from(read_u16(packet, fixed_at.checked_add(8)?)?))?;
+    // RFC 8945 §4.2: algorithm, time, fudge, MAC size, MAC, original ID, error, other.
+    let algorithm_octets = name::wire_len(rdata).ok()?;
+    let algorithm = rdata.get(..algorithm_octets)?;
+    let time_and_fudge = rdata.get(algorithm_octets..)?.get(..8)?;
+    let mac_size_at = algorithm_octets.checked_add(8)?;
+    let mac_octets = usize::from(read_u16(rdata, mac_size_at)?);
+    let original_id =
+        rdata.get(mac_size_at.checked_add(2)?.checked_add(mac_octets)?..)?.first_chunk::<2>()?;
+    let limit = size.min(message.len());
+    let mut writer = Response { message, at: len, limit, counts: [0; 3], has_question: false };
+    writer.put_octets(key.get(..key_octets)?)?;
+    // Type TSIG, class ANY, TTL 0.
+    writer.put_octets(&[0, 250, 0, 255, 0, 0, 0, 0])?;
+    let length = u16::try_from(algorithm_octets.checked_add(16)?).ok()?;
+    writer.put_octets(&length.to_be_bytes())?;
+    writer.put_octets(algorithm)?;
+    writer.put_octets(time_and_fudge)?;
+    writer.put_octets(&[0, 0])?;
+    writer.put_octets(original_id)?;
+    writer.put_octets(&BADKEY.to_be_bytes())?;
+    writer.put_octets(&[0, 0])?;
+    let end = writer.at;
+    let mut header = Header::read(message)?;
+    header.arcount = header.arcount.checked_add(1)?;
+    header.write(message);
+    Some(end)
 }

@@ -1,12 +1,26 @@
 //! What is being served, immutable.
 //!
-//! [`index::Index`] finds an entry by name and [`order::OrderedSet`] keeps entries in canonical order; both share
-//! what a change leaves alone. [`store::Store`] publishes the whole to the workers.
+//! [`Snapshot`] is everything at one moment. [`index`] finds a name's [`node`] and [`order`] keeps a [`zone`]'s nodes in canonical
+//! order; both share what a change leaves alone. [`load`] makes a zone from records, [`change`] the next snapshot from a change
+//! set; what can be worked out of records beforehand is worked out in [`derive`]. [`store`] publishes snapshots to workers and takes
+//! old ones back.
 
+mod change;
+pub(crate) mod derive;
 pub mod index;
+mod load;
+pub(crate) mod node;
 pub mod order;
 mod page;
 pub mod prefetch;
+#[allow(clippy::module_inception, reason = "the file is named for what it holds")]
+mod snapshot;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub(crate) mod zone;
+
+pub use change::{ApplyError, ApplyFault};
+pub use load::{LoadError, LoadFault, LoadedZone, MAX_NSEC3_ITERATIONS, ZoneLoader};
+pub use snapshot::{Position, Snapshot, SnapshotOptions};
+pub use zone::ZoneView;

@@ -1,0 +1,232 @@
+//! Following CNAME and DNAME inside one owner's zones, bounded (design: at most `max_cname_depth` links).
+
+use godwit_wire::image::{self, Anchor};
+use godwit_wire::message::rcode;
+use godwit_wire::name::{MAX_NAME_OCTETS, NameRef};
+use godwit_wire::response::{Full, Section};
+use godwit_wire::rr::Rtype;
+
+use super::denial::Proof;
+use super::lookup::{Match, Place};
+use super::reply::{Reply, Subject, lower_name};
+use super::settings::MAX_LINKS;
+use crate::snapshot::ZoneView;
+use crate::snapshot::node::{Flags, Node};
+
+/// A link that was synthesised from a wildcard, and so needs a proof that its name does not exist.
+#[derive(Clone, Copy)]
+struct WildcardLink<'s> {
+    zone: ZoneView<'s>,
+    source: &'s Node,
+    anchor: Anchor,
+}
+
+/// A chain of aliases from QNAME on.
+pub(super) struct Chain<'r, 'a, 's> {
+    reply: &'r mut Reply<'a, 's>,
+    /// The owner of the zone that QNAME is in.
+    owner_number: u32,
+    /// Keyed hashes of the names that were looked up. Two names with one hash would end a chain early: nobody
+    /// outside knows the key, and one pair in 2⁶⁴ is not worth the names themselves.
+    seen: [u64; MAX_LINKS as usize + 1],
+    links: usize,
+    wildcards: [Option<WildcardLink<'s>>; MAX_LINKS as usize + 1],
+    wildcard_count: usize,
+    /// The last DNAME written, and where its target stands.
+    dname: Option<(&'s Node, usize)>,
+}
+
+/// How a chain goes on after a look-up.
+enum Step {
+    /// The response is whole.
+    Done,
+    /// At this octet of the message stands the next name.
+    Next(usize),
+}
+
+impl<'r, 'a, 's> Chain<'r, 'a, 's> {
+    pub(super) fn new(reply: &'r mut Reply<'a, 's>, owner_number: u32) -> Self {
+        Chain {
+            reply,
+            owner_number,
+            seen: [0; MAX_LINKS as usize + 1],
+            links: 0,
+            wildcards: [None; MAX_LINKS as usize + 1],
+            wildcard_count: 0,
+            dname: None,
+        }
+    }
+
+    /// Answers from what QNAME met, and from what each target meets in turn.
+    pub(super) fn follow(mut self, place: Place<'s>, first: Match<'s>) -> Result<(), Full> {
+        let _ = place;
+        let question = self.reply.question;
+        let mut buffer = [0u8; MAX_NAME_OCTETS];
+        let mut subject = Subject { name: question.name(), anchor: Anchor::QNAME };
+        let mut found = first;
+        let settings = self.reply.frame.settings;
+        let depth = usize::from(settings.max_cname_depth.min(MAX_LINKS));
+        loop {
+            if let Some(slot) = self.seen.get_mut(self.links) {
+                *slot = self.reply.snapshot.names().hash(subject.name.as_wire());
+            }
+            let Step::Next(name_at) = self.step(subject, found)? else { return Ok(()) };
+            self.links += 1;
+            if !settings.resolve_cname_chain || self.links >= depth {
+                return self.prove_links();
+            }
+            let Some(name) = lower_name(self.reply.response.message(), name_at, &mut buffer) else {
+                return self.prove_links();
+            };
+            let hash = self.reply.snapshot.names().hash(name.as_wire());
+            let looped = self.seen.get(..self.links).is_some_and(|seen| seen.contains(&hash));
+            found = Place::Everywhere(self.reply.snapshot).find(name);
+            let same_owner =
+                self.reply.zone_met(&found).is_some_and(|zone| zone.owner_number() == self.owner_number);
+            // The links so far are the answer.
+            if looped || !same_owner {
+                return self.prove_links();
+            }
+            subject = Subject { name, anchor: Anchor::at(name_at) };
+        }
+    }
+
+    fn step(&mut self, subject: Subject<'_>, found: Match<'s>) -> Result<Step, Full> {
+        let Some(zone) = self.reply.zone_met(&found) else { return Ok(Step::Done) };
+        let qtype = self.reply.question.qtype;
+        match found {
+            Match::OutOfZone => Ok(Step::Done),
+            Match::Cut(cut) => {
+                // The parent side answers for DS (RFC 4035 §3.1.4.1).
+                if qtype == Rtype::DS && cut.name() == subject.name {
+                    return self.exact(zone, subject, cut);
+                }
+                self.reply.authoritative = self.links > 0;
+                let Chain { reply, wildcards, wildcard_count, .. } = self;
+                let wildcards = wildcards.get(..*wildcard_count).unwrap_or_default();
+                reply.referral(zone, subject, cut, |reply| prove_links(reply, wildcards))?;
+                Ok(Step::Done)
+            }
+            Match::Dname(node) => self.dname(subject, node),
+            Match::Exact(node) => self.exact(zone, subject, node),
+            Match::Wildcard { source } => self.wildcard(zone, subject, source),
+            Match::NxDomain { encloser } => {
+                self.reply.rcode = rcode::NXDOMAIN;
+                self.reply.negative(subject, zone)?;
+                self.prove_links()?;
+                self.reply.prove(zone, subject, Proof::NxDomain { encloser })?;
+                Ok(Step::Done)
+            }
+        }
+    }
+
+    /// The name exists (RFC 1034 §4.3.2 step 3a).
+    fn exact(&mut self, zone: ZoneView<'s>, subject: Subject<'_>, node: &'s Node) -> Result<Step, Full> {
+        let at = self.reply.response.position();
+        if self.reply.positive(subject, node, false)? {
+            self.prove_links()?;
+            self.additional(zone, subject, node, at);
+            return Ok(Step::Done);
+        }
+        if let Some(step) = self.cname(subject, node, false)? {
+            return Ok(step);
+        }
+        self.reply.negative(subject, zone)?;
+        self.prove_links()?;
+        self.reply.prove(zone, subject, Proof::NoData { node: Some(node) })?;
+        Ok(Step::Done)
+    }
+
+    /// The name does not exist and is synthesised (RFC 4592 §3.3.1).
+    fn wildcard(&mut self, zone: ZoneView<'s>, subject: Subject<'_>, source: &'s Node) -> Result<Step, Full> {
+        let at = self.reply.response.position();
+        if self.reply.positive(subject, source, true)? {
+            self.prove_links()?;
+            self.reply.prove(zone, subject, Proof::WildcardAnswer { source })?;
+            self.additional(zone, subject, source, at);
+            return Ok(Step::Done);
+        }
+        if let Some(step) = self.cname(subject, source, true)? {
+            if let Some(slot) = self.wildcards.get_mut(self.wildcard_count) {
+                *slot = Some(WildcardLink { zone, source, anchor: subject.anchor });
+                self.wildcard_count += 1;
+            }
+            return Ok(step);
+        }
+        self.reply.negative(subject, zone)?;
+        self.prove_links()?;
+        self.reply.prove(zone, subject, Proof::WildcardNoData { source })?;
+        Ok(Step::Done)
+    }
+
+    fn additional(&mut self, zone: ZoneView<'s>, subject: Subject<'_>, node: &'s Node, at: usize) {
+        if let Some(image) = node.find(self.reply.question.qtype) {
+            self.reply.additional(subject, zone.owner_number(), image, at);
+        }
+    }
+
+    /// A stored CNAME, unless that itself is asked for.
+    fn cname(&mut self, subject: Subject<'_>, node: &'s Node, wildcard: bool) -> Result<Option<Step>, Full> {
+        let followed = !matches!(self.reply.question.qtype, Rtype::CNAME | Rtype::ANY);
+        let image = node.find(Rtype::CNAME).filter(|_| followed && node.flags().has(Flags::CNAME));
+        let Some(image) = image else { return Ok(None) };
+        let skip = subject.name.as_wire().len().saturating_sub(node.name().as_wire().len());
+        let anchor = if wildcard { subject.anchor.synthesised(skip) } else { subject.anchor };
+        let dnssec_ok = self.reply.dnssec_ok();
+        let at = self.reply.response.put(Section::Answer, node.name(), image, dnssec_ok, &anchor)?;
+        // Where names were written in full, the RDATA is not where the image has it.
+        let at = image::first_rdata(self.reply.response.message(), at).ok_or(Full)?;
+        Ok(Some(Step::Next(at)))
+    }
+
+    /// A DNAME above the name, and the CNAME that it implies (RFC 6672 §3.1).
+    fn dname(&mut self, subject: Subject<'_>, node: &'s Node) -> Result<Step, Full> {
+        let Some(image) = node.find(Rtype::DNAME) else { return Ok(Step::Done) };
+        let owner = subject.suffix(node.name());
+        let target_at = match self.dname {
+            Some((written, target_at)) if written.name() == node.name() => target_at,
+            _ => {
+                let dnssec_ok = self.reply.dnssec_ok();
+                let at = self.reply.response.put(Section::Answer, node.name(), image, dnssec_ok, &owner)?;
+                let target_at = image::first_rdata(self.reply.response.message(), at).ok_or(Full)?;
+                self.dname = Some((node, target_at));
+                target_at
+            }
+        };
+        let mut buffer = [0u8; MAX_NAME_OCTETS];
+        let target = lower_name(self.reply.response.message(), target_at, &mut buffer).ok_or(Full)?;
+        let prefix_octets = subject.name.as_wire().len().saturating_sub(node.name().as_wire().len());
+        let prefix = subject.name.as_wire().get(..prefix_octets).unwrap_or_default();
+        if prefix.len() + target.as_wire().len() > MAX_NAME_OCTETS {
+            // RFC 6672 §2.2.
+            self.reply.rcode = rcode::YXDOMAIN;
+            self.prove_links()?;
+            return Ok(Step::Done);
+        }
+        let anchor = subject.anchor;
+        let at =
+            self.reply.response.put_synthesised_cname(&anchor, image.ttl(), prefix, target, target_at)?;
+        Ok(Step::Next(at))
+    }
+
+    fn prove_links(&mut self) -> Result<(), Full> {
+        let wildcards = self.wildcards.get(..self.wildcard_count).unwrap_or_default();
+        prove_links(self.reply, wildcards)
+    }
+}
+
+/// The proofs of links that wildcards made: in their order, before that of the chain's end.
+fn prove_links<'s>(reply: &mut Reply<'_, 's>, wildcards: &[Option<WildcardLink<'s>>]) -> Result<(), Full> {
+    if !reply.dnssec_ok() {
+        return Ok(());
+    }
+    for link in wildcards.iter().flatten() {
+        let mut buffer = [0u8; MAX_NAME_OCTETS];
+        let Some(octets) = link.anchor.copy_name(reply.response.message(), &mut buffer) else { continue };
+        let Some(name) = buffer.get_mut(..octets) else { continue };
+        name.make_ascii_lowercase();
+        let subject = Subject { name: NameRef::from_checked(name), anchor: link.anchor };
+        reply.prove(link.zone, subject, Proof::WildcardAnswer { source: link.source })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,359 @@
+//! A response while it is put together: what was found → sections, in their order, until something does not fit.
+
+use godwit_wire::edns::ede;
+use godwit_wire::image::{self, Anchor, Image};
+use godwit_wire::message::{flag, rcode};
+use godwit_wire::name::{MAX_NAME_OCTETS, NameRef};
+use godwit_wire::response::{Full, Opt, Response, Section};
+use godwit_wire::rr::Rtype;
+
+use super::admit::{Frame, Question};
+use super::alias::Chain;
+use super::denial::{self, Proof, Written};
+use super::lookup::{Match, Place};
+use super::settings::{AnyPolicy, Outcome};
+use crate::snapshot::node::{Flags, Node};
+use crate::snapshot::{Snapshot, ZoneView};
+
+/// A response while it is put together.
+pub(super) struct Reply<'a, 's> {
+    pub(super) snapshot: &'s Snapshot,
+    pub(super) frame: &'a Frame<'a>,
+    pub(super) question: &'a Question,
+    pub(super) response: Response<'a>,
+    pub(super) rcode: u16,
+    pub(super) authoritative: bool,
+    pub(super) extended_error: Option<u16>,
+    /// Denial records that stand in the authority section already.
+    pub(super) written: Written<'s>,
+}
+
+/// A name that is answered for, and where it stands in the message.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'n> {
+    pub(super) name: NameRef<'n>,
+    pub(super) anchor: Anchor,
+}
+
+impl Subject<'_> {
+    /// Where a name at or above this one stands: its suffix of so many octets.
+    pub(super) fn suffix(&self, suffix: NameRef<'_>) -> Anchor {
+        self.anchor.suffix(self.name.as_wire().len().saturating_sub(suffix.as_wire().len()))
+    }
+
+    /// Where records of a wildcard go whose name this is synthesised from.
+    fn synthesised(&self, source: NameRef<'_>) -> Anchor {
+        self.anchor.synthesised(self.name.as_wire().len().saturating_sub(source.as_wire().len()))
+    }
+}
+
+/// Answers a question for which the index gave `closest`, the longest name at or above QNAME that exists.
+#[inline]
+pub(super) fn respond<'s>(
+    snapshot: &'s Snapshot,
+    frame: &Frame<'_>,
+    question: &Question,
+    closest: Option<&'s Node>,
+    packet: &[u8],
+    out: &mut [u8],
+) -> Outcome {
+    let opt = question.edns.as_ref().map(|edns| frame.opt(edns));
+    let size = frame.size(question.edns.as_ref(), out.len());
+    let reserved = opt.as_ref().map_or(0, Opt::octets);
+    let mut response = Response::new(out, packet, question.end, size, reserved);
+    let base_flags = flag::QR | (question.header.flags & flag::RD);
+    // The common query: the name exists, nothing redirects, and the RRset needs no company.
+    if let Some(node) = closest
+        && node.name().as_wire().len() == question.name().as_wire().len()
+        && !node.flags().has(Flags::CUT.with(Flags::OCCLUDED))
+        && is_simple(question.qtype)
+        && let Some(image) = node.find(question.qtype)
+    {
+        let full =
+            response.put(Section::Answer, node.name(), image, question.dnssec_ok(), &Anchor::QNAME).is_err();
+        let flags = base_flags | flag::AA | if full { flag::TC } else { 0 };
+        let len = response.finish(question.header.id, flags, rcode::NOERROR, opt.as_ref(), size);
+        return Outcome::sent(len, rcode::NOERROR);
+    }
+    let mut reply = Reply {
+        snapshot,
+        frame,
+        question,
+        response,
+        rcode: rcode::NOERROR,
+        authoritative: true,
+        extended_error: None,
+        written: Written::default(),
+    };
+    let full = reply.answer(closest).is_err();
+    let authoritative = if reply.authoritative { flag::AA } else { 0 };
+    let flags = base_flags | authoritative | if full { flag::TC } else { 0 };
+    let (rcode, extended_error) = (reply.rcode, reply.extended_error);
+    let opt = opt.map(|opt| Opt { extended_error, ..opt });
+    let len = reply.response.finish(question.header.id, flags, rcode, opt.as_ref(), size);
+    Outcome::sent(len, rcode)
+}
+
+/// Types whose RRset is the whole answer: no additional section, and no rule of their own.
+#[inline]
+fn is_simple(qtype: Rtype) -> bool {
+    !matches!(
+        qtype,
+        Rtype::NS
+            | Rtype::MX
+            | Rtype::SRV
+            | Rtype::SVCB
+            | Rtype::HTTPS
+            | Rtype::DS
+            | Rtype::ANY
+            | Rtype::RRSIG
+    )
+}
+
+impl<'s> Reply<'_, 's> {
+    pub(super) fn dnssec_ok(&self) -> bool {
+        self.question.dnssec_ok()
+    }
+
+    /// Writes all sections. [`Full`] means TC: what stands in the message stays, and nothing is added but OPT.
+    fn answer(&mut self, closest: Option<&'s Node>) -> Result<(), Full> {
+        let question = self.question;
+        let mut place = Place::Everywhere(self.snapshot);
+        let mut first = place.classify(question.name(), closest);
+        if question.qtype == Rtype::DS
+            && let Match::Exact(node) = first
+            && node.flags().has(Flags::APEX)
+            && let Some(parent) = node.name().parent().and_then(|name| self.snapshot.zone_of(name))
+        {
+            // RFC 4035 §3.1.4.1: DS is the parent side's.
+            place = Place::Zone(parent);
+            first = place.find(question.name());
+        }
+        let Some(zone) = self.zone_met(&first) else {
+            self.rcode = rcode::REFUSED;
+            self.authoritative = false;
+            self.extended_error = Some(ede::NOT_AUTHORITATIVE);
+            return Ok(());
+        };
+        Chain::new(self, zone.owner_number()).follow(place, first)
+    }
+
+    /// The zone that a match was made in.
+    pub(super) fn zone_met(&self, found: &Match<'s>) -> Option<ZoneView<'s>> {
+        match *found {
+            Match::OutOfZone => None,
+            Match::Cut(node) | Match::Dname(node) | Match::Exact(node) => self.zone_of(node),
+            Match::Wildcard { source } => self.zone_of(source),
+            Match::NxDomain { encloser } => self.zone_of(encloser),
+        }
+    }
+
+    fn zone_of(&self, node: &'s Node) -> Option<ZoneView<'s>> {
+        if node.flags().has(Flags::APEX) { ZoneView::of(node) } else { self.snapshot.zone(node.apex()) }
+    }
+
+    /// The RRsets that answer QTYPE at a name that exists or is synthesised: whether there were any.
+    pub(super) fn positive(
+        &mut self,
+        subject: Subject<'_>,
+        node: &'s Node,
+        wildcard: bool,
+    ) -> Result<bool, Full> {
+        let anchor = if wildcard { subject.synthesised(node.name()) } else { subject.anchor };
+        match self.question.qtype {
+            Rtype::ANY => self.any(node, &anchor),
+            Rtype::RRSIG => self.signatures(node, &anchor),
+            qtype => {
+                let Some(image) = node.find(qtype) else { return Ok(false) };
+                let dnssec_ok = self.dnssec_ok();
+                self.response.put(Section::Answer, node.name(), image, dnssec_ok, &anchor)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether ANY and RRSIG get one RRset (RFC 8482 §4.1).
+    fn is_minimal(&self) -> bool {
+        match self.frame.settings.any {
+            AnyPolicy::Minimal => !self.question.proven,
+            AnyPolicy::AlwaysMinimal => true,
+            AnyPolicy::Full => false,
+        }
+    }
+
+    fn any(&mut self, node: &'s Node, anchor: &Anchor) -> Result<bool, Full> {
+        let most = if self.is_minimal() { 1 } else { usize::MAX };
+        let dnssec_ok = self.dnssec_ok();
+        let mut any = false;
+        for (_, image) in node.rrsets().take(most) {
+            self.response.put(Section::Answer, node.name(), image, dnssec_ok, anchor)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    fn signatures(&mut self, node: &'s Node, anchor: &Anchor) -> Result<bool, Full> {
+        let most = if self.is_minimal() { 1 } else { usize::MAX };
+        let mut any = false;
+        let signed = node.rrsets().filter(|(_, image)| image.second().count > 0);
+        for (_, image) in signed.take(most) {
+            let at = self.response.position();
+            self.response.put_part(Section::Answer, node.name(), image, image.second(), anchor, at)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// NODATA and NXDOMAIN: the SOA with its negative TTL (RFC 2308 §2, §3).
+    pub(super) fn negative(&mut self, subject: Subject<'_>, zone: ZoneView<'s>) -> Result<(), Full> {
+        let Some(soa) = zone.apex.prepared() else { return Ok(()) };
+        let dnssec_ok = self.dnssec_ok();
+        let anchor = subject.suffix(zone.apex());
+        self.response.put(Section::Authority, zone.apex(), soa, dnssec_ok, &anchor).map(|_| ())
+    }
+
+    /// The proofs that are due, where DO is set.
+    pub(super) fn prove(
+        &mut self,
+        zone: ZoneView<'s>,
+        subject: Subject<'_>,
+        proof: Proof<'s>,
+    ) -> Result<(), Full> {
+        if self.dnssec_ok() { denial::prove(self, zone, subject, proof) } else { Ok(()) }
+    }
+
+    /// NS of a cut, then DS or the proof that there is none, then addresses (RFC 1034 §4.3.2 step 3b).
+    pub(super) fn referral(
+        &mut self,
+        zone: ZoneView<'s>,
+        subject: Subject<'_>,
+        cut: &'s Node,
+        proofs: impl FnOnce(&mut Self) -> Result<(), Full>,
+    ) -> Result<(), Full> {
+        let Some(image) = cut.prepared() else { return Ok(()) };
+        let anchor = subject.suffix(cut.name());
+        let first_at = self.response.position();
+        self.response.put_part(Section::Authority, cut.name(), image, image.first(), &anchor, first_at)?;
+        if self.dnssec_ok() {
+            // RFC 4035 §3.1.4.
+            if let Some(ds) = cut.find(Rtype::DS) {
+                self.response.put(Section::Authority, cut.name(), ds, true, &anchor)?;
+                proofs(self)?;
+            } else {
+                proofs(self)?;
+                let cut_subject = Subject { name: cut.name(), anchor };
+                self.prove(zone, cut_subject, Proof::NoData { node: Some(cut) })?;
+            }
+        }
+        self.required_glue(cut, image, &anchor, first_at)?;
+        if cut.flags().has(Flags::OTHER_TARGETS) {
+            self.other_addresses(zone, cut, image, first_at);
+        }
+        Ok(())
+    }
+
+    /// In-domain glue: all of it, or TC (RFC 9471 §3.1).
+    fn required_glue(
+        &mut self,
+        cut: &'s Node,
+        image: Image<'s>,
+        anchor: &Anchor,
+        first_at: usize,
+    ) -> Result<(), Full> {
+        let glue = image.second();
+        if glue.count == 0 {
+            return Ok(());
+        }
+        if self.response.put_part(Section::Additional, cut.name(), image, glue, anchor, first_at).is_ok() {
+            return Ok(());
+        }
+        // Not all fits: whole RRsets while they do.
+        for set in image::rrset_parts(glue) {
+            self.response.put_part(Section::Additional, cut.name(), image, set, anchor, first_at)?;
+        }
+        Ok(())
+    }
+
+    /// Addresses of the other targets in the zone: while they fit (RFC 9471 §3.2).
+    fn other_addresses(&mut self, zone: ZoneView<'s>, cut: &'s Node, image: Image<'s>, first_at: usize) {
+        let mut name = [0u8; MAX_NAME_OCTETS];
+        for offset in image::rdata_offsets(image.first()) {
+            let at = first_at.saturating_add(offset);
+            let Some(target) = lower_name(self.response.message(), at, &mut name) else { continue };
+            if target.is_at_or_below(cut.name()) || !target.is_at_or_below(zone.apex()) {
+                continue;
+            }
+            let node = if target == zone.apex() { Some(zone.apex) } else { zone.zone.get(target) };
+            let Some(node) = node else { continue };
+            let glue = node.flags().has(Flags::CUT.with(Flags::OCCLUDED));
+            let signatures = self.dnssec_ok() && !glue;
+            self.addresses(node, &Anchor::at(at), signatures);
+        }
+    }
+
+    /// A and AAAA of a node into the additional section, each where it fits.
+    fn addresses(&mut self, node: &'s Node, anchor: &Anchor, signatures: bool) {
+        for rtype in [Rtype::A, Rtype::AAAA] {
+            if let Some(image) = node.find(rtype) {
+                let _fits = self.response.put(Section::Additional, node.name(), image, signatures, anchor);
+            }
+        }
+    }
+
+    /// What goes with NS, MX, SRV, SVCB and HTTPS: the addresses of their targets, inside zones of the same owner.
+    ///
+    /// `at`: where the answer's RRset begins in the message.
+    pub(super) fn additional(
+        &mut self,
+        subject: Subject<'_>,
+        owner_number: u32,
+        image: Image<'s>,
+        at: usize,
+    ) {
+        let before_target = match self.question.qtype {
+            Rtype::NS => 0,
+            Rtype::MX | Rtype::SVCB | Rtype::HTTPS => 2,
+            Rtype::SRV => 6,
+            _ => return,
+        };
+        let mut name = [0u8; MAX_NAME_OCTETS];
+        let mut done = Written::default();
+        for offset in image::rdata_offsets(image.first()) {
+            let rdata_at = at.saturating_add(offset);
+            let target_at = rdata_at.saturating_add(before_target);
+            let Some(target) = lower_name(self.response.message(), target_at, &mut name) else { continue };
+            let (target, anchor) = if target.is_root() {
+                // RFC 9460 §2.5.2: in ServiceMode, `.` is the owner itself.
+                let service = matches!(self.question.qtype, Rtype::SVCB | Rtype::HTTPS)
+                    && self.response.message().get(rdata_at..target_at) != Some(&[0, 0]);
+                if !service {
+                    continue;
+                }
+                (subject.name, subject.anchor)
+            } else {
+                (target, Anchor::at(target_at))
+            };
+            let Some(node) = self.snapshot.names().get(target.as_wire()) else { continue };
+            if node.flags().has(Flags::CUT.with(Flags::OCCLUDED)) || !done.add(node) {
+                continue;
+            }
+            // Never across owners: what one tenant publishes is not told for another.
+            if self.zone_of(node).is_some_and(|zone| zone.owner_number() == owner_number) {
+                let signatures = self.dnssec_ok();
+                self.addresses(node, &anchor, signatures);
+            }
+        }
+    }
+}
+
+/// The name at `at` of a message, in lower case.
+pub(super) fn lower_name<'n>(
+    message: &[u8],
+    at: usize,
+    name: &'n mut [u8; MAX_NAME_OCTETS],
+) -> Option<NameRef<'n>> {
+    let (octets, _) = image::copy_name(message, at, name)?;
+    let name = name.get_mut(..octets)?;
+    name.make_ascii_lowercase();
+    Some(NameRef::from_checked(name))
+}

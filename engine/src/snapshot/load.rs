@@ -1,0 +1,482 @@
+//! A whole zone from records in any order: collected compactly, checked for what serving needs, and built in one pass.
+
+use godwit_wire::image;
+use godwit_wire::name::{Name, NameRef};
+use godwit_wire::rdata;
+use godwit_wire::rr::Rtype;
+
+use super::derive;
+use super::node::{Flags, Node, NodeBuilder};
+
+/// The most additional hash iterations of NSEC3 that are served: more costs a denial too much time, and validators
+/// treat such zones as insecure (RFC 9276 §3.2). Above, the zone is refused.
+pub const MAX_NSEC3_ITERATIONS: u16 = 100;
+
+/// Why records do not make a zone that can be served.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{owner}: {reason}")]
+pub struct LoadError {
+    /// The line that was given with the record at fault; 0 where no single record is.
+    pub line: u32,
+    /// The owner name in question.
+    pub owner: Name,
+    /// What is wrong.
+    pub reason: LoadFault,
+}
+
+/// See [`LoadError`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LoadFault {
+    /// The name is not at or below the apex.
+    #[error("name is outside the zone")]
+    OutOfZone,
+    /// RDATA does not fit the type.
+    #[error(transparent)]
+    Rdata(#[from] rdata::RdataError),
+    /// No SOA at the apex (RFC 1035 §5.2).
+    #[error("zone has no SOA record at its apex")]
+    NoSoa,
+    /// More than one SOA (RFC 1035 §5.2).
+    #[error("zone has more than one SOA record")]
+    Soas,
+    /// An SOA below the apex.
+    #[error("SOA record below the apex")]
+    SoaBelowApex,
+    /// No NS at the apex (RFC 1034 §4.2.1).
+    #[error("zone has no NS records at its apex")]
+    NoNs,
+    /// CNAME beside other data (RFC 2181 §10.1).
+    #[error("CNAME record beside other data")]
+    CnameAndOther,
+    /// More than one CNAME (RFC 2181 §10.1).
+    #[error("more than one CNAME record")]
+    Cnames,
+    /// More than one DNAME (RFC 6672 §2.4).
+    #[error("more than one DNAME record")]
+    Dnames,
+    /// More iterations than [`MAX_NSEC3_ITERATIONS`].
+    #[error("NSEC3 with more than 100 additional iterations (RFC 9276 §3.2)")]
+    Nsec3Iterations,
+    /// An RRset larger than an image can be.
+    #[error(transparent)]
+    TooLarge(#[from] image::TooLarge),
+}
+
+/// Collects one zone's records in any order.
+///
+/// Shape: records stand one after another in one buffer; only 16 octets each are moved when they are sorted.
+pub struct ZoneLoader {
+    apex: Name,
+    owner_number: u32,
+    records: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+/// A zone that was loaded, ready to be put into a snapshot.
+#[derive(Clone)]
+pub struct LoadedZone {
+    pub(super) apex: Node,
+    pub(super) owner_number: u32,
+    pub(super) version: Option<u64>,
+    /// Every other name in canonical order.
+    pub(super) nodes: Vec<Node>,
+}
+
+/// A record in the buffer, and the beginning of its name's canonical sort key.
+#[derive(Clone, Copy)]
+struct Entry {
+    key: u64,
+    at: usize,
+}
+
+/// `| u8 name octets | name | u16 type | u32 TTL | u32 line | u32 RDATA octets | RDATA |`, native byte order.
+#[derive(Clone, Copy)]
+struct Stored<'a> {
+    name: NameRef<'a>,
+    rtype: Rtype,
+    ttl: u32,
+    line: u32,
+    rdata: &'a [u8],
+}
+
+impl ZoneLoader {
+    /// Begins a zone. `owner_number`: its tenant, 0 for the operator and zone files.
+    #[must_use]
+    pub fn new(apex: Name, owner_number: u32) -> Self {
+        ZoneLoader { apex, owner_number, records: Vec::new(), entries: Vec::new() }
+    }
+
+    /// How many records were taken.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none was.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes a record; class IN. `line` comes back in errors.
+    ///
+    /// # Errors
+    /// [`LoadFault::OutOfZone`] and [`LoadFault::Rdata`]; the record is then left out.
+    pub fn record(
+        &mut self,
+        owner: NameRef<'_>,
+        rtype: Rtype,
+        ttl: u32,
+        rdata: &[u8],
+        line: u32,
+    ) -> Result<(), LoadError> {
+        let fail = |reason| LoadError { line, owner: owner.to_owned(), reason };
+        if !owner.is_at_or_below(self.apex.as_ref()) {
+            return Err(fail(LoadFault::OutOfZone));
+        }
+        rdata::validate(rtype, rdata).map_err(|error| fail(error.into()))?;
+        let key = sort_key(owner, self.apex.as_ref());
+        self.entries.push(Entry { key, at: self.records.len() });
+        let name = owner.as_wire();
+        // Lengths fit: a name has at most 255 octets, validated RDATA at most 65,535.
+        self.records.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        self.records.extend_from_slice(name);
+        self.records.extend_from_slice(&rtype.0.to_ne_bytes());
+        self.records.extend_from_slice(&ttl.to_ne_bytes());
+        self.records.extend_from_slice(&line.to_ne_bytes());
+        self.records.extend_from_slice(&u32::try_from(rdata.len()).unwrap_or(u32::MAX).to_ne_bytes());
+        self.records.extend_from_slice(rdata);
+        Ok(())
+    }
+
+    /// Builds the zone.
+    ///
+    /// # Errors
+    /// [`LoadError`] for the first fault, in canonical order of names.
+    pub fn finish(mut self) -> Result<LoadedZone, LoadError> {
+        let mut entries = std::mem::take(&mut self.entries);
+        let order = |a: &Entry, b: &Entry| {
+            a.key.cmp(&b.key).then_with(|| {
+                let (first, second) = (self.stored(a.at), self.stored(b.at));
+                first.name.cmp(&second.name).then(first.rtype.cmp(&second.rtype)).then(a.at.cmp(&b.at))
+            })
+        };
+        if !entries.is_sorted_by(|a, b| order(a, b).is_le()) {
+            entries.sort_unstable_by(order);
+        }
+        let names = self.names(&entries);
+        let mut builder = NodeBuilder::default();
+        let mut nodes = Vec::with_capacity(names.len());
+        for name in &names {
+            nodes.push(self.build(name, &entries, &mut builder)?);
+        }
+        drop((entries, names));
+        self.records = Vec::new();
+        for at in 0..nodes.len() {
+            self.prepare(&mut nodes, at, &mut builder);
+        }
+        let apex = nodes.remove(0);
+        self.check_apex(&apex)?;
+        Ok(LoadedZone { apex, owner_number: self.owner_number, version: None, nodes })
+    }
+
+    fn stored(&self, at: usize) -> Stored<'_> {
+        let rest = self.records.get(at..).unwrap_or_default();
+        let name_octets = rest.first().copied().map_or(0, usize::from);
+        let (name, rest) =
+            rest.get(1..).unwrap_or_default().split_at_checked(name_octets).unwrap_or_default();
+        let Some((&[a, b, c, d, e, f, g, h, i, j, k, l, m, n], rest)) = rest.split_first_chunk::<14>() else {
+            return Stored { name: NameRef::ROOT, rtype: Rtype(0), ttl: 0, line: 0, rdata: &[] };
+        };
+        let rdata_octets = usize::try_from(u32::from_ne_bytes([k, l, m, n])).unwrap_or(0);
+        Stored {
+            name: NameRef::from_checked(name),
+            rtype: Rtype(u16::from_ne_bytes([a, b])),
+            ttl: u32::from_ne_bytes([c, d, e, f]),
+            line: u32::from_ne_bytes([g, h, i, j]),
+            rdata: rest.get(..rdata_octets).unwrap_or_default(),
+        }
+    }
+
+    /// The names of the zone in canonical order, empty non-terminals added, with the flags that other names decide.
+    fn names(&self, entries: &[Entry]) -> Vec<Pending<'_>> {
+        let mut names: Vec<Pending<'_>> = Vec::with_capacity(entries.len() / 2 + 1);
+        // The ancestors of the name at hand, from the apex down: indices into `names`.
+        let mut path: Vec<usize> = Vec::new();
+        let apex = self.apex.as_ref();
+        names.push(Pending { name: apex, from: 0, to: 0, flags: Flags::APEX });
+        path.push(0);
+        let mut from = 0;
+        while let Some(first) = entries.get(from) {
+            let name = self.stored(first.at).name;
+            let run = entries.get(from..).unwrap_or_default();
+            let to = from
+                + run.partition_point(|entry| entry.key == first.key && self.stored(entry.at).name == name);
+            let types =
+                entries.get(from..to).unwrap_or_default().iter().map(|entry| self.stored(entry.at).rtype);
+            let flags = derive::own_flags(name.as_wire().len() == apex.as_wire().len(), types);
+            if flags.has(Flags::APEX) {
+                if let Some(pending) = names.first_mut() {
+                    *pending = Pending { name, from, to, flags };
+                }
+            } else {
+                while let Some(&top) = path.last()
+                    && !names.get(top).is_some_and(|top| name.is_below(top.name))
+                {
+                    path.pop();
+                }
+                add_below(&mut names, &mut path, Pending { name, from, to, flags });
+            }
+            from = to;
+        }
+        names
+    }
+
+    /// The node of a name, without what is prepared.
+    fn build(
+        &self,
+        name: &Pending<'_>,
+        entries: &[Entry],
+        builder: &mut NodeBuilder,
+    ) -> Result<Node, LoadError> {
+        let run = entries.get(name.from..name.to).unwrap_or_default();
+        builder.clear();
+        let mut from = 0;
+        let mut types = 0;
+        while let Some(first) = run.get(from).map(|entry| self.stored(entry.at)) {
+            let rest = run.get(from..).unwrap_or_default();
+            let count = rest.partition_point(|entry| self.stored(entry.at).rtype == first.rtype);
+            let set = rest.get(..count).unwrap_or_default();
+            from += count;
+            // Signatures stand beside what they cover.
+            if first.rtype == Rtype::RRSIG {
+                continue;
+            }
+            types += u32::from(!beside_cname(first.rtype));
+            self.build_rrset(name, first, set, run, builder).map_err(|reason| LoadError {
+                line: first.line,
+                owner: name.name.to_owned(),
+                reason,
+            })?;
+        }
+        if name.flags.has(Flags::CNAME) && types > 0 {
+            let line = run.first().map_or(0, |entry| self.stored(entry.at).line);
+            return Err(LoadError { line, owner: name.name.to_owned(), reason: LoadFault::CnameAndOther });
+        }
+        let apex_at = name.name.as_wire().len() - self.apex.as_wire().len();
+        Ok(builder.build(name.name, apex_at, name.flags, None, None))
+    }
+
+    fn build_rrset(
+        &self,
+        name: &Pending<'_>,
+        first: Stored<'_>,
+        set: &[Entry],
+        run: &[Entry],
+        builder: &mut NodeBuilder,
+    ) -> Result<(), LoadFault> {
+        let rtype = first.rtype;
+        let mut rdata: Vec<&[u8]> = set.iter().map(|entry| self.stored(entry.at).rdata).collect();
+        sort_canonical(rtype, &mut rdata);
+        let signed = |rdata: &&[u8]| rdata.first_chunk() == Some(&rtype.0.to_be_bytes());
+        let mut rrsigs: Vec<&[u8]> = run
+            .iter()
+            .map(|entry| self.stored(entry.at))
+            .filter(|stored| stored.rtype == Rtype::RRSIG)
+            .map(|stored| stored.rdata)
+            .filter(signed)
+            .collect();
+        sort_canonical(Rtype::RRSIG, &mut rrsigs);
+        match rtype {
+            Rtype::SOA if !name.flags.has(Flags::APEX) => return Err(LoadFault::SoaBelowApex),
+            Rtype::SOA if rdata.len() > 1 => return Err(LoadFault::Soas),
+            Rtype::CNAME if rdata.len() > 1 => return Err(LoadFault::Cnames),
+            Rtype::DNAME if rdata.len() > 1 => return Err(LoadFault::Dnames),
+            _ => {}
+        }
+        // RFC 2181 §5.2: one TTL for the set; the first record's counts where a file has several.
+        builder.image(rtype, |out| {
+            image::build_from(name.name, rtype, first.ttl, rdata.iter().copied(), rrsigs.iter().copied(), out)
+        })?;
+        Ok(())
+    }
+
+    /// Adds what is prepared to apexes and cuts, when all nodes are there to be looked at.
+    fn prepare(&self, nodes: &mut [Node], at: usize, builder: &mut NodeBuilder) {
+        let Some(node) = nodes.get(at) else { return };
+        let flags = node.flags();
+        if !flags.has(Flags::APEX) && (!flags.has(Flags::CUT) || flags.has(Flags::OCCLUDED)) {
+            return;
+        }
+        let find = |name: NameRef<'_>| {
+            let found = nodes.binary_search_by(|node| node.name().cmp(&name)).ok()?;
+            nodes.get(found)
+        };
+        let (occluded, wildcard_child) = (flags.has(Flags::OCCLUDED), flags.has(Flags::WILDCARD_CHILD));
+        let rebuilt = derive::rebuild(builder, node, occluded, wildcard_child, find);
+        if let Some(node) = nodes.get_mut(at) {
+            *node = rebuilt;
+        }
+    }
+
+    fn check_apex(&self, apex: &Node) -> Result<(), LoadError> {
+        let fail = |reason| LoadError { line: 0, owner: self.apex.clone(), reason };
+        if apex.find(Rtype::SOA).is_none() {
+            return Err(fail(LoadFault::NoSoa));
+        }
+        if apex.find(Rtype::NS).is_none() {
+            return Err(fail(LoadFault::NoNs));
+        }
+        match derive::nsec3_parameters(apex) {
+            Some(parameters) if parameters.iterations > MAX_NSEC3_ITERATIONS => {
+                Err(fail(LoadFault::Nsec3Iterations))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl LoadedZone {
+    /// Sets the version that the zone has in the feed. Without, it is one more than that of the zone it replaces.
+    #[must_use]
+    pub fn with_version(mut self, version: u64) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// Its apex.
+    #[must_use]
+    pub fn apex(&self) -> NameRef<'_> {
+        self.apex.name()
+    }
+
+    /// How many names it has, the apex and empty non-terminals included.
+    #[must_use]
+    pub fn name_count(&self) -> usize {
+        self.nodes.len() + 1
+    }
+}
+
+/// A name that a node will be built for: its records are `entries[from..to]`.
+struct Pending<'a> {
+    name: NameRef<'a>,
+    from: usize,
+    to: usize,
+    flags: Flags,
+}
+
+/// Adds a name below the last of `path`, and the empty non-terminals between (RFC 4592 §2.2.2).
+fn add_below<'a>(names: &mut Vec<Pending<'a>>, path: &mut Vec<usize>, pending: Pending<'a>) {
+    let ancestor = path.last().and_then(|&top| names.get(top)).map_or(0, |top| top.name.as_wire().len());
+    let mut missing = Vec::new();
+    let mut above = pending.name.parent();
+    while let Some(name) = above
+        && name.as_wire().len() > ancestor
+    {
+        missing.push(Pending { name, from: pending.from, to: pending.from, flags: Flags::default() });
+        above = name.parent();
+    }
+    missing.reverse();
+    missing.push(pending);
+    for mut name in missing {
+        let index = names.len();
+        if let Some(parent) = path.last().and_then(|&top| names.get_mut(top)) {
+            name.flags = name.flags.with_if(Flags::OCCLUDED, derive::occludes(parent.flags));
+            parent.flags = parent.flags.with_if(Flags::WILDCARD_CHILD, name.name.is_wildcard());
+        }
+        names.push(name);
+        path.push(index);
+    }
+}
+
+/// Whether a type may stand beside a CNAME: what signs and denies it (RFC 4034 §2.5, §3; RFC 2535 for KEY).
+pub(super) fn beside_cname(rtype: Rtype) -> bool {
+    matches!(rtype, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC | Rtype::KEY | Rtype::SIG | Rtype::NXT)
+}
+
+/// Canonical order without repeated records (RFC 4034 §6.3, RFC 2181 §5).
+fn sort_canonical(rtype: Rtype, rdata: &mut Vec<&[u8]>) {
+    if rdata.len() > 1 {
+        rdata.sort_by(|a, b| rdata::canonical(rtype, a).cmp(&rdata::canonical(rtype, b)));
+        rdata.dedup_by(|a, b| rdata::canonical(rtype, a) == rdata::canonical(rtype, b));
+    }
+}
+
+/// The first octets of what canonical order compares, so that most comparisons are of two numbers.
+///
+/// Labels below the apex from the right, each octet plus one, each label ended by a zero. Where two keys differ, they are in
+/// the names' order; where they are equal, the names decide. 0xFE and 0xFF cannot be told apart, so the key ends there.
+fn sort_key(name: NameRef<'_>, apex: NameRef<'_>) -> u64 {
+    let mut labels = [&[][..]; 8];
+    let below = name.label_count().saturating_sub(apex.label_count());
+    // The eight labels next to the apex are all that eight octets can tell of.
+    let near = name.labels().take(below).skip(below.saturating_sub(labels.len()));
+    let mut count = 0;
+    for (slot, label) in labels.iter_mut().zip(near) {
+        *slot = label;
+        count += 1;
+    }
+    let mut key = [0u8; 8];
+    let mut at = key.iter_mut();
+    'labels: for label in labels.iter().take(count).rev() {
+        for &octet in *label {
+            let Some(slot) = at.next() else { break 'labels };
+            if octet >= 0xFE {
+                *slot = 0xFF;
+                at.for_each(|slot| *slot = 0xFF);
+                break 'labels;
+            }
+            *slot = octet + 1;
+        }
+        if at.next().is_none() {
+            break;
+        }
+    }
+    u64::from_be_bytes(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn sort_keys_follow_canonical_order() {
+        let apex = name("example.");
+        let names: Vec<Name> = [
+            "a",
+            "b.a",
+            "\\000.a",
+            "a\\000",
+            "a\\001",
+            "ab",
+            "b",
+            "*",
+            "\\255",
+            "\\254",
+            "z.\\254",
+            "a.\\255",
+            "\\254z",
+            "\\255a",
+            "*.b",
+            "abcdefgh",
+            "abcdefghi",
+            "a.abcdefgh",
+            "1.2.3.4.5.6.7.8.9.10",
+            "2.2.3.4.5.6.7.8.9.10",
+            "1.2.3.4.5.6.7.8.9.11",
+        ]
+        .iter()
+        .map(|text| name(&format!("{text}.example.")))
+        .collect();
+        for a in &names {
+            for b in &names {
+                let keys = sort_key(a.as_ref(), apex.as_ref()).cmp(&sort_key(b.as_ref(), apex.as_ref()));
+                assert!(keys.is_eq() || keys == a.cmp(b), "{a} {b}");
+            }
+        }
+    }
+}
