@@ -193,10 +193,13 @@ impl Edit<'_> {
         }
         let apex_at = owner.as_wire().len() - self.apex.name().as_wire().len();
         let old = self.node(owner).cloned();
-        let new = derive::with_changes(&mut self.builder, owner, apex_at, old.as_ref(), &list)
+        let (new, complete) = derive::with_changes(&mut self.builder, owner, apex_at, old.as_ref(), &list)
             .map_err(|error| fault(error.into()))?;
         check_node(&new, apex_at == 0).map_err(fault)?;
         self.count_digest(old.as_ref(), &new, &list);
+        if !complete {
+            self.touched.insert(owner.to_owned());
+        }
         self.touch_around(old.as_ref(), &new);
         if apex_at == 0 {
             let zone = self.apex.zone().cloned();
@@ -227,7 +230,6 @@ impl Edit<'_> {
     /// Notes what the change of a node can touch besides.
     fn touch_around(&mut self, old: Option<&Node>, new: &Node) {
         let name = new.name();
-        self.touched.insert(name.to_owned());
         // A `*` that comes or goes.
         if name.is_wildcard()
             && let Some(parent) = name.parent()

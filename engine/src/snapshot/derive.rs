@@ -132,7 +132,8 @@ pub(crate) fn rebuild<'n>(
     builder.build(old.name(), old.apex_at(), flags, prepared.as_deref(), old.zone().cloned())
 }
 
-/// A node whose RRsets are these changes over those of `old`, in both cases without flags.
+/// A node whose RRsets are these changes over those of `old`; and whether its flags and what is prepared are right
+/// already, because nothing that they follow from has changed.
 ///
 /// # Errors
 /// When an RRset is too large.
@@ -142,7 +143,7 @@ pub(crate) fn with_changes(
     apex_at: usize,
     old: Option<&Node>,
     changes: &[(Rtype, Option<&Rrset>)],
-) -> Result<Node, image::TooLarge> {
+) -> Result<(Node, bool), image::TooLarge> {
     builder.clear();
     let mut olds = old.into_iter().flat_map(Node::raw_rrsets).peekable();
     for &(rtype, rrset) in changes {
@@ -157,7 +158,19 @@ pub(crate) fn with_changes(
     for (rtype, octets) in olds {
         builder.raw(rtype, octets);
     }
-    Ok(builder.build(name, apex_at, Flags::default(), None, None))
+    let own = own_flags(apex_at == 0, builder.types());
+    // At an apex the SOA is prepared, at a cut the NS with glue that may be at the cut itself.
+    let prepared_stays =
+        !own.has(Flags::CUT) && (apex_at > 0 || changes.iter().all(|&(rtype, _)| rtype != Rtype::SOA));
+    match old {
+        Some(old)
+            if prepared_stays && own_flags(apex_at == 0, old.raw_rrsets().map(|(rtype, _)| rtype)) == own =>
+        {
+            let node = builder.build(name, apex_at, old.flags(), old.raw_prepared(), None);
+            Ok((node, true))
+        }
+        _ => Ok((builder.build(name, apex_at, own, None, None), false)),
+    }
 }
 
 /// The sum of the digests of a node's RRsets.

@@ -145,6 +145,11 @@ impl Node {
         self.find(PREPARED)
     }
 
+    /// The octets of what was prepared.
+    pub(crate) fn raw_prepared(&self) -> Option<&[u8]> {
+        self.raw(PREPARED)
+    }
+
     /// The octets of the image of a type.
     #[inline]
     pub(crate) fn raw(&self, rtype: Rtype) -> Option<&[u8]> {
@@ -243,6 +248,11 @@ impl NodeBuilder {
         write(&mut self.images)?;
         self.table.push((rtype, start));
         Ok(())
+    }
+
+    /// The types that were added.
+    pub(crate) fn types(&self) -> impl Iterator<Item = Rtype> {
+        self.table.iter().map(|&(rtype, _)| rtype)
     }
 
     /// Adds an image that is built already.
