@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 
-.PHONY: help build test loadtest
+.PHONY: help build test loadtest loadtest-churn
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,3 +18,7 @@ test: ## run all tests
 loadtest: ## measure side by side with NSD, Knot DNS, BIND and PowerDNS (ARGS='--workload small'; loadtest/README.md)
 	cargo build --release --locked -p godwit-loadtest -p godwit-dataplane
 	target/release/godwit-loadtest compare $(ARGS)
+
+loadtest-churn: ## measure what changes through the API cost those who ask (ARGS='--rounds 1'; loadtest/README.md)
+	cargo build --release --locked -p godwit-loadtest -p godwit
+	target/release/godwit-loadtest churn $(ARGS)

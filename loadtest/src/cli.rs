@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +14,7 @@ use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
 use crate::server::kind::Kind;
 use crate::server::{GENERATOR_CPU, echo};
-use crate::{cpu, interrupt, measure, report};
+use crate::{churn, cpu, interrupt, measure, report};
 
 /// Load generator and side-by-side comparison with other servers.
 #[derive(Debug, Parser)]
@@ -24,6 +24,7 @@ use crate::{cpu, interrupt, measure, report};
   godwit-loadtest compare
   godwit-loadtest compare --workload small,large --server godwit,nsd,echo --rounds 5
   godwit-loadtest compare --shrink 100 --seconds 0.5 --rounds 1        a quick look that everything works
+  godwit-loadtest churn
   godwit-loadtest data --dataset small
   godwit-loadtest ask --server 127.0.0.1:5300 --workload small         one server, started by hand"
 )]
@@ -36,6 +37,8 @@ pub struct Cli {
 enum Command {
     /// Start all servers on the same data, measure them in interleaved rounds, print ratios and goals
     Compare(Compare),
+    /// Measure what changes through the API cost those who ask: `godwit run` on one CPU, queries at a fixed rate
+    Churn(Churn),
     /// Write zone files, lists of zones and query files
     Data(Data),
     /// Offer one workload to a server that runs already, with the data of `data`
@@ -46,9 +49,9 @@ enum Command {
         #[arg(long, value_name = "ADDR:PORT")]
         listen: SocketAddrV4,
     },
-    /// Put the results of a comparison into a Markdown file, between its `results` marks
+    /// Put the tables of a finished run into a Markdown file, between its marks
     Publish {
-        /// What `compare --json` wrote
+        /// What `compare` or `churn` wrote
         #[arg(long, default_value = "target/loadtest/results.json")]
         json: PathBuf,
         /// The file to change
@@ -116,6 +119,36 @@ struct Compare {
 }
 
 #[derive(Debug, Args)]
+struct Churn {
+    #[command(flatten)]
+    common: Common,
+    /// Peers to measure beside, nothing changing
+    #[arg(long, value_delimiter = ',', value_enum, default_values = ["nsd", "knot", "bind"])]
+    peer: Vec<Kind>,
+    /// Interleaved rounds
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Length of each measurement
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    seconds: f64,
+    /// Queries a second
+    #[arg(long, default_value_t = 80_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
+    /// Changes a second
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    changes: u32,
+    /// Single changes, to see how soon one is visible
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    singles: u32,
+    /// RRsets in a request while the zone is filled
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    chunk: u16,
+    /// Where to write all figures
+    #[arg(long, default_value = "target/loadtest/churn.json", value_name = "FILE")]
+    json: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct Data {
     #[command(flatten)]
     common: Common,
@@ -163,6 +196,7 @@ impl Cli {
         interrupt::install()?;
         match self.command {
             Command::Compare(compare) => compare.run(),
+            Command::Churn(churn) => churn.run(),
             Command::Data(data) => data.run(),
             Command::Ask(ask) => ask.run(),
             Command::Publish { json, into } => report::publish(&json, &into),
@@ -193,19 +227,48 @@ impl Compare {
         fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
         let results = compare::run(&options)?;
         let report = report::Report::new(&options, results);
-        if let Some(folder) = self.json.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::write(&self.json, serde_json::to_string_pretty(&report)?)
-            .with_context(|| format!("writing {}", self.json.display()))?;
+        write_json(&self.json, &report)?;
         println!("{}", report.configurations());
         println!("{}", report.markdown);
-        println!("All figures: {}", self.json.display());
-        if report.results.failures.is_empty() {
-            return Ok(());
-        }
-        bail!("{} runs failed:\n{}", report.results.failures.len(), report.results.failures.join("\n"))
+        verdict(&report.failures)
     }
+}
+
+impl Churn {
+    fn run(self) -> Result<()> {
+        let options = churn::Options {
+            source: self.common.source(),
+            peers: self.peer.into_iter().filter(|kind| kind.is_peer()).collect(),
+            rounds: usize::from(self.rounds),
+            seconds: self.seconds,
+            rate: self.rate,
+            changes: self.changes,
+            singles: self.singles,
+            chunk: usize::from(self.chunk),
+            data: self.common.data,
+        };
+        fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
+        let report = churn::report::Report::new(&options, churn::run(&options)?);
+        write_json(&self.json, &report)?;
+        println!("{}", report.markdown);
+        verdict(&report.failures)
+    }
+}
+
+fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, serde_json::to_string_pretty(report)?)
+        .with_context(|| format!("writing {}", path.display()))?;
+    println!("All figures: {}\n", path.display());
+    Ok(())
+}
+
+/// An error when something was wrong or lost.
+fn verdict(failures: &[String]) -> Result<()> {
+    anyhow::ensure!(failures.is_empty(), "{} runs failed:\n{}", failures.len(), failures.join("\n"));
+    Ok(())
 }
 
 impl Data {

@@ -34,3 +34,7 @@ pub const LOAD: Goal = Goal { best_peer: 0.4, next_best_peer: Some(0.25), next_f
 pub const MEMORY: Goal = Goal { best_peer: 0.5, next_best_peer: Some(0.35), next_floor: None };
 /// 99th percentile of latency at a fixed rate, nothing changing.
 pub const IDLE_P99: Goal = Goal { best_peer: 1.1, next_best_peer: None, next_floor: None };
+/// 99th percentile of latency under 500 changes a second, over the own one with nothing changing.
+pub const BUSY_P99: f64 = 1.5;
+/// One RRset change through the API until a query sees it, milliseconds.
+pub const VISIBLE_MS: f64 = 1.0;

@@ -6,12 +6,14 @@
     reason = "figures for people: counts and durations here stay far below the limits of their types"
 )]
 
+pub mod churn;
 pub mod cli;
 pub mod compare;
 pub mod cpu;
 pub mod data;
 pub mod dnsperf;
 pub mod goals;
+pub mod http;
 pub mod interrupt;
 pub mod load;
 pub mod measure;

@@ -18,26 +18,35 @@ use crate::server::kind::Kind;
 /// All of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// Where its tables go in a page.
+    pub mark: &'static str,
     /// What it ran on.
     pub machine: String,
     /// What was asked for.
     pub options: Options,
     /// What was found.
     pub results: Results,
+    /// What makes the run fail.
+    pub failures: Vec<String>,
     /// The tables.
     pub markdown: String,
 }
 
 /// Median, least and greatest of some figures.
 #[derive(Clone, Copy, Debug)]
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
+pub struct Spread {
+    /// The middle one, or between the two middle ones.
+    pub median: f64,
+    /// The least.
+    pub least: f64,
+    /// The greatest.
+    pub most: f64,
 }
 
 impl Spread {
-    fn of(figures: impl Iterator<Item = f64>) -> Option<Spread> {
+    /// Of some figures; nothing of none.
+    #[must_use]
+    pub fn of(figures: impl Iterator<Item = f64>) -> Option<Spread> {
         let mut sorted: Vec<f64> = figures.collect();
         sorted.sort_by(f64::total_cmp);
         let (&least, &most) = (sorted.first()?, sorted.last()?);
@@ -51,7 +60,8 @@ impl Spread {
     }
 
     /// `2.03 (2.01–2.10)`.
-    fn show(self, decimals: usize) -> String {
+    #[must_use]
+    pub fn show(self, decimals: usize) -> String {
         if self.most > self.least {
             format!("{:.decimals$} ({:.decimals$}–{:.decimals$})", self.median, self.least, self.most)
         } else {
@@ -64,9 +74,15 @@ impl Report {
     /// Works out the tables.
     #[must_use]
     pub fn new(options: &Options, results: Results) -> Self {
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let machine = format!("{}, {} CPUs, Linux {}", cpu::model(), cpu::count(), kernel.trim());
-        let mut report = Report { machine, options: options.clone(), results, markdown: String::new() };
+        let failures = results.failures.clone();
+        let mut report = Report {
+            mark: "results",
+            machine: machine(),
+            options: options.clone(),
+            results,
+            failures,
+            markdown: String::new(),
+        };
         report.markdown = report.tables();
         report
     }
@@ -233,24 +249,29 @@ impl Report {
     }
 }
 
-/// The marks between which [`publish`] writes.
-const MARKS: [&str; 2] = ["<!-- results -->", "<!-- /results -->"];
+/// What the figures were made on.
+#[must_use]
+pub fn machine() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{}, {} CPUs, Linux {}", cpu::model(), cpu::count(), kernel.trim())
+}
 
-/// Puts the tables of a finished run between the marks of a Markdown file.
+/// Puts the tables of a finished run between its marks in a Markdown file: `<!-- results -->` to `<!-- /results -->`.
 ///
 /// # Errors
 /// A file cannot be read or written, the run had failures, or a mark is missing.
 pub fn publish(json: &Path, into: &Path) -> Result<()> {
     let text = fs::read_to_string(json).with_context(|| format!("reading {}", json.display()))?;
     let report: serde_json::Value = serde_json::from_str(&text)?;
-    let failures = report["results"]["failures"].as_array().map_or(0, Vec::len);
+    let failures = report["failures"].as_array().context("no list of failures in the results")?.len();
     anyhow::ensure!(failures == 0, "the run had {failures} failures: its figures are not for publishing");
     let tables = report["markdown"].as_str().context("no tables in the results")?;
+    let mark = report["mark"].as_str().context("no mark in the results")?;
     let page = fs::read_to_string(into).with_context(|| format!("reading {}", into.display()))?;
-    let [start, end] = MARKS;
+    let (start, end) = (format!("<!-- {mark} -->"), format!("<!-- /{mark} -->"));
     let (before, rest) =
-        page.split_once(start).with_context(|| format!("no {start} in {}", into.display()))?;
-    let (_, after) = rest.split_once(end).with_context(|| format!("no {end} in {}", into.display()))?;
+        page.split_once(&start).with_context(|| format!("no {start} in {}", into.display()))?;
+    let (_, after) = rest.split_once(&end).with_context(|| format!("no {end} in {}", into.display()))?;
     fs::write(into, format!("{before}{start}\n\n{tables}\n{end}{after}"))
         .with_context(|| format!("writing {}", into.display()))
 }

@@ -122,8 +122,14 @@ impl Data {
 impl fmt::Display for Record {
     /// The line of a zone file (RFC 1035 §5.1), without its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} IN {} ", self.owner, self.ttl, rtype::mnemonic(self.data.rtype()))?;
-        match &self.data {
+        write!(f, "{} {} IN {} {}", self.owner, self.ttl, rtype::mnemonic(self.data.rtype()), self.data)
+    }
+}
+
+impl fmt::Display for Data {
+    /// RDATA in presentation format.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Data::A(address) => write!(f, "{address}"),
             Data::Aaaa(address) => write!(f, "{address}"),
             Data::Ns(name) | Data::Cname(name) => write!(f, "{name}"),

@@ -23,12 +23,15 @@ pub enum Kind {
     Bind,
     /// PowerDNS with its bind backend.
     Powerdns,
+    /// `godwit run`: both planes in one process, only in the churn run.
+    #[value(skip)]
+    GodwitRun,
     /// Own reflector: sets QR, appends 16 octets.
     Echo,
 }
 
 impl Kind {
-    /// All, in the order of rounds and tables.
+    /// All that are compared, in the order of rounds and tables.
     pub const ALL: [Kind; 6] = [Kind::Godwit, Kind::Nsd, Kind::Knot, Kind::Bind, Kind::Powerdns, Kind::Echo];
 
     /// For tables.
@@ -36,6 +39,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Godwit => "Godwit",
+            Kind::GodwitRun => "Godwit (run)",
             Kind::Nsd => "NSD",
             Kind::Knot => "Knot DNS",
             Kind::Bind => "BIND",
@@ -47,7 +51,7 @@ impl Kind {
     /// Whether it is one of the others' servers.
     #[must_use]
     pub fn is_peer(self) -> bool {
-        !matches!(self, Kind::Godwit | Kind::Echo)
+        !matches!(self, Kind::Godwit | Kind::GodwitRun | Kind::Echo)
     }
 
     /// Where its program is, unless it is not installed. Godwit's is the one beside this program.
@@ -59,6 +63,7 @@ impl Kind {
             Kind::Godwit => {
                 return Some(own.parent()?.join("godwit-dataplane")).filter(|path| path.is_file());
             }
+            Kind::GodwitRun => return Some(own.parent()?.join("godwit")).filter(|path| path.is_file()),
             Kind::Nsd => "nsd",
             Kind::Knot => "knotd",
             Kind::Bind => "named",
@@ -80,7 +85,7 @@ impl Kind {
         let flag = match self {
             Kind::Nsd => "-v",
             Kind::Knot | Kind::Bind => "-V",
-            Kind::Godwit | Kind::Powerdns | Kind::Echo => "--version",
+            Kind::Godwit | Kind::GodwitRun | Kind::Powerdns | Kind::Echo => "--version",
         };
         let output = Command::new(program)
             .arg(flag)
@@ -150,6 +155,11 @@ impl Kind {
                 ];
                 ("command", String::new(), args.map(str::to_owned).to_vec())
             }
+            Kind::GodwitRun => {
+                let (dns, api) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", port + 1));
+                let args = ["run", "--data", &path("data"), "--dns", &dns, "--api", &api, "--metrics", "off"];
+                ("command", String::new(), args.map(str::to_owned).to_vec())
+            }
             Kind::Echo => {
                 let listen = format!("127.0.0.1:{port}");
                 ("command", String::new(), vec!["echo".into(), "--listen".into(), listen])
@@ -175,7 +185,7 @@ impl Kind {
                     writeln!(list, "zone \"{origin}\" {{ type master; file \"{path}\"; }};")
                 }
                 Kind::Godwit => writeln!(list, "{origin}\t{path}"),
-                Kind::Echo => Ok(()),
+                Kind::GodwitRun | Kind::Echo => Ok(()),
             };
             written.expect("writing to a String does not fail");
         }

@@ -54,6 +54,18 @@ impl Running {
         zones: &[ZoneFile],
         probes: &[probe::Probe],
     ) -> Result<Running> {
+        let started = Instant::now();
+        let mut running = Running::launch(kind, program, work, zones)?;
+        running.await_answers(started, probes)?;
+        running.load_seconds = started.elapsed().as_secs_f64();
+        Ok(running)
+    }
+
+    /// Starts the server on [`SERVER_CPU`] and does not wait for it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn launch(kind: Kind, program: &Path, work: &Path, zones: &[ZoneFile]) -> Result<Running> {
         let port = free_port()?;
         let folder = work.join(format!("{}-{port}", kind.name().replace(' ', "-").to_lowercase()));
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
@@ -63,18 +75,18 @@ impl Running {
         command.stdout(output.try_clone()?).stderr(output).current_dir(&folder);
         // Affinity is inherited: the server is born on its CPU.
         cpu::pin(SERVER_CPU)?;
-        let started = Instant::now();
         let spawned = command.spawn();
         cpu::pin(GENERATOR_CPU)?;
         let child = spawned.with_context(|| format!("starting {}", program.display()))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut running = Running { kind, address, load_seconds: 0.0, configuration, child, folder };
-        running.await_answers(started, probes)?;
-        running.load_seconds = started.elapsed().as_secs_f64();
-        Ok(running)
+        Ok(Running { kind, address, load_seconds: 0.0, configuration, child, folder })
     }
 
-    fn await_answers(&mut self, started: Instant, probes: &[probe::Probe]) -> Result<()> {
+    /// Waits until every probe is answered rightly.
+    ///
+    /// # Errors
+    /// The server ends by itself or gives no right answer in time; the user interrupted.
+    pub fn await_answers(&mut self, started: Instant, probes: &[probe::Probe]) -> Result<()> {
         let mut prober = probe::Prober::connect(self.address)?;
         for one in probes {
             loop {
@@ -108,9 +120,23 @@ impl Running {
         i32::try_from(self.child.id()).map(cpu::tree).unwrap_or_default()
     }
 
-    fn output_end(&self) -> String {
+    /// What it has printed so far.
+    #[must_use]
+    pub fn output(&self) -> String {
         let output = fs::read(self.folder.join("output")).unwrap_or_default();
-        String::from_utf8_lossy(&output[output.len().saturating_sub(2_000)..]).into_owned()
+        String::from_utf8_lossy(&output).into_owned()
+    }
+
+    /// Where `godwit run` has its API.
+    #[must_use]
+    pub fn api(&self) -> SocketAddr {
+        SocketAddr::new(self.address.ip(), self.address.port() + 1)
+    }
+
+    fn output_end(&self) -> String {
+        let output = self.output();
+        let lines: Vec<&str> = output.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
     }
 }
 
@@ -136,7 +162,7 @@ impl Drop for Running {
     }
 }
 
-/// A port free for both UDP and TCP a moment ago, outside the range that connections take theirs from.
+/// A port free for both UDP and TCP a moment ago, the next one free for TCP, outside the range that connections take theirs from.
 fn free_port() -> Result<u16> {
     (20_000..30_000)
         .step_by(7)
@@ -144,6 +170,7 @@ fn free_port() -> Result<u16> {
         .find(|&port| {
             UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+                && TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok()
         })
         .context("no port is free between 20000 and 30000")
 }

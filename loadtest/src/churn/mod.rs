@@ -1,0 +1,263 @@
+//! What changes cost those who ask: `godwit run` confined to one CPU with the 1M-name zone, its own latency at a fixed rate
+//! while nothing changes and while records change through its API, and how soon one change is visible.
+
+pub mod changes;
+pub mod report;
+pub mod visible;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use self::changes::{Changer, Changes};
+use self::visible::Visibility;
+use crate::data::files;
+use crate::data::record::Record;
+use crate::data::{Dataset, Source, Workload};
+use crate::http::Connection;
+use crate::load::plan::{Plan, Shape};
+use crate::load::queries::Queries;
+use crate::load::udp;
+use crate::measure::{self, Round};
+use crate::server::kind::Kind;
+use crate::server::probe::Probe;
+use crate::server::{GENERATOR_CPU, Running, SERVER_CPU};
+use crate::{cpu, interrupt, sysctl};
+
+/// What to run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Options {
+    /// The data.
+    pub source: Source,
+    /// Peers whose latency is measured beside, nothing changing.
+    pub peers: Vec<Kind>,
+    /// Interleaved rounds.
+    pub rounds: usize,
+    /// Of each measurement.
+    pub seconds: f64,
+    /// Queries a second.
+    pub rate: u32,
+    /// Changes a second.
+    pub changes: u32,
+    /// Changes made one after another to see how soon each is visible.
+    pub singles: u32,
+    /// RRsets in one request while the zone is filled.
+    pub chunk: usize,
+    /// Where data lies.
+    pub data: PathBuf,
+}
+
+/// All that a run found.
+#[derive(Debug, Default, Serialize)]
+pub struct Results {
+    /// Versions.
+    pub entrants: Vec<(Kind, String)>,
+    /// Seconds to bring the zone in through the API.
+    pub fill_seconds: f64,
+    /// Nothing changing, by server.
+    pub idle: std::collections::BTreeMap<Kind, Vec<Round>>,
+    /// Godwit while records change.
+    pub busy: Vec<Round>,
+    /// What the API said meanwhile, by round.
+    pub changes: Vec<Changes>,
+    /// Single changes.
+    pub visibility: Option<Visibility>,
+    /// What makes the run fail.
+    pub failures: Vec<String>,
+}
+
+/// Names that change. They are in the zone, but nobody asks for them in the measured load.
+pub const CHANGING: u32 = 1_000;
+
+/// The name of a changing record.
+#[must_use]
+pub fn changing_name(source: &Source, number: u32) -> String {
+    format!("churn-{number}.{}", source.large().apex)
+}
+
+/// Runs it all.
+///
+/// # Errors
+/// `godwit` is not built, does not start or refuses the data, or the user interrupted.
+pub fn run(options: &Options) -> Result<Results> {
+    anyhow::ensure!(cpu::count() >= 2, "two CPUs are needed: one for the server, one for the generator");
+    cpu::pin(GENERATOR_CPU)?;
+    let _raised = sysctl::Raised::raise();
+    let work = options.data.join(format!("work-{}", std::process::id()));
+    let mut results = Results::default();
+    let outcome = measure_all(options, &work, &mut results);
+    let _ = fs::remove_dir_all(&work);
+    outcome.map(|()| results)
+}
+
+fn measure_all(options: &Options, work: &Path, results: &mut Results) -> Result<()> {
+    let program = Kind::GodwitRun
+        .program()
+        .context("godwit is not beside this program: cargo build --release -p godwit")?;
+    results.entrants.push((Kind::GodwitRun, Kind::GodwitRun.version(&program)?));
+    let godwit = Running::launch(Kind::GodwitRun, &program, work, &[])?;
+    let token = token(&godwit)?;
+    let api = godwit.api();
+    eprintln!("filling {} through the API", options.source.large().apex);
+    let started = Instant::now();
+    fill(options, &mut connect(&godwit, &token)?)?;
+    results.fill_seconds = started.elapsed().as_secs_f64();
+    let probes = Probe::spread(&options.source, Workload::LargeRate, 16);
+    let mut servers = vec![godwit];
+    servers[0].await_answers(Instant::now(), &probes)?;
+    eprintln!("filled in {:.1} s", results.fill_seconds);
+
+    let zones = files::ensure(&options.data, &options.source, Dataset::Large)?;
+    for &kind in &options.peers {
+        let Some(program) = kind.program() else {
+            eprintln!("{} is not installed and is left out", kind.name());
+            continue;
+        };
+        results.entrants.push((kind, kind.version(&program)?));
+        eprintln!("starting {}", kind.name());
+        servers.push(Running::start(kind, &program, work, &zones, &probes)?);
+    }
+
+    results.visibility = Some(visible::measure(&servers[0], api, &token, options)?);
+    let queries = Queries::of(&options.source, Workload::LargeRate);
+    for number in 1..=options.rounds {
+        for server in &servers {
+            interrupt::check()?;
+            let plan = plan(options, server);
+            let round = measure::round(server, &options.source, Workload::LargeRate, &queries, &plan)?;
+            note(results, &format!("{}, nothing changing, round {number}", server.kind.name()), &round);
+            results.idle.entry(server.kind).or_default().push(round);
+        }
+        interrupt::check()?;
+        let mut changer = Changer::connect(api, &token, &options.source, options.changes)?;
+        let round = busy(options, &servers[0], &queries, &mut changer)?;
+        let changes = changer.finish()?;
+        note(results, &format!("{} changes/s, round {number}", options.changes), &round);
+        eprintln!(
+            "  {} changes acknowledged, median {:.0} us; {} refused, {} late",
+            changes.acknowledged, changes.acknowledged_us[0], changes.refused, changes.late
+        );
+        if let Some(failure) = changes.failure() {
+            results.failures.push(format!("round {number}: {failure}"));
+        }
+        results.busy.push(round);
+        results.changes.push(changes);
+    }
+    Ok(())
+}
+
+/// Tells the user and keeps what makes the run fail: here a single lost query does.
+fn note(results: &mut Results, what: &str, round: &Round) {
+    let [p50, p99, p999] = round.latency_us.unwrap_or_default();
+    eprintln!(
+        "{what}: p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us, lost {:.4} %",
+        round.loss * 100.0
+    );
+    let lost = (round.loss > 0.0).then(|| format!("{:.4} % of the queries were lost", round.loss * 100.0));
+    if let Some(failure) = round.failure().or(lost) {
+        results.failures.push(format!("{what}: {failure}"));
+    }
+}
+
+fn busy(options: &Options, server: &Running, queries: &Queries, changer: &mut Changer) -> Result<Round> {
+    let mut processes = server.processes();
+    processes.extend(cpu::kernel_threads(SERVER_CPU));
+    let plan = plan(options, server);
+    let Shape::Rate { sockets, per_second } = plan.shape else { unreachable!("the plan below") };
+    let outcome =
+        udp::at_rate(&plan, sockets, per_second, queries, &mut || cpu::seconds(&processes), changer)?;
+    interrupt::check()?;
+    Ok(measure::judge(&outcome, &options.source, Workload::LargeRate, queries, false))
+}
+
+fn plan(options: &Options, server: &Running) -> Plan {
+    Plan {
+        server: server.address,
+        shape: Shape::Rate { sockets: 4, per_second: options.rate },
+        warm_up: Duration::from_secs(1),
+        duration: Duration::from_secs_f64(options.seconds),
+        samples: 2 * measure::SAMPLES,
+    }
+}
+
+/// The line that `godwit run` prints on its first start.
+fn token(godwit: &Running) -> Result<String> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        interrupt::check()?;
+        let output = godwit.output();
+        let token = output.lines().find_map(|line| line.strip_prefix("admin token: "));
+        if let Some(token) = token.map(str::trim).filter(|token| !token.is_empty()) {
+            return Ok(token.to_owned());
+        }
+        anyhow::ensure!(Instant::now() < end, "godwit run printed no admin token in 30 s:\n{output}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Connects once the API listens.
+fn connect(godwit: &Running, token: &str) -> Result<Connection> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        interrupt::check()?;
+        match Connection::open(godwit.api(), token) {
+            Ok(connection) => return Ok(connection),
+            Err(error) if Instant::now() > end => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Makes the zone and brings in its records and the changing names, a chunk of RRsets in one change.
+fn fill(options: &Options, connection: &mut Connection) -> Result<()> {
+    let zone = options.source.large();
+    let body = serde_json::json!({ "name": zone.apex, "ns": ["ns1.hosting.test.", "ns2.hosting.test."] });
+    connection.ask("POST", "/api/v1/domains", &body.to_string())?.ok("creating the zone")?;
+    let servers = zone.apex_records().into_iter().skip(3).map(|record| vec![record]);
+    let names = (0..zone.count).flat_map(|index| rrsets(zone.records(index)));
+    let changing = (0..CHANGING).map(|number| vec![changes::record(&options.source, number, 0)]);
+    let mut chunk = Vec::with_capacity(options.chunk);
+    for rrset in servers.chain(names).chain(changing) {
+        chunk.push(put(&rrset));
+        if chunk.len() >= options.chunk {
+            send(connection, &mut chunk)?;
+        }
+    }
+    send(connection, &mut chunk)
+}
+
+fn send(connection: &mut Connection, chunk: &mut Vec<serde_json::Value>) -> Result<()> {
+    if chunk.is_empty() {
+        return Ok(());
+    }
+    let body = serde_json::json!({ "changes": std::mem::take(chunk) }).to_string();
+    connection.ask("POST", "/api/v1/changes", &body)?.ok("filling the zone").map(drop)
+}
+
+/// The records of one name as RRsets.
+fn rrsets(records: Vec<Record>) -> Vec<Vec<Record>> {
+    let mut sets: Vec<Vec<Record>> = Vec::new();
+    for record in records {
+        match sets.iter_mut().find(|set| set[0].data.rtype() == record.data.rtype()) {
+            Some(set) => set.push(record),
+            None => sets.push(vec![record]),
+        }
+    }
+    sets
+}
+
+/// One RRset as the API takes it.
+fn put(rrset: &[Record]) -> serde_json::Value {
+    let values: Vec<String> = rrset.iter().map(|record| record.data.to_string()).collect();
+    let first = &rrset[0];
+    serde_json::json!({
+        "op": "put",
+        "name": first.owner,
+        "type": crate::data::record::rtype::mnemonic(first.data.rtype()),
+        "ttl": first.ttl,
+        "value": values,
+    })
+}

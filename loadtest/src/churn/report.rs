@@ -1,0 +1,110 @@
+//! The report of the churn run: latency with and without changes, goals beside it.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::{Options, Results};
+use crate::goals;
+use crate::measure::Round;
+use crate::report::{Spread, machine};
+use crate::server::kind::Kind;
+
+/// All of a run.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Where its tables go in a page.
+    pub mark: &'static str,
+    /// What it ran on.
+    pub machine: String,
+    /// What was asked for.
+    pub options: Options,
+    /// What was found.
+    pub results: Results,
+    /// What makes the run fail.
+    pub failures: Vec<String>,
+    /// The tables.
+    pub markdown: String,
+}
+
+impl Report {
+    /// Works out the tables.
+    #[must_use]
+    pub fn new(options: &Options, results: Results) -> Self {
+        let markdown = tables(options, &results);
+        let failures = results.failures.clone();
+        Report { mark: "churn", machine: machine(), options: options.clone(), results, failures, markdown }
+    }
+}
+
+fn tables(options: &Options, results: &Results) -> String {
+    let mut text = format!(
+        "Machine: {}. `godwit run` on CPU 0 with the zone of {} names, {} queries a second and the changes from CPU 1, \
+         {} interleaved rounds of {} s; median (least–most). Filled through the API in {:.1} s.\n",
+        machine(),
+        options.source.large().count,
+        options.rate,
+        options.rounds,
+        options.seconds,
+        results.fill_seconds
+    );
+    for (kind, version) in &results.entrants {
+        let _ = writeln!(text, "- {}: {version}", kind.name());
+    }
+    text.push_str("\n| latency in µs | p50 | p99 | p99.9 | lost, % |\n|---|---|---|---|---|\n");
+    for (kind, rounds) in &results.idle {
+        row(&mut text, &format!("{}, nothing changing", kind.name()), rounds);
+    }
+    row(&mut text, &format!("Godwit, {} changes/s through its API", options.changes), &results.busy);
+
+    let idle = |kind| p99(results.idle.get(&kind).map_or(&[][..], Vec::as_slice));
+    let own = idle(Kind::GodwitRun);
+    let best = results.idle.keys().filter(|kind| kind.is_peer()).filter_map(|&kind| idle(kind));
+    let best = best.min_by(f64::total_cmp);
+    text.push_str("\n| | found | goal |\n|---|---|---|\n");
+    let mut goal = |title: &str, found: Option<f64>, limit: f64, unit: &str| {
+        let cell = found.map_or("–".to_owned(), |found| {
+            format!("{found:.2}{unit} {}", if found <= limit { "met" } else { "missed" })
+        });
+        let _ = writeln!(text, "| {title} | {cell} | ≤ {limit}{unit} |");
+    };
+    goal("p99 under changes ÷ own idle p99", ratio(p99(&results.busy), own), goals::BUSY_P99, "");
+    goal("idle p99 ÷ best peer's", ratio(own, best), goals::IDLE_P99.best_peer, "");
+    let visible = results.visibility.map(|visibility| visibility.visible_us[0] / 1_000.0);
+    goal("one RRset change visible, p50", visible, goals::VISIBLE_MS, " ms");
+    if let Some(visibility) = results.visibility {
+        let [ack50, ack99] = visibility.acknowledged_us;
+        let [seen50, seen99] = visibility.visible_us;
+        let _ = writeln!(
+            text,
+            "\nOf {} single changes: acknowledged after {ack50:.0} µs (p99 {ack99:.0}), visible after {seen50:.0} µs \
+             (p99 {seen99:.0}).",
+            visibility.changes
+        );
+    }
+    if !results.failures.is_empty() {
+        let _ = writeln!(text, "\n**Failed:**\n- {}", results.failures.join("\n- "));
+    }
+    text
+}
+
+fn row(text: &mut String, title: &str, rounds: &[Round]) {
+    let cells = (0..3).map(|place| {
+        let spread =
+            Spread::of(rounds.iter().filter_map(|round| round.latency_us.map(|latency| latency[place])));
+        spread.map_or("–".to_owned(), |spread| spread.show(0))
+    });
+    let cells: Vec<String> = cells.collect();
+    let lost = Spread::of(rounds.iter().map(|round| round.loss * 100.0));
+    let lost = lost.map_or("–".to_owned(), |lost| lost.show(4));
+    let _ = writeln!(text, "| {title} | {} | {lost} |", cells.join(" | "));
+}
+
+fn p99(rounds: &[Round]) -> Option<f64> {
+    let figures = rounds.iter().filter_map(|round| round.latency_us.map(|latency| latency[1]));
+    Spread::of(figures).map(|spread| spread.median)
+}
+
+fn ratio(of: Option<f64>, over: Option<f64>) -> Option<f64> {
+    of.zip(over).map(|(of, over)| of / over)
+}

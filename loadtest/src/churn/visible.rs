@@ -1,0 +1,126 @@
+//! How soon one change is visible: from sending the request until a query over UDP is answered with the new record.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::{Options, changes, changing_name};
+use crate::data::record::{Record, rtype};
+use crate::http::Connection;
+use crate::load::queries::Queries;
+use crate::server::Running;
+use crate::{interrupt, message};
+
+/// A change must be visible after this.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Between an answer with the old record and the next query.
+const PAUSE: Duration = Duration::from_micros(20);
+
+/// Median and 99th percentile in µs.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Visibility {
+    /// How many changes.
+    pub changes: u32,
+    /// Until the API's answer.
+    pub acknowledged_us: [f64; 2],
+    /// Until a query was answered with the new record.
+    pub visible_us: [f64; 2],
+}
+
+/// Changes one record after another in a zone where nothing else happens.
+///
+/// # Errors
+/// The API refuses a change, one is not visible in five seconds, or the user interrupted.
+pub fn measure(godwit: &Running, api: SocketAddr, token: &str, options: &Options) -> Result<Visibility> {
+    let mut connection = Connection::open(api, token)?;
+    connection.set_nonblocking()?;
+    let name = changing_name(&options.source, 0);
+    let mut watcher = Watcher::connect(godwit.address, &name)?;
+    let mut acknowledged = Histogram::<u64>::new_with_max(10_000_000_000, 3)?;
+    let mut visible = Histogram::<u64>::new_with_max(10_000_000_000, 3)?;
+    for version in 0..options.singles {
+        interrupt::check()?;
+        // Values that the run under load does not use, so that no old answer passes for a new one.
+        let record = changes::record(&options.source, 0, 0x1_0000 + version);
+        let (path, body) = changes::request(&record);
+        let started = Instant::now();
+        connection.send("PUT", &path, &body)?;
+        let (mut is_acknowledged, mut is_visible) = (false, false);
+        while !(is_acknowledged && is_visible) {
+            if !is_acknowledged && let Some(response) = connection.poll()? {
+                response.ok("changing a record")?;
+                acknowledged.saturating_record(started.elapsed().as_nanos() as u64);
+                is_acknowledged = true;
+            }
+            if !is_visible && watcher.sees(&record)? {
+                visible.saturating_record(started.elapsed().as_nanos() as u64);
+                is_visible = true;
+            }
+            anyhow::ensure!(
+                started.elapsed() < LIMIT,
+                "{record} was not acknowledged and visible in {LIMIT:?}"
+            );
+        }
+    }
+    let figures = |histogram: &Histogram<u64>| {
+        [0.5, 0.99].map(|quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0)
+    };
+    Ok(Visibility {
+        changes: options.singles,
+        acknowledged_us: figures(&acknowledged),
+        visible_us: figures(&visible),
+    })
+}
+
+/// Asks for one name again and again, never waiting.
+struct Watcher {
+    socket: UdpSocket,
+    query: Vec<u8>,
+    id: u16,
+    /// When the query under way left.
+    asked: Option<Instant>,
+    not_before: Instant,
+}
+
+impl Watcher {
+    fn connect(server: SocketAddr, name: &str) -> Result<Self> {
+        let socket = UdpSocket::bind("127.0.0.1:0").context("opening a UDP socket")?;
+        socket.connect(server)?;
+        socket.set_nonblocking(true)?;
+        let query = Queries::new(false, [(name, rtype::A)].into_iter()).message(0).to_vec();
+        Ok(Watcher { socket, query, id: 0, asked: None, not_before: Instant::now() })
+    }
+
+    /// Sends a query if none is under way, takes in an answer if there is one, and says whether it holds the record.
+    fn sees(&mut self, record: &Record) -> Result<bool> {
+        let now = Instant::now();
+        let lost = self.asked.is_some_and(|asked| now - asked > Duration::from_millis(100));
+        if (self.asked.is_none() && now >= self.not_before) || lost {
+            self.id = self.id.wrapping_add(1);
+            self.query[..2].copy_from_slice(&self.id.to_be_bytes());
+            self.socket.send(&self.query).context("asking for the changed record")?;
+            self.asked = Some(now);
+        }
+        let mut buffer = [0; 4_096];
+        let len = match self.socket.recv(&mut buffer) {
+            Ok(len) => len,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error).context("receiving an answer"),
+        };
+        let answer =
+            message::read(&buffer[..len]).map_err(|reason| anyhow::anyhow!("unreadable answer: {reason}"))?;
+        if answer.id != self.id {
+            return Ok(false);
+        }
+        self.asked = None;
+        self.not_before = now + PAUSE;
+        let wanted = record.data.wire();
+        Ok(answer.answer.iter().any(|rr| rr.rtype == rtype::A && rr.rdata == wanted))
+    }
+}
