@@ -1,19 +1,54 @@
 # Everything a user or a developer of Godwit does, one target each. `make help` lists them.
 .DEFAULT_GOAL := help
 SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
 
-.PHONY: help build test loadtest loadtest-churn
+# Passed to godwit run, to the benchmarks, to the load generator, to the proof: make run ARGS='--data DIR'
+ARGS ?=
+# How long each fuzz target runs.
+FUZZ_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),20)
+# LONG=1 makes tests run their long modes.
+ifeq ($(LONG),1)
+export GODWIT_LONG = 1
+endif
+# Warnings of the documentation are errors, like all others.
+export RUSTDOCFLAGS = -D warnings
+# Tests compare with what is checked in, and never rewrite it.
+export INSTA_UPDATE = no
+
+.PHONY: help build run test unit bench fuzz seeds proof proof-table loadtest loadtest-churn lint doc deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build every program, optimised
+build: ## build every program, optimised, into target/release/
 	cargo build --release --locked
 
-test: ## run all tests
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+run: ## start both planes with data in ./godwit-data and an example zone (ARGS='…' is passed on)
+	cargo run --release --locked -p godwit -- run $(ARGS)
+
+test: deps lint doc ## everything that has to hold: lints, docs, all tests, fuzzing, benchmarks compiled (LONG=1: long modes)
 	cargo test --workspace --locked
+	fuzz/run $(FUZZ_SECONDS)
+	cargo bench --workspace --locked --no-run
+
+unit: ## the tests only, without lints, documentation, fuzzing and benchmarks
+	cargo test --workspace --locked
+
+bench: ## run the benchmarks (ARGS='NAME' for one)
+	cargo bench --locked -p godwit-benches -- $(ARGS)
+
+fuzz: ## run every fuzz target for SECONDS=20 and print executions and coverage
+	fuzz/run $(FUZZ_SECONDS)
+
+seeds: ## write the seeds of the fuzz targets anew
+	cargo run --quiet --locked --manifest-path fuzz/Cargo.toml -p godwit-fuzz-harness --bin seeds
+
+proof: ## remove each protection in a copy and require that its test turns red (ARGS='NAME' for some)
+	testkit/proof $(ARGS)
+
+proof-table: ## put the rows of docs/proof.d/ together in docs/proof.md
+	GODWIT_UPDATE=1 cargo test --quiet --locked -p godwit-testkit --test house the_list_for_readers_is_complete
 
 loadtest: ## measure side by side with NSD, Knot DNS, BIND and PowerDNS (ARGS='--workload small'; loadtest/README.md)
 	cargo build --release --locked -p godwit-loadtest -p godwit-dataplane
@@ -22,3 +57,20 @@ loadtest: ## measure side by side with NSD, Knot DNS, BIND and PowerDNS (ARGS='-
 loadtest-churn: ## measure what changes through the API cost those who ask (ARGS='--rounds 1'; loadtest/README.md)
 	cargo build --release --locked -p godwit-loadtest -p godwit
 	target/release/godwit-loadtest churn $(ARGS)
+
+lint: ## formatting, clippy, licences and sources
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo fmt --manifest-path fuzz/Cargo.toml --all --check
+	if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans sources; \
+	else echo "cargo-deny is not installed; licences and sources are checked by the tests of testkit"; fi
+
+doc: ## the documentation of every crate, warnings as errors
+	cargo doc --workspace --no-deps --locked
+
+deps: ## install what tests need and is missing, or say what to install
+	testkit/deps
+
+clean: ## remove everything that was built
+	cargo clean
+	rm -rf fuzz/target

@@ -1,0 +1,8 @@
+//! What holds for the repository as a whole and no compiler checks: where unsafe code may stand, which licences are
+//! linked, and that the list of proofs is complete. Who may depend on whom is in `arrows.rs` beside this folder.
+
+mod files;
+mod licences;
+mod metadata;
+mod proof_rows;
+mod unsafe_code;
