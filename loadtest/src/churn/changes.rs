@@ -74,6 +74,8 @@ impl Changes {
 #[derive(Debug)]
 pub struct Changer {
     source: Source,
+    api: SocketAddr,
+    token: String,
     epoll: Epoll,
     /// Each with the time its request was sent.
     connections: Vec<(Connection, Option<Instant>)>,
@@ -94,13 +96,12 @@ impl Changer {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll")?;
         let mut connections = Vec::with_capacity(CONNECTIONS);
         for number in 0..CONNECTIONS as u64 {
-            let connection = Connection::open(api, token)?;
-            connection.set_nonblocking()?;
-            epoll.add(connection.stream(), EpollEvent::new(EpollFlags::EPOLLIN, number))?;
-            connections.push((connection, None));
+            connections.push((open(api, token, &epoll, number)?, None));
         }
         Ok(Changer {
             source: *source,
+            api,
+            token: token.to_owned(),
             epoll,
             connections,
             interval: Duration::from_secs(1) / per_second.max(1),
@@ -137,7 +138,16 @@ impl Changer {
         for event in &events[..ready] {
             let number = usize::try_from(event.data()).context("connection number")?;
             let (connection, sent) = &mut self.connections[number];
-            let Some(response) = connection.poll()? else { continue };
+            let response = match connection.poll() {
+                Ok(response) => response,
+                // A server may close a connection that was idle for long (RFC 9112 §9.5).
+                Err(_) if sent.is_none() => {
+                    *connection = open(self.api, &self.token, &self.epoll, event.data())?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(response) = response else { continue };
             let Some(sent) = sent.take() else { continue };
             self.histogram.saturating_record(sent.elapsed().as_nanos() as u64);
             match response.ok("change") {
@@ -150,6 +160,13 @@ impl Changer {
         }
         Ok(())
     }
+}
+
+fn open(api: SocketAddr, token: &str, epoll: &Epoll, number: u64) -> Result<Connection> {
+    let connection = Connection::open(api, token)?;
+    connection.set_nonblocking()?;
+    epoll.add(connection.stream(), EpollEvent::new(EpollFlags::EPOLLIN, number))?;
+    Ok(connection)
 }
 
 impl Beside for Changer {
