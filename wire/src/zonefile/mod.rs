@@ -5,7 +5,7 @@
 //! I/O: included files come through [`Includes`]. Whether the records make a zone is for others to judge.
 //!
 //! Any octets give records or an error. Work is linear in the text read and the records made; the bounds are
-//! [`MAX_INCLUDE_DEPTH`], [`MAX_INCLUDED_OCTETS`] and [`MAX_GENERATED`]. A record allocates nothing but what the sink
+//! [`MAX_INCLUDE_DEPTH`], [`MAX_INCLUDES`], [`MAX_INCLUDED_OCTETS`] and [`MAX_GENERATED`]. A record allocates nothing but what the sink
 //! allocates (base types; service bindings and type bitmaps take a small list).
 
 mod entry;
@@ -23,6 +23,8 @@ use crate::rr::Rtype;
 
 /// How deep files may include files; what NSD allows.
 pub const MAX_INCLUDE_DEPTH: usize = 10;
+/// How many files one zone may include, counted each time.
+pub const MAX_INCLUDES: u64 = 100_000;
 /// How many octets all included files of one zone may have together, counted each time they are included.
 pub const MAX_INCLUDED_OCTETS: usize = 4 << 30;
 /// How many records all `$GENERATE` of one zone may make together.

@@ -5,7 +5,7 @@ use super::entry::{self, Head};
 use super::error::{Error, Fault};
 use super::generate::{self, Generate};
 use super::{
-    Includes, MAX_GENERATED, MAX_INCLUDE_DEPTH, MAX_INCLUDED_OCTETS, Options, Record, Sink, Summary,
+    Includes, MAX_GENERATED, MAX_INCLUDE_DEPTH, MAX_INCLUDED_OCTETS, MAX_INCLUDES, Options, Record, Sink, Summary,
 };
 use crate::name::NameRef;
 use crate::presentation::problem::Problem;
@@ -198,6 +198,9 @@ impl<'r, 's> Reader<'r, 's> {
             return Err(
                 Problem::new(token, format!("files included at most {MAX_INCLUDE_DEPTH} deep")).into()
             );
+        }
+        if self.summary.includes >= MAX_INCLUDES {
+            return Err(Problem::new(token, format!("at most {MAX_INCLUDES} included files")).into());
         }
         let from = self.files.last().map_or("", String::as_str);
         let (shown, text) = self

@@ -251,6 +251,23 @@ fn including_is_bounded() {
 }
 
 #[test]
+fn the_count_of_includes_is_bounded() {
+    /// An empty file under any name.
+    struct Empty;
+    impl Includes for Empty {
+        fn open(&mut self, file: &str, _from: &str) -> Result<(String, Vec<u8>), String> {
+            Ok((file.to_owned(), Vec::new()))
+        }
+    }
+    let count = usize::try_from(MAX_INCLUDES).unwrap();
+    assert!(lines_with(&"$INCLUDE a\n".repeat(count), &mut Empty).unwrap().is_empty());
+    assert_eq!(
+        lines_with(&"$INCLUDE a\n".repeat(count + 1), &mut Empty).unwrap_err(),
+        "zone:100001: \"a\": expected at most 100000 included files"
+    );
+}
+
+#[test]
 fn generating_is_bounded() {
     let mut count = 0u64;
     let mut sink = |_: Record<'_>| {
