@@ -137,18 +137,38 @@ impl<E: Keyed> Index<E> {
         Some(entry)
     }
 
-    /// Asks for the slot of the leaf directory: the first stage of a look-up of many names.
+    /// Where a hash leads; asks for the slot of the leaf directory: the first stage of a look-up of many names.
     ///
-    /// Stages are called over a whole batch one after another: all hashes, all directories, all pages, all
-    /// entries, then [`Index::get_hashed`] for all. Each stage finds in the cache what the one before asked for.
+    /// Stages are taken over a whole batch one after another: all hashes and places, all pages
+    /// ([`Place::prefetch_page`]), all entries ([`Place::prefetch_entry`]), then all answers ([`Place::get`]). Each
+    /// stage finds in the cache what the one before asked for.
+    ///
+    /// ```
+    /// # use godwit_engine::snapshot::index::{Index, Keyed, Place};
+    /// # fn all<E: Keyed>(index: &Index<E>, names: &[&[u8]]) -> usize {
+    /// let mut places: Vec<Place<'_, E>> = names.iter().map(|name| index.place(index.hash(name))).collect();
+    /// places.iter().for_each(Place::prefetch_page);
+    /// places.iter_mut().for_each(Place::prefetch_entry);
+    /// names.iter().zip(places).filter_map(|(name, place)| place.get(name)).count()
+    /// # }
+    /// ```
     #[inline]
-    pub fn prefetch_directory(&self, hash: u64) {
-        if let Some(page) = self.page(hash) {
+    #[must_use]
+    pub fn place(&self, hash: u64) -> Place<'_, E> {
+        let page = self.page(hash);
+        if let Some(page) = page {
             prefetch(page);
         }
+        Place { page, candidate: None, tag: tag(hash) }
     }
 
-    /// Asks for the page: the second stage.
+    /// The first stage for callers that cannot keep a [`Place`]: asks for the slot of the leaf directory.
+    #[inline]
+    pub fn prefetch_directory(&self, hash: u64) {
+        let _ = self.place(hash);
+    }
+
+    /// The second stage for callers that cannot keep a [`Place`]: asks for the page.
     #[inline]
     pub fn prefetch_page(&self, hash: u64) {
         if let Some(page) = self.page(hash) {
@@ -156,11 +176,11 @@ impl<E: Keyed> Index<E> {
         }
     }
 
-    /// Asks for the entries of the page whose tag matches, one as a rule: the third stage.
+    /// The third stage for callers that cannot keep a [`Place`]: asks for the entry whose tag matches.
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
-        if let Some(page) = self.page(hash) {
-            page.prefetch_candidates(tag(hash));
+        if let Some(candidate) = self.page(hash).and_then(|page| page.candidate(tag(hash))) {
+            candidate.prefetch();
         }
     }
 
@@ -278,6 +298,57 @@ impl<E: Keyed> Index<E> {
             let before = leaf.overflow();
             *leaf = leaf.resized(page_count, &hasher, above);
             self.overflow = self.overflow + leaf.overflow() - before;
+        }
+    }
+}
+
+/// Where a name is, if it is anywhere: between two stages of a look-up. See [`Index::place`].
+pub struct Place<'a, E> {
+    page: Option<&'a Page<E>>,
+    candidate: Option<&'a E>,
+    tag: u8,
+}
+
+impl<E> Clone for Place<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Place<'_, E> {}
+
+/// Leads nowhere: what a batch's unused slots hold.
+impl<E> Default for Place<'_, E> {
+    fn default() -> Self {
+        Place { page: None, candidate: None, tag: 0 }
+    }
+}
+
+impl<'a, E: Keyed> Place<'a, E> {
+    /// Asks for the page: the second stage.
+    #[inline(always)]
+    pub fn prefetch_page(&self) {
+        if let Some(page) = self.page {
+            page.prefetch();
+        }
+    }
+
+    /// Asks for the first entry whose tag matches, the only one as a rule: the third stage.
+    #[inline(always)]
+    pub fn prefetch_entry(&mut self) {
+        self.candidate = self.page.and_then(|page| page.candidate(self.tag));
+        if let Some(candidate) = self.candidate {
+            candidate.prefetch();
+        }
+    }
+
+    /// The entry of this name, whose hash led here: the last stage. Right with or without the stages before.
+    #[inline(always)]
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&'a E> {
+        match self.candidate {
+            Some(candidate) if candidate.key() == key => Some(candidate),
+            _ => Some(self.page?.find(self.tag, key)?.1),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use godwit_wire::name::{Name, NameRef};
 use proptest::prelude::*;
 
-use super::index::{Index, Keyed};
+use super::index::{Index, Keyed, Place};
 use super::order::OrderedSet;
 
 /// A name and which change wrote it.
@@ -187,7 +187,12 @@ fn index_grows_and_shrinks_with_every_name_in_reach() {
     let average = f64::from(NAMES) / f64::from(u32::try_from(pages).unwrap());
     assert!((4.0..=10.0).contains(&average), "{average} entries a page");
     for number in 0..NAMES {
-        assert_eq!(index.get(numbered(number).as_wire()).map(Entry::version), Some(number));
+        let name = numbered(number);
+        assert_eq!(index.get(name.as_wire()).map(Entry::version), Some(number));
+        let mut place = index.place(index.hash(name.as_wire()));
+        place.prefetch_entry();
+        // Also where another entry of the page has the same tag.
+        assert_eq!(place.get(name.as_wire()).map(Entry::version), Some(number));
     }
     for number in 0..NAMES - 10 {
         assert_eq!(index.remove(numbered(number).as_wire()).map(|e| e.version()), Some(number));
@@ -225,6 +230,12 @@ fn stages_ask_for_memory_and_change_nothing() {
         index.prefetch_page(hash);
         index.prefetch_entry(hash);
         assert_eq!(index.get_hashed(hash, name.as_wire()).is_some(), name == there);
+        let mut place = index.place(hash);
+        assert_eq!(place.get(name.as_wire()).is_some(), name == there, "before the other stages");
+        place.prefetch_page();
+        place.prefetch_entry();
+        assert_eq!(place.get(name.as_wire()).is_some(), name == there);
+        assert!(Place::<Entry>::default().get(name.as_wire()).is_none());
     }
 }
 
