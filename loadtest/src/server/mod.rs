@@ -164,9 +164,10 @@ impl Drop for Running {
 
 /// A port free for both UDP and TCP a moment ago, the next one free for TCP, outside the range that connections take theirs from.
 fn free_port() -> Result<u16> {
-    (20_000..30_000)
-        .step_by(7)
-        .map(|port: u16| port + u16::try_from(std::process::id() % 7).expect("below 7"))
+    // Each process starts elsewhere, so that two runs at the same time do not race for the same ports.
+    let first = std::process::id() % 1_000;
+    (0..1_000)
+        .filter_map(|step| u16::try_from(20_000 + (first * 7 + step) % 1_000 * 10).ok())
         .find(|&port| {
             UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()

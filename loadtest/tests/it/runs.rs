@@ -1,8 +1,11 @@
 //! Whole runs of the program: right answers pass, wrong ones and lost ones make it fail.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use godwit_loadtest::data::Source;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::responder::{Fault, Responder};
 
@@ -75,4 +78,50 @@ fn the_comparison_runs_and_cleans_up() {
     }
     let left: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("work-")), "{left:?}");
+}
+
+/// SIGTERM in the middle of a measurement: servers, folders and the program itself go.
+#[test]
+fn an_interrupted_run_ends_what_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut run = Command::new(env!("CARGO_BIN_EXE_godwit-loadtest"))
+        .args([
+            "compare",
+            "--workload",
+            "small",
+            "--server",
+            "nsd,knot,bind,powerdns,echo",
+            "--shrink",
+            "1000",
+        ])
+        .args(["--seconds", "1", "--rounds", "100", "--no-dnsperf", "--window", "16"])
+        .args(["--data", data.to_str().unwrap(), "--json", data.join("results.json").to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = Pid::from_raw(i32::try_from(run.id()).unwrap());
+    let mut said = String::new();
+    for line in BufReader::new(run.stderr.take().unwrap()).lines() {
+        said.push_str(&line.unwrap());
+        if said.contains("round 1") && !said.contains("interrupted") {
+            // The first measurement is over, the second under way.
+            let _ = kill(id, Signal::SIGTERM);
+        }
+    }
+    assert!(!run.wait().unwrap().success());
+    if said.contains("no peer is installed") {
+        return;
+    }
+    assert!(said.contains("interrupted"), "{said}");
+    let left: Vec<String> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| std::fs::read(entry.unwrap().path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(data.to_str().unwrap()))
+        .collect();
+    assert!(left.is_empty(), "still running: {left:?}");
+    let work = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(work.into_iter().all(|name| !name.to_string_lossy().starts_with("work-")));
 }
