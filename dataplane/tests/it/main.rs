@@ -4,6 +4,7 @@
 mod allocations;
 mod panics;
 mod reflector;
+mod source;
 mod tcp_limits;
 mod udp_addresses;
 
