@@ -1,5 +1,6 @@
 //! Following CNAME and DNAME inside one owner's zones, bounded (design: at most `max_cname_depth` links).
 
+use arrayvec::ArrayVec;
 use godwit_wire::image::{self, Anchor};
 use godwit_wire::message::rcode;
 use godwit_wire::name::{MAX_NAME_OCTETS, NameRef};
@@ -12,6 +13,9 @@ use super::reply::{Reply, Subject, lower_name};
 use super::settings::MAX_LINKS;
 use crate::snapshot::ZoneView;
 use crate::snapshot::node::{Flags, Node};
+
+/// Room for all links, and the name that they begin with.
+const MOST_LINKS: usize = MAX_LINKS as usize + 1;
 
 /// A link that was synthesised from a wildcard, and so needs a proof that its name does not exist.
 #[derive(Clone, Copy)]
@@ -28,10 +32,9 @@ pub(super) struct Chain<'r, 'a, 's> {
     owner_number: u32,
     /// Keyed hashes of the names that were looked up. Two names with one hash would end a chain early: nobody
     /// outside knows the key, and one pair in 2⁶⁴ is not worth the names themselves.
-    seen: [u64; MAX_LINKS as usize + 1],
+    seen: ArrayVec<u64, MOST_LINKS>,
     links: usize,
-    wildcards: [Option<WildcardLink<'s>>; MAX_LINKS as usize + 1],
-    wildcard_count: usize,
+    wildcards: ArrayVec<WildcardLink<'s>, MOST_LINKS>,
     /// The last DNAME written, and where its target stands.
     dname: Option<(&'s Node, usize)>,
 }
@@ -49,17 +52,15 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
         Chain {
             reply,
             owner_number,
-            seen: [0; MAX_LINKS as usize + 1],
+            seen: ArrayVec::new(),
             links: 0,
-            wildcards: [None; MAX_LINKS as usize + 1],
-            wildcard_count: 0,
+            wildcards: ArrayVec::new(),
             dname: None,
         }
     }
 
     /// Answers from what QNAME met, and from what each target meets in turn.
-    pub(super) fn follow(mut self, place: Place<'s>, first: Match<'s>) -> Result<(), Full> {
-        let _ = place;
+    pub(super) fn follow(mut self, first: Match<'s>) -> Result<(), Full> {
         let question = self.reply.question;
         let mut buffer = [0u8; MAX_NAME_OCTETS];
         let mut subject = Subject { name: question.name(), anchor: Anchor::QNAME };
@@ -67,11 +68,10 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
         let settings = self.reply.frame.settings;
         let depth = usize::from(settings.max_cname_depth.min(MAX_LINKS));
         loop {
-            if let Some(slot) = self.seen.get_mut(self.links) {
-                *slot = self.reply.snapshot.names().hash(subject.name.as_wire());
-            }
             let Step::Next(name_at) = self.step(subject, found)? else { return Ok(()) };
             self.links += 1;
+            let _bounded_by_links =
+                self.seen.try_push(self.reply.snapshot.names().hash(subject.name.as_wire()));
             if !settings.resolve_cname_chain || self.links >= depth {
                 return self.prove_links();
             }
@@ -79,7 +79,7 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
                 return self.prove_links();
             };
             let hash = self.reply.snapshot.names().hash(name.as_wire());
-            let looped = self.seen.get(..self.links).is_some_and(|seen| seen.contains(&hash));
+            let looped = self.seen.contains(&hash);
             found = Place::Everywhere(self.reply.snapshot).find(name);
             let same_owner =
                 self.reply.zone_met(&found).is_some_and(|zone| zone.owner_number() == self.owner_number);
@@ -102,8 +102,7 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
                     return self.exact(zone, subject, cut);
                 }
                 self.reply.authoritative = self.links > 0;
-                let Chain { reply, wildcards, wildcard_count, .. } = self;
-                let wildcards = wildcards.get(..*wildcard_count).unwrap_or_default();
+                let Chain { reply, wildcards, .. } = self;
                 reply.referral(zone, subject, cut, |reply| prove_links(reply, wildcards))?;
                 Ok(Step::Done)
             }
@@ -147,10 +146,8 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
             return Ok(Step::Done);
         }
         if let Some(step) = self.cname(subject, source, true)? {
-            if let Some(slot) = self.wildcards.get_mut(self.wildcard_count) {
-                *slot = Some(WildcardLink { zone, source, anchor: subject.anchor });
-                self.wildcard_count += 1;
-            }
+            let _bounded_by_links =
+                self.wildcards.try_push(WildcardLink { zone, source, anchor: subject.anchor });
             return Ok(step);
         }
         self.reply.negative(subject, zone)?;
@@ -210,17 +207,16 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
     }
 
     fn prove_links(&mut self) -> Result<(), Full> {
-        let wildcards = self.wildcards.get(..self.wildcard_count).unwrap_or_default();
-        prove_links(self.reply, wildcards)
+        prove_links(self.reply, &self.wildcards)
     }
 }
 
 /// The proofs of links that wildcards made: in their order, before that of the chain's end.
-fn prove_links<'s>(reply: &mut Reply<'_, 's>, wildcards: &[Option<WildcardLink<'s>>]) -> Result<(), Full> {
+fn prove_links<'s>(reply: &mut Reply<'_, 's>, wildcards: &[WildcardLink<'s>]) -> Result<(), Full> {
     if !reply.dnssec_ok() {
         return Ok(());
     }
-    for link in wildcards.iter().flatten() {
+    for link in wildcards {
         let mut buffer = [0u8; MAX_NAME_OCTETS];
         let Some(octets) = link.anchor.copy_name(reply.response.message(), &mut buffer) else { continue };
         let Some(name) = buffer.get_mut(..octets) else { continue };

@@ -1,5 +1,6 @@
 //! Proofs of presigned zones that something does not exist: NSEC (RFC 4035 §3.1.3) and NSEC3 (RFC 5155 §7.2).
 
+use arrayvec::ArrayVec;
 use godwit_wire::image::Image;
 use godwit_wire::name::{MAX_NAME_OCTETS, NameRef};
 use godwit_wire::nsec3;
@@ -37,31 +38,17 @@ pub(super) enum Proof<'s> {
 }
 
 /// Nodes of which something stands in the message already.
-pub(super) struct Written<'s> {
-    nodes: [Option<&'s Node>; MOST_WRITTEN],
-    count: usize,
-}
+#[derive(Default)]
+pub(super) struct Written<'s>(ArrayVec<&'s Node, MOST_WRITTEN>);
 
 /// More than all links of a chain and its end can need, and than a message has room for targets.
 const MOST_WRITTEN: usize = 64;
 
-impl Default for Written<'_> {
-    fn default() -> Self {
-        Written { nodes: [None; MOST_WRITTEN], count: 0 }
-    }
-}
-
 impl<'s> Written<'s> {
     /// Notes a node; false when it was noted before, or no more can be.
     pub(super) fn add(&mut self, node: &'s Node) -> bool {
-        let known = self.nodes.iter().take(self.count).flatten();
-        if known.into_iter().any(|known| std::ptr::eq(known.name().as_wire(), node.name().as_wire())) {
-            return false;
-        }
-        let Some(slot) = self.nodes.get_mut(self.count) else { return false };
-        *slot = Some(node);
-        self.count += 1;
-        true
+        let known = self.0.iter().any(|known| std::ptr::eq(known.name().as_wire(), node.name().as_wire()));
+        !known && self.0.try_push(node).is_ok()
     }
 }
 

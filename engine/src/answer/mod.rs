@@ -21,6 +21,7 @@ pub use settings::{
     AnyPolicy, Client, CookieSecrets, DropReason, MAX_LINKS, Outcome, Readiness, Settings, Transport,
 };
 
+use arrayvec::ArrayVec;
 use godwit_wire::name::NameRef;
 
 use crate::snapshot::Snapshot;
@@ -70,7 +71,7 @@ impl Default for Answerer {
 }
 
 /// A look-up under way: the index of its message, and the suffix of QNAME whose turn it is.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Pending {
     index: usize,
     /// Where in QNAME the suffix begins.
@@ -130,8 +131,7 @@ impl Answerer {
         to: usize,
     ) {
         let index = snapshot.names();
-        let mut pending = [Pending::default(); BATCH];
-        let mut waiting = 0;
+        let mut pending = ArrayVec::<Pending, BATCH>::new();
         let mut admitted = [false; BATCH];
         for (place, (question, admitted)) in
             self.questions.iter_mut().zip(&mut admitted).enumerate().take(to - from)
@@ -148,12 +148,9 @@ impl Answerer {
             let at = name.as_wire().len() - start.as_wire().len();
             let hash = index.hash(start.as_wire());
             index.prefetch_directory(hash);
-            if let Some(slot) = pending.get_mut(waiting) {
-                *slot = Pending { index: place, at, hash };
-                waiting += 1;
-            }
+            let _bounded_by_batch = pending.try_push(Pending { index: place, at, hash });
         }
-        let closest = self.look_up(snapshot, &mut pending, waiting);
+        let closest = self.look_up(snapshot, &mut pending);
         for (place, (question, found)) in self.questions.iter().zip(&closest).enumerate().take(to - from) {
             if admitted.get(place) == Some(&true) {
                 let Slot { client, packet, out } = batch.slot(from + place);
@@ -169,40 +166,32 @@ impl Answerer {
     fn look_up<'s>(
         &self,
         snapshot: &'s Snapshot,
-        pending: &mut [Pending; BATCH],
-        waiting: usize,
+        pending: &mut ArrayVec<Pending, BATCH>,
     ) -> [Option<&'s Node>; BATCH] {
         let index = snapshot.names();
         let mut closest = [None; BATCH];
-        let mut waiting = waiting;
-        while waiting > 0 {
-            for look_up in pending.iter().take(waiting) {
+        while !pending.is_empty() {
+            for look_up in &*pending {
                 index.prefetch_page(look_up.hash);
             }
-            for look_up in pending.iter().take(waiting) {
+            for look_up in &*pending {
                 index.prefetch_entry(look_up.hash);
             }
-            let mut open = 0;
-            for turn in 0..waiting {
-                let Some(&look_up) = pending.get(turn) else { break };
-                let Some(question) = self.questions.get(look_up.index) else { break };
+            pending.retain(|look_up| {
+                let Some(question) = self.questions.get(look_up.index) else { return false };
                 let suffix = question.name().as_wire().get(look_up.at..).unwrap_or_default();
                 if let Some(node) = index.get_hashed(look_up.hash, suffix) {
                     if let Some(slot) = closest.get_mut(look_up.index) {
                         *slot = Some(node);
                     }
-                    continue;
+                    return false;
                 }
-                let Some(parent) = NameRef::from_checked(suffix).parent() else { continue };
-                let at = look_up.at + suffix.len() - parent.as_wire().len();
-                let hash = index.hash(parent.as_wire());
-                index.prefetch_directory(hash);
-                if let Some(slot) = pending.get_mut(open) {
-                    *slot = Pending { index: look_up.index, at, hash };
-                    open += 1;
-                }
-            }
-            waiting = open;
+                let Some(parent) = NameRef::from_checked(suffix).parent() else { return false };
+                look_up.at += suffix.len() - parent.as_wire().len();
+                look_up.hash = index.hash(parent.as_wire());
+                index.prefetch_directory(look_up.hash);
+                true
+            });
         }
         closest
     }

@@ -118,16 +118,14 @@ impl<'s> Reply<'_, 's> {
     /// Writes all sections. [`Full`] means TC: what stands in the message stays, and nothing is added but OPT.
     fn answer(&mut self, closest: Option<&'s Node>) -> Result<(), Full> {
         let question = self.question;
-        let mut place = Place::Everywhere(self.snapshot);
-        let mut first = place.classify(question.name(), closest);
+        let mut first = Place::Everywhere(self.snapshot).classify(question.name(), closest);
         if question.qtype == Rtype::DS
             && let Match::Exact(node) = first
             && node.flags().has(Flags::APEX)
             && let Some(parent) = node.name().parent().and_then(|name| self.snapshot.zone_of(name))
         {
             // RFC 4035 §3.1.4.1: DS is the parent side's.
-            place = Place::Zone(parent);
-            first = place.find(question.name());
+            first = Place::Zone(parent).find(question.name());
         }
         let Some(zone) = self.zone_met(&first) else {
             self.rcode = rcode::REFUSED;
@@ -135,7 +133,7 @@ impl<'s> Reply<'_, 's> {
             self.extended_error = Some(ede::NOT_AUTHORITATIVE);
             return Ok(());
         };
-        Chain::new(self, zone.owner_number()).follow(place, first)
+        Chain::new(self, zone.owner_number()).follow(first)
     }
 
     /// The zone that a match was made in.

@@ -5,7 +5,8 @@ use super::entry::{self, Head};
 use super::error::{Error, Fault};
 use super::generate::{self, Generate};
 use super::{
-    Includes, MAX_GENERATED, MAX_INCLUDE_DEPTH, MAX_INCLUDED_OCTETS, MAX_INCLUDES, Options, Record, Sink, Summary,
+    Includes, MAX_GENERATED, MAX_INCLUDE_DEPTH, MAX_INCLUDED_OCTETS, MAX_INCLUDES, Options, Record, Sink,
+    Summary,
 };
 use crate::name::NameRef;
 use crate::presentation::problem::Problem;
