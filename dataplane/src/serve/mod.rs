@@ -1,5 +1,6 @@
 //! Packet in, packet out.
 
+pub mod engine;
 pub mod handover;
 pub mod limit;
 pub mod respond;

@@ -1,80 +1,19 @@
 //! The border between the sockets and the engine: what a worker asks, and what it gets. Sockets know nothing of
 //! records, the engine nothing of sockets; tests put their own responders here.
 
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How a message came.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Transport {
-    /// As a datagram.
-    Udp,
-    /// Length-prefixed in a stream.
-    Tcp,
-}
-
-/// Who asks.
-#[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// Where the message came from.
-    pub address: IpAddr,
-    /// How.
-    pub transport: Transport,
-}
-
-/// Why the engine answers nothing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum DropReason {
-    /// Shorter than a header.
-    Short,
-    /// A response.
-    Response,
-}
-
-/// What became of a message.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Outcome {
-    /// Octets of the answer; 0: send nothing.
-    pub len: usize,
-    /// The whole RCODE, extended octet included.
-    pub rcode: u16,
-    /// Why nothing is sent.
-    pub drop: Option<DropReason>,
-}
-
-/// One message of a batch.
-pub struct Slot<'a> {
-    /// Who asks.
-    pub client: Client,
-    /// What.
-    pub packet: &'a [u8],
-    /// Room for the answer.
-    pub out: &'a mut [u8],
-}
-
-/// Messages received together.
-pub trait Batch {
-    /// How many.
-    fn len(&self) -> usize;
-    /// Message `i`.
-    fn slot(&mut self, i: usize) -> Slot<'_>;
-    /// Says what became of message `i`.
-    fn done(&mut self, i: usize, outcome: Outcome);
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
+pub use godwit_engine::answer::{Batch, Client, DropReason, Outcome, Slot, Transport};
 
 /// Answers messages. One per worker; it may keep scratch space and must not allocate, lock or wait per message.
 pub trait Respond: Send {
-    /// Takes the newest snapshot. Called before each batch and on every idle wake-up, so that no old one is kept.
+    /// Takes the newest snapshot. Called on every idle wake-up, so that no old one is kept.
     fn refresh(&mut self);
 
-    /// Answers a batch, in stages where that helps. `now`: seconds since the epoch.
+    /// Answers a batch from one snapshot, the newest, in stages where that helps. `now`: seconds since the epoch.
     fn respond_batch<B: Batch>(&mut self, now: u32, batch: &mut B);
 
-    /// Answers one message.
+    /// Answers one message from the newest snapshot.
     fn respond(&mut self, now: u32, client: &Client, packet: &[u8], out: &mut [u8]) -> Outcome;
 
     /// Throws away scratch space that a panic may have left half-written.
@@ -119,11 +58,14 @@ pub fn respond_guarded<R: Respond>(
     }
 }
 
+/// No answer, and no reason that the engine gave.
+pub(super) const NOTHING: Outcome = Outcome { len: 0, rcode: 0, drop: None };
+
 /// Composes SERVFAIL without looking at anything that could have caused the panic: header, and the question where it
 /// is plain to see.
 fn servfail(packet: &[u8], out: &mut [u8]) -> Outcome {
     let Some(header) = packet.first_chunk::<12>().filter(|header| header[2] & 0x80 == 0) else {
-        return Outcome::default();
+        return NOTHING;
     };
     let question_end = (header[4..6] == [0, 1])
         .then(|| godwit_wire::name::wire_len(&packet[12..]).ok())

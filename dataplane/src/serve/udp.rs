@@ -70,7 +70,7 @@ impl<R: Respond> UdpWorker<R> {
         let round = Round {
             index: [0; BATCH],
             clients: [nobody; BATCH],
-            outcomes: [Outcome::default(); BATCH],
+            outcomes: [respond::NOTHING; BATCH],
             count: 0,
         };
         Ok(UdpWorker { sockets, poll, datagrams: Datagrams::new(), round, responder, counters, stop })
@@ -123,7 +123,6 @@ impl<R: Respond> UdpWorker<R> {
         }
         self.admit(number, received);
 
-        self.responder.refresh();
         let now = seconds_since_epoch();
         let mut batch = UdpBatch { datagrams: &mut self.datagrams, round: &mut self.round };
         let panics = respond::respond_batch_guarded(&mut self.responder, now, &mut batch);
@@ -153,7 +152,7 @@ impl<R: Respond> UdpWorker<R> {
                 let at = self.round.count;
                 self.round.index[at] = u8::try_from(i).unwrap_or(u8::MAX);
                 self.round.clients[at].address = source.ip();
-                self.round.outcomes[at] = Outcome::default();
+                self.round.outcomes[at] = respond::NOTHING;
                 self.round.count += 1;
             }
         }
@@ -186,7 +185,7 @@ pub(super) fn dropped(reason: Option<DropReason>) -> Dropped {
     match reason {
         Some(DropReason::Short) => Dropped::Short,
         Some(DropReason::Response) => Dropped::Response,
-        None => Dropped::Other,
+        Some(DropReason::NoRoom) | None => Dropped::Other,
     }
 }
 

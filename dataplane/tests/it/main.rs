@@ -2,11 +2,18 @@
 #![expect(unsafe_code, reason = "an allocator that counts")]
 
 mod allocations;
+mod feed;
+mod handover;
+mod malformed;
+mod operation;
 mod panics;
+mod process;
 mod reflector;
+mod snapshots;
 mod source;
 mod tcp_limits;
 mod udp_addresses;
+mod zone_files;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -43,7 +43,7 @@ impl Respond for Reflector {
         let len = if contains(LARGE) { LARGE_OCTETS } else { packet.len() };
         out[..packet.len()].copy_from_slice(packet);
         out[2] |= 0x80;
-        Outcome { len, rcode: 0, drop: None, ..Outcome::default() }
+        Outcome { len, rcode: 0, drop: None }
     }
 
     fn reset(&mut self) {

@@ -117,7 +117,9 @@ impl<R: Respond> TcpWorker<R> {
         let timeout = if self.again.is_empty() { SWEEP } else { Duration::ZERO };
         let count = self.epoll.wait(timeout);
         let now = Instant::now();
-        self.responder.refresh();
+        if count == 0 {
+            self.responder.refresh();
+        }
         self.turn.begin(now, seconds_since_epoch());
         for i in 0..count {
             let event = self.epoll.event(i);

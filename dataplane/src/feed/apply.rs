@@ -1,0 +1,211 @@
+//! Change sets to snapshots. One that cannot be applied costs the zones that it names, and nothing else (P6).
+
+use std::collections::HashMap;
+
+use godwit_engine::snapshot::{Position, Snapshot};
+use godwit_wire::feed::{Batch, ChangeSet, ZoneChange, ZoneChangeKind};
+use godwit_wire::name::Name;
+
+use super::place::{self, Place};
+
+/// The state of the writer between swaps.
+pub struct Applier {
+    snapshot: Snapshot,
+    /// Zones that keep their last good answers until a whole statement of them can be applied.
+    quarantined: HashMap<Name, Cause>,
+    /// Everything is to be asked for.
+    request: bool,
+    /// Nothing has come since the start: the sender knows where we stood and may begin with everything.
+    first: bool,
+    newest_commit_us: Option<i64>,
+}
+
+/// Why a zone is quarantined.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cause {
+    /// A change did not fit. Asking for everything may help.
+    Change,
+    /// Not even a whole statement of it could be applied. Asking again would bring the same.
+    Whole,
+}
+
+/// What a batch did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Effect {
+    /// Whether there is a new snapshot to show.
+    pub changed: bool,
+    /// It states whole zones out of turn: one part of everything, of which more is to come.
+    pub partial: bool,
+}
+
+impl Applier {
+    /// Goes on from a snapshot.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Self {
+        Applier { snapshot, quarantined: HashMap::new(), request: false, first: true, newest_commit_us: None }
+    }
+
+    /// The snapshot with all that was applied.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Whether everything is to be asked for since the last call.
+    #[must_use]
+    pub fn take_request(&mut self) -> bool {
+        std::mem::take(&mut self.request)
+    }
+
+    /// Zones in quarantine.
+    #[must_use]
+    pub fn quarantined(&self) -> usize {
+        self.quarantined.len()
+    }
+
+    /// When the newest change since the last call was committed.
+    pub fn take_newest_commit_us(&mut self) -> Option<i64> {
+        self.newest_commit_us.take()
+    }
+
+    /// Applies a batch.
+    pub fn batch(&mut self, octets: &[u8]) -> Effect {
+        let batch = match Batch::decode(octets) {
+            Ok(batch) => batch,
+            Err(error) => {
+                // Which zones it names cannot be told, so nothing less than everything makes good for it.
+                tracing::error!(%error, octets = octets.len(), "a batch cannot be decoded; asking for everything");
+                self.request = true;
+                return Effect::default();
+            }
+        };
+        let whole = batch.change_sets.iter().all(|change_set| change_set.zones.iter().all(is_whole));
+        let first = std::mem::take(&mut self.first);
+        let mut partial = false;
+        match place::of(&batch, &self.snapshot.position()) {
+            Place::Next => {}
+            Place::Repeated => return Effect::default(),
+            Place::Stale => {
+                tracing::warn!(
+                    generation = batch.generation,
+                    epoch = batch.epoch,
+                    first_sequence = batch.first_sequence,
+                    "a batch of a past history or term is left out"
+                );
+                return Effect::default();
+            }
+            // The sender saw that it cannot go on from where we stand, and begins with everything.
+            Place::Gap if whole && first => partial = true,
+            Place::Gap => {
+                tracing::warn!(
+                    sequence = self.snapshot.position().sequence,
+                    first_sequence = batch.first_sequence,
+                    "the feed has a gap; asking for everything"
+                );
+                self.request = true;
+                partial = true;
+            }
+        }
+        for change_set in &batch.change_sets {
+            self.change_set(change_set);
+        }
+        self.advance(place::after(&batch));
+        Effect { changed: true, partial }
+    }
+
+    fn advance(&mut self, position: Position) {
+        self.snapshot = self.snapshot.clone().with_position(position);
+    }
+
+    /// Applies a change set, whole or not at all.
+    fn change_set(&mut self, change_set: &ChangeSet) {
+        // Whole statements heal, anything else waits with its zone.
+        let waits = |change: &ZoneChange| !is_whole(change) && self.quarantined.contains_key(&change.zone);
+        if change_set.zones.iter().any(waits) {
+            self.quarantine(change_set, None);
+            return;
+        }
+        let zones = change_set.zones.iter().filter_map(|change| self.fit(change.clone())).collect();
+        let fitted = ChangeSet { id: change_set.id, committed_at_us: change_set.committed_at_us, zones };
+        match self.base(&fitted).apply(&fitted) {
+            Ok(next) => {
+                self.snapshot = next;
+                for change in &change_set.zones {
+                    if is_whole(change) && self.quarantined.remove(&change.zone).is_some() {
+                        tracing::info!(zone = %change.zone, "the zone is out of quarantine");
+                    }
+                }
+                let newest = self.newest_commit_us.unwrap_or(i64::MIN).max(change_set.committed_at_us);
+                self.newest_commit_us = Some(newest);
+            }
+            Err(error) => self.quarantine(change_set, Some(&error.to_string())),
+        }
+    }
+
+    /// Fits a zone's change to what is there; `None` when it is there already.
+    ///
+    /// A replacement "from nothing" states the whole zone, and a removal that there is none, whatever is there now. An
+    /// update at or below the version that is there was applied before.
+    fn fit(&self, mut change: ZoneChange) -> Option<ZoneChange> {
+        let actual = self.snapshot.zone(change.zone.as_ref()).map_or(0, |zone| zone.version());
+        match change.kind {
+            ZoneChangeKind::Remove => {
+                change.base_version = actual;
+                change.version = change.version.max(actual.saturating_add(1));
+                (actual > 0).then_some(change)
+            }
+            ZoneChangeKind::Replace(_) if change.base_version == 0 => {
+                // At or below the version that is there: see `base`.
+                if change.version > actual {
+                    change.base_version = actual;
+                }
+                Some(change)
+            }
+            ZoneChangeKind::Replace(_) | ZoneChangeKind::Update(_) => {
+                (change.version > actual).then_some(change)
+            }
+        }
+    }
+
+    /// What a fitted change set is applied to: the working snapshot, without zones that are stated whole at a version
+    /// that is not above ours (a history that was restored), so that they can take the lower version.
+    fn base(&self, change_set: &ChangeSet) -> Snapshot {
+        let lowered: Vec<Name> = change_set
+            .zones
+            .iter()
+            .filter(|change| change.base_version == 0 && is_whole(change))
+            .filter(|change| self.snapshot.zone(change.zone.as_ref()).is_some())
+            .map(|change| change.zone.clone())
+            .collect();
+        if lowered.is_empty() { self.snapshot.clone() } else { self.snapshot.remove_zones(&lowered) }
+    }
+
+    /// Keeps the zones of a change set as they are, until they are stated whole.
+    fn quarantine(&mut self, change_set: &ChangeSet, reason: Option<&str>) {
+        let mut ask = false;
+        for change in &change_set.zones {
+            let cause = if is_whole(change) { Cause::Whole } else { Cause::Change };
+            let before = self.quarantined.insert(change.zone.clone(), cause);
+            if before == Some(Cause::Whole) {
+                self.quarantined.insert(change.zone.clone(), Cause::Whole);
+            }
+            ask |= cause == Cause::Change && before.is_none();
+            if before.is_none() {
+                let reason = reason.unwrap_or("named by a change set together with a zone in quarantine");
+                tracing::error!(zone = %change.zone, reason, "the zone keeps its last good state");
+            }
+        }
+        if ask {
+            self.request = true;
+        }
+    }
+}
+
+/// Whether a change states its whole zone, whatever is there now.
+fn is_whole(change: &ZoneChange) -> bool {
+    match change.kind {
+        ZoneChangeKind::Remove => true,
+        ZoneChangeKind::Replace(_) => change.base_version == 0,
+        ZoneChangeKind::Update(_) => false,
+    }
+}

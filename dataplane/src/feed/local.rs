@@ -1,0 +1,204 @@
+//! The feed of the same process: a bounded channel of encoded batches in, the applied position out. The same octets
+//! and the same checks as between machines.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use godwit_engine::snapshot::Snapshot;
+use godwit_engine::snapshot::store::Store;
+use tokio::sync::{mpsc, watch};
+
+use super::apply::Applier;
+use crate::observe::status::{Status, now_us};
+use crate::state::keeper::Hold;
+
+/// Batches that may wait to be applied; then the sender waits.
+const CAPACITY: usize = 64;
+/// Batches that one swap shows together.
+const GROUP: usize = 64;
+/// How often old snapshots are looked after while nothing comes.
+const IDLE: Duration = Duration::from_millis(250);
+/// How long after one part of everything the local snapshot waits for the next part: on disk there is always a whole
+/// state.
+const PARTIAL_HOLD: Duration = Duration::from_secs(2);
+
+/// Where this data plane stands.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Applied {
+    /// The history that it follows; 0 when it never followed one.
+    pub generation: u64,
+    /// The relay's term of the last batch.
+    pub epoch: u64,
+    /// The last sequence applied.
+    pub sequence: u64,
+    /// The hash chain after it.
+    pub chain: [u8; 32],
+    /// How many times this data plane has asked to be sent everything: every zone as a replacement, or removal, whose
+    /// base version is 0. Each rise is one request.
+    pub resyncs: u64,
+}
+
+/// The sender's side of the feed. Dropping it ends the feed; what is served stays.
+#[derive(Debug)]
+pub struct Local {
+    /// Takes the octets of `wire::feed::Batch`, in order. Full: wait.
+    pub batches: mpsc::Sender<Bytes>,
+    /// Where the data plane stands; its first value is the place of the local snapshot.
+    pub applied: watch::Receiver<Applied>,
+}
+
+/// What the thread of the feed works with.
+pub struct Follower {
+    /// Shows snapshots to the workers.
+    pub store: Arc<Store<Snapshot>>,
+    /// What is served now.
+    pub status: Arc<Status>,
+    /// Keeps half-way states from the disk.
+    pub hold: Arc<Hold>,
+    /// Changes when the server stops.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Follower {
+    /// Starts the thread that applies what comes. It ends when the sender's side is dropped.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(self) -> std::io::Result<(Local, JoinHandle<()>)> {
+        let (batches, receiver) = mpsc::channel(CAPACITY);
+        let applier = Applier::new(Snapshot::clone(&self.store.load()));
+        let (report, applied) = watch::channel(applied(&applier, 0));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let thread = std::thread::Builder::new()
+            .name("feed".to_owned())
+            .spawn(move || runtime.block_on(self.follow(applier, receiver, &report)))?;
+        Ok((Local { batches, applied }, thread))
+    }
+
+    async fn follow(
+        mut self,
+        mut applier: Applier,
+        mut receiver: mpsc::Receiver<Bytes>,
+        report: &watch::Sender<Applied>,
+    ) {
+        let mut asking = Asking::default();
+        loop {
+            let first = tokio::select! {
+                first = receiver.recv() => match first {
+                    Some(first) => first,
+                    None => return,
+                },
+                _ = self.stop.changed() => return,
+                () = tokio::time::sleep(IDLE) => {
+                    self.store.reap();
+                    if asking.is_due(Instant::now()) {
+                        report.send_replace(applied(&applier, asking.asked));
+                    }
+                    continue;
+                }
+            };
+            let mut effect = applier.batch(&first);
+            for _ in 1..GROUP {
+                let Ok(next) = receiver.try_recv() else { break };
+                let next = applier.batch(&next);
+                effect.changed |= next.changed;
+                effect.partial |= next.partial;
+            }
+            if effect.partial {
+                self.hold.extend(PARTIAL_HOLD);
+            }
+            if effect.changed {
+                self.show(&mut applier);
+            }
+            self.status.quarantined_zones.store(applier.quarantined() as u64, Ordering::Relaxed);
+            asking.wanted |= applier.take_request();
+            asking.is_due(Instant::now());
+            report.send_replace(applied(&applier, asking.asked));
+            self.store.reap();
+        }
+    }
+
+    fn show(&self, applier: &mut Applier) {
+        let snapshot = applier.snapshot();
+        self.status.sequence.store(snapshot.position().sequence, Ordering::Relaxed);
+        self.status.zones.store(snapshot.zone_count() as u64, Ordering::Relaxed);
+        self.status.names.store(snapshot.name_count() as u64, Ordering::Relaxed);
+        self.store.swap(snapshot.clone());
+        self.status.has_snapshot.store(true, Ordering::Relaxed);
+        self.status.mark_current();
+        if let Some(committed) = applier.take_newest_commit_us() {
+            let lag = u64::try_from(now_us().saturating_sub(committed)).unwrap_or(0);
+            self.status.lag_us.store(lag, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The least time between two requests for everything; doubles up to the longest while they do not help.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(300);
+
+/// Requests for everything, spaced out: what does not help at once must not become all that the planes do.
+#[derive(Debug, Default)]
+struct Asking {
+    asked: u64,
+    wanted: bool,
+    last: Option<(Instant, Duration)>,
+}
+
+impl Asking {
+    /// Asks when it is wanted and time; whether it did.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let pause = match self.last {
+            Some((at, pause)) if now.duration_since(at) < pause => return false,
+            // Long ago: that request has helped.
+            Some((at, pause)) if now.duration_since(at) > pause * 4 => ASK_AGAIN,
+            Some((_, pause)) => (pause * 2).min(ASK_AGAIN_MAX),
+            None => ASK_AGAIN,
+        };
+        if !std::mem::take(&mut self.wanted) {
+            return false;
+        }
+        self.asked += 1;
+        self.last = Some((now, pause));
+        true
+    }
+}
+
+fn applied(applier: &Applier, resyncs: u64) -> Applied {
+    let position = applier.snapshot().position();
+    Applied {
+        generation: position.generation,
+        epoch: position.epoch,
+        sequence: position.sequence,
+        chain: position.chain,
+        resyncs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_do_not_help_become_rare() {
+        let start = Instant::now();
+        let mut asking = Asking::default();
+        let asked: Vec<u64> = (0..3600)
+            .filter(|second| {
+                asking.wanted = true;
+                asking.is_due(start + Duration::from_secs(*second))
+            })
+            .collect();
+        assert_eq!(asked[..8], [0, 1, 3, 7, 15, 31, 63, 127]);
+        assert!(asked.len() < 22, "{}", asked.len());
+        // After one that helped, the next is asked at once.
+        asking.wanted = true;
+        assert!(asking.is_due(start + Duration::from_secs(10_000)));
+        asking.wanted = true;
+        assert!(!asking.is_due(start + Duration::from_millis(10_000_500)));
+        assert!(asking.is_due(start + Duration::from_secs(10_001)));
+    }
+}

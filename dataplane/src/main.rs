@@ -1,0 +1,42 @@
+//! `godwit-dataplane`: arguments → configuration → run.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use godwit_dataplane::config::cli::Arguments;
+use godwit_dataplane::config::{Layers, load};
+use godwit_dataplane::observe::log;
+use godwit_dataplane::{Shutdown, run};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A wrong flag or configuration.
+const WRONG_CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let check_config = arguments.check_config;
+    let config = match load(Layers::of_process(arguments)) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("godwit-dataplane: {error}");
+            return ExitCode::from(WRONG_CONFIGURATION);
+        }
+    };
+    if check_config {
+        println!("{}", config.to_text());
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = log::start(&config.log) {
+        eprintln!("godwit-dataplane: {error:#}");
+        return ExitCode::from(WRONG_CONFIGURATION);
+    }
+    match run(config, &Shutdown::default()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("godwit-dataplane: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

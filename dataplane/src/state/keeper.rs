@@ -1,0 +1,135 @@
+//! Writes the local snapshot in the background, at bounded intervals and on stop, and frees old snapshots. Off every
+//! path that answers or applies.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use godwit_engine::snapshot::Snapshot;
+use godwit_engine::snapshot::store::Store;
+
+use super::State;
+use crate::observe::status::Status;
+use crate::sys::affinity;
+
+/// How often it is looked whether there is something to write, or something to free.
+const TICK: Duration = Duration::from_millis(250);
+/// The least time from one snapshot written to the next.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Of a large snapshot, writing takes at most one part in so many of the time.
+const SHARE: u32 = 20;
+
+/// The thread that keeps the local snapshot up to date.
+pub struct Keeper {
+    stop: mpsc::Sender<()>,
+    thread: Option<JoinHandle<()>>,
+    hold: Arc<Hold>,
+}
+
+/// Until when what is served must not be written: it is on its way from one whole state to another.
+#[derive(Debug, Default)]
+pub struct Hold(Mutex<Option<Instant>>);
+
+impl Hold {
+    /// Nothing is written for `time` from now.
+    pub fn extend(&self, time: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+    }
+
+    fn holds(&self) -> bool {
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+impl Keeper {
+    /// Starts the thread. `state`: none when no local snapshot is kept; old ones in memory are freed all the same.
+    /// `fresh` says that what is served was just read from there.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        store: Arc<Store<Snapshot>>,
+        state: Option<State>,
+        status: Arc<Status>,
+        hold: Arc<Hold>,
+        fresh: bool,
+    ) -> std::io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let written = fresh.then(|| store.load());
+        let mut work = Work { store, state, status, hold: Arc::clone(&hold), written, next: Instant::now() };
+        let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            affinity::step_back();
+            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                work.store.reap();
+                if Instant::now() >= work.next {
+                    work.write();
+                }
+            }
+            work.write();
+        })?;
+        Ok(Keeper { stop, thread: Some(thread), hold })
+    }
+
+    /// For whoever brings a whole new state in several steps.
+    #[must_use]
+    pub fn hold(&self) -> Arc<Hold> {
+        Arc::clone(&self.hold)
+    }
+
+    /// Writes what is not written yet, and ends.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        let _ = self.stop.send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+struct Work {
+    store: Arc<Store<Snapshot>>,
+    state: Option<State>,
+    status: Arc<Status>,
+    hold: Arc<Hold>,
+    /// What the disk has. Held so that another snapshot cannot come to lie at its address.
+    written: Option<Arc<Snapshot>>,
+    next: Instant,
+}
+
+impl Work {
+    fn write(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        let snapshot = self.store.load();
+        let same = self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, &snapshot));
+        if same || self.hold.holds() || !self.status.has_snapshot.load(Ordering::Relaxed) {
+            return;
+        }
+        let started = Instant::now();
+        match state.save(&snapshot, self.status.current_at_us.load(Ordering::Relaxed)) {
+            Ok(true) => {
+                self.status.snapshots_written.fetch_add(1, Ordering::Relaxed);
+                let sequence = snapshot.position().sequence;
+                tracing::debug!(sequence, zones = snapshot.zone_count(), "local snapshot written");
+                self.written = Some(snapshot);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                self.status.snapshot_errors.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(error = format!("{error:#}"), "the local snapshot could not be written");
+            }
+        }
+        self.next = Instant::now() + INTERVAL.max(started.elapsed() * SHARE);
+    }
+}

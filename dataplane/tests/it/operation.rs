@@ -1,0 +1,141 @@
+//! What operators rely on: metrics and health, the command line, the user that it runs as.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::process::{Process, ZONE, command, open_to_all, zone_folder};
+use super::reflector::eventually;
+
+fn serving(more: &[&str]) -> (tempfile::TempDir, Process) {
+    let folder = zone_folder(&[("example.org", ZONE)]);
+    let mut arguments = vec!["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--zones"];
+    let path = folder.path().to_str().unwrap().to_owned();
+    arguments.push(&path);
+    arguments.extend_from_slice(more);
+    let process = Process::start(&arguments);
+    (folder, process)
+}
+
+#[test]
+fn metrics_are_those_that_the_documentation_lists() {
+    let (_folder, process) = serving(&[]);
+    process.dig(&["www.example.org"]);
+    process.dig(&["+tcp", "nothing.example.org"]);
+    let (status, text) = process.get("/metrics");
+    assert_eq!(status, 200);
+    let scraped: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(|line| {
+            let (name, kind) = line.split_once(' ').unwrap();
+            if kind == "counter" { format!("{name}_total") } else { name.to_owned() }
+        })
+        .collect();
+    let documentation = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    let documentation = std::fs::read_to_string(documentation).unwrap();
+    let documented: BTreeSet<String> = documentation
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `godwit_dataplane_"))
+        .map(|line| format!("godwit_dataplane_{}", line.split(['{', '`']).next().unwrap()))
+        .collect();
+    assert_eq!(scraped, documented);
+    let value = |name: &str| process.metric(&format!("godwit_dataplane_{name}"));
+    assert!(value("queries_total{transport=\"udp\",rcode=\"NOERROR\"}") >= 1.0);
+    assert!(value("queries_total{transport=\"tcp\",rcode=\"NXDOMAIN\"}") >= 1.0);
+    assert!((value("zones") - 1.0).abs() < 0.1);
+    assert!(value("names") >= 5.0);
+    assert!(value("snapshot_age_seconds") < 60.0);
+}
+
+#[test]
+fn health_and_readiness_are_told() {
+    let (_folder, process) = serving(&[]);
+    assert_eq!(process.get("/health"), (200, "alive\n".to_owned()));
+    assert_eq!(process.get("/ready"), (200, "ready\n".to_owned()));
+    assert_eq!(process.get("/ready?max_lag_seconds=5").0, 200);
+    assert_eq!(process.get("/ready?max_lag=5").0, 400);
+    assert_eq!(process.get("/nothing").0, 404);
+}
+
+#[test]
+fn a_wrong_flag_or_configuration_ends_with_code_2_and_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dataplane.toml");
+    std::fs::write(&file, "[tcp]\nidle_timout_ms = 5\n").unwrap();
+    let output = command().arg("--config").arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("dataplane.toml, line 2: tcp.idle_timout_ms: unknown field"), "{text}");
+    assert_eq!(command().arg("--listen").arg("nowhere").output().unwrap().status.code(), Some(2));
+    for flag in ["--help", "--version"] {
+        assert!(command().arg(flag).output().unwrap().status.success());
+    }
+}
+
+#[test]
+fn the_configuration_can_be_checked_and_shows_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = folder.path().join("secrets");
+    std::fs::write(&secrets, "00112233445566778899aabbccddeeff\n").unwrap();
+    let file = folder.path().join("dataplane.yaml");
+    std::fs::write(&file, format!("cookies:\n  secrets_file: {}\n", secrets.display())).unwrap();
+    let output = command()
+        .arg("--config")
+        .arg(&file)
+        .args(["--workers", "3", "--check-config"])
+        .env("GODWIT_TCP__MAX_CONNECTIONS", "77")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("\"workers\": 3") && text.contains("\"max_connections\": 77"), "{text}");
+    assert!(!text.contains("00112233"), "{text}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_an_error_that_names_it() {
+    let (_folder, process) = serving(&[]);
+    let address = process.address().to_string();
+    let output = command().args(["--listen", &address, "--metrics", "off"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.lines().last().unwrap().contains(&address), "{text}");
+}
+
+#[test]
+fn privileges_are_dropped_once_the_sockets_are_bound() {
+    if !Path::new("/root").exists() || std::fs::read_dir("/root").is_err() {
+        eprintln!("not root here: there is nothing to drop");
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    open_to_all(state.path());
+    let state = state.path().join("state");
+    let (folder, mut process) =
+        serving(&["--user", "nobody", "--state", state.to_str().unwrap(), "--workers", "2"]);
+    // Every thread, not only the first.
+    let tasks = format!("/proc/{}/task", process.child.id());
+    let mut threads = 0;
+    for task in std::fs::read_dir(tasks).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(field("Uid:"), ["65534"; 4]);
+        assert!(!field("Gid:").contains(&"0".to_owned()));
+        assert!(field("Groups:").is_empty());
+        assert_eq!(field("CapEff:"), ["0000000000000000"]);
+        assert_eq!(field("CapPrm:"), ["0000000000000000"]);
+        assert_eq!(field("NoNewPrivs:"), ["1"]);
+        threads += 1;
+    }
+    assert!(threads >= 6, "{threads}");
+    // It still reloads, and writes its snapshot.
+    std::fs::write(folder.path().join("example.net.zone"), ZONE).unwrap();
+    process.signal("HUP");
+    eventually("the new zone is served", || process.dig(&["+short", "www.example.net"]) == "192.0.2.80\n");
+    assert!(process.stop().success());
+    assert!(state.join("current.snapshot").exists());
+}
