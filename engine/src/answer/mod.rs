@@ -25,6 +25,7 @@ use arrayvec::ArrayVec;
 use godwit_wire::name::NameRef;
 
 use crate::snapshot::Snapshot;
+use crate::snapshot::index::Place;
 use crate::snapshot::node::Node;
 use admit::{Frame, Question};
 
@@ -72,11 +73,12 @@ impl Default for Answerer {
 
 /// A look-up under way: the index of its message, and the suffix of QNAME whose turn it is.
 #[derive(Clone, Copy)]
-struct Pending {
+struct Pending<'s> {
     index: usize,
     /// Where in QNAME the suffix begins.
     at: usize,
-    hash: u64,
+    /// Where the suffix is, if it is anywhere.
+    place: Place<'s, Node>,
 }
 
 impl Answerer {
@@ -131,7 +133,7 @@ impl Answerer {
         to: usize,
     ) {
         let index = snapshot.names();
-        let mut pending = ArrayVec::<Pending, BATCH>::new();
+        let mut pending = ArrayVec::<Pending<'_>, BATCH>::new();
         let mut admitted = [false; BATCH];
         for (place, (question, admitted)) in
             self.questions.iter_mut().zip(&mut admitted).enumerate().take(to - from)
@@ -146,9 +148,8 @@ impl Answerer {
             let name = question.name();
             let start = lookup::skip_labels(name, usize::from(question.labels), snapshot.max_labels());
             let at = name.as_wire().len() - start.as_wire().len();
-            let hash = index.hash(start.as_wire());
-            index.prefetch_directory(hash);
-            let _bounded_by_batch = pending.try_push(Pending { index: place, at, hash });
+            let found = index.place(index.hash(start.as_wire()));
+            let _bounded_by_batch = pending.try_push(Pending { index: place, at, place: found });
         }
         let closest = self.look_up(snapshot, &mut pending);
         for (place, (question, found)) in self.questions.iter().zip(&closest).enumerate().take(to - from) {
@@ -166,21 +167,21 @@ impl Answerer {
     fn look_up<'s>(
         &self,
         snapshot: &'s Snapshot,
-        pending: &mut ArrayVec<Pending, BATCH>,
+        pending: &mut ArrayVec<Pending<'s>, BATCH>,
     ) -> [Option<&'s Node>; BATCH] {
         let index = snapshot.names();
         let mut closest = [None; BATCH];
         while !pending.is_empty() {
             for look_up in &*pending {
-                index.prefetch_page(look_up.hash);
+                look_up.place.prefetch_page();
             }
-            for look_up in &*pending {
-                index.prefetch_entry(look_up.hash);
+            for look_up in &mut *pending {
+                look_up.place.prefetch_entry();
             }
             pending.retain(|look_up| {
                 let Some(question) = self.questions.get(look_up.index) else { return false };
                 let suffix = question.name().as_wire().get(look_up.at..).unwrap_or_default();
-                if let Some(node) = index.get_hashed(look_up.hash, suffix) {
+                if let Some(node) = look_up.place.get(suffix) {
                     if let Some(slot) = closest.get_mut(look_up.index) {
                         *slot = Some(node);
                     }
@@ -188,8 +189,7 @@ impl Answerer {
                 }
                 let Some(parent) = NameRef::from_checked(suffix).parent() else { return false };
                 look_up.at += suffix.len() - parent.as_wire().len();
-                look_up.hash = index.hash(parent.as_wire());
-                index.prefetch_directory(look_up.hash);
+                look_up.place = index.place(index.hash(parent.as_wire()));
                 true
             });
         }
