@@ -5,5 +5,6 @@
 //! from `wire`, and reads and checks everything else by itself or through `domain`.
 
 pub mod compare;
+pub mod generate;
 pub mod message;
 pub mod reference;

@@ -12,7 +12,7 @@ use crate::message::canonical_rdata;
 pub(super) fn of_referral(zone: &Zone, cut: &Name, dnssec_ok: bool) -> Vec<Unit> {
     let mut units: Vec<Unit> = Vec::new();
     for in_domain in [true, false] {
-        for target in targets(zone, cut, cut, Rtype::NS) {
+        for target in name_server_names(zone, cut) {
             if target.as_ref().is_at_or_below(cut.as_ref()) != in_domain {
                 continue;
             }
@@ -59,6 +59,14 @@ pub(super) fn of_answer(
         }
     }
     units
+}
+
+/// The targets of the NS at a cut, in canonical order.
+fn name_server_names(zone: &Zone, cut: &Name) -> Vec<Name> {
+    let ns = zone.rrset(cut, Rtype::NS);
+    let mut targets: Vec<&[u8]> = ns.iter().map(|record| &record.rdata[..]).collect();
+    targets.sort_unstable();
+    targets.into_iter().map(|rdata| Name::from_wire(rdata).expect("RDATA of NS is a name")).collect()
 }
 
 /// The names that an RRset points to, in canonical order of the RDATA, each once, the root left out.

@@ -7,7 +7,7 @@ use super::zone::{Zone, wildcard_below};
 
 /// What the search finds.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// The name is at or below this zone cut.
     Referral(Name),
     /// The name is below this owner of a DNAME.
@@ -21,7 +21,7 @@ pub(super) enum Found {
 }
 
 /// Searches `zone` for `qname`, which is at or below its apex.
-pub(super) fn find(zone: &Zone, qname: &Name, qtype: Rtype) -> Found {
+pub(crate) fn find(zone: &Zone, qname: &Name, qtype: Rtype) -> Found {
     for name in zone.path(qname) {
         // Step 3b: NS below the apex is a cut. RFC 4035 §3.1.4.1: DS is on this side of it.
         if name != zone.apex && zone.has(&name, Rtype::NS) && !(name == *qname && qtype == Rtype::DS) {

@@ -19,7 +19,9 @@ use std::net::IpAddr;
 use godwit_wire::rr::Rtype;
 
 pub use cookie::server_cookie;
+pub(crate) use denial::nsec3_hash;
 pub use expected::{Expected, ExpectedOpt, Signature, Unit};
+pub(crate) use lookup::{Found, find};
 pub use query::{Broken, Query, QueryOpt, Tsig, parse};
 pub use zone::{World, Zone, ZoneRecord};
 

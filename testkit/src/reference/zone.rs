@@ -1,9 +1,12 @@
 //! Zones as plain lists of records, and the questions that the algorithm of RFC 1034 §4.3.2 asks of them.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::Rtype;
+
+use crate::message::{Record, canonical_rdata};
 
 /// One record of a zone; RRSIGs are records like others.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -16,6 +19,14 @@ pub struct ZoneRecord {
     pub ttl: u32,
     /// RDATA, names in it uncompressed.
     pub rdata: Vec<u8>,
+}
+
+/// As a line of a zone file.
+impl fmt::Display for ZoneRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (owner, rtype, ttl) = (self.owner.clone(), self.rtype, self.ttl);
+        Record { owner, rtype, class: 1, ttl, rdata: canonical_rdata(rtype, &self.rdata) }.fmt(f)
+    }
 }
 
 /// A zone: its records in any order.
