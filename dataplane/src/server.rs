@@ -76,10 +76,7 @@ impl Server {
         let workers = config.server.workers.map_or(cpus.len(), std::num::NonZeroUsize::get);
 
         let handover = start.inherited.handover;
-        let inherited_metrics = match start.inherited.metrics {
-            Some(fd) => Some(TcpListener::from(fd)),
-            None => None,
-        };
+        let inherited_metrics = start.inherited.metrics.map(TcpListener::from);
         let inherited = Inherited { metrics: None, ..start.inherited };
         let default = DEFAULT_LISTEN.parse().context("the default address")?;
         let options = config.udp.options();

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::apply::Applier;
 use crate::observe::status::{Status, now_us};
 use crate::state::keeper::Hold;
+use crate::sys::affinity;
 
 /// Batches that may wait to be applied; then the sender waits.
 const CAPACITY: usize = 64;
@@ -72,9 +73,10 @@ impl Follower {
         let applier = Applier::new(Snapshot::clone(&self.store.load()));
         let (report, applied) = watch::channel(applied(&applier, 0));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let thread = std::thread::Builder::new()
-            .name("feed".to_owned())
-            .spawn(move || runtime.block_on(self.follow(applier, receiver, &report)))?;
+        let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
+            affinity::step_back();
+            runtime.block_on(self.follow(applier, receiver, &report));
+        })?;
         Ok((Local { batches, applied }, thread))
     }
 

@@ -1,6 +1,10 @@
 //! Batched datagrams: `recvmmsg` and `sendmmsg` over arrays that live as long as their worker, so that nothing is
 //! allocated or set up per query. What the datagrams mean is not looked at here.
 #![expect(unsafe_code, reason = "recvmmsg and sendmmsg work on arrays of raw pointers")]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "sizes of our own arrays, which the system's types hold"
+)]
 
 use std::io;
 use std::mem::{offset_of, size_of};

@@ -1,5 +1,6 @@
 //! Makes the sockets of the workers, with every option they need. What `socket2` has no name for is set by hand.
 #![expect(unsafe_code, reason = "options that socket2 does not know are set by setsockopt")]
+#![expect(clippy::cast_possible_truncation, reason = "sizes of the system's own types")]
 
 use std::io;
 use std::mem::size_of;

@@ -18,14 +18,14 @@ mod zone_files;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// Counts what each thread allocates, so that a test can show that a worker allocates nothing.
+/// Counts what each thread allocates and frees, so that a test can show that a worker does neither.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Allocations of the calling thread so far.
+/// What the calling thread has allocated and freed so far, in calls.
 fn allocations() -> u64 {
     ALLOCATIONS.with(Cell::get)
 }
@@ -44,6 +44,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count();
         // SAFETY: the pointer came from `alloc` above, hence from the system's allocator.
         unsafe { System.dealloc(pointer, layout) }
     }
