@@ -11,6 +11,7 @@ mod process;
 mod reflector;
 mod snapshots;
 mod source;
+mod state;
 mod tcp_limits;
 mod udp_addresses;
 mod zone_files;

@@ -1,0 +1,110 @@
+//! P1: the local snapshot holds what was served, two are kept, and nothing damaged is ever served.
+
+use std::path::Path;
+
+use godwit_dataplane::state::{Origin, State};
+use godwit_engine::snapshot::{Position, Snapshot};
+
+use super::snapshots::{address, change_set, options, update, whole};
+
+fn snapshot(octet: u8) -> Snapshot {
+    let zones = vec![
+        whole("a.test", 1, [192, 0, 2, octet]),
+        whole("b.test", 1, [192, 0, 2, 2]),
+        whole("c.test", 1, [192, 0, 2, 3]),
+    ];
+    let position = Position { generation: 3, epoch: 2, sequence: u64::from(octet), chain: [octet; 32] };
+    Snapshot::empty(&options()).apply(&change_set(zones)).unwrap().with_position(position)
+}
+
+fn open(folder: &Path) -> State {
+    State::open(folder, Origin::Feed, false).unwrap()
+}
+
+/// What is found, by the address of `a.test`, and how many files were damaged.
+fn load(folder: &Path) -> (Option<u8>, usize) {
+    let mut damaged = 0;
+    let found = open(folder).load(&options(), |_, _| damaged += 1);
+    (found.and_then(|found| address(&found.snapshot, "a.test")).map(|address| address[3]), damaged)
+}
+
+#[test]
+fn p1_what_was_saved_is_found_and_the_one_before_it_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(load(folder.path()), (None, 0));
+    let mut state = open(folder.path());
+    let first = snapshot(1);
+    assert!(state.save(&first, 77).unwrap());
+    let second = first.apply(&change_set(vec![update("a.test", 1, [192, 0, 2, 9])])).unwrap();
+    assert!(state.save(&second, 78).unwrap());
+    drop(state);
+
+    let found =
+        open(folder.path()).load(&options(), |path, error| panic!("{}: {error}", path.display())).unwrap();
+    assert_eq!((found.snapshot.position(), found.current_at_us), (second.position(), 78));
+    assert_eq!(found.snapshot.root_digest(), second.root_digest());
+    assert_eq!(found.snapshot.recompute_digest(), second.root_digest());
+    assert_eq!(found.snapshot.zones().map(|zone| zone.version()).collect::<Vec<_>>(), [2, 1, 1]);
+    assert_eq!(load(folder.path()), (Some(9), 0));
+    std::fs::remove_file(folder.path().join("current.snapshot")).unwrap();
+    assert_eq!(load(folder.path()), (Some(1), 0));
+}
+
+#[test]
+fn p1_a_damaged_snapshot_is_passed_over_wherever_the_damage_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = open(folder.path());
+    state.save(&snapshot(1), 1).unwrap();
+    state.save(&snapshot(9), 2).unwrap();
+    drop(state);
+    let current = folder.path().join("current.snapshot");
+    let good = std::fs::read(&current).unwrap();
+    for at in 0..good.len() {
+        let mut octets = good.clone();
+        octets[at] ^= 0x01;
+        std::fs::write(&current, octets).unwrap();
+        assert_eq!(load(folder.path()), (Some(1), 1), "octet {at} of {}", good.len());
+    }
+    for len in 0..good.len() {
+        std::fs::write(&current, &good[..len]).unwrap();
+        assert_eq!(load(folder.path()), (Some(1), 1), "cut to {len} octets");
+    }
+    std::fs::write(&current, [&good[..], b"more"].concat()).unwrap();
+    assert_eq!(load(folder.path()), (Some(1), 1));
+    std::fs::write(&current, &good).unwrap();
+    assert_eq!(load(folder.path()), (Some(9), 0));
+}
+
+/// Octets of the header with its checksum.
+const HEADER_OCTETS: usize = 148;
+
+#[test]
+fn p5_zones_of_another_time_are_found_out_by_the_root_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = open(folder.path());
+    state.save(&snapshot(1), 1).unwrap();
+    state.save(&snapshot(9), 2).unwrap();
+    drop(state);
+    // Every checksum fits: the header of one, the zones of the other.
+    let [current, previous] = ["current.snapshot", "previous.snapshot"].map(|name| folder.path().join(name));
+    let (new, old) = (std::fs::read(&current).unwrap(), std::fs::read(&previous).unwrap());
+    std::fs::write(&current, [&new[..HEADER_OCTETS], &old[HEADER_OCTETS..]].concat()).unwrap();
+    assert_eq!(load(folder.path()), (Some(1), 1));
+}
+
+#[test]
+fn a_folder_belongs_to_one_process_and_its_key_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path(), Origin::ZoneFiles, false).unwrap();
+    let key = state.digest_key().unwrap().0;
+    let error = State::open(folder.path(), Origin::ZoneFiles, false).unwrap_err();
+    assert!(error.to_string().contains("used by another process"), "{error}");
+    // At a handover both have it for a while; the new one writes when the old one has ended.
+    let mut next = State::open(folder.path(), Origin::ZoneFiles, true).unwrap();
+    assert_eq!(next.digest_key().unwrap().0, key);
+    assert!(!next.save(&snapshot(1), 1).unwrap());
+    drop(state);
+    assert!(next.save(&snapshot(1), 1).unwrap());
+    std::fs::write(folder.path().join("digest.key"), [0; 31]).unwrap();
+    assert!(next.digest_key().unwrap_err().to_string().contains("expected 32 octets, found 31"));
+}
