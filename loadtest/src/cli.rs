@@ -122,14 +122,14 @@ struct Compare {
 struct Churn {
     #[command(flatten)]
     common: Common,
-    /// Peers to measure beside, nothing changing
-    #[arg(long, value_delimiter = ',', value_enum, default_values = ["nsd", "knot", "bind"])]
-    peer: Vec<Kind>,
+    /// Only these; Knot DNS and BIND are changed by UPDATE (RFC 2136), NSD is measured with nothing changing
+    #[arg(long, value_delimiter = ',', value_enum, default_values = ["godwit", "nsd", "knot", "bind"])]
+    server: Vec<Kind>,
     /// Interleaved rounds
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
     /// Length of each measurement
-    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     seconds: f64,
     /// Queries a second
     #[arg(long, default_value_t = 80_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -238,7 +238,12 @@ impl Churn {
     fn run(self) -> Result<()> {
         let options = churn::Options {
             source: self.common.source(),
-            peers: self.peer.into_iter().filter(|kind| kind.is_peer()).collect(),
+            // Here Godwit is the whole of it: `godwit run`.
+            servers: Kind::ALL
+                .into_iter()
+                .filter(|kind| *kind != Kind::Echo && self.server.contains(kind))
+                .map(|kind| if kind == Kind::Godwit { Kind::GodwitRun } else { kind })
+                .collect(),
             rounds: usize::from(self.rounds),
             seconds: self.seconds,
             rate: self.rate,

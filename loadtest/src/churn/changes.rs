@@ -1,7 +1,8 @@
-//! Changes through the API at a fixed rate, made on the generator's own thread between two batches of queries, so that two
-//! threads do not fight for its CPU and what is measured is the server.
+//! Changes at a fixed rate, made on the generator's own thread between two batches of queries, so that two threads do not
+//! fight for its CPU and what is measured is the server.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -9,18 +10,22 @@ use hdrhistogram::Histogram;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use serde::Serialize;
 
+use super::channel::Channel;
 use super::{CHANGING, changing_name};
 use crate::data::Source;
 use crate::data::record::{Data, Record};
-use crate::http::Connection;
 use crate::load::udp::Beside;
 
-/// Connections to the API; each has one request under way, so this is how many changes can be.
-const CONNECTIONS: usize = 32;
-/// How often responses are looked for.
+/// How many changes can be under way.
+const CHANNELS: usize = 32;
+/// How often answers are looked for.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
+/// How often channels are looked at where nothing arrived, so that they can send again.
+const TEND_EVERY: Duration = Duration::from_millis(500);
 /// A change sent this long after it was due is late.
 const LATE: Duration = Duration::from_millis(100);
+/// After the load, answers are waited for so long.
+const REST: Duration = Duration::from_secs(30);
 
 /// The record of a changing name after so many changes.
 #[must_use]
@@ -30,161 +35,178 @@ pub fn record(source: &Source, number: u32, version: u32) -> Record {
     Record { owner: changing_name(source, number), ttl: 60, data: Data::A(address) }
 }
 
-/// The request that puts this record in the place of the one before.
-#[must_use]
-pub fn request(record: &Record) -> (String, String) {
-    let body = serde_json::json!({ "type": "A", "ttl": record.ttl, "value": [record.data.to_string()] });
-    (format!("/api/v1/records/{}", record.owner), body.to_string())
-}
-
-/// What the API said in a round.
+/// What became of a round's changes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Changes {
-    /// Requests sent.
+    /// Sent.
     pub sent: u64,
-    /// Answered with 2xx.
+    /// Taken.
     pub acknowledged: u64,
-    /// Answered with anything else.
+    /// Refused.
     pub refused: u64,
-    /// The first of these answers.
+    /// Why the first of these was.
     pub refusal: Option<String>,
-    /// Sent later than due, because all connections waited for an answer.
+    /// Without an answer half a minute after the load.
+    pub unanswered: u64,
+    /// Sent later than due, because all channels waited for an answer.
     pub late: u64,
+    /// Not sent, because the run was over before its turn came.
+    pub unsent: u64,
     /// From sending to the answer: median and 99th percentile in µs.
     pub acknowledged_us: [f64; 2],
 }
 
 impl Changes {
-    /// What makes the run fail, if anything: a refused change, or a rate that was not reached.
+    /// Why the rate was not reached, if it was not.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         if self.refused > 0 {
-            return Some(format!(
-                "{} changes refused: {}",
-                self.refused,
-                self.refusal.as_deref().unwrap_or_default()
-            ));
+            let why = self.refusal.as_deref().unwrap_or_default();
+            return Some(format!("{} changes refused: {why}", self.refused));
         }
-        let late = self.late * 100 > self.sent;
-        late.then(|| format!("{} of {} changes were late: the rate was not reached", self.late, self.sent))
+        let behind = self.late + self.unsent + self.unanswered;
+        (behind * 100 > self.sent).then(|| {
+            format!(
+                "the rate of changes was not reached: of {} sent {} were late and {} unanswered, {} more were due",
+                self.sent, self.late, self.unanswered, self.unsent
+            )
+        })
     }
 }
 
+/// Opens a channel; again when a server closed one that was idle.
+pub type Open<'a> = dyn Fn() -> Result<Box<dyn Channel>> + 'a;
+
 /// Makes changes while the generator runs.
-#[derive(Debug)]
-pub struct Changer {
+pub struct Changer<'a> {
     source: Source,
-    api: SocketAddr,
-    token: String,
+    open: &'a Open<'a>,
     epoll: Epoll,
-    /// Each with the time its request was sent.
-    connections: Vec<(Connection, Option<Instant>)>,
+    /// Each with the time its change was sent.
+    channels: Vec<(Box<dyn Channel>, Option<Instant>)>,
     interval: Duration,
     next_due: Option<Instant>,
     next_look: Option<Instant>,
+    next_tending: Option<Instant>,
     number: u32,
     changes: Changes,
     histogram: Histogram<u64>,
 }
 
-impl Changer {
-    /// Opens the connections; changes start with the first turn.
+impl fmt::Debug for Changer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changer").field("changes", &self.changes).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Changer<'a> {
+    /// Opens the channels; changes start with the first turn.
     ///
     /// # Errors
-    /// The API does not take connections.
-    pub fn connect(api: SocketAddr, token: &str, source: &Source, per_second: u32) -> Result<Self> {
+    /// A channel cannot be opened.
+    pub fn new(open: &'a Open<'a>, source: &Source, per_second: u32) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll")?;
-        let mut connections = Vec::with_capacity(CONNECTIONS);
-        for number in 0..CONNECTIONS as u64 {
-            connections.push((open(api, token, &epoll, number)?, None));
+        let mut channels = Vec::with_capacity(CHANNELS);
+        for number in 0..CHANNELS {
+            channels.push((watched(open, &epoll, number)?, None));
         }
         Ok(Changer {
             source: *source,
-            api,
-            token: token.to_owned(),
+            open,
             epoll,
-            connections,
+            channels,
             interval: Duration::from_secs(1) / per_second.max(1),
             next_due: None,
             next_look: None,
+            next_tending: None,
             number: 0,
             changes: Changes::default(),
             histogram: Histogram::new_with_max(60_000_000_000, 3)?,
         })
     }
 
-    /// Waits for the answers that are still to come and gives back the counts.
+    /// Waits for the answers that are still to come and gives back the counts. `ended`: when the load did.
     ///
     /// # Errors
-    /// The API closed a connection, or some answers did not come in ten seconds.
-    pub fn finish(mut self) -> Result<Changes> {
-        let end = Instant::now() + Duration::from_secs(10);
-        while self.connections.iter().any(|(_, sent)| sent.is_some()) {
-            anyhow::ensure!(Instant::now() < end, "changes without an answer from the API for 10 s");
+    /// A channel was closed with a change under way.
+    pub fn finish(mut self, ended: Instant) -> Result<Changes> {
+        let behind = ended.saturating_duration_since(self.next_due.unwrap_or(ended));
+        self.changes.unsent = (behind.as_nanos() / self.interval.as_nanos().max(1)) as u64;
+        let end = Instant::now() + REST;
+        while self.channels.iter().any(|(_, sent)| sent.is_some()) && Instant::now() < end {
+            crate::interrupt::check()?;
             self.look(EpollTimeout::from(10_u8))?;
+            self.tend()?;
         }
+        self.changes.unanswered = self.channels.iter().filter(|(_, sent)| sent.is_some()).count() as u64;
         self.changes.acknowledged_us =
             [0.5, 0.99].map(|quantile| self.histogram.value_at_quantile(quantile) as f64 / 1_000.0);
         Ok(self.changes)
     }
 
     fn look(&mut self, timeout: EpollTimeout) -> Result<()> {
-        let mut events = [EpollEvent::empty(); CONNECTIONS];
+        let mut events = [EpollEvent::empty(); CHANNELS];
         let ready = match self.epoll.wait(&mut events, timeout) {
             Ok(ready) => ready,
             Err(nix::errno::Errno::EINTR) => 0,
             Err(error) => return Err(error).context("epoll_wait"),
         };
-        for event in &events[..ready] {
-            let number = usize::try_from(event.data()).context("connection number")?;
-            let (connection, sent) = &mut self.connections[number];
-            let response = match connection.poll() {
-                Ok(response) => response,
-                // A server may close a connection that was idle for long (RFC 9112 §9.5).
-                Err(_) if sent.is_none() => {
-                    *connection = open(self.api, &self.token, &self.epoll, event.data())?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let Some(response) = response else { continue };
-            let Some(sent) = sent.take() else { continue };
-            self.histogram.saturating_record(sent.elapsed().as_nanos() as u64);
-            match response.ok("change") {
-                Ok(_) => self.changes.acknowledged += 1,
-                Err(refusal) => {
-                    self.changes.refused += 1;
-                    self.changes.refusal.get_or_insert(refusal.to_string());
-                }
+        events[..ready].iter().try_for_each(|event| self.take_in(event.data() as usize))
+    }
+
+    fn tend(&mut self) -> Result<()> {
+        (0..self.channels.len()).try_for_each(|number| self.take_in(number))
+    }
+
+    fn take_in(&mut self, number: usize) -> Result<()> {
+        let (channel, sent) = &mut self.channels[number];
+        let verdict = match channel.poll() {
+            Ok(Some(verdict)) => verdict,
+            Ok(None) => return Ok(()),
+            // A server may close a connection that was idle for long (RFC 9112 §9.5).
+            Err(_) if sent.is_none() => {
+                *channel = watched(self.open, &self.epoll, number)?;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(sent) = sent.take() else { return Ok(()) };
+        self.histogram.saturating_record(sent.elapsed().as_nanos() as u64);
+        match verdict {
+            Ok(()) => self.changes.acknowledged += 1,
+            Err(refusal) => {
+                self.changes.refused += 1;
+                self.changes.refusal.get_or_insert(refusal);
             }
         }
         Ok(())
     }
 }
 
-fn open(api: SocketAddr, token: &str, epoll: &Epoll, number: u64) -> Result<Connection> {
-    let connection = Connection::open(api, token)?;
-    connection.set_nonblocking()?;
-    epoll.add(connection.stream(), EpollEvent::new(EpollFlags::EPOLLIN, number))?;
-    Ok(connection)
+fn watched(open: &Open<'_>, epoll: &Epoll, number: usize) -> Result<Box<dyn Channel>> {
+    let channel = open()?;
+    epoll.add(channel.fd(), EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
+    Ok(channel)
 }
 
-impl Beside for Changer {
+impl Beside for Changer<'_> {
     fn turn(&mut self, now: Instant) -> Result<()> {
         if self.next_look.is_none_or(|at| now >= at) {
             self.next_look = Some(now + LOOK_EVERY);
             self.look(EpollTimeout::ZERO)?;
         }
+        if now >= *self.next_tending.get_or_insert(now + TEND_EVERY) {
+            self.next_tending = Some(now + TEND_EVERY);
+            self.tend()?;
+        }
         let due = *self.next_due.get_or_insert(now);
         if now < due {
             return Ok(());
         }
-        let Some((connection, sent)) = self.connections.iter_mut().find(|(_, sent)| sent.is_none()) else {
+        let Some((channel, sent)) = self.channels.iter_mut().find(|(_, sent)| sent.is_none()) else {
             return Ok(());
         };
-        let record = record(&self.source, self.number % CHANGING, self.number / CHANGING + 1);
-        let (path, body) = request(&record);
-        connection.send("PUT", &path, &body)?;
+        channel.send(&record(&self.source, self.number % CHANGING, self.number / CHANGING + 1))?;
         *sent = Some(now);
         self.number = self.number.wrapping_add(1);
         self.changes.sent += 1;

@@ -8,15 +8,16 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::channel::Channel;
 use super::{Options, changes, changing_name};
 use crate::data::record::{Record, rtype};
-use crate::http::Connection;
 use crate::load::queries::Queries;
-use crate::server::Running;
 use crate::{interrupt, message};
 
 /// A change must be visible after this.
 const LIMIT: Duration = Duration::from_secs(5);
+/// All of a server's single changes.
+const TOGETHER: Duration = Duration::from_secs(30);
 /// Between an answer with the old record and the next query.
 const PAUSE: Duration = Duration::from_micros(20);
 
@@ -25,34 +26,33 @@ const PAUSE: Duration = Duration::from_micros(20);
 pub struct Visibility {
     /// How many changes.
     pub changes: u32,
-    /// Until the API's answer.
+    /// Until the answer to the change.
     pub acknowledged_us: [f64; 2],
     /// Until a query was answered with the new record.
     pub visible_us: [f64; 2],
 }
 
-/// Changes one record after another in a zone where nothing else happens.
+/// Changes one record after another in a zone where nothing else happens, for at most half a minute.
 ///
 /// # Errors
-/// The API refuses a change, one is not visible in five seconds, or the user interrupted.
-pub fn measure(godwit: &Running, api: SocketAddr, token: &str, options: &Options) -> Result<Visibility> {
-    let mut connection = Connection::open(api, token)?;
-    connection.set_nonblocking()?;
+/// The server refuses a change, one is not visible in five seconds, or the user interrupted.
+pub fn measure(server: SocketAddr, channel: &mut dyn Channel, options: &Options) -> Result<Visibility> {
     let name = changing_name(&options.source, 0);
-    let mut watcher = Watcher::connect(godwit.address, &name)?;
+    let mut watcher = Watcher::connect(server, &name)?;
     let mut acknowledged = Histogram::<u64>::new_with_max(10_000_000_000, 3)?;
     let mut visible = Histogram::<u64>::new_with_max(10_000_000_000, 3)?;
-    for version in 0..options.singles {
+    let end = Instant::now() + TOGETHER;
+    let mut count = 0;
+    while count < options.singles && Instant::now() < end {
         interrupt::check()?;
         // Values that the run under load does not use, so that no old answer passes for a new one.
-        let record = changes::record(&options.source, 0, 0x1_0000 + version);
-        let (path, body) = changes::request(&record);
+        let record = changes::record(&options.source, 0, 0x1_0000 + count);
         let started = Instant::now();
-        connection.send("PUT", &path, &body)?;
+        channel.send(&record)?;
         let (mut is_acknowledged, mut is_visible) = (false, false);
         while !(is_acknowledged && is_visible) {
-            if !is_acknowledged && let Some(response) = connection.poll()? {
-                response.ok("changing a record")?;
+            if !is_acknowledged && let Some(verdict) = channel.poll()? {
+                verdict.map_err(|refusal| anyhow::anyhow!("{record} was refused: {refusal}"))?;
                 acknowledged.saturating_record(started.elapsed().as_nanos() as u64);
                 is_acknowledged = true;
             }
@@ -65,15 +65,12 @@ pub fn measure(godwit: &Running, api: SocketAddr, token: &str, options: &Options
                 "{record} was not acknowledged and visible in {LIMIT:?}"
             );
         }
+        count += 1;
     }
     let figures = |histogram: &Histogram<u64>| {
         [0.5, 0.99].map(|quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0)
     };
-    Ok(Visibility {
-        changes: options.singles,
-        acknowledged_us: figures(&acknowledged),
-        visible_us: figures(&visible),
-    })
+    Ok(Visibility { changes: count, acknowledged_us: figures(&acknowledged), visible_us: figures(&visible) })
 }
 
 /// Asks for one name again and again, never waiting.

@@ -20,6 +20,8 @@ pub struct ZoneFile {
     pub origin: String,
     /// Absolute path.
     pub path: PathBuf,
+    /// Whether records are changed while the server runs.
+    pub changes: bool,
 }
 
 /// The folder of one dataset.
@@ -71,7 +73,11 @@ pub fn write_queries(root: &Path, source: &Source, workload: Workload) -> Result
 
 fn zone_files(folder: &Path, source: &Source, dataset: Dataset) -> Vec<ZoneFile> {
     let single = |origin: &str| {
-        vec![ZoneFile { origin: origin.to_owned(), path: folder.join(format!("{origin}zone")) }]
+        vec![ZoneFile {
+            origin: origin.to_owned(),
+            path: folder.join(format!("{origin}zone")),
+            changes: false,
+        }]
     };
     match dataset {
         Dataset::Small => single(source.small().apex),
@@ -82,7 +88,7 @@ fn zone_files(folder: &Path, source: &Source, dataset: Dataset) -> Vec<ZoneFile>
                 let origin = source.zones().apex(index);
                 // A hundred folders, so that none grows to 100k entries.
                 let path = folder.join(format!("{:02}", index % 100)).join(format!("{origin}zone"));
-                ZoneFile { origin, path }
+                ZoneFile { origin, path, changes: false }
             })
             .collect(),
     }

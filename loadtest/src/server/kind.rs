@@ -54,6 +54,12 @@ impl Kind {
         !matches!(self, Kind::Godwit | Kind::GodwitRun | Kind::Echo)
     }
 
+    /// Whether its zones can be changed while it runs: through the API, or by UPDATE.
+    #[must_use]
+    pub fn takes_changes(self) -> bool {
+        matches!(self, Kind::GodwitRun | Kind::Bind | Kind::Knot)
+    }
+
     /// Where its program is, unless it is not installed. Godwit's is the one beside this program.
     #[must_use]
     pub fn program(self) -> Option<PathBuf> {
@@ -176,12 +182,21 @@ impl Kind {
     /// The zones in the server's own language.
     fn zone_list(self, zones: &[ZoneFile]) -> String {
         let mut list = if self == Kind::Knot { "zone:\n".to_owned() } else { String::new() };
-        for ZoneFile { origin, path } in zones {
+        for ZoneFile { origin, path, changes } in zones {
             let (origin, path) = (origin.as_str(), path.display());
+            // UPDATE messages are taken only where records change during the run.
+            let (bind, knot) = if *changes {
+                (" allow-update { 127.0.0.1; };", "\n    acl: updates\n    journal-content: changes")
+            } else {
+                ("", "")
+            };
             let written = match self {
                 Kind::Nsd => writeln!(list, "zone:\n  name: \"{origin}\"\n  zonefile: \"{path}\""),
-                Kind::Knot => writeln!(list, "  - domain: {origin}\n    file: \"{path}\""),
-                Kind::Bind | Kind::Powerdns => {
+                Kind::Knot => writeln!(list, "  - domain: {origin}\n    file: \"{path}\"{knot}"),
+                Kind::Bind => {
+                    writeln!(list, "zone \"{origin}\" {{ type primary; file \"{path}\";{bind} }};")
+                }
+                Kind::Powerdns => {
                     writeln!(list, "zone \"{origin}\" {{ type master; file \"{path}\"; }};")
                 }
                 Kind::Godwit => writeln!(list, "{origin}\t{path}"),

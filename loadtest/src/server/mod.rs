@@ -96,9 +96,7 @@ impl Running {
                     Ok(()) => break,
                     Err(reason) => reason,
                 };
-                if let Some(status) = self.child.try_wait()? {
-                    bail!("{} ended with {status}:\n{}", self.kind.name(), self.output_end());
-                }
+                self.check_alive()?;
                 if started.elapsed() > START {
                     bail!(
                         "{} gave no right answer to {} {} in {START:?}: {reason}\n{}",
@@ -114,6 +112,17 @@ impl Running {
         Ok(())
     }
 
+    /// An error with the end of its output once the server has ended by itself.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn check_alive(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended with {status}:\n{}", self.kind.name(), self.output_end());
+        }
+        Ok(())
+    }
+
     /// All its processes.
     #[must_use]
     pub fn processes(&self) -> Vec<i32> {
@@ -125,12 +134,6 @@ impl Running {
     pub fn output(&self) -> String {
         let output = fs::read(self.folder.join("output")).unwrap_or_default();
         String::from_utf8_lossy(&output).into_owned()
-    }
-
-    /// Where `godwit run` has its API.
-    #[must_use]
-    pub fn api(&self) -> SocketAddr {
-        SocketAddr::new(self.address.ip(), self.address.port() + 1)
     }
 
     fn output_end(&self) -> String {

@@ -80,6 +80,29 @@ fn the_comparison_runs_and_cleans_up() {
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("work-")), "{left:?}");
 }
 
+/// BIND under UPDATE messages, where it is installed; where it is not, the run has nothing to show and says so.
+#[test]
+fn records_change_while_queries_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("churn.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_godwit-loadtest"))
+        .args(["churn", "--server", "bind", "--shrink", "1000", "--rounds", "1", "--seconds", "0.5"])
+        .args(["--rate", "1000", "--changes", "50", "--singles", "3"])
+        .args(["--data", folder.path().to_str().unwrap(), "--json", json.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    if said(&output).contains("is left out") {
+        return;
+    }
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let results = &report["results"];
+    assert_eq!(results["visibility"]["bind"]["changes"], 3, "{results}");
+    assert!(results["changes"]["bind"][0]["acknowledged"].as_u64().unwrap() > 25, "{results}");
+    assert!(results["busy"]["bind"][0]["latency_us"][1].as_f64().unwrap() > 0.0, "{results}");
+    assert!(report["markdown"].as_str().unwrap().contains("UPDATE (RFC 2136)"));
+}
+
 /// SIGTERM in the middle of a measurement: servers, folders and the program itself go.
 #[test]
 fn an_interrupted_run_ends_what_it_started() {
