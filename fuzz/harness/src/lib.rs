@@ -1,0 +1,59 @@
+//! What the fuzz targets do with their input: one file per target, each with the properties that must hold for any octets,
+//! the classes of valid messages, and a seed of each class. How inputs are found and run is not here.
+//!
+//! A target panics when a property does not hold; that is how a fuzzer learns of it.
+
+pub mod answer;
+pub mod apply;
+pub mod batch;
+pub mod change_set;
+pub mod head;
+pub mod presentation;
+pub mod query;
+pub mod rdata;
+pub mod zone_blob;
+pub mod zonefile;
+
+mod message;
+mod samples;
+mod zones;
+
+/// One fuzz target.
+pub struct Target {
+    /// The name of its file in `fuzz_targets/` and of its folder in `corpus/`.
+    pub name: &'static str,
+    /// Checks every property on one input.
+    pub run: fn(&[u8]),
+    /// The kinds of valid input that its corpus must have.
+    pub classes: Vec<String>,
+    /// The classes that an input belongs to; none for one that is not valid.
+    pub classify: fn(&[u8]) -> Vec<String>,
+    /// A valid input of each class, with the name of the file that it goes to.
+    pub seeds: fn() -> Vec<(String, Vec<u8>)>,
+}
+
+/// All targets.
+#[must_use]
+pub fn targets() -> Vec<Target> {
+    vec![
+        answer::target(),
+        apply::target(),
+        batch::target(),
+        change_set::target(),
+        head::target(),
+        presentation::target(),
+        query::target(),
+        rdata::target(),
+        zone_blob::target(),
+        zonefile::target(),
+    ]
+}
+
+fn names(classes: &[&str]) -> Vec<String> {
+    classes.iter().map(|&class| class.to_owned()).collect()
+}
+
+/// The classes whose condition holds.
+fn holding(conditions: &[(&str, bool)]) -> Vec<String> {
+    conditions.iter().filter(|(_, holds)| *holds).map(|(class, _)| (*class).to_owned()).collect()
+}
