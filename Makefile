@@ -62,6 +62,7 @@ lint: ## formatting, clippy, licences and sources
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo fmt --manifest-path fuzz/Cargo.toml --all --check
+	cargo clippy --manifest-path fuzz/Cargo.toml -p godwit-fuzz-harness --all-targets --locked -- -D warnings
 	if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans sources; \
 	else echo "cargo-deny is not installed; licences and sources are checked by the tests of testkit"; fi
 

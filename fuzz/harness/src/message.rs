@@ -8,10 +8,19 @@ pub(crate) struct Query<'a> {
     pub(crate) qname: Option<&'a str>,
     pub(crate) qtype: u16,
     pub(crate) qclass: u16,
-    /// Payload size, version, DO, options.
-    pub(crate) edns: Option<(u16, u8, bool, Vec<(u16, Vec<u8>)>)>,
+    pub(crate) edns: Option<Edns>,
     /// Whether a TSIG record stands last.
     pub(crate) tsig: bool,
+}
+
+/// The OPT record of a query.
+#[derive(Clone)]
+pub(crate) struct Edns {
+    pub(crate) payload_octets: u16,
+    pub(crate) version: u8,
+    pub(crate) dnssec_ok: bool,
+    /// Code and octets of each.
+    pub(crate) options: Vec<(u16, Vec<u8>)>,
 }
 
 impl Query<'_> {
@@ -19,12 +28,13 @@ impl Query<'_> {
         Query { flags: 0x0100, qname: Some(qname), qtype, qclass: 1, edns: None, tsig: false }
     }
 
-    pub(crate) fn edns(self, payload: u16, dnssec_ok: bool) -> Self {
-        Query { edns: Some((payload, 0, dnssec_ok, Vec::new())), ..self }
+    pub(crate) fn edns(self, payload_octets: u16, dnssec_ok: bool) -> Self {
+        Query { edns: Some(Edns { payload_octets, version: 0, dnssec_ok, options: Vec::new() }), ..self }
     }
 
     pub(crate) fn option(mut self, code: u16, octets: &[u8]) -> Self {
-        self.edns.get_or_insert((1232, 0, false, Vec::new())).3.push((code, octets.to_vec()));
+        let plain = Edns { payload_octets: 1232, version: 0, dnssec_ok: false, options: Vec::new() };
+        self.edns.get_or_insert(plain).options.push((code, octets.to_vec()));
         self
     }
 
@@ -39,7 +49,7 @@ impl Query<'_> {
             out.extend_from_slice(&self.qtype.to_be_bytes());
             out.extend_from_slice(&self.qclass.to_be_bytes());
         }
-        if let Some((payload, version, dnssec_ok, options)) = &self.edns {
+        if let Some(Edns { payload_octets, version, dnssec_ok, options }) = &self.edns {
             let mut rdata = Vec::new();
             for (code, octets) in options {
                 rdata.extend_from_slice(&code.to_be_bytes());
@@ -47,7 +57,7 @@ impl Query<'_> {
                 rdata.extend_from_slice(octets);
             }
             out.extend_from_slice(&[0, 0, 41]);
-            out.extend_from_slice(&payload.to_be_bytes());
+            out.extend_from_slice(&payload_octets.to_be_bytes());
             out.extend_from_slice(&[0, *version, u8::from(*dnssec_ok) << 7, 0]);
             out.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
             out.extend_from_slice(&rdata);
