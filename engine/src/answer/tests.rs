@@ -9,9 +9,14 @@ use godwit_wire::rr::Rtype;
 use super::*;
 use crate::snapshot::{LoadedZone, SnapshotOptions, ZoneLoader};
 
-pub(crate) fn load(apex: &str, records: &[(&str, &str, &str)]) -> LoadedZone {
+fn load(apex: &str, records: &[(&str, &str, &str)]) -> LoadedZone {
+    load_for(0, apex, records)
+}
+
+/// The zone of a tenant. Relative names in RDATA end at the apex.
+fn load_for(owner_number: u32, apex: &str, records: &[(&str, &str, &str)]) -> LoadedZone {
     let apex: Name = apex.parse().unwrap();
-    let mut loader = ZoneLoader::new(apex.clone(), 0);
+    let mut loader = ZoneLoader::new(apex.clone(), owner_number);
     for (owner, rtype, rdata) in records {
         let owner: Name = owner.parse().unwrap();
         let rtype: Rtype = rtype.parse().unwrap();
@@ -21,14 +26,22 @@ pub(crate) fn load(apex: &str, records: &[(&str, &str, &str)]) -> LoadedZone {
     loader.finish().unwrap()
 }
 
+fn snapshot_of(zones: Vec<LoadedZone>) -> Snapshot {
+    let options = SnapshotOptions { hash_key: [1; 16], digest_key: DigestKey([2; 32]) };
+    let snapshot = Snapshot::empty(&options).replace_zones(zones);
+    snapshot.check().unwrap();
+    snapshot
+}
+
 fn snapshot() -> Snapshot {
-    let zone = load(
+    snapshot_of(vec![load(
         "example.",
         &[
             ("example.", "SOA", "ns1 host 1 2 3 4 60"),
             ("example.", "NS", "ns1"),
             ("ns1.example.", "A", "192.0.2.1"),
             ("www.example.", "A", "192.0.2.2"),
+            ("www.example.", "TXT", "text"),
             ("alias.example.", "CNAME", "www"),
             ("cut.example.", "NS", "ns.cut"),
             ("ns.cut.example.", "A", "192.0.2.3"),
@@ -36,24 +49,39 @@ fn snapshot() -> Snapshot {
             ("d.example.", "DNAME", "example."),
             ("mail.example.", "MX", "1 www"),
         ],
-    );
-    let options = SnapshotOptions { hash_key: [1; 16], digest_key: DigestKey([2; 32]) };
-    let snapshot = Snapshot::empty(&options).replace_zones(vec![zone]);
-    snapshot.check().unwrap();
-    snapshot
+    )])
 }
 
-fn ask(qname: &str, qtype: Rtype) -> (Header, Vec<u8>) {
+fn packet(qname: &str, qtype: Rtype) -> Vec<u8> {
     let name: Name = qname.parse().unwrap();
     let mut packet = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     packet.extend_from_slice(name.as_wire());
     packet.extend_from_slice(&qtype.0.to_be_bytes());
     packet.extend_from_slice(&[0, 1]);
+    packet
+}
+
+fn ask(qname: &str, qtype: Rtype) -> (Header, Vec<u8>) {
+    ask_of(&snapshot(), &Settings::default(), Transport::Udp, &packet(qname, qtype))
+}
+
+fn ask_of(
+    snapshot: &Snapshot,
+    settings: &Settings,
+    transport: Transport,
+    packet: &[u8],
+) -> (Header, Vec<u8>) {
     let mut out = vec![0; 65_535];
-    let client = Client { address: "192.0.2.9".parse().unwrap(), transport: Transport::Udp };
-    let outcome = Answerer::new().answer(&snapshot(), &Settings::default(), &client, 0, &packet, &mut out);
+    let client = Client { address: "192.0.2.9".parse().unwrap(), transport };
+    let outcome = Answerer::new().answer(snapshot, settings, &client, 0, packet, &mut out);
     out.truncate(outcome.len);
     (Header::read(&out).unwrap(), out)
+}
+
+/// Answers counted: answer, authority, additional.
+fn counts(snapshot: &Snapshot, transport: Transport, qname: &str, qtype: Rtype) -> (u16, u16, u16) {
+    let (header, _) = ask_of(snapshot, &Settings::default(), transport, &packet(qname, qtype));
+    (header.ancount, header.nscount, header.arcount)
 }
 
 #[test]
@@ -89,4 +117,97 @@ fn each_kind_of_answer_has_its_sections() {
 fn an_answer_is_the_image_with_a_pointer_to_the_question() {
     let (_, octets) = ask("www.example.", Rtype::A);
     assert_eq!(octets[29..], [0xC0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 2]);
+}
+
+const SOA: (&str, &str, &str) = ("example.", "SOA", "ns host 1 2 3 4 60");
+const NS: (&str, &str, &str) = ("example.", "NS", "ns.other.");
+
+/// Two tenants: what one publishes is not told in answers for the other (I9).
+#[test]
+fn aliases_and_additional_data_stop_at_the_owner() {
+    let other = [
+        ("other.", "SOA", "ns host 1 2 3 4 60"),
+        ("other.", "NS", "ns"),
+        ("ns.other.", "A", "192.0.2.1"),
+        ("www.other.", "A", "192.0.2.1"),
+    ];
+    let ours = [SOA, NS, ("a.example.", "CNAME", "www.other."), ("m.example.", "MX", "1 www.other.")];
+    for (owner_number, alias, mail) in [(7, (2, 0, 0), (1, 0, 1)), (8, (1, 0, 0), (1, 0, 0))] {
+        let snapshot =
+            snapshot_of(vec![load_for(7, "example.", &ours), load_for(owner_number, "other.", &other)]);
+        assert_eq!(counts(&snapshot, Transport::Udp, "a.example.", Rtype::A), alias, "owner {owner_number}");
+        assert_eq!(counts(&snapshot, Transport::Udp, "m.example.", Rtype::MX), mail, "owner {owner_number}");
+    }
+}
+
+#[test]
+fn chains_end_at_their_limit_and_loops_at_once() {
+    let mut records = vec![SOA, NS, ("loop.example.", "CNAME", "loop2"), ("loop2.example.", "CNAME", "loop")];
+    let names: Vec<(String, String)> =
+        (0..20).map(|at| (format!("c{at}.example."), format!("c{}", at + 1))).collect();
+    records.extend(names.iter().map(|(owner, target)| (owner.as_str(), "CNAME", target.as_str())));
+    let snapshot = snapshot_of(vec![load("example.", &records)]);
+    assert_eq!(counts(&snapshot, Transport::Tcp, "c0.example.", Rtype::A), (10, 0, 0));
+    assert_eq!(counts(&snapshot, Transport::Tcp, "loop.example.", Rtype::A), (2, 0, 0));
+    let settings = Settings { max_cname_depth: 255, ..Settings::default() };
+    let (header, _) = ask_of(&snapshot, &settings, Transport::Tcp, &packet("c0.example.", Rtype::A));
+    assert_eq!(header.ancount, u16::from(MAX_LINKS), "no setting goes beyond the bound");
+}
+
+/// RFC 8482: who has not shown to receive at its address gets little for little.
+#[test]
+fn any_over_udp_gets_one_rrset() {
+    let snapshot = snapshot();
+    assert_eq!(counts(&snapshot, Transport::Udp, "www.example.", Rtype::ANY).0, 1);
+    assert_eq!(counts(&snapshot, Transport::Tcp, "www.example.", Rtype::ANY).0, 2);
+}
+
+#[test]
+fn nothing_to_serve_is_servfail_and_never_nxdomain() {
+    let settings = Settings { ready: Readiness::NoData, ..Settings::default() };
+    for name in ["www.example.", "nope.example.", "elsewhere."] {
+        let (header, _) = ask_of(&snapshot(), &settings, Transport::Udp, &packet(name, Rtype::A));
+        assert_eq!(header.flags & 0x0F, 2, "{name}");
+    }
+}
+
+#[test]
+fn responses_and_scraps_are_not_answered() {
+    let mut response = packet("www.example.", Rtype::A);
+    response[2] |= 0x80;
+    let client = Client { address: "192.0.2.9".parse().unwrap(), transport: Transport::Udp };
+    for (octets, reason) in [(&response[..], DropReason::Response), (&response[..11], DropReason::Short)] {
+        let mut out = [0; 512];
+        let outcome = Answerer::new().answer(&snapshot(), &Settings::default(), &client, 0, octets, &mut out);
+        assert_eq!((outcome.len, outcome.drop), (0, Some(reason)));
+        assert_eq!(out, [0; 512]);
+    }
+}
+
+/// A zone that is nested in another hides it, and when it goes the other shows again.
+#[test]
+fn nested_zones_hide_and_show_what_is_around_them() {
+    let outer = [
+        SOA,
+        NS,
+        ("sub.example.", "NS", "ns.sub"),
+        ("ns.sub.example.", "A", "192.0.2.1"),
+        ("sub.example.", "DS", "1 8 2 0000000000000000000000000000000000000000000000000000000000000000"),
+    ];
+    let inner = [
+        ("sub.example.", "SOA", "ns host 1 2 3 4 60"),
+        ("sub.example.", "NS", "ns"),
+        ("w.sub.example.", "A", "192.0.2.2"),
+    ];
+    let alone = snapshot_of(vec![load("example.", &outer)]);
+    let both = alone.replace_zones(vec![load("sub.example.", &inner)]);
+    both.check().unwrap();
+    assert_eq!(counts(&alone, Transport::Udp, "w.sub.example.", Rtype::A), (0, 1, 1), "a referral");
+    assert_eq!(counts(&both, Transport::Udp, "w.sub.example.", Rtype::A), (1, 0, 0), "an answer");
+    assert_eq!(counts(&both, Transport::Udp, "ns.sub.example.", Rtype::A), (0, 1, 0), "the glue is hidden");
+    assert_eq!(counts(&both, Transport::Udp, "sub.example.", Rtype::DS), (1, 0, 0), "the parent side's");
+    let without = both.remove_zones(&["sub.example.".parse().unwrap()]);
+    without.check().unwrap();
+    assert_eq!(without.root_digest(), alone.root_digest());
+    assert_eq!(counts(&without, Transport::Udp, "w.sub.example.", Rtype::A), (0, 1, 1), "a referral again");
 }

@@ -6,6 +6,8 @@
 //! old ones back.
 
 mod change;
+#[cfg(test)]
+mod change_tests;
 pub(crate) mod derive;
 pub mod index;
 mod load;

@@ -1,0 +1,114 @@
+//! Change sets that must not be applied, and what a change leaves alone.
+
+use godwit_wire::feed::digest::DigestKey;
+use godwit_wire::feed::{ChangeSet, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind};
+use godwit_wire::name::Name;
+use godwit_wire::presentation;
+use godwit_wire::rr::{Rrset, Rtype};
+
+use super::*;
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn put(owner: &str, rtype: Rtype, rdata: &[&str]) -> OwnedRrset {
+    let rdata = rdata.iter().map(|text| presentation::parse_rdata(rtype, text, None).unwrap()).collect();
+    OwnedRrset { owner: name(owner), rrset: Rrset::new(rtype, 60, rdata, vec![]) }
+}
+
+fn zone(apex: &str) -> ZoneChange {
+    let rrsets = vec![
+        put(apex, Rtype::SOA, &["ns.other. host.other. 1 2 3 4 60"]),
+        put(apex, Rtype::NS, &["ns.other."]),
+        put(&format!("www.{apex}"), Rtype::A, &["192.0.2.1"]),
+    ];
+    change(apex, 0, 1, ZoneChangeKind::Replace(rrsets))
+}
+
+fn change(apex: &str, base_version: u64, version: u64, kind: ZoneChangeKind) -> ZoneChange {
+    ZoneChange { zone: name(apex), owner: 0, base_version, version, kind }
+}
+
+fn update(apex: &str, base_version: u64, changes: Vec<RrsetChange>) -> ZoneChange {
+    change(apex, base_version, base_version + 1, ZoneChangeKind::Update(changes))
+}
+
+fn set(zones: Vec<ZoneChange>) -> ChangeSet {
+    ChangeSet { id: [0; 16], committed_at_us: 0, zones }
+}
+
+fn snapshot() -> Snapshot {
+    let options = SnapshotOptions { hash_key: [1; 16], digest_key: DigestKey([2; 32]) };
+    Snapshot::empty(&options).apply(&set(vec![zone("a."), zone("b.")])).unwrap()
+}
+
+/// P2: of a change set over two zones, one of them bad, nothing is to be seen.
+#[test]
+fn p2_a_change_set_applies_whole_or_not_at_all() {
+    let before = snapshot();
+    let good = update("a.", 1, vec![RrsetChange::Put(put("new.a.", Rtype::A, &["192.0.2.9"]))]);
+    let bad = update("b.", 1, vec![RrsetChange::Put(put("new.a.", Rtype::A, &["192.0.2.9"]))]);
+    let error = before.apply(&set(vec![good.clone(), bad])).err().unwrap();
+    assert_eq!(error.zone, name("b."));
+    assert_eq!(before.root_digest(), snapshot().root_digest());
+    before.check().unwrap();
+    let after = before.apply(&set(vec![good])).unwrap();
+    after.check().unwrap();
+    assert_eq!(before.root_digest(), snapshot().root_digest(), "the snapshot before stays as it was");
+    assert_ne!(after.root_digest(), before.root_digest());
+}
+
+/// P8: a change for another version than the zone has is refused, an old one late above all.
+#[test]
+fn p8_a_change_for_another_version_is_refused() {
+    let before = snapshot();
+    let delete = || vec![RrsetChange::Delete { owner: name("www.a."), rtype: Rtype::A }];
+    let once = before.apply(&set(vec![update("a.", 1, delete())])).unwrap();
+    for (base_version, actual) in [(1, 2), (3, 2), (0, 2)] {
+        let error = once.apply(&set(vec![update("a.", base_version, delete())])).err().unwrap();
+        assert_eq!(error.reason, ApplyFault::BaseVersion { expected: base_version, actual });
+    }
+    let backwards = change("a.", 2, 2, ZoneChangeKind::Update(delete()));
+    assert_eq!(once.apply(&set(vec![backwards])).err().unwrap().reason, ApplyFault::Version(2));
+}
+
+#[test]
+fn what_is_no_zone_is_refused() {
+    let before = snapshot();
+    let delete = |owner: &str, rtype| RrsetChange::Delete { owner: name(owner), rtype };
+    let rows = [
+        ("the SOA gone", vec![delete("a.", Rtype::SOA)]),
+        ("NS gone", vec![delete("a.", Rtype::NS)]),
+        ("CNAME beside A", vec![RrsetChange::Put(put("www.a.", Rtype::CNAME, &["x.a."]))]),
+        ("two CNAMEs", vec![RrsetChange::Put(put("c.a.", Rtype::CNAME, &["x.a.", "y.a."]))]),
+        ("SOA below the apex", vec![RrsetChange::Put(put("c.a.", Rtype::SOA, &["a. a. 1 2 3 4 5"]))]),
+        ("out of zone", vec![RrsetChange::Put(put("c.b.", Rtype::A, &["192.0.2.1"]))]),
+        ("many iterations", vec![RrsetChange::Put(put("a.", Rtype::NSEC3PARAM, &["1 0 101 -"]))]),
+        (
+            "no records",
+            vec![RrsetChange::Put(OwnedRrset {
+                owner: name("c.a."),
+                rrset: Rrset::new(Rtype::A, 60, vec![], vec![]),
+            })],
+        ),
+    ];
+    for (what, changes) in rows {
+        assert!(before.apply(&set(vec![update("a.", 1, changes)])).is_err(), "{what}");
+    }
+}
+
+/// P5: a flipped bit shows when the digest is worked out from the records.
+#[test]
+fn p5_the_digest_is_that_of_the_records() {
+    let before = snapshot();
+    assert_eq!(before.recompute_digest(), before.root_digest());
+    let other = |rdata| {
+        before
+            .apply(&set(vec![update("a.", 1, vec![RrsetChange::Put(put("www.a.", Rtype::A, &[rdata]))])]))
+            .unwrap()
+    };
+    assert_ne!(other("192.0.2.2").root_digest(), other("192.0.2.3").root_digest());
+    assert_eq!(other("192.0.2.2").root_digest(), other("192.0.2.2").root_digest());
+    assert_eq!(other("192.0.2.2").recompute_digest(), other("192.0.2.2").root_digest());
+}
