@@ -56,7 +56,8 @@ pub struct Server {
     metrics_listener: Option<TcpListener>,
     store: Arc<Store<Snapshot>>,
     status: Arc<Status>,
-    sources: Mutex<Sources>,
+    /// Zone files; none with a feed.
+    sources: Option<Mutex<Sources>>,
     keeper: Option<Keeper>,
     local: Option<Local>,
     stop: Arc<AtomicBool>,
@@ -99,13 +100,14 @@ impl Server {
             },
         };
         let status = Arc::new(Status::default());
-        let mut sources = Sources::new(&config.zones.files, config.zones.path.as_deref())?;
-        let (snapshot, fresh) = if start.feed {
+        let (snapshot, fresh, sources) = if start.feed {
             let found = load_local(state.as_ref(), &options, &status);
             let fresh = found.is_some();
-            (found.unwrap_or_else(|| Snapshot::empty(&options)), fresh)
+            (found.unwrap_or_else(|| Snapshot::empty(&options)), fresh, None)
         } else {
-            (load_zones(&mut sources, state.as_ref(), &options, &status), false)
+            let mut sources = Sources::new(&config.zones.files, config.zones.path.as_deref())?;
+            let snapshot = load_zones(&mut sources, state.as_ref(), &options, &status);
+            (snapshot, false, Some(Mutex::new(sources)))
         };
         show(&status, &snapshot, !start.feed || fresh);
         let store = Store::new(snapshot);
@@ -121,7 +123,7 @@ impl Server {
             stop: Arc::new(AtomicBool::new(false)),
             stop_tasks,
             threads: Vec::new(),
-            sources: Mutex::new(sources),
+            sources,
             config,
             store,
             status,
@@ -168,10 +170,11 @@ impl Server {
         self.local.take()
     }
 
-    /// Reads the zone files that changed and swaps what differs. Blocks.
+    /// Reads the zone files that changed and swaps what differs. Blocks. With a feed there is nothing to do.
     pub fn reload(&self) {
+        let Some(sources) = &self.sources else { return };
         let started = Instant::now();
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
         let Reload { changed, removed, errors, unchanged } = sources.reload(false);
         report(&errors, "it keeps its last good state");
         self.status.failed_zones.store(errors.len() as u64, Ordering::Relaxed);

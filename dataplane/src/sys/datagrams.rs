@@ -108,7 +108,9 @@ impl Datagrams {
                 (*header).msg_iov = iov;
                 (*header).msg_iovlen = 1;
                 (*header).msg_name = (&raw mut (*arrays).addresses[i]).cast();
+                (*header).msg_namelen = size_of::<Address>() as libc::socklen_t;
                 (*header).msg_control = (&raw mut (*arrays).control[i]).cast();
+                (*header).msg_controllen = size_of::<Control>() as _;
             }
         }
         let arrays = NonNull::new(arrays).expect("a box is never null");
@@ -122,10 +124,10 @@ impl Datagrams {
     /// met on its way (which belongs to nobody here): those give 0.
     pub fn receive(&mut self, socket: BorrowedFd<'_>, wait: Wait) -> io::Result<usize> {
         self.queued = 0;
-        self.received = 0;
         let arrays = self.arrays.as_ptr();
-        for i in 0..BATCH {
-            // SAFETY: as in `new`. The kernel wrote over these fields at the last receive.
+        for i in 0..std::mem::take(&mut self.received) {
+            // SAFETY: as in `new`. The kernel wrote over these fields at the last receive; over those of datagrams that
+            // did not come it did not.
             unsafe {
                 let entry = &raw mut (*arrays).receive[i];
                 (*entry).msg_hdr.msg_namelen = size_of::<Address>() as libc::socklen_t;
@@ -157,11 +159,11 @@ impl Datagrams {
             };
         };
         self.received = count;
-        for i in 0..count {
-            // The counter only grows, so that of the last datagram is the newest.
-            if let Some(overflow) = self.control_message(i, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 4) {
-                self.overflow = overflow.first_chunk().map(|octets| u32::from_ne_bytes(*octets));
-            }
+        // The counter only grows, so that of the last datagram is the newest.
+        if let Some(last) = count.checked_sub(1)
+            && let Some(overflow) = self.control_message(last, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 4)
+        {
+            self.overflow = overflow.first_chunk().map(|octets| u32::from_ne_bytes(*octets));
         }
         Ok(count)
     }

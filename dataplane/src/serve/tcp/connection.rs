@@ -8,7 +8,7 @@ use socket2::SockRef;
 
 use crate::observe::counter::{Closed, Counters};
 use crate::serve::limit::{TcpLimits, Ticket};
-use crate::serve::respond::{Client, Respond, respond_guarded};
+use crate::serve::respond::{Batch, Client, NOTHING, Outcome, Respond, Slot, respond_batch_guarded};
 use crate::serve::udp::dropped;
 use crate::sys::readiness::Interest;
 
@@ -21,15 +21,19 @@ const MAX_MESSAGE_OCTETS: usize = 65_535;
 const READ_OCTETS: usize = 16 * 1024;
 /// Messages answered in one turn of a connection.
 const TURN_MESSAGES: usize = 128;
+/// Messages looked up together.
+const CHUNK: usize = 16;
 /// How long a connection that we ended may take to notice. Closing at once could reset it and lose what was sent.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// Buffers of the thread, lent to each connection for its turn.
 pub(super) struct Turn {
     now: Instant,
     seconds: u32,
     read: Box<[u8]>,
-    /// Answers of this turn with their prefixes.
+    /// Room for the answers of a chunk, the largest possible for each; touched only as far as answers reach.
+    slots: Box<[u8]>,
+    /// Answers of this turn with their prefixes, one after the other.
     out: Box<[u8]>,
     out_len: usize,
     max_unsent_octets: usize,
@@ -43,11 +47,22 @@ impl Turn {
             now: Instant::now(),
             seconds: 0,
             read: vec![0; READ_OCTETS].into(),
+            slots: vec![0; CHUNK * MAX_MESSAGE_OCTETS].into(),
             out: vec![0; out_octets].into(),
             out_len: 0,
             max_unsent_octets: limits.max_unsent_octets,
             max_queries: limits.max_queries_per_connection,
         }
+    }
+
+    /// Puts the answer of a slot behind the others, with its prefix.
+    fn append(&mut self, slot: usize, len: usize) {
+        let from = slot * MAX_MESSAGE_OCTETS;
+        let start = self.out_len + PREFIX_OCTETS;
+        let prefix = u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
+        self.out[self.out_len..start].copy_from_slice(&prefix);
+        self.out[start..start + len].copy_from_slice(&self.slots[from..from + len]);
+        self.out_len = start + len;
     }
 
     /// Sets the time for the turns that follow.
@@ -224,24 +239,21 @@ impl Connection {
         let mut answered = 0;
         let mut end = None;
         turn.out_len = 0;
-        while let Some((message, after)) = split_message(rest) {
-            if message.len() < HEADER_OCTETS {
-                end = Some(Closed::Malformed);
+        while answered < TURN_MESSAGES && self.unsent_since.is_none() {
+            let room = CHUNK.min(usize::try_from(turn.max_queries - self.queries).unwrap_or(CHUNK));
+            let chunk = Chunk::split(rest, room);
+            if chunk.count == 0 {
                 break;
             }
-            if answered == TURN_MESSAGES || self.unsent_since.is_some() {
-                break;
-            }
-            self.answer_one(message, turn, responder, counters);
-            rest = after;
-            answered += 1;
-            self.queries += 1;
+            let Ok(done) = self.answer_chunk(&chunk, turn, responder, counters) else {
+                return Next::Close(Closed::Client);
+            };
+            rest = chunk.after(done, rest);
+            answered += done;
+            self.queries += done as u64;
             if self.queries >= turn.max_queries {
                 end = Some(Closed::QueryLimit);
                 break;
-            }
-            if turn.out_len >= turn.max_unsent_octets && self.write(turn).is_err() {
-                return Next::Close(Closed::Client);
             }
         }
         if self.write(turn).is_err() {
@@ -269,27 +281,37 @@ impl Connection {
         Next::Wait
     }
 
-    fn answer_one<R: Respond>(
-        &self,
-        message: &[u8],
+    /// Answers the messages of a chunk; how many. Fewer than all when the client stops fetching: the others are answered
+    /// anew when it goes on.
+    fn answer_chunk<R: Respond>(
+        &mut self,
+        chunk: &Chunk<'_>,
         turn: &mut Turn,
         responder: &mut R,
         counters: &Counters,
-    ) {
-        let start = turn.out_len + PREFIX_OCTETS;
-        let out = &mut turn.out[start..start + MAX_MESSAGE_OCTETS];
-        let (outcome, panicked) = respond_guarded(responder, turn.seconds, &self.client, message, out);
-        if panicked {
-            counters.panics.add(1);
+    ) -> io::Result<usize> {
+        let mut batch =
+            TcpBatch { chunk, client: self.client, slots: &mut turn.slots, outcomes: [NOTHING; CHUNK] };
+        let panics = respond_batch_guarded(responder, turn.seconds, &mut batch);
+        if panics > 0 {
+            counters.panics.add(panics);
         }
-        if outcome.len == 0 {
-            counters.count_drop(dropped(outcome.drop));
-            return;
+        let outcomes = batch.outcomes;
+        for (number, outcome) in outcomes[..chunk.count].iter().enumerate() {
+            if outcome.len == 0 {
+                counters.count_drop(dropped(outcome.drop));
+                continue;
+            }
+            counters.count_answer(outcome.rcode);
+            turn.append(number, outcome.len);
+            if turn.out_len >= turn.max_unsent_octets {
+                self.write(turn)?;
+                if self.unsent_since.is_some() {
+                    return Ok(number + 1);
+                }
+            }
         }
-        counters.count_answer(outcome.rcode);
-        let prefix = u16::try_from(outcome.len).unwrap_or(u16::MAX).to_be_bytes();
-        turn.out[turn.out_len..start].copy_from_slice(&prefix);
-        turn.out_len = start + outcome.len;
+        Ok(chunk.count)
     }
 
     /// Writes the answers of this turn; what the client has no room for is kept.
@@ -327,6 +349,57 @@ impl Connection {
             Ok(count) if count > 0 => Next::Wait,
             _ => Next::Close(Closed::Client),
         }
+    }
+}
+
+/// Whole messages that stand one after the other.
+struct Chunk<'a> {
+    messages: [&'a [u8]; CHUNK],
+    count: usize,
+}
+
+impl<'a> Chunk<'a> {
+    /// Takes up to `room` messages from the start of `octets`, none that is too short for a header.
+    fn split(octets: &'a [u8], room: usize) -> Self {
+        let mut chunk = Chunk { messages: [&[]; CHUNK], count: 0 };
+        let mut rest = octets;
+        for place in chunk.messages.iter_mut().take(room) {
+            match split_message(rest) {
+                Some((message, after)) if message.len() >= HEADER_OCTETS => (*place, rest) = (message, after),
+                _ => break,
+            }
+            chunk.count += 1;
+        }
+        chunk
+    }
+
+    /// What follows the first `done` messages in the octets that they were taken from.
+    fn after(&self, done: usize, octets: &'a [u8]) -> &'a [u8] {
+        let taken = self.messages[..done].iter().map(|message| PREFIX_OCTETS + message.len()).sum();
+        &octets[taken..]
+    }
+}
+
+struct TcpBatch<'a> {
+    chunk: &'a Chunk<'a>,
+    client: Client,
+    slots: &'a mut [u8],
+    outcomes: [Outcome; CHUNK],
+}
+
+impl Batch for TcpBatch<'_> {
+    fn len(&self) -> usize {
+        self.chunk.count
+    }
+
+    fn slot(&mut self, index: usize) -> Slot<'_> {
+        let from = index * MAX_MESSAGE_OCTETS;
+        let out = &mut self.slots[from..from + MAX_MESSAGE_OCTETS];
+        Slot { client: self.client, packet: self.chunk.messages[index], out }
+    }
+
+    fn done(&mut self, index: usize, outcome: Outcome) {
+        self.outcomes[index] = outcome;
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use self::connection::{Connection, Next, Turn};
+use self::connection::{Connection, LINGER, Next, Turn};
 use super::limit::Admission;
 use super::respond::{Client, Respond, Transport};
 use super::udp::seconds_since_epoch;
@@ -102,10 +102,12 @@ impl<R: Respond> TcpWorker<R> {
             let _ = self.epoll.remove(self.listeners[number].as_fd());
         }
         self.listeners.clear();
+        // At the deadline the rest are told too; closing them at once could reset them and lose what was sent.
         let deadline = now + self.drain_timeout;
-        while self.connections.iter().any(Option::is_some) && Instant::now() < deadline {
+        while self.connections.iter().any(Option::is_some) && Instant::now() < deadline + LINGER {
             self.step();
-            self.dismiss_quiet();
+            let now = Instant::now();
+            self.dismiss(now, if now < deadline { QUIET } else { Duration::ZERO });
         }
         for place in 0..self.connections.len() {
             self.close(place, Closed::Stopping);
@@ -243,12 +245,10 @@ impl<R: Respond> TcpWorker<R> {
         }
     }
 
-    /// While stopping: tells connections that ask nothing that no more will come.
-    fn dismiss_quiet(&mut self) {
-        let now = Instant::now();
-        for place in 0..self.connections.len() {
-            let Some(connection) = &mut self.connections[place] else { continue };
-            if connection.quiet_since().is_some_and(|since| now.duration_since(since) >= QUIET) {
+    /// While stopping: tells connections that have asked nothing for `quiet` that no more will come.
+    fn dismiss(&mut self, now: Instant, quiet: Duration) {
+        for connection in self.connections.iter_mut().flatten() {
+            if connection.quiet_since().is_some_and(|since| now.duration_since(since) >= quiet) {
                 connection.dismiss(Closed::Stopping, now);
             }
         }
