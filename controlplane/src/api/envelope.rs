@@ -1,0 +1,124 @@
+//! Around every request: its id, the deadline, panics, the log line, the metric, and the form of errors.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::App;
+use crate::error::{Code, Problem};
+
+/// Carries the request id, both ways.
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The most characters of a request id that a caller brings along.
+const MAX_REQUEST_ID: usize = 64;
+
+/// The id of a request, in its extensions.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
+/// The body of every error.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// A sentence for people.
+    #[schema(example = "www.example.com. has no AAAA records")]
+    pub error: String,
+    /// For programs; stable.
+    #[schema(example = "RECORD_NOT_FOUND")]
+    pub code: String,
+    /// Finds this request in the log.
+    #[schema(example = "0199f3d2-7c1a-7d41-9e7b-3f0d5a1b2c3d")]
+    pub request_id: String,
+}
+
+/// Only carries the problem outwards: [`around`] knows the request id and writes the body.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// See the module.
+pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&request);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let method = request.method().clone();
+    // The template, not the path: names of records stay out of logs and metrics.
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let answered = tokio::time::timeout(app.request_timeout, caught(next.run(request))).await;
+    let mut response = match answered {
+        Ok(Some(response)) => response,
+        Ok(None) => {
+            app.metrics.panicked();
+            tracing::error!(request_id = %id, %method, route, "a handler panicked");
+            Problem::new(Code::Internal, "the request failed inside the server; the log has the cause")
+                .into_response()
+        }
+        Err(_) => {
+            let message = "the request took too long; whether it was carried out is not known: ask, or send it again \
+                           with the same Idempotency-Key";
+            Problem::new(Code::Timeout, message).into_response()
+        }
+    };
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        response = with_body(&problem, &id);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID.clone(), value);
+    }
+    let status = response.status().as_u16();
+    app.metrics.request(route.clone(), status);
+    let elapsed_ms = started.elapsed().as_secs_f64() * 1_000.0;
+    tracing::info!(request_id = %id, %method, route, status, elapsed_ms, "request");
+    response
+}
+
+fn with_body(problem: &Problem, id: &str) -> Response {
+    let body = ErrorBody {
+        error: problem.message.clone(),
+        code: problem.code.as_str().to_owned(),
+        request_id: id.to_owned(),
+    };
+    let mut response = (problem.code.status(), Json(body)).into_response();
+    if problem.code.status() == axum::http::StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"godwit\""));
+    }
+    response
+}
+
+/// The caller's id when it is harmless, else a new one.
+fn request_id(request: &Request) -> String {
+    let safe = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.');
+    request
+        .headers()
+        .get(&REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(safe))
+        .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// The result of a future, or `None` when it panicked.
+async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = Box::pin(work);
+    std::future::poll_fn(|context| {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => std::task::Poll::Ready(None),
+        }
+    })
+    .await
+}

@@ -1,0 +1,49 @@
+//! Whether this program lives, and whether it can do its work. Open to everybody, as probes have no token.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::App;
+
+/// The body of both.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `ok` or `unavailable`.
+    #[schema(example = "ok")]
+    pub status: &'static str,
+    /// What is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+pub(super) fn routes(app: Arc<App>) -> Router {
+    Router::new().route("/health", get(health)).route("/ready", get(ready)).with_state(app)
+}
+
+/// The process lives.
+pub(super) async fn health() -> Response {
+    Json(Health { status: "ok", reason: None }).into_response()
+}
+
+/// The database answers.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    let asked = async {
+        let mut connection = app.readers.acquire().await?;
+        crate::store::zones::by_name(&mut connection, godwit_wire::name::NameRef::ROOT).await
+    };
+    match asked.await {
+        Ok(_) => Json(Health { status: "ok", reason: None }).into_response(),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            let body = Health { status: "unavailable", reason: Some("the database does not answer") };
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+        }
+    }
+}

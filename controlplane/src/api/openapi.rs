@@ -1,0 +1,54 @@
+//! The API's description, made from its handlers. Checked in as `controlplane/openapi.json` and compared in a test.
+
+use std::sync::Arc;
+
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{App, v1};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Godwit",
+        description = "Records, zones and changes. Records are also served under /api/v1/dns-records. Every write takes \
+                       the headers Idempotency-Key and If-Match, and answers Godwit-Change and ETag.",
+    ),
+    tags(
+        (name = "records", description = "RRsets"),
+        (name = "domains", description = "Zones"),
+        (name = "changes", description = "Several steps at once, and how far a change has come"),
+        (name = "operation", description = "Data planes"),
+    ),
+    security(("token" = [])),
+    modifiers(&Security),
+)]
+struct Description;
+
+/// Every request carries a token.
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
+
+/// All described routes.
+pub(super) fn routes(app: Arc<App>) -> OpenApiRouter {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(v1::records::list, v1::records::create))
+        .routes(routes!(v1::records::look_up, v1::records::replace, v1::records::delete))
+        .routes(routes!(v1::domains::list, v1::domains::create))
+        .routes(routes!(v1::domains::look_up, v1::domains::replace, v1::domains::patch, v1::domains::delete))
+        .routes(routes!(v1::transfer::import))
+        .routes(routes!(v1::transfer::export))
+        .routes(routes!(v1::changes::create))
+        .routes(routes!(v1::changes::look_up))
+        .routes(routes!(v1::nodes::list))
+        .routes(routes!(v1::reload::reload))
+        .with_state(app)
+}

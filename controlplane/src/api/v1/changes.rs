@@ -1,0 +1,232 @@
+//! `/changes`: several steps that commit at once, over any zones, and how far a change has come.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use godwit_wire::name::Name;
+
+use super::super::App;
+use super::super::envelope::ErrorBody;
+use super::super::read::Segment;
+use super::super::write::{self, Payload, Write, WriteParams};
+use super::{nodes, reply, timestamp};
+use crate::commit::Respond;
+use crate::error::{Code, Problem};
+use crate::model::change::{Operation, PutMode};
+use crate::store::changes;
+use crate::validate::{name, record};
+
+/// Steps that commit at once.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangesBody {
+    /// In order; at least one.
+    pub changes: Vec<Step>,
+}
+
+impl Payload for ChangesBody {
+    const LIMIT: usize = write::LARGE;
+
+    fn read(media_type: Option<&str>, body: &[u8]) -> Result<Self, Problem> {
+        write::json(media_type, body)
+    }
+}
+
+/// One step.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// What to do.
+    pub op: Op,
+    /// Owner name; relative ones need `?zone=`.
+    #[schema(example = "www.example.com.")]
+    pub name: String,
+    /// Type.
+    #[serde(rename = "type")]
+    #[schema(example = "A")]
+    pub rtype: String,
+    /// Seconds; for put and add_value. Left out: that of the RRset, or 300.
+    pub ttl: Option<u32>,
+    /// Values in presentation format; for all but delete.
+    pub value: Option<Vec<String>>,
+}
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// Creates or replaces an RRset.
+    Put,
+    /// Deletes an RRset that is there.
+    Delete,
+    /// Adds values; those that are there already stay.
+    AddValue,
+    /// Takes values out; those that are not there are no error.
+    RemoveValue,
+}
+
+/// What was committed.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Committed {
+    /// The id of the change.
+    pub id: String,
+    /// The zones that it named, as they are now.
+    pub zones: Vec<ZoneState>,
+}
+
+/// Where a zone stands after a change.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ZoneState {
+    /// Its apex.
+    pub name: String,
+    /// Its version.
+    pub version: u64,
+    /// Its serial.
+    pub serial: u32,
+}
+
+/// How far a change has come.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ChangeState {
+    /// Its id.
+    pub id: String,
+    /// `committed`, `published`, or `applied` by every data plane.
+    #[schema(example = "applied")]
+    pub state: &'static str,
+    /// When it was committed.
+    pub committed_at: String,
+    /// Its place in the total order, once published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// When it was published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<String>,
+    /// Each data plane.
+    pub nodes: Vec<NodeState>,
+}
+
+/// A change on one data plane.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct NodeState {
+    /// Its name.
+    pub node: String,
+    /// Whether it serves the change.
+    pub applied: bool,
+    /// Since when; null when it does not, or has for so long that it is no longer remembered.
+    pub applied_at: Option<String>,
+}
+
+/// Carries out all steps at once, or none.
+#[utoipa::path(post, path = "/api/v1/changes", tag = "changes", params(WriteParams), request_body = ChangesBody,
+    responses(
+        (status = 200, description = "All done", body = Committed),
+        (status = 404, description = "RECORD_NOT_FOUND, DOMAIN_NOT_FOUND", body = ErrorBody),
+        (status = 409, description = "CONFLICT", body = ErrorBody),
+        (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
+        (status = 413, description = "TOO_LARGE", body = ErrorBody),
+        (status = 422, description = "INVALID_RECORD_TYPE, INVALID_TTL, INVALID_NAME, INVALID_VALUE", body = ErrorBody),
+))]
+pub async fn create(State(app): State<Arc<App>>, mut write: Write<ChangesBody>) -> Result<Response, Problem> {
+    let steps = std::mem::take(&mut write.body.changes);
+    if steps.is_empty() {
+        return Err(Problem::new(Code::MalformedRequest, "\"changes\" is empty"));
+    }
+    let zone = write.params.zone.as_deref().map(name::absolute).transpose()?;
+    let operations = tokio::task::spawn_blocking(move || operations(&steps, zone.as_ref()));
+    let operations =
+        operations.await.map_err(|_| Problem::new(Code::Internal, "the changes could not be read"))??;
+    let respond: Respond = Box::new(|plan, change| {
+        let zones = plan.zones.values().map(|plan| ZoneState {
+            name: plan.zone.apex.to_string(),
+            version: plan.zone.version,
+            serial: plan.zone.serial,
+        });
+        let committed = Committed { id: change.to_string(), zones: zones.collect() };
+        reply(plan, change, 200, Some(&committed))
+    });
+    write.commit(&app, "changes", operations, respond).await
+}
+
+fn operations(steps: &[Step], zone: Option<&Name>) -> Result<Vec<Operation>, Problem> {
+    let read = |(index, step): (usize, &Step)| {
+        operation(step, zone)
+            .map_err(|problem| Problem::new(problem.code, format!("change {index}: {}", problem.message)))
+    };
+    steps.iter().enumerate().map(read).collect()
+}
+
+fn operation(step: &Step, zone: Option<&Name>) -> Result<Operation, Problem> {
+    let rtype = record::rtype(&step.rtype)?;
+    let owner = name::relative(&step.name, zone.map(Name::as_ref))?;
+    let named = zone.cloned();
+    let ttl = step.ttl;
+    if matches!(step.op, Op::Delete | Op::RemoveValue) && ttl.is_some() {
+        return Err(Problem::new(Code::MalformedRequest, "\"ttl\" goes with put and add_value"));
+    }
+    if step.op == Op::Delete {
+        if step.value.is_some() {
+            return Err(Problem::new(
+                Code::MalformedRequest,
+                "\"value\" does not go with delete; see remove_value",
+            ));
+        }
+        return Ok(Operation::Delete { owner, rtype: Some(rtype), zone: named });
+    }
+    let values = step.value.as_deref().unwrap_or_default();
+    let rdata = record::values(rtype, values, zone.map(Name::as_ref))?;
+    Ok(match step.op {
+        Op::Put => Operation::Put { owner, rtype, ttl, rdata, mode: PutMode::Upsert, zone: named },
+        Op::AddValue => Operation::AddValues { owner, rtype, ttl, rdata, zone: named },
+        Op::RemoveValue | Op::Delete => Operation::RemoveValues { owner, rtype, rdata, zone: named },
+    })
+}
+
+/// How far a change has come.
+#[utoipa::path(get, path = "/api/v1/changes/{id}", tag = "changes", params(
+    ("id" = String, Path, description = "As in the header Godwit-Change"),
+), responses(
+    (status = 200, description = "Its state", body = ChangeState),
+    (status = 404, description = "CHANGE_NOT_FOUND", body = ErrorBody),
+))]
+pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Result<Response, Problem> {
+    let unknown = || Problem::new(Code::ChangeNotFound, "there is no change of this id here");
+    let id = Uuid::try_parse(&text).map_err(|_| unknown())?;
+    let mut connection = app.readers.acquire().await?;
+    let stored = changes::state(&mut connection, id).await?.ok_or_else(unknown)?;
+    drop(connection);
+    let progress = app.progress.as_ref();
+    let recent = progress.and_then(|progress| progress.publication(id));
+    let sequence = recent.map(|(sequence, _)| sequence).or(stored.sequence);
+    let published_at = recent.map(|(_, at)| at).or(stored.published_at_us);
+    let node = progress.map(|progress| {
+        let applied =
+            if stored.has_effect { sequence.and_then(|at| progress.applied_at(at)) } else { Some(None) };
+        NodeState {
+            node: nodes::LOCAL.to_owned(),
+            applied: applied.is_some(),
+            applied_at: applied.flatten().map(timestamp),
+        }
+    });
+    let nodes: Vec<NodeState> = node.into_iter().collect();
+    let state = match sequence {
+        _ if !nodes.is_empty() && nodes.iter().all(|node| node.applied) => "applied",
+        _ if !stored.has_effect => "applied",
+        Some(_) => "published",
+        None => "committed",
+    };
+    let body = ChangeState {
+        id: id.to_string(),
+        state,
+        committed_at: timestamp(stored.committed_at_us),
+        sequence,
+        published_at: published_at.map(timestamp),
+        nodes,
+    };
+    Ok(Json(body).into_response())
+}

@@ -1,0 +1,404 @@
+//! `/domains`: zones.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{ETAG, HeaderValue, LOCATION};
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use godwit_wire::name::Name;
+use godwit_wire::rr::{Rrset, Rtype};
+
+use super::super::App;
+use super::super::cursor::{self, Page};
+use super::super::envelope::ErrorBody;
+use super::super::read::{Params, Segment};
+use super::super::write::{self, Empty, Payload, Write, WriteParams};
+use super::records::{Record, zone_named};
+use super::{reply, timestamp};
+use crate::commit::Respond;
+use crate::commit::plan::ZonePlan;
+use crate::error::{Code, Problem};
+use crate::model::change::{Operation, PutMode, PutZone};
+use crate::model::name_key;
+use crate::model::soa::{DEFAULT_APEX_TTL_S, Soa, default_mailbox, ns_rrset};
+use crate::model::zone::{TtlPolicy, Zone};
+use crate::store::{rrsets, zones};
+use crate::validate::{DEFAULT_TTL_S, name, record};
+
+/// A zone.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Domain {
+    /// Its apex.
+    #[schema(example = "example.com.")]
+    pub name: String,
+    /// Rises by one with every change; the ETag.
+    pub version: u64,
+    /// That of its SOA.
+    pub serial: u32,
+    /// Whether TTLs are held between 60 and 86400.
+    pub ttl_policy: TtlPolicy,
+    /// Signed elsewhere: it changes as a whole only.
+    pub signed: bool,
+    /// When it was made.
+    #[schema(example = "2026-11-20T19:00:00Z")]
+    pub created_at: String,
+    /// When it last changed.
+    #[schema(example = "2026-11-20T19:00:00Z")]
+    pub updated_at: String,
+    /// Where the zone is asked for by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soa: Option<SoaBody>,
+    /// Where the zone is asked for by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ns: Option<Vec<String>>,
+}
+
+/// An SOA but for its serial, which each change raises. Left out fields keep their value, or take the default.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SoaBody {
+    /// The primary.
+    #[schema(example = "ns1.example.com.")]
+    pub mname: Option<String>,
+    /// The mailbox of who is responsible, as a name.
+    #[schema(example = "hostmaster.example.com.")]
+    pub rname: Option<String>,
+    /// Seconds; 7200 for a new zone.
+    pub refresh: Option<u32>,
+    /// Seconds; 3600 for a new zone.
+    pub retry: Option<u32>,
+    /// Seconds; 1209600 for a new zone.
+    pub expire: Option<u32>,
+    /// Seconds for which "no such name" is remembered; 60 for a new zone.
+    pub minimum: Option<u32>,
+}
+
+/// A zone to make.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    /// Its apex.
+    #[schema(example = "example.com.")]
+    pub name: String,
+    /// Its SOA.
+    pub soa: Option<SoaBody>,
+    /// Its name servers; those of the configuration when left out.
+    pub ns: Option<Vec<String>>,
+    /// See the zone.
+    pub ttl_policy: Option<TtlPolicy>,
+}
+
+/// A zone to write whole.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaceBody {
+    /// All records; SOA and NS of the apex may be left out, they stay then. Names may be relative to the zone.
+    pub records: Vec<ZoneRecord>,
+    /// See the zone.
+    pub ttl_policy: Option<TtlPolicy>,
+}
+
+/// An RRset of a zone that is written whole.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ZoneRecord {
+    /// Owner name, absolute or relative to the zone; `@` is the apex.
+    pub name: String,
+    /// Type.
+    #[serde(rename = "type")]
+    pub rtype: String,
+    /// Seconds; 300 when left out.
+    pub ttl: Option<u32>,
+    /// Values in presentation format.
+    pub value: Vec<String>,
+}
+
+/// Properties of a zone to change.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatchBody {
+    /// Fields of the SOA to change.
+    pub soa: Option<SoaBody>,
+    /// See the zone.
+    pub ttl_policy: Option<TtlPolicy>,
+}
+
+macro_rules! json_bodies {
+    ($($body:ty: $limit:expr),* $(,)?) => {$(
+        impl Payload for $body {
+            const LIMIT: usize = $limit;
+
+            fn read(media_type: Option<&str>, body: &[u8]) -> Result<Self, Problem> {
+                write::json(media_type, body)
+            }
+        }
+    )*};
+}
+json_bodies!(CreateBody: write::SMALL, ReplaceBody: write::LARGE, PatchBody: write::SMALL);
+
+/// Query parameters of the list.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListParams {
+    /// Items of a page: 1 to 1000, 100 when left out.
+    pub limit: Option<i64>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+}
+
+impl Domain {
+    pub(super) fn of(zone: &Zone) -> Domain {
+        Domain {
+            name: zone.apex.to_string(),
+            version: zone.version,
+            serial: zone.serial,
+            ttl_policy: zone.ttl_policy,
+            signed: zone.presigned,
+            created_at: timestamp(zone.created_at_us),
+            updated_at: timestamp(zone.updated_at_us),
+            soa: None,
+            ns: None,
+        }
+    }
+
+    fn with_apex<'a>(mut self, sets: impl Iterator<Item = &'a Rrset>) -> Domain {
+        for set in sets {
+            match set.rtype {
+                Rtype::SOA => self.soa = Soa::of_rrset(set).as_ref().map(SoaBody::of),
+                Rtype::NS => self.ns = Some(Record::of(godwit_wire::name::NameRef::ROOT, set).value),
+                _ => {}
+            }
+        }
+        self
+    }
+
+    pub(super) fn of_plan(plan: &ZonePlan) -> Domain {
+        let apex = plan.owners.get(&plan.zone.apex);
+        Domain::of(&plan.zone).with_apex(apex.into_iter().flat_map(|owner| owner.after.values()))
+    }
+}
+
+impl SoaBody {
+    fn of(soa: &Soa) -> SoaBody {
+        SoaBody {
+            mname: Some(soa.primary.to_string()),
+            rname: Some(soa.mailbox.to_string()),
+            refresh: Some(soa.refresh),
+            retry: Some(soa.retry),
+            expire: Some(soa.expire),
+            minimum: Some(soa.minimum),
+        }
+    }
+
+    /// Changes what is given.
+    fn apply(&self, soa: &mut Soa) -> Result<(), Problem> {
+        if let Some(text) = &self.mname {
+            soa.primary = name::absolute(text)?;
+        }
+        if let Some(text) = &self.rname {
+            soa.mailbox = name::absolute(text)?;
+        }
+        for (field, value, key) in [
+            (&mut soa.refresh, self.refresh, "refresh"),
+            (&mut soa.retry, self.retry, "retry"),
+            (&mut soa.expire, self.expire, "expire"),
+            (&mut soa.minimum, self.minimum, "minimum"),
+        ] {
+            let Some(value) = value else { continue };
+            // RFC 2181 §8 for what is a TTL; the other times mean nothing beyond it.
+            if value > godwit_wire::rr::MAX_TTL {
+                return Err(Problem::new(Code::InvalidValue, format!("soa.{key} is above 2147483647")));
+            }
+            *field = value;
+        }
+        Ok(())
+    }
+}
+
+/// Lists zones, in canonical order.
+#[utoipa::path(get, path = "/api/v1/domains", tag = "domains", params(ListParams), responses(
+    (status = 200, description = "One page", body = Page<Domain>),
+))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Params(params): Params<ListParams>,
+) -> Result<Response, Problem> {
+    let limit = cursor::limit(params.limit)?;
+    let after = params.cursor.as_deref().map(cursor::key).transpose()?;
+    let mut connection = app.readers.acquire().await?;
+    let mut listed = zones::page(&mut connection, after.as_deref(), limit + 1).await?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = listed.len() > limit;
+    listed.truncate(limit);
+    let next =
+        listed.last().filter(|_| more).map(|last| cursor::of_key(&name_key::encode(last.apex.as_ref())));
+    Ok(Json(Page { items: listed.iter().map(Domain::of).collect(), next }).into_response())
+}
+
+/// A zone.
+#[utoipa::path(get, path = "/api/v1/domains/{zone}", tag = "domains", params(
+    ("zone" = String, Path, description = "Apex", example = "example.com."),
+), responses(
+    (status = 200, description = "The zone", body = Domain),
+    (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
+))]
+pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Result<Response, Problem> {
+    let apex = name::absolute(&text)?;
+    let mut connection = app.readers.acquire().await?;
+    let zone = zone_named(&mut connection, &apex).await?;
+    let sets = rrsets::of_owner(&mut connection, zone.id, apex.as_ref()).await?;
+    let domain = Domain::of(&zone).with_apex(sets.iter());
+    Ok(([(ETAG, format!("\"{}\"", zone.version))], Json(domain)).into_response())
+}
+
+/// Makes a zone.
+#[utoipa::path(post, path = "/api/v1/domains", tag = "domains", params(WriteParams), request_body = CreateBody,
+    responses(
+        (status = 201, description = "Made", body = Domain),
+        (status = 409, description = "DOMAIN_EXISTS", body = ErrorBody),
+        (status = 422, description = "INVALID_NAME, INVALID_VALUE", body = ErrorBody),
+))]
+pub async fn create(State(app): State<Arc<App>>, write: Write<CreateBody>) -> Result<Response, Problem> {
+    let apex = name::absolute(&write.body.name)?;
+    let ns = match &write.body.ns {
+        Some(texts) => {
+            texts.iter().map(|text| name::absolute(text)).collect::<Result<Vec<Name>, Problem>>()?
+        }
+        None => app.default_ns.clone(),
+    };
+    if ns.is_empty() {
+        return Err(Problem::new(Code::InvalidValue, "\"ns\" is empty; a zone needs a name server"));
+    }
+    let mut soa = Soa::of_new_zone(ns[0].clone(), default_mailbox(apex.as_ref()));
+    if let Some(body) = &write.body.soa {
+        body.apply(&mut soa)?;
+    }
+    let put = PutZone {
+        apex: apex.clone(),
+        rrsets: Vec::new(),
+        mode: PutMode::Create,
+        ttl_policy: write.body.ttl_policy,
+        default_soa: soa.rrset(),
+        default_ns: ns_rrset(&ns),
+    };
+    let respond = with_domain(201);
+    let mut response = write.commit(&app, "domain.create", vec![Operation::PutZone(put)], respond).await?;
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/domains/{apex}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Replaces all records of a zone at once.
+#[utoipa::path(put, path = "/api/v1/domains/{zone}", tag = "domains", params(
+    ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
+), request_body = ReplaceBody, responses(
+    (status = 200, description = "Replaced", body = Domain),
+    (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
+    (status = 409, description = "CONFLICT", body = ErrorBody),
+    (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
+    (status = 422, description = "INVALID_RECORD_TYPE, INVALID_TTL, INVALID_NAME, INVALID_VALUE", body = ErrorBody),
+))]
+pub async fn replace(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    write: Write<ReplaceBody>,
+) -> Result<Response, Problem> {
+    let apex = name::absolute(&text)?;
+    let mut sets = Vec::with_capacity(write.body.records.len());
+    for (index, one) in write.body.records.iter().enumerate() {
+        let read = zone_record(&apex, one);
+        sets.push(
+            read.map_err(|problem| {
+                Problem::new(problem.code, format!("record {index}: {}", problem.message))
+            })?,
+        );
+    }
+    let put = PutZone {
+        rrsets: sets,
+        mode: PutMode::Replace,
+        ttl_policy: write.body.ttl_policy,
+        ..new_zone(&app, apex)
+    };
+    write.commit(&app, "domain.put", vec![Operation::PutZone(put)], with_domain(200)).await
+}
+
+/// Changes properties of a zone.
+#[utoipa::path(patch, path = "/api/v1/domains/{zone}", tag = "domains", params(
+    ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
+), request_body = PatchBody, responses(
+    (status = 200, description = "Changed", body = Domain),
+    (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
+    (status = 409, description = "CONFLICT", body = ErrorBody),
+    (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
+    (status = 422, description = "INVALID_NAME, INVALID_VALUE", body = ErrorBody),
+))]
+pub async fn patch(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    write: Write<PatchBody>,
+) -> Result<Response, Problem> {
+    let apex = name::absolute(&text)?;
+    let soa = write.body.soa.clone().unwrap_or_default();
+    // What stands there is read inside the transaction: two callers that change different fields both succeed.
+    soa.apply(&mut Soa::of_new_zone(Name::root(), Name::root()))?;
+    let given = write.body.soa.is_some();
+    let change: crate::model::change::ChangeSoa = Arc::new(move |before: &mut Soa| soa.apply(before));
+    let operation = Operation::PatchZone {
+        apex,
+        ttl_policy: write.body.ttl_policy,
+        soa: given.then_some(crate::model::change::SoaChange(change)),
+    };
+    write.commit(&app, "domain.patch", vec![operation], with_domain(200)).await
+}
+
+/// Deletes a zone with all its records.
+#[utoipa::path(delete, path = "/api/v1/domains/{zone}", tag = "domains", params(
+    ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
+), responses(
+    (status = 204, description = "Deleted"),
+    (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
+    (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
+))]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    write: Write<Empty>,
+) -> Result<Response, Problem> {
+    let apex = name::absolute(&text)?;
+    let respond: Respond = Box::new(|plan, change| reply::<Domain>(plan, change, 204, None));
+    write.commit(&app, "domain.delete", vec![Operation::DeleteZone { apex }], respond).await
+}
+
+/// A zone as it is when nothing is said about it.
+pub(super) fn new_zone(app: &App, apex: Name) -> PutZone {
+    let primary = app.default_ns.first().cloned().unwrap_or_else(Name::root);
+    PutZone {
+        rrsets: Vec::new(),
+        mode: PutMode::Upsert,
+        ttl_policy: None,
+        default_soa: Soa::of_new_zone(primary, default_mailbox(apex.as_ref())).rrset(),
+        default_ns: ns_rrset(&app.default_ns),
+        apex,
+    }
+}
+
+fn zone_record(apex: &Name, one: &ZoneRecord) -> Result<(Name, Rrset), Problem> {
+    let rtype = record::rtype(&one.rtype)?;
+    let owner = name::relative(&one.name, Some(apex.as_ref()))?;
+    let rdata = record::values(rtype, &one.value, Some(apex.as_ref()))?;
+    let default = if matches!(rtype, Rtype::SOA | Rtype::NS) { DEFAULT_APEX_TTL_S } else { DEFAULT_TTL_S };
+    Ok((owner, Rrset::new(rtype, one.ttl.unwrap_or(default), rdata, vec![])))
+}
+
+fn with_domain(status: u16) -> Respond {
+    Box::new(move |plan, change| {
+        let domain = plan.zones.values().next().map(Domain::of_plan);
+        reply(plan, change, status, domain.as_ref())
+    })
+}

@@ -1,0 +1,34 @@
+//! The resources of version 1, one file each.
+
+pub mod changes;
+#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
+pub mod domains;
+pub mod nodes;
+#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
+pub mod records;
+pub mod reload;
+pub mod transfer;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::commit::Reply;
+use crate::commit::plan::Plan;
+
+/// A time as the API writes it (RFC 3339, UTC).
+fn timestamp(us: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    time.format(&Rfc3339).unwrap_or_default()
+}
+
+/// The answer to a change: a body, and the version where one zone was meant.
+fn reply<T: serde::Serialize>(plan: &Plan, change: uuid::Uuid, status: u16, body: Option<&T>) -> Reply {
+    let version = match plan.zones.values().next() {
+        Some(zone) if plan.zones.len() == 1 && !zone.removed => Some(zone.zone.version),
+        _ => None,
+    };
+    // What is written here is made of text and numbers: it always has a form in JSON.
+    let body = body.map(|body| serde_json::to_string(body).unwrap_or_default()).unwrap_or_default();
+    Reply { status, body, version, change }
+}

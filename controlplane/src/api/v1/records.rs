@@ -1,0 +1,317 @@
+//! `/records`: RRsets by owner name and type.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::ETAG;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use godwit_wire::name::{Name, NameRef};
+use godwit_wire::presentation;
+use godwit_wire::rr::{Rrset, Rtype};
+
+use super::super::App;
+use super::super::cursor::{self, Page};
+use super::super::envelope::ErrorBody;
+use super::super::read::{Params, Segment};
+use super::super::write::{self, Empty, Payload, Write, WriteParams};
+use super::reply;
+use crate::commit::Respond;
+use crate::error::{Code, Problem};
+use crate::model::change::{Operation, PutMode};
+use crate::model::zone::Zone;
+use crate::store::{Connection, rrsets, zones};
+use crate::validate::{name, record};
+
+/// One RRset.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Owner name, absolute.
+    #[schema(example = "www.example.com.")]
+    pub name: String,
+    /// Type: a mnemonic, or `TYPEnnn`.
+    #[serde(rename = "type")]
+    #[schema(example = "A")]
+    pub rtype: String,
+    /// Seconds; 60 to 86400, 300 when left out.
+    #[schema(example = 300)]
+    pub ttl: u32,
+    /// Values in presentation format.
+    #[schema(example = json!(["192.0.2.1"]))]
+    pub value: Vec<String>,
+}
+
+/// An RRset to write.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordBody {
+    /// Owner name; relative ones need `?zone=`. May be left out where the path has it.
+    #[schema(example = "www.example.com.")]
+    pub name: Option<String>,
+    /// Type: a mnemonic, or `TYPEnnn`. May be left out where `?type=` says it.
+    #[serde(rename = "type")]
+    #[schema(example = "A")]
+    pub rtype: Option<String>,
+    /// Seconds; 60 to 86400. Left out: that of the RRset, or 300.
+    #[schema(example = 300)]
+    pub ttl: Option<u32>,
+    /// Values in presentation format.
+    #[schema(example = json!(["192.0.2.1"]))]
+    pub value: Vec<String>,
+}
+
+impl Payload for RecordBody {
+    const LIMIT: usize = write::SMALL;
+
+    fn read(media_type: Option<&str>, body: &[u8]) -> Result<Self, Problem> {
+        write::json(media_type, body)
+    }
+}
+
+impl Record {
+    pub(super) fn of(owner: NameRef<'_>, rrset: &Rrset) -> Record {
+        let value = rrset.rdata.iter().map(|rdata| presentation::format_rdata(rrset.rtype, rdata));
+        Record {
+            name: owner.to_string(),
+            rtype: rrset.rtype.to_string(),
+            ttl: rrset.ttl,
+            value: value.collect(),
+        }
+    }
+}
+
+/// Query parameters of the list.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListParams {
+    /// Records of this zone only.
+    pub zone: Option<String>,
+    /// Records of this type only.
+    #[serde(rename = "type")]
+    pub rtype: Option<String>,
+    /// Items of a page: 1 to 1000, 100 when left out.
+    pub limit: Option<i64>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// Query parameters of a look-up.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct GetParams {
+    /// The zone that the name is relative to, or that holds it.
+    pub zone: Option<String>,
+    /// This type only: the answer is one record then.
+    #[serde(rename = "type")]
+    pub rtype: Option<String>,
+}
+
+/// The same under the other path.
+pub(crate) fn aliases(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/api/v1/dns-records", get(list).post(create))
+        .route("/api/v1/dns-records/{name}", get(look_up).put(replace).delete(delete))
+        .with_state(app)
+}
+
+/// Lists RRsets, in canonical order within each zone.
+#[utoipa::path(get, path = "/api/v1/records", tag = "records", params(ListParams), responses(
+    (status = 200, description = "One page", body = Page<Record>),
+    (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
+))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Params(params): Params<ListParams>,
+) -> Result<Response, Problem> {
+    let limit = cursor::limit(params.limit)?;
+    let rtype = params.rtype.as_deref().map(stored_type).transpose()?;
+    let mut connection = app.readers.acquire().await?;
+    let zone = match &params.zone {
+        Some(text) => Some(zone_named(&mut connection, &name::absolute(text)?).await?),
+        None => None,
+    };
+    let after = match &params.cursor {
+        Some(text) => cursor::position(text)?,
+        None => rrsets::Position::default(),
+    };
+    let zone_id = zone.map(|zone| zone.id);
+    let mut listed = rrsets::list(&mut connection, zone_id, rtype, &after, limit + 1).await?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = listed.len() > limit;
+    listed.truncate(limit);
+    let next = listed.last().filter(|_| more).map(|last| cursor::of_position(&last.position));
+    let items = listed.iter().map(|listed| Record::of(listed.owner.as_ref(), &listed.rrset)).collect();
+    Ok(Json(Page { items, next }).into_response())
+}
+
+/// The RRsets of one name, or one of them with `?type=`.
+#[utoipa::path(get, path = "/api/v1/records/{name}", tag = "records", params(
+    ("name" = String, Path, description = "Owner name", example = "www.example.com."), GetParams,
+), responses(
+    (status = 200, description = "With ?type=: the record; without: a page of all", body = Record),
+    (status = 404, description = "RECORD_NOT_FOUND, DOMAIN_NOT_FOUND", body = ErrorBody),
+))]
+pub async fn look_up(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    Params(params): Params<GetParams>,
+) -> Result<Response, Problem> {
+    let zone = params.zone.as_deref().map(name::absolute).transpose()?;
+    let owner = name::relative(&text, zone.as_ref().map(Name::as_ref))?;
+    let rtype = params.rtype.as_deref().map(stored_type).transpose()?;
+    let mut connection = app.readers.acquire().await?;
+    let zone = match &zone {
+        Some(apex) => zone_named(&mut connection, apex).await?,
+        None => zone_of(&mut connection, &owner, rtype).await?,
+    };
+    let sets = rrsets::of_owner(&mut connection, zone.id, owner.as_ref()).await?;
+    let mut items: Vec<Record> = sets
+        .iter()
+        .filter(|set| rtype.is_none_or(|rtype| set.rtype == rtype))
+        .map(|set| Record::of(owner.as_ref(), set))
+        .collect();
+    if items.is_empty() {
+        let what = rtype.map_or_else(|| "no records".to_owned(), |rtype| format!("no {rtype} records"));
+        return Err(Problem::new(Code::RecordNotFound, format!("{owner} has {what}")));
+    }
+    let etag = [(ETAG, format!("\"{}\"", zone.version))];
+    if rtype.is_some() {
+        return Ok((etag, Json(items.swap_remove(0))).into_response());
+    }
+    Ok((etag, Json(Page { items, next: None })).into_response())
+}
+
+/// Makes an RRset that is not there yet.
+#[utoipa::path(post, path = "/api/v1/records", tag = "records", params(WriteParams), request_body = RecordBody,
+    responses(
+        (status = 201, description = "Made", body = Record),
+        (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
+        (status = 409, description = "RECORD_EXISTS, CONFLICT", body = ErrorBody),
+        (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
+        (status = 422, description = "INVALID_RECORD_TYPE, INVALID_TTL, INVALID_NAME, INVALID_VALUE", body = ErrorBody),
+))]
+pub async fn create(State(app): State<Arc<App>>, write: Write<RecordBody>) -> Result<Response, Problem> {
+    let text = write.body.name.clone();
+    let text = text.ok_or_else(|| Problem::new(Code::MalformedRequest, "the body: missing field `name`"))?;
+    let (operation, respond) = put(&write, &text, PutMode::Create, 201)?;
+    write.commit(&app, "record.create", vec![operation], respond).await
+}
+
+/// Replaces an RRset.
+#[utoipa::path(put, path = "/api/v1/records/{name}", tag = "records", params(
+    ("name" = String, Path, description = "Owner name", example = "www.example.com."), WriteParams,
+), request_body = RecordBody, responses(
+    (status = 200, description = "Replaced", body = Record),
+    (status = 404, description = "RECORD_NOT_FOUND, DOMAIN_NOT_FOUND", body = ErrorBody),
+    (status = 409, description = "CONFLICT", body = ErrorBody),
+    (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
+    (status = 422, description = "INVALID_RECORD_TYPE, INVALID_TTL, INVALID_NAME, INVALID_VALUE", body = ErrorBody),
+))]
+pub async fn replace(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    write: Write<RecordBody>,
+) -> Result<Response, Problem> {
+    if let Some(in_body) = &write.body.name {
+        let zone = write.params.zone.as_deref().map(name::absolute).transpose()?;
+        let zone = zone.as_ref().map(Name::as_ref);
+        if name::relative(in_body, zone)? != name::relative(&text, zone)? {
+            let message = "the name in the body is not the one in the path";
+            return Err(Problem::new(Code::InvalidName, message));
+        }
+    }
+    let (operation, respond) = put(&write, &text, PutMode::Replace, 200)?;
+    write.commit(&app, "record.put", vec![operation], respond).await
+}
+
+/// Deletes an RRset, or all of a name with `?all=true`.
+#[utoipa::path(delete, path = "/api/v1/records/{name}", tag = "records", params(
+    ("name" = String, Path, description = "Owner name", example = "www.example.com."), WriteParams,
+), responses(
+    (status = 204, description = "Deleted"),
+    (status = 404, description = "RECORD_NOT_FOUND, DOMAIN_NOT_FOUND", body = ErrorBody),
+    (status = 409, description = "CONFLICT", body = ErrorBody),
+    (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
+))]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    write: Write<Empty>,
+) -> Result<Response, Problem> {
+    let zone = write.params.zone.as_deref().map(name::absolute).transpose()?;
+    let owner = name::relative(&text, zone.as_ref().map(Name::as_ref))?;
+    let rtype = write.params.rtype.as_deref().map(record::rtype).transpose()?;
+    match (rtype, write.params.all) {
+        (None, Some(true)) | (Some(_), None | Some(false)) => {}
+        (None, _) => {
+            let message = "say ?type= to delete one type, or ?all=true to delete all of the name";
+            return Err(Problem::new(Code::MalformedRequest, message));
+        }
+        (Some(_), Some(true)) => {
+            return Err(Problem::new(Code::MalformedRequest, "?type= and ?all=true contradict each other"));
+        }
+    }
+    let respond: Respond = Box::new(|plan, change| reply::<Record>(plan, change, 204, None));
+    write.commit(&app, "record.delete", vec![Operation::Delete { owner, rtype, zone }], respond).await
+}
+
+/// A put, and the record as its answer.
+fn put(
+    write: &Write<RecordBody>,
+    text: &str,
+    mode: PutMode,
+    status: u16,
+) -> Result<(Operation, Respond), Problem> {
+    let body = &write.body;
+    let rtype = match (body.rtype.as_deref(), write.params.rtype.as_deref()) {
+        (Some(body), Some(query)) if record::rtype(body)? != record::rtype(query)? => {
+            return Err(Problem::new(
+                Code::InvalidRecordType,
+                "the type in the body is not the one in ?type=",
+            ));
+        }
+        (Some(text), _) | (None, Some(text)) => record::rtype(text)?,
+        (None, None) => return Err(Problem::new(Code::MalformedRequest, "the body: missing field `type`")),
+    };
+    let zone = write.params.zone.as_deref().map(name::absolute).transpose()?;
+    let owner = name::relative(text, zone.as_ref().map(Name::as_ref))?;
+    let rdata = record::values(rtype, &body.value, zone.as_ref().map(Name::as_ref))?;
+    let named = owner.clone();
+    let respond: Respond = Box::new(move |plan, change| {
+        let record = plan.rrset(named.as_ref(), rtype).map(|rrset| Record::of(named.as_ref(), rrset));
+        reply(plan, change, status, record.as_ref())
+    });
+    Ok((Operation::Put { owner, rtype, ttl: body.ttl, rdata, mode, zone }, respond))
+}
+
+/// A type to look for: any that may be stored.
+fn stored_type(text: &str) -> Result<Rtype, Problem> {
+    match text.parse::<Rtype>() {
+        Ok(rtype) if rtype.is_data() => Ok(rtype),
+        _ => record::rtype(text),
+    }
+}
+
+pub(super) async fn zone_named(connection: &mut Connection, apex: &Name) -> Result<Zone, Problem> {
+    let zone = zones::by_name(connection, apex.as_ref()).await?;
+    zone.ok_or_else(|| Problem::new(Code::DomainNotFound, format!("there is no zone {apex} here")))
+}
+
+/// The closest enclosing zone; for DS the one on the parent's side (RFC 4035 §2.4).
+async fn zone_of(connection: &mut Connection, owner: &Name, rtype: Option<Rtype>) -> Result<Zone, Problem> {
+    let mut next = if rtype == Some(Rtype::DS) { owner.as_ref().parent() } else { Some(owner.as_ref()) };
+    while let Some(name) = next {
+        if let Some(zone) = zones::by_name(connection, name).await? {
+            return Ok(zone);
+        }
+        next = name.parent();
+    }
+    Err(Problem::new(Code::DomainNotFound, format!("no zone here holds {owner}")))
+}

@@ -1,0 +1,97 @@
+//! Zones as zone files: `/domains/{zone}/import` and `/export`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, ETAG};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::super::App;
+use super::super::envelope::ErrorBody;
+use super::super::read::Segment;
+use super::super::write::{Write, WriteParams, ZoneText};
+use super::domains::{Domain, new_zone};
+use super::records::zone_named;
+use super::reply;
+use crate::commit::Respond;
+use crate::error::Problem;
+use crate::model::change::{Operation, PutZone};
+use crate::model::zone::TtlPolicy;
+use crate::store::rrsets;
+use crate::validate::{name, zone_file};
+
+/// What an import did.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Imported {
+    /// The zone.
+    pub domain: Domain,
+    /// RRsets in it.
+    pub rrsets: usize,
+    /// RRsets that are new, different or gone.
+    pub changed: usize,
+}
+
+/// Makes or replaces a zone from a zone file. TTLs stay as they are in the file: the zone's policy becomes `keep`.
+#[utoipa::path(post, path = "/api/v1/domains/{zone}/import", tag = "domains", params(
+    ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
+), request_body(content = String, content_type = "text/dns"), responses(
+    (status = 200, description = "Replaced", body = Imported),
+    (status = 201, description = "Made", body = Imported),
+    (status = 409, description = "CONFLICT", body = ErrorBody),
+    (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
+    (status = 413, description = "TOO_LARGE", body = ErrorBody),
+    (status = 422, description = "INVALID_NAME, INVALID_VALUE: line, token and what was expected", body = ErrorBody),
+))]
+pub async fn import(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    mut write: Write<ZoneText>,
+) -> Result<Response, Problem> {
+    let apex = name::absolute(&text)?;
+    let zone_text = std::mem::take(&mut write.body.0);
+    let origin = apex.clone();
+    // Megabytes of text: not on a thread that answers other requests.
+    let read = tokio::task::spawn_blocking(move || zone_file::read(&zone_text, &origin));
+    let sets = read
+        .await
+        .map_err(|_| Problem::new(crate::error::Code::Internal, "the zone file could not be read"))??;
+    let put = PutZone { rrsets: sets, ttl_policy: Some(TtlPolicy::Keep), ..new_zone(&app, apex) };
+    let respond: Respond = Box::new(|plan, change| {
+        let imported = plan.zones.values().next().map(|zone| Imported {
+            domain: Domain::of_plan(zone),
+            rrsets: zone.owners.values().map(|owner| owner.after.len()).sum(),
+            changed: zone.owners.values().map(crate::commit::plan::OwnerPlan::difference).sum(),
+        });
+        let made = plan.zones.values().next().is_some_and(|zone| !zone.existed);
+        reply(plan, change, if made { 201 } else { 200 }, imported.as_ref())
+    });
+    write.commit(&app, "domain.import", vec![Operation::PutZone(put)], respond).await
+}
+
+/// A zone as a zone file, in canonical order, SOA first.
+#[utoipa::path(get, path = "/api/v1/domains/{zone}/export", tag = "domains", params(
+    ("zone" = String, Path, description = "Apex", example = "example.com."),
+), responses(
+    (status = 200, description = "The zone file", body = String, content_type = "text/dns"),
+    (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
+))]
+pub async fn export(State(app): State<Arc<App>>, Segment(text): Segment) -> Result<Response, Problem> {
+    let apex = name::absolute(&text)?;
+    let mut connection = app.readers.acquire().await?;
+    // One snapshot of the database: version and records fit each other.
+    let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
+    let zone = zone_named(&mut transaction, &apex).await?;
+    let mut sets = rrsets::of_zone(&mut transaction, zone.id).await?;
+    transaction.commit().await?;
+    // RFC 1035 §5.2: readers want to see the SOA first.
+    sets.sort_by_key(|(owner, set)| !(*owner == apex && set.rtype == godwit_wire::rr::Rtype::SOA));
+    let mut text = String::new();
+    for (owner, set) in &sets {
+        zone_file::write(owner, set, &mut text);
+    }
+    let headers =
+        [(CONTENT_TYPE, "text/dns; charset=us-ascii".to_owned()), (ETAG, format!("\"{}\"", zone.version))];
+    Ok((headers, text).into_response())
+}

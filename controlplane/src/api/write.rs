@@ -1,0 +1,368 @@
+//! A request that changes something: its body, its preconditions, and how it is answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Query, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPECT, IF_MATCH};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::App;
+use super::envelope::RequestId;
+use crate::auth::Caller;
+use crate::commit::{Reply, Respond};
+use crate::error::{Code, Problem};
+use crate::model::change::{self, Idempotency, IfMatch, Operation};
+
+/// The most octets of an ordinary body.
+pub const SMALL: usize = 1 << 20;
+/// The most octets of an import or a list of changes.
+pub const LARGE: usize = 32 << 20;
+/// How much of a body that is too long is read and thrown away, so that the answer reaches a caller who still writes.
+const MAX_DISCARDED: usize = 64 << 20;
+/// The most characters of an `Idempotency-Key`.
+const MAX_KEY: usize = 255;
+/// How long `?wait=applied` waits when nothing is said, and at most.
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static CHANGE: HeaderName = HeaderName::from_static("godwit-change");
+static APPLIED: HeaderName = HeaderName::from_static("godwit-applied");
+static DRY_RUN: HeaderName = HeaderName::from_static("godwit-dry-run");
+static REPLAYED: HeaderName = HeaderName::from_static("godwit-replayed");
+
+/// Query parameters of writes.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WriteParams {
+    /// The zone that a name is relative to, or that shall hold it.
+    pub zone: Option<String>,
+    /// The type of the RRset.
+    #[serde(rename = "type")]
+    pub rtype: Option<String>,
+    /// Deletes all types of the name.
+    pub all: Option<bool>,
+    /// Judges the request and changes nothing.
+    pub dry_run: Option<bool>,
+    /// `applied`: answers when every data plane serves the change.
+    pub wait: Option<String>,
+    /// How long to wait for that, as `5s` or `500ms`; at most 30s.
+    pub timeout: Option<String>,
+}
+
+/// A body and how it is read.
+pub trait Payload: Sized {
+    /// The most octets.
+    const LIMIT: usize;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED_MEDIA_TYPE` or `MALFORMED_REQUEST`.
+    fn read(media_type: Option<&str>, body: &[u8]) -> Result<Self, Problem>;
+}
+
+/// No body.
+#[derive(Clone, Copy, Debug)]
+pub struct Empty;
+
+impl Payload for Empty {
+    const LIMIT: usize = SMALL;
+
+    fn read(_: Option<&str>, body: &[u8]) -> Result<Empty, Problem> {
+        if body.is_empty() {
+            return Ok(Empty);
+        }
+        Err(Problem::new(Code::MalformedRequest, "this request takes no body"))
+    }
+}
+
+/// Reads JSON of a type that refuses unknown fields.
+pub(super) fn json<T: DeserializeOwned>(media_type: Option<&str>, body: &[u8]) -> Result<T, Problem> {
+    if media_type != Some("application/json") {
+        let is = media_type.unwrap_or("missing");
+        let message = format!("the content type is {is}; expected application/json");
+        return Err(Problem::new(Code::UnsupportedMediaType, message));
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::new(Code::MalformedRequest, format!("the body: {error}")))
+}
+
+/// A zone file.
+#[derive(Clone, Debug)]
+pub struct ZoneText(pub Vec<u8>);
+
+impl Payload for ZoneText {
+    const LIMIT: usize = LARGE;
+
+    fn read(media_type: Option<&str>, body: &[u8]) -> Result<ZoneText, Problem> {
+        match media_type {
+            // RFC 4027.
+            Some("text/dns" | "text/plain") => Ok(ZoneText(body.to_vec())),
+            other => {
+                let is = other.unwrap_or("missing");
+                let message = format!("the content type is {is}; expected text/dns or text/plain");
+                Err(Problem::new(Code::UnsupportedMediaType, message))
+            }
+        }
+    }
+}
+
+/// A request that changes something, read.
+#[derive(Debug)]
+pub struct Write<T> {
+    /// Its body.
+    pub body: T,
+    /// Its query parameters.
+    pub params: WriteParams,
+    caller: Caller,
+    request_id: String,
+    if_match: Option<IfMatch>,
+    idempotency: Option<Idempotency>,
+    wait: Option<Duration>,
+}
+
+impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Write<T>, Problem> {
+        let (parts, body) = request.into_parts();
+        let Query(params) = Query::<WriteParams>::try_from_uri(&parts.uri)
+            .map_err(|rejection| Problem::new(Code::MalformedRequest, rejection.body_text()))?;
+        let caller = parts.extensions.get::<Caller>().cloned();
+        let caller = caller.ok_or_else(|| Problem::new(Code::Unauthenticated, "this needs a token"))?;
+        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        let if_match = if_match(&parts.headers)?;
+        let key = idempotency_key(&parts.headers)?;
+        let wait = wait(&params)?;
+        let octets = read_body(&parts.headers, body, T::LIMIT).await?;
+        let idempotency = key.filter(|_| params.dry_run != Some(true)).map(|key| {
+            let mut hasher = Sha256::new();
+            hasher.update(parts.method.as_str());
+            hasher.update([0]);
+            hasher.update(parts.uri.path_and_query().map_or("", |path| path.as_str()));
+            hasher.update([0]);
+            hasher.update(&octets);
+            Idempotency { key, request_hash: hasher.finalize().into() }
+        });
+        let body = T::read(media_type(&parts.headers).as_deref(), &octets)?;
+        Ok(Write { body, params, caller, request_id, if_match, idempotency, wait })
+    }
+}
+
+/// The media type without its parameters.
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
+    let too_large = || Problem::new(Code::TooLarge, format!("the body is longer than {limit} octets"));
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let declared = declared.unwrap_or(0);
+    // Who asks first is told at once; who is writing already reads the answer only when done.
+    let asks_first = headers.get(EXPECT).is_some();
+    if declared > limit && (asks_first || declared > MAX_DISCARDED) {
+        return Err(too_large());
+    }
+    let mut octets = Vec::with_capacity(declared.min(limit));
+    let mut read = 0usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::new(Code::MalformedRequest, "the body ended early"))?;
+        let Some(data) = frame.data_ref() else { continue };
+        read = read.saturating_add(data.len());
+        if read > MAX_DISCARDED {
+            return Err(too_large());
+        }
+        if read <= limit {
+            octets.extend_from_slice(data);
+        } else {
+            octets = Vec::new();
+        }
+    }
+    if read > limit { Err(too_large()) } else { Ok(octets) }
+}
+
+/// RFC 9110 §13.1.1. Versions are strong entity tags.
+fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
+    let mut versions = Vec::new();
+    let mut given = false;
+    for value in headers.get_all(IF_MATCH) {
+        given = true;
+        let malformed = || {
+            let message = "If-Match is not a list of ETags as a zone's version gives them, like \"17\"";
+            Problem::new(Code::MalformedRequest, message)
+        };
+        let text = value.to_str().map_err(|_| malformed())?;
+        for tag in text.split(',').map(str::trim) {
+            if tag == "*" {
+                return Ok(Some(IfMatch::Any));
+            }
+            let quoted =
+                tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(malformed)?;
+            // A tag that no version has ever been matches nothing.
+            if let Ok(version) = quoted.parse() {
+                versions.push(version);
+            }
+        }
+    }
+    Ok(given.then_some(IfMatch::Versions(versions)))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(&IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=MAX_KEY).contains(&key.len()));
+    key.map(|key| Some(key.to_owned())).ok_or_else(|| {
+        let message = format!("Idempotency-Key is not 1 to {MAX_KEY} printable ASCII characters");
+        Problem::new(Code::MalformedRequest, message)
+    })
+}
+
+fn wait(params: &WriteParams) -> Result<Option<Duration>, Problem> {
+    let malformed = |message: &str| Err(Problem::new(Code::MalformedRequest, message));
+    match params.wait.as_deref() {
+        None if params.timeout.is_some() => malformed("timeout goes with wait=applied"),
+        None => Ok(None),
+        Some("applied") => match params.timeout.as_deref().map(duration) {
+            None => Ok(Some(DEFAULT_WAIT)),
+            Some(Some(timeout)) => Ok(Some(timeout)),
+            Some(None) => malformed("timeout is not a time like 5s or 500ms, at most 30s"),
+        },
+        Some(_) => malformed("wait can be \"applied\" only"),
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let duration = match text.strip_suffix("ms") {
+        Some(number) => Duration::from_millis(number.parse().ok()?),
+        None => Duration::from_secs(text.strip_suffix('s')?.parse().ok()?),
+    };
+    (duration <= Duration::from_secs(30)).then_some(duration)
+}
+
+impl<T> Write<T> {
+    /// Commits operations, and answers when that is on disk, or applied where the caller waits for it.
+    ///
+    /// # Errors
+    /// What speaks against the change.
+    pub async fn commit(
+        self,
+        app: &App,
+        action: &'static str,
+        operations: Vec<Operation>,
+        respond: Respond,
+    ) -> Result<Response, Problem> {
+        let dry_run = self.params.dry_run == Some(true);
+        let request = change::Request {
+            id: Uuid::now_v7(),
+            actor: self.caller.id,
+            request_id: self.request_id,
+            action,
+            operations,
+            if_match: self.if_match,
+            idempotency: self.idempotency,
+            dry_run,
+        };
+        let done = app.committer.commit(request, respond).await?;
+        let mut response = of_reply(&done.reply, dry_run);
+        let headers = response.headers_mut();
+        if done.replayed {
+            headers.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+        }
+        if let (Some(timeout), false) = (self.wait, dry_run) {
+            let applied = wait_applied(app, done.published, done.reply.change, timeout).await?;
+            headers.insert(APPLIED.clone(), HeaderValue::from_static(applied));
+        }
+        Ok(response)
+    }
+}
+
+fn of_reply(reply: &Reply, dry_run: bool) -> Response {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
+    let mut response = if reply.body.is_empty() {
+        status.into_response()
+    } else {
+        (status, [(CONTENT_TYPE, "application/json")], reply.body.clone()).into_response()
+    };
+    let headers = response.headers_mut();
+    if let Some(version) = reply.version
+        && let Ok(value) = HeaderValue::from_str(&format!("\"{version}\""))
+    {
+        headers.insert(ETAG, value);
+    }
+    if dry_run {
+        headers.insert(DRY_RUN.clone(), HeaderValue::from_static("true"));
+    } else if let Ok(value) = HeaderValue::from_str(&reply.change.to_string()) {
+        headers.insert(CHANGE.clone(), value);
+    }
+    response
+}
+
+/// How many of the data planes serve the change, once all do or the time is over.
+async fn wait_applied(
+    app: &App,
+    published: Option<tokio::sync::oneshot::Receiver<u64>>,
+    change: Uuid,
+    timeout: Duration,
+) -> Result<&'static str, Problem> {
+    let Some(progress) = &app.progress else { return Ok("0/0") };
+    let deadline = tokio::time::Instant::now() + timeout;
+    let sequence = match published {
+        Some(published) => match tokio::time::timeout_at(deadline, published).await {
+            Ok(Ok(sequence)) => Some(sequence),
+            // Taken over by a reading of the outbox, or not published in time.
+            Ok(Err(_)) | Err(_) => progress.sequence(change),
+        },
+        // The answer to an earlier request, or a change without effect.
+        None => {
+            let mut connection = app.readers.acquire().await?;
+            match crate::store::changes::state(&mut connection, change).await? {
+                Some(state) if !state.has_effect => return Ok("1/1"),
+                Some(state) => progress.sequence(change).or(state.sequence),
+                None => return Ok("1/1"),
+            }
+        }
+    };
+    let Some(sequence) = sequence else { return Ok("0/1") };
+    let remaining = deadline.saturating_duration_since(tokio::time::Instant::now());
+    Ok(if progress.wait(sequence, remaining).await { "1/1" } else { "0/1" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn if_match_is_read() {
+        for (value, expected) in [
+            ("\"17\"", Some(IfMatch::Versions(vec![17]))),
+            ("\"1\", \"2\"", Some(IfMatch::Versions(vec![1, 2]))),
+            ("*", Some(IfMatch::Any)),
+            ("\"other\"", Some(IfMatch::Versions(vec![]))),
+            ("17", None),
+            ("W/\"17\"", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_MATCH, HeaderValue::from_static(value));
+            assert_eq!(if_match(&headers).ok().flatten(), expected, "{value}");
+        }
+        assert_eq!(if_match(&HeaderMap::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(duration("5s"), Some(Duration::from_secs(5)));
+        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
+        for text in ["", "5", "s", "31s", "-1s", "5m"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Writes a plan down: zone rows first, then records, then what tells about it, and the change set for the data planes.
+
+use uuid::Uuid;
+
+use godwit_wire::feed::{ChangeSet, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind};
+use godwit_wire::name::Name;
+use godwit_wire::rr::Rtype;
+
+use super::plan::{Plan, ZonePlan};
+use crate::error::{Code, Problem};
+use crate::model::change::Request;
+use crate::model::soa::{serial_of, set_serial};
+use crate::model::zone::{Zone, is_newer, next_serial};
+use crate::store::{Connection, audit, changes, history, rrsets, zones};
+
+/// What was written.
+#[derive(Debug)]
+pub struct Written {
+    /// Place in the order of commits, and what to publish; `None` when nothing changed.
+    pub outbox: Option<(i64, ChangeSet)>,
+}
+
+/// Writes a plan. Afterwards the plan's zones hold their new version and serial.
+///
+/// # Errors
+/// Of the database, or a serial that would not rise.
+pub async fn write(
+    connection: &mut Connection,
+    request: &Request,
+    plan: &mut Plan,
+    now_us: i64,
+) -> Result<Written, Problem> {
+    let mut change_set =
+        ChangeSet { id: request.id.into_bytes(), committed_at_us: now_us, zones: Vec::new() };
+    for zone in plan.zones.values_mut().filter(|zone| zone.changes()) {
+        change_set.zones.push(write_zone(connection, request.id, zone, now_us).await?);
+    }
+    let payload = if change_set.zones.is_empty() { bytes::Bytes::new() } else { super::encode(&change_set) };
+    let commit_number =
+        changes::insert(connection, request.id, now_us, &request.actor, &request.request_id, &payload)
+            .await?;
+    let entry = audit::Entry {
+        at_us: now_us,
+        actor: &request.actor,
+        action: request.action,
+        object: &objects(plan),
+        request_id: &request.request_id,
+        change: Some(request.id),
+    };
+    audit::insert(connection, &entry).await?;
+    Ok(Written { outbox: commit_number.map(|number| (number, change_set)) })
+}
+
+fn objects(plan: &Plan) -> String {
+    let names: Vec<String> = plan.zones.keys().take(100).map(ToString::to_string).collect();
+    names.join(" ")
+}
+
+async fn write_zone(
+    connection: &mut Connection,
+    change: Uuid,
+    plan: &mut ZonePlan,
+    now_us: i64,
+) -> Result<ZoneChange, Problem> {
+    let base_version = if plan.existed { plan.zone.version } else { 0 };
+    let before = plan.departed.map_or(plan.zone.version, |(version, _)| version);
+    if !plan.removed {
+        let apex = plan.zone.apex.clone();
+        plan.owner(connection, &apex).await?;
+        plan.zone.serial = raise_serial(plan, now_us)?;
+    }
+    let zone = &mut plan.zone;
+    zone.version = before + 1;
+    zone.ttl_policy = plan.ttl_policy;
+    zone.presigned = plan.presigned;
+    zone.updated_at_us = now_us;
+    let mut put = 0;
+    let mut deleted = 0;
+    let kind = if plan.removed {
+        zones::delete(connection, zone, now_us).await?;
+        ZoneChangeKind::Remove
+    } else {
+        if plan.existed {
+            zones::update(connection, zone).await?;
+        } else {
+            zone.created_at_us = now_us;
+            zone.id = zones::insert(connection, zone).await?;
+        }
+        let steps = difference(plan);
+        for step in &steps {
+            match step {
+                RrsetChange::Put(OwnedRrset { owner, rrset }) => {
+                    rrsets::put(connection, plan.zone.id, owner.as_ref(), rrset).await?;
+                    put += 1;
+                }
+                RrsetChange::Delete { owner, rtype } => {
+                    rrsets::delete(connection, plan.zone.id, owner.as_ref(), *rtype).await?;
+                    deleted += 1;
+                }
+            }
+        }
+        ZoneChangeKind::Update(steps)
+    };
+    let zone = &plan.zone;
+    let entry = history::Entry {
+        zone: zone.apex.as_ref(),
+        version: zone.version,
+        serial: zone.serial,
+        change,
+        at_us: now_us,
+        kind: kind_name(plan),
+        put,
+        deleted,
+    };
+    history::insert(connection, &entry).await?;
+    Ok(zone_change(zone, base_version, kind))
+}
+
+fn zone_change(zone: &Zone, base_version: u64, kind: ZoneChangeKind) -> ZoneChange {
+    ZoneChange {
+        zone: zone.apex.clone(),
+        owner: zone.owner_number,
+        base_version,
+        version: zone.version,
+        kind,
+    }
+}
+
+fn kind_name(plan: &ZonePlan) -> &'static str {
+    match (plan.removed, plan.existed, plan.replaced) {
+        (true, _, _) => "remove",
+        (_, false, _) => "create",
+        (_, _, true) => "replace",
+        _ => "update",
+    }
+}
+
+/// Puts and deletes that lead from before to after.
+fn difference(plan: &ZonePlan) -> Vec<RrsetChange> {
+    let mut steps = Vec::new();
+    for (name, owner) in &plan.owners {
+        for (rtype, rrset) in &owner.after {
+            if owner.before.get(rtype) != Some(rrset) {
+                steps.push(RrsetChange::Put(OwnedRrset { owner: name.clone(), rrset: rrset.clone() }));
+            }
+        }
+        for rtype in owner.before.keys().filter(|rtype| !owner.after.contains_key(rtype)) {
+            steps.push(RrsetChange::Delete { owner: name.clone(), rtype: *rtype });
+        }
+    }
+    steps
+}
+
+/// Gives the SOA of a changed zone its serial: one more than before, the time, or what the caller wrote, whichever is
+/// furthest on. Signed zones keep what was signed.
+fn raise_serial(plan: &mut ZonePlan, now_us: i64) -> Result<u32, Problem> {
+    let now_s = u32::try_from((now_us / 1_000_000) & 0xFFFF_FFFF).unwrap_or(0);
+    let apex: Name = plan.zone.apex.clone();
+    let previous = match plan.departed {
+        Some((_, serial)) => Some(serial),
+        None => plan.existed.then_some(plan.zone.serial),
+    };
+    let owner = plan.owners.entry(apex.clone()).or_default();
+    let Some(soa) = owner.after.get_mut(&Rtype::SOA) else {
+        return Err(Problem::new(Code::Conflict, format!("the apex {apex} has no SOA")));
+    };
+    let written = serial_of(soa).ok_or_else(|| Problem::new(Code::Internal, "an SOA is damaged"))?;
+    if plan.presigned {
+        return match previous {
+            Some(previous) if !is_newer(written, previous) => Err(Problem::new(
+                Code::Conflict,
+                format!("the serial {written} of the signed zone {apex} does not follow {previous}"),
+            )),
+            _ => Ok(written),
+        };
+    }
+    let least = previous.map_or(now_s, |previous| next_serial(previous, now_s));
+    let further_on = !plan.serial_unset && is_newer(written, least) && is_plausible(written, previous);
+    let serial = if further_on { written } else { least };
+    set_serial(soa, serial);
+    Ok(serial)
+}
+
+/// Whether a serial that a caller wrote follows the one before; anything follows nothing.
+fn is_plausible(written: u32, previous: Option<u32>) -> bool {
+    previous.is_none_or(|previous| is_newer(written, previous))
+}

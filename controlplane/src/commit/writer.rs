@@ -1,0 +1,277 @@
+//! The task that owns the writing connection.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use godwit_wire::feed::ChangeSet;
+
+use super::plan::Plan;
+use super::{
+    BEGIN, COMMIT, Committed, Done, Handover, Job, Publications, RELEASE, ROLLBACK, ROLLBACK_TO, Reply,
+    SAVEPOINT, record,
+};
+use crate::error::{Code, Problem};
+use crate::model::change::{Idempotency, Request};
+use crate::observe::metrics::Metrics;
+use crate::store::{Connection, changes, history, idempotency, now_us, relay};
+
+/// The most requests of one transaction: bounds how long the first of them waits for the last.
+const GROUP: usize = 256;
+/// How long publications wait for a commit that takes them along, before they are written down on their own.
+const NOTE_DELAY: Duration = Duration::from_millis(50);
+/// How often what is past its time is looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// The most rows of a table that one pruning step deletes, so that no request waits long behind it.
+const PRUNE_STEP: i64 = 500;
+
+/// See the module.
+pub(crate) struct Writer {
+    pub(crate) connection: Connection,
+    pub(crate) jobs: mpsc::Receiver<Job>,
+    pub(crate) publications: mpsc::UnboundedReceiver<Publications>,
+    pub(crate) handover: Handover,
+    /// Resolves when no further request is taken.
+    pub(crate) closed: oneshot::Receiver<()>,
+    pub(crate) metrics: Metrics,
+    /// How long changes and history are kept.
+    pub(crate) history_kept: Duration,
+}
+
+/// A request that was carried out inside the open transaction; answered once that is committed.
+struct Pending {
+    done: oneshot::Sender<Result<Done, Problem>>,
+    reply: Reply,
+    replayed: bool,
+    outbox: Option<(i64, ChangeSet)>,
+}
+
+impl Writer {
+    /// Runs until it is closed and the queue is empty; gives the connection back.
+    pub(crate) async fn run(mut self) -> Connection {
+        let mut noted: Vec<Publications> = Vec::new();
+        let mut note_at = Instant::now();
+        let mut prune_at = Instant::now() + PRUNE_EVERY;
+        let mut applied = 0;
+        let mut open = true;
+        loop {
+            let first = tokio::select! {
+                biased;
+                job = self.jobs.recv() => match job {
+                    Some(job) => Some(job),
+                    None => break,
+                },
+                _ = &mut self.closed, if open => {
+                    open = false;
+                    self.jobs.close();
+                    continue;
+                }
+                Some(publications) = self.publications.recv() => {
+                    if noted.is_empty() {
+                        note_at = Instant::now() + NOTE_DELAY;
+                    }
+                    noted.push(publications);
+                    continue;
+                }
+                () = tokio::time::sleep_until(note_at), if !noted.is_empty() => None,
+                () = tokio::time::sleep_until(prune_at) => {
+                    prune_at = Instant::now() + PRUNE_EVERY;
+                    self.prune(applied).await;
+                    continue;
+                }
+            };
+            let mut group: Vec<Job> = first.into_iter().collect();
+            while group.len() < GROUP {
+                let Ok(job) = self.jobs.try_recv() else { break };
+                group.push(job);
+            }
+            applied = noted.last().map_or(applied, |last| last.applied);
+            self.transact(group, &mut noted).await;
+        }
+        while let Ok(publications) = self.publications.try_recv() {
+            noted.push(publications);
+        }
+        if !noted.is_empty() {
+            self.transact(Vec::new(), &mut noted).await;
+        }
+        self.connection
+    }
+
+    /// One transaction: what was published since the last one, and a group of requests.
+    async fn transact(&mut self, group: Vec<Job>, noted: &mut Vec<Publications>) {
+        let mut pending = Vec::with_capacity(group.len());
+        match self.carry_out(group, noted, &mut pending).await {
+            Ok(()) => {
+                noted.clear();
+                for one in pending {
+                    self.acknowledge(one);
+                }
+            }
+            Err(error) => {
+                // Nothing of the group is true; publications stay noted for the next transaction.
+                let problem = Problem::from(error);
+                if let Err(error) = sqlx::query(ROLLBACK).execute(&mut self.connection).await {
+                    tracing::debug!(%error, "no transaction was left to roll back");
+                }
+                for one in pending {
+                    let _ = one.done.send(Err(problem.clone()));
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&self, one: Pending) {
+        let mut published = None;
+        if let Some((commit_number, change_set)) = one.outbox {
+            self.metrics.change();
+            let (sender, receiver) = oneshot::channel();
+            published = Some(receiver);
+            self.handover.give(Committed { commit_number, change_set, published: Some(sender) });
+        }
+        let done = Done { reply: one.reply, replayed: one.replayed, published };
+        // A caller whose deadline has passed does not listen any more; the change is made all the same.
+        let _ = one.done.send(Ok(done));
+    }
+
+    /// Carries out everything inside one transaction and commits it.
+    async fn carry_out(
+        &mut self,
+        group: Vec<Job>,
+        noted: &[Publications],
+        pending: &mut Vec<Pending>,
+    ) -> sqlx::Result<()> {
+        let connection = &mut self.connection;
+        if let Err(error) = sqlx::query(BEGIN).execute(&mut *connection).await {
+            for job in group {
+                let _ = job
+                    .done
+                    .send(Err(Problem::new(Code::DbUnavailable, "the database is not available; try again")));
+            }
+            return Err(error);
+        }
+        for publications in noted {
+            note(connection, publications).await?;
+        }
+        for job in group {
+            if job.done.is_closed() {
+                continue;
+            }
+            sqlx::query(SAVEPOINT).execute(&mut *connection).await?;
+            let Job { request, respond, done } = job;
+            let outcome = guarded(one(connection, &request, respond)).await;
+            match outcome {
+                Ok(Outcome { reply, replayed, outbox }) => {
+                    let end = if request.dry_run { ROLLBACK_TO } else { RELEASE };
+                    sqlx::query(end).execute(&mut *connection).await?;
+                    let outbox = if request.dry_run { None } else { outbox };
+                    pending.push(Pending { done, reply, replayed, outbox });
+                }
+                Err(problem) => {
+                    sqlx::query(ROLLBACK_TO).execute(&mut *connection).await?;
+                    let _ = done.send(Err(problem));
+                }
+            }
+        }
+        sqlx::query(COMMIT).execute(connection).await?;
+        Ok(())
+    }
+
+    /// Deletes a bounded number of rows that are past their time.
+    async fn prune(&mut self, applied: u64) {
+        let now = now_us();
+        let kept = i64::try_from(self.history_kept.as_micros()).unwrap_or(i64::MAX);
+        let before = now.saturating_sub(kept);
+        let connection = &mut self.connection;
+        let pruned = async {
+            let answers = idempotency::prune(connection, now, PRUNE_STEP).await?;
+            let versions = history::prune(connection, before, PRUNE_STEP).await?;
+            let sets = changes::prune(connection, before, applied, PRUNE_STEP).await?;
+            Ok::<u64, sqlx::Error>(answers + versions + sets)
+        };
+        match pruned.await {
+            Ok(0) => {}
+            Ok(rows) => tracing::debug!(rows, "deleted what is past its time"),
+            Err(error) => tracing::warn!(%error, "could not delete what is past its time"),
+        }
+    }
+}
+
+/// Writes down what was published.
+async fn note(connection: &mut Connection, publications: &Publications) -> sqlx::Result<()> {
+    for &(commit_number, sequence) in &publications.marks {
+        changes::mark(connection, commit_number, sequence, publications.at_us).await?;
+    }
+    if !relay::write(connection, &publications.state).await? {
+        tracing::error!(epoch = publications.state.epoch, "another relay has taken over");
+    }
+    Ok(())
+}
+
+/// What came of a request.
+struct Outcome {
+    reply: Reply,
+    replayed: bool,
+    outbox: Option<(i64, ChangeSet)>,
+}
+
+/// One request inside its savepoint.
+async fn one(
+    connection: &mut Connection,
+    request: &Request,
+    respond: super::Respond,
+) -> Result<Outcome, Problem> {
+    let now = now_us();
+    if let Some(idempotency) = &request.idempotency
+        && let Some(reply) = earlier_reply(connection, &request.actor, idempotency, now).await?
+    {
+        return Ok(Outcome { reply, replayed: true, outbox: None });
+    }
+    let mut plan = Plan::make(connection, request).await?;
+    let written = record::write(connection, request, &mut plan, now).await?;
+    let reply = respond(&plan, request.id);
+    if let Some(Idempotency { key, request_hash }) = &request.idempotency {
+        let response = serde_json::to_vec(&reply)
+            .map_err(|error| Problem::new(Code::Internal, format!("the answer cannot be kept: {error}")))?;
+        idempotency::keep(connection, &request.actor, key, request_hash, &response, now).await?;
+    }
+    Ok(Outcome { reply, replayed: false, outbox: written.outbox })
+}
+
+async fn earlier_reply(
+    connection: &mut Connection,
+    actor: &str,
+    idempotency: &Idempotency,
+    now: i64,
+) -> Result<Option<Reply>, Problem> {
+    let Some((hash, response)) = idempotency::find(connection, actor, &idempotency.key, now).await? else {
+        return Ok(None);
+    };
+    if hash != idempotency.request_hash {
+        let message = "this Idempotency-Key was used for another request";
+        return Err(Problem::new(Code::IdempotencyMismatch, message));
+    }
+    let reply = serde_json::from_slice(&response)
+        .map_err(|_| Problem::new(Code::Internal, "the kept answer cannot be read"))?;
+    Ok(Some(reply))
+}
+
+/// A panic in one request fails that request; the others of its group go on.
+async fn guarded<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|context| {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(poll) => poll,
+            Err(_) => {
+                tracing::error!("a change panicked; it was rolled back");
+                std::task::Poll::Ready(Err(Problem::new(
+                    Code::Internal,
+                    "the change failed inside the server; nothing of it was made",
+                )))
+            }
+        }
+    })
+    .await
+}

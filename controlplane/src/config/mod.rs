@@ -1,0 +1,160 @@
+//! What an operator may set: one typed structure, read once. Where its values come from is [`load`].
+//!
+//! Every key stands in a section, so that the environment can name it as `GODWIT_SECTION__KEY`. An unknown key is an
+//! error.
+
+pub mod load;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, Sources};
+
+/// Everything that may be set. `Config::default()` is what runs without any setting.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The listener and its limits.
+    pub api: Api,
+    /// The database.
+    pub store: Store,
+    /// What new zones start with.
+    pub defaults: Defaults,
+    /// Metrics over HTTP.
+    pub metrics: Metrics,
+    /// Logs.
+    pub log: Log,
+}
+
+/// `[api]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// Address and port. Default 127.0.0.1:8053: without TLS in front the API stays on this machine.
+    pub listen: SocketAddr,
+    /// Milliseconds that a request may take. Default 30000.
+    pub request_timeout_ms: u64,
+    /// Milliseconds that a client may take to send a request's header. Default 10000.
+    pub header_timeout_ms: u64,
+    /// Milliseconds that open requests get to end after a stop was asked for. Default 5000.
+    pub drain_timeout_ms: u64,
+    /// Connections at once. Default 1024.
+    pub max_connections: usize,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Api {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8053)),
+            request_timeout_ms: 30_000,
+            header_timeout_ms: 10_000,
+            drain_timeout_ms: 5_000,
+            max_connections: 1_024,
+        }
+    }
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// Folder of the database. Default ./godwit-data.
+    pub data: PathBuf,
+    /// Connections that read. Default 4.
+    pub readers: u32,
+    /// Days for which changes and the history of zones are kept. Default 30.
+    pub history_days: u32,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store { data: PathBuf::from("./godwit-data"), readers: 4, history_days: 30 }
+    }
+}
+
+/// `[defaults]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Defaults {
+    /// Name servers of zones that are made without. Default localhost: right for one machine alone, so set it.
+    pub ns: Vec<String>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Defaults { ns: vec!["localhost.".to_owned()] }
+    }
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Address and port, or `off`. Default 127.0.0.1:9154.
+    pub listen: Option<String>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What is logged: a level, or levels by module as in `info,godwit_controlplane=debug`. Default info.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { filter: "info".to_owned() }
+    }
+}
+
+impl Config {
+    /// The first key whose value is out of range, and what was expected.
+    #[must_use]
+    pub fn out_of_range(&self) -> Option<(&'static str, &'static str)> {
+        let readers = 1..=64;
+        let timeout = 100..=3_600_000;
+        [
+            (timeout.contains(&self.api.request_timeout_ms), "api.request_timeout_ms", "100 to 3600000"),
+            (timeout.contains(&self.api.header_timeout_ms), "api.header_timeout_ms", "100 to 3600000"),
+            (self.api.drain_timeout_ms <= 3_600_000, "api.drain_timeout_ms", "at most 3600000"),
+            ((1..=1_000_000).contains(&self.api.max_connections), "api.max_connections", "1 to 1000000"),
+            (readers.contains(&self.store.readers), "store.readers", "1 to 64"),
+            ((1..=36_500).contains(&self.store.history_days), "store.history_days", "1 to 36500"),
+            (!self.defaults.ns.is_empty(), "defaults.ns", "at least one name server"),
+            (
+                self.defaults.ns.iter().all(|ns| crate::validate::name::absolute(ns).is_ok()),
+                "defaults.ns",
+                "names like ns1.example.net.",
+            ),
+            (
+                self.metrics_address("127.0.0.1:9154").is_ok(),
+                "metrics.listen",
+                "an address with port, or off",
+            ),
+        ]
+        .into_iter()
+        .find_map(|(good, key, expected)| (!good).then_some((key, expected)))
+    }
+
+    /// Where metrics are served; `None` when they are off.
+    ///
+    /// # Errors
+    /// When the text is neither an address with port nor `off`.
+    pub fn metrics_address(&self, default: &str) -> Result<Option<SocketAddr>, std::net::AddrParseError> {
+        match self.metrics.listen.as_deref().unwrap_or(default) {
+            "off" => Ok(None),
+            text => text.parse().map(Some),
+        }
+    }
+}
+
+impl load::Checked for Config {
+    const LISTS: &'static [&'static str] = &["defaults.ns"];
+
+    fn out_of_range(&self) -> Option<(String, &'static str)> {
+        Config::out_of_range(self).map(|(key, expected)| (key.to_owned(), expected))
+    }
+}

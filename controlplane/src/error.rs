@@ -1,0 +1,179 @@
+//! Which error belongs to which layer.
+//!
+//! - [`Problem`]: what a caller of the API is told, with a stable [`Code`]. `validate/`, `commit/` and `api/` speak it.
+//! - [`sqlx::Error`]: what the database said. `store/` gives it as it is; it becomes a [`Problem`] here, its text goes
+//!   to the log and never to the caller.
+//! - `anyhow::Error`: what a person reads when a program does not start. Only `lib.rs`, `main.rs` and `config.rs`.
+
+use axum::http::StatusCode;
+
+/// Stable codes of the API; each has one status.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[allow(missing_docs, reason = "the names are those of the API's documentation, see `describe`")]
+pub enum Code {
+    MalformedRequest,
+    Unauthenticated,
+    TokenRevoked,
+    Forbidden,
+    InsufficientScope,
+    RecordNotFound,
+    DomainNotFound,
+    ChangeNotFound,
+    NotFound,
+    MethodNotAllowed,
+    RecordExists,
+    DomainExists,
+    Conflict,
+    VersionConflict,
+    TooLarge,
+    UnsupportedMediaType,
+    InvalidRecordType,
+    InvalidTtl,
+    InvalidName,
+    InvalidValue,
+    ReloadFailed,
+    IdempotencyMismatch,
+    StorageLocked,
+    RateLimited,
+    Internal,
+    DbUnavailable,
+    DbPoolTimeout,
+    Timeout,
+}
+
+impl Code {
+    /// Every code, for the documentation and its test.
+    pub const ALL: &[Code] = &[
+        Code::MalformedRequest,
+        Code::Unauthenticated,
+        Code::TokenRevoked,
+        Code::Forbidden,
+        Code::InsufficientScope,
+        Code::RecordNotFound,
+        Code::DomainNotFound,
+        Code::ChangeNotFound,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::RecordExists,
+        Code::DomainExists,
+        Code::Conflict,
+        Code::VersionConflict,
+        Code::TooLarge,
+        Code::UnsupportedMediaType,
+        Code::InvalidRecordType,
+        Code::InvalidTtl,
+        Code::InvalidName,
+        Code::InvalidValue,
+        Code::ReloadFailed,
+        Code::IdempotencyMismatch,
+        Code::StorageLocked,
+        Code::RateLimited,
+        Code::Internal,
+        Code::DbUnavailable,
+        Code::DbPoolTimeout,
+        Code::Timeout,
+    ];
+
+    /// As in the body.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.describe().0
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        self.describe().1
+    }
+
+    fn describe(self) -> (&'static str, StatusCode) {
+        match self {
+            Code::MalformedRequest => ("MALFORMED_REQUEST", StatusCode::BAD_REQUEST),
+            Code::Unauthenticated => ("UNAUTHENTICATED", StatusCode::UNAUTHORIZED),
+            Code::TokenRevoked => ("TOKEN_REVOKED", StatusCode::UNAUTHORIZED),
+            Code::Forbidden => ("FORBIDDEN", StatusCode::FORBIDDEN),
+            Code::InsufficientScope => ("INSUFFICIENT_SCOPE", StatusCode::FORBIDDEN),
+            Code::RecordNotFound => ("RECORD_NOT_FOUND", StatusCode::NOT_FOUND),
+            Code::DomainNotFound => ("DOMAIN_NOT_FOUND", StatusCode::NOT_FOUND),
+            Code::ChangeNotFound => ("CHANGE_NOT_FOUND", StatusCode::NOT_FOUND),
+            Code::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND),
+            Code::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
+            Code::RecordExists => ("RECORD_EXISTS", StatusCode::CONFLICT),
+            Code::DomainExists => ("DOMAIN_EXISTS", StatusCode::CONFLICT),
+            Code::Conflict => ("CONFLICT", StatusCode::CONFLICT),
+            Code::VersionConflict => ("VERSION_CONFLICT", StatusCode::PRECONDITION_FAILED),
+            Code::TooLarge => ("TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
+            Code::UnsupportedMediaType => ("UNSUPPORTED_MEDIA_TYPE", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Code::InvalidRecordType => ("INVALID_RECORD_TYPE", StatusCode::UNPROCESSABLE_ENTITY),
+            Code::InvalidTtl => ("INVALID_TTL", StatusCode::UNPROCESSABLE_ENTITY),
+            Code::InvalidName => ("INVALID_NAME", StatusCode::UNPROCESSABLE_ENTITY),
+            Code::InvalidValue => ("INVALID_VALUE", StatusCode::UNPROCESSABLE_ENTITY),
+            Code::ReloadFailed => ("RELOAD_FAILED", StatusCode::UNPROCESSABLE_ENTITY),
+            Code::IdempotencyMismatch => ("IDEMPOTENCY_MISMATCH", StatusCode::UNPROCESSABLE_ENTITY),
+            Code::StorageLocked => ("STORAGE_LOCKED", StatusCode::LOCKED),
+            Code::RateLimited => ("RATE_LIMITED", StatusCode::TOO_MANY_REQUESTS),
+            Code::Internal => ("INTERNAL", StatusCode::INTERNAL_SERVER_ERROR),
+            Code::DbUnavailable => ("DB_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE),
+            Code::DbPoolTimeout => ("DB_POOL_TIMEOUT", StatusCode::SERVICE_UNAVAILABLE),
+            Code::Timeout => ("TIMEOUT", StatusCode::GATEWAY_TIMEOUT),
+        }
+    }
+}
+
+/// What a caller is told.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// For programs.
+    pub code: Code,
+    /// For people: one sentence that names the input and what was expected. Never an internal cause.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem with its sentence.
+    pub fn new(code: Code, message: impl Into<String>) -> Problem {
+        Problem { code, message: message.into() }
+    }
+}
+
+/// The cause goes to the log, once, here; the caller learns whether it is worth trying again.
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Problem {
+        match error {
+            sqlx::Error::PoolTimedOut => {
+                tracing::warn!("no database connection came free in time");
+                Problem::new(Code::DbPoolTimeout, "all database connections are busy; try again")
+            }
+            sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {
+                tracing::error!(%error, "a row could not be read");
+                Problem::new(Code::Internal, "a stored row could not be read; the log has the cause")
+            }
+            error => {
+                tracing::error!(%error, "the database failed");
+                Problem::new(
+                    Code::DbUnavailable,
+                    "the database is not available; nothing was changed; try again",
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_all_different() {
+        let names: std::collections::HashSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn causes_do_not_reach_the_caller() {
+        let problem = Problem::from(sqlx::Error::Protocol("secret path /var/lib".into()));
+        assert_eq!(problem.code, Code::DbUnavailable);
+        assert!(!problem.message.contains("secret"));
+    }
+}

@@ -1,0 +1,273 @@
+//! One running control plane: what is opened in which order, and how it ends.
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+
+use godwit_wire::name::Name;
+
+use crate::api::{self, App};
+use crate::auth::{self, Authenticator, Token};
+use crate::commit::plan::Plan;
+use crate::commit::writer::Writer;
+use crate::commit::{self, Handover, record};
+use crate::config::Config;
+use crate::model::change::{Operation, PutMode, PutZone, Request};
+use crate::model::soa::{Soa, default_mailbox, ns_rrset};
+use crate::observe::metrics::Metrics;
+use crate::relay::progress::Progress;
+use crate::relay::{FeedSink, HANDOVER, Relay};
+use crate::store::relay::FeedState;
+use crate::store::{self, Database, now_us};
+use crate::validate::{name, zone_file};
+
+/// Database file in the data folder.
+const DATABASE: &str = "godwit.sqlite";
+/// Lock file in the data folder.
+const LOCK: &str = "lock";
+
+/// The zone that a first start may serve (names and addresses: RFC 2606, RFC 5737).
+const EXAMPLE: &str = "$TTL 300\n@ IN SOA ns1 hostmaster 1 7200 3600 1209600 60\n@ IN NS ns1\nns1 IN A 192.0.2.53\nwww IN A 192.0.2.1\n";
+
+/// Becomes true when it is time to stop; also when its sender is gone.
+pub type Stop = watch::Receiver<bool>;
+
+/// What a new database holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FirstStart {
+    /// No zones.
+    Empty,
+    /// `example.com` with a `www` that has an address.
+    ExampleZone,
+}
+
+/// A control plane whose database is open and whose address is bound.
+#[derive(Debug)]
+pub struct Controlplane {
+    config: Config,
+    database: Database,
+    state: FeedState,
+    listener: TcpListener,
+    new_token: Option<Token>,
+    metrics: Metrics,
+    /// Held as long as the database is open.
+    _lock: File,
+}
+
+impl Controlplane {
+    /// Locks the data folder, opens the database, makes what a first start needs, raises the relay's epoch, and binds the
+    /// API's address.
+    ///
+    /// # Errors
+    /// When any of it fails, with the path or address that it failed at.
+    pub async fn open(config: Config, first: FirstStart) -> anyhow::Result<Controlplane> {
+        let lock = lock(&config.store.data)?;
+        let file = config.store.data.join(DATABASE);
+        let open = Database::open(&file, config.store.readers).await;
+        let mut database = open.with_context(|| format!("database {}", file.display()))?;
+        let new_token = first_start(&mut database, &config, first).await.context("first start")?;
+        let state = begin_term(&mut database).await.context("state of the feed")?;
+        let listen = config.api.listen;
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("API address {listen}"))?;
+        Ok(Controlplane {
+            config,
+            database,
+            state,
+            listener,
+            new_token,
+            metrics: Metrics::default(),
+            _lock: lock,
+        })
+    }
+
+    /// Makes a token beside a control plane that does not run.
+    ///
+    /// # Errors
+    /// When the folder is in use or the database cannot be opened.
+    pub async fn create_token(data: &Path, scope: &str) -> anyhow::Result<Token> {
+        anyhow::ensure!(scope == auth::ADMIN, "scope \"{scope}\": expected {}", auth::ADMIN);
+        let file = data.join(DATABASE);
+        anyhow::ensure!(
+            file.exists(),
+            "there is no database in {}; the first start makes one",
+            data.display()
+        );
+        let _lock = lock(data)?;
+        let mut database =
+            Database::open(&file, 1).await.with_context(|| format!("database {}", file.display()))?;
+        let token = auth::create(&mut database.writer, scope).await?;
+        database.close().await?;
+        Ok(token)
+    }
+
+    /// The administrator's token that a first start made. It is not shown again: print it.
+    #[must_use]
+    pub fn new_token(&self) -> Option<&Token> {
+        self.new_token.as_ref()
+    }
+
+    /// Where the API listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn api_address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Its counters, to be served.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// Serves until `stop` says so: first the listener ends, then the writer, then the relay, the database last.
+    ///
+    /// # Errors
+    /// When the database does not close well; what was acknowledged is safe all the same.
+    pub async fn serve(self, sink: Option<FeedSink>, stop: Stop) -> anyhow::Result<()> {
+        let Controlplane { config, database, state, listener, metrics, .. } = self;
+        let Database { writer, readers } = database;
+        let (committer, jobs, publications) = commit::channel();
+        let (handover, committed, backlog) = Handover::new(HANDOVER);
+        let (close, closed) = oneshot::channel();
+        let progress = sink.as_ref().map(|sink| Arc::new(Progress::new(sink.applied.clone())));
+        let app = Arc::new(App {
+            committer: committer.clone(),
+            readers: readers.clone(),
+            progress: progress.clone(),
+            metrics: metrics.clone(),
+            authenticator: Authenticator::default(),
+            request_timeout: Duration::from_millis(config.api.request_timeout_ms),
+            default_ns: config.defaults.ns.iter().filter_map(|text| name::absolute(text).ok()).collect(),
+        });
+        let history_kept = Duration::from_secs(u64::from(config.store.history_days) * 86_400);
+        let writing = tokio::spawn(
+            Writer {
+                connection: writer,
+                jobs,
+                publications,
+                handover,
+                closed,
+                metrics: metrics.clone(),
+                history_kept,
+            }
+            .run(),
+        );
+        let relaying = match (sink, progress) {
+            (Some(sink), Some(progress)) => {
+                let follower = progress.clone();
+                tokio::spawn(async move { follower.follow().await });
+                let notes = committer.notes();
+                let relay = Relay {
+                    state,
+                    sink,
+                    committed,
+                    backlog,
+                    readers: readers.clone(),
+                    notes,
+                    progress,
+                    metrics,
+                    last_commit: 0,
+                    resyncs: 0,
+                };
+                Some(tokio::spawn(relay.run()))
+            }
+            _ => None,
+        };
+        drop(committer);
+        let limits = api::server::Limits {
+            connections: config.api.max_connections,
+            header_timeout: Duration::from_millis(config.api.header_timeout_ms),
+            drain_timeout: Duration::from_millis(config.api.drain_timeout_ms),
+        };
+        api::server::serve(listener, api::router(app), limits, stopped(stop)).await;
+        // No request is let in any more: the writer ends when its queue is empty, the relay when the writer is gone and
+        // everything is sent.
+        let _ = close.send(());
+        let writer = writing.await.context("the writer ended in a panic")?;
+        if let Some(relaying) = relaying {
+            let _ = tokio::time::timeout(Duration::from_secs(5), relaying).await;
+        }
+        Database { writer, readers }.close().await.context("closing the database")?;
+        tracing::info!("the control plane stopped");
+        Ok(())
+    }
+}
+
+/// Resolves when it is time to stop.
+pub(crate) async fn stopped(mut stop: Stop) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Keeps every other process out of the folder for as long as the file is open.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(data).with_context(|| format!("data folder {}", data.display()))?;
+    let path = data.join(LOCK);
+    let file = File::create(&path).with_context(|| format!("lock {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            anyhow::bail!("the data folder {} is in use by another process", data.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}
+
+/// In a database that never had a token: makes one, and the example zone where it is wanted; both or neither.
+async fn first_start(
+    database: &mut Database,
+    config: &Config,
+    first: FirstStart,
+) -> anyhow::Result<Option<Token>> {
+    let connection = &mut database.writer;
+    if store::tokens::count(connection).await? > 0 {
+        return Ok(None);
+    }
+    let mut transaction = sqlx::Connection::begin_with(connection, commit::BEGIN).await?;
+    let token = auth::create(&mut transaction, auth::ADMIN).await?;
+    if first == FirstStart::ExampleZone {
+        make_example(&mut transaction, config).await?;
+    }
+    transaction.commit().await?;
+    Ok(Some(token))
+}
+
+async fn make_example(connection: &mut store::Connection, config: &Config) -> anyhow::Result<()> {
+    let apex: Name = name::absolute("example.com.")?;
+    let ns: Vec<Name> = config.defaults.ns.iter().filter_map(|text| name::absolute(text).ok()).collect();
+    let put = PutZone {
+        rrsets: zone_file::read(EXAMPLE.as_bytes(), &apex)?,
+        mode: PutMode::Create,
+        ttl_policy: None,
+        default_soa: Soa::of_new_zone(Name::root(), default_mailbox(apex.as_ref())).rrset(),
+        default_ns: ns_rrset(&ns),
+        apex,
+    };
+    let request = Request {
+        id: uuid::Uuid::now_v7(),
+        actor: "local".to_owned(),
+        request_id: String::new(),
+        action: "domain.create",
+        operations: vec![Operation::PutZone(put)],
+        if_match: None,
+        idempotency: None,
+        dry_run: false,
+    };
+    let mut plan = Plan::make(connection, &request).await?;
+    record::write(connection, &request, &mut plan, now_us()).await?;
+    Ok(())
+}
+
+/// A new term: above every one that ever published, and on disk before anything is published in it.
+async fn begin_term(database: &mut Database) -> anyhow::Result<FeedState> {
+    let mut state = store::relay::read(&mut database.writer, now_us()).await?;
+    state.epoch += 1;
+    anyhow::ensure!(store::relay::write(&mut database.writer, &state).await?, "another relay has taken over");
+    Ok(state)
+}

@@ -1,0 +1,130 @@
+//! `godwit-controlplane`: arguments → configuration → run.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use godwit_controlplane::config::{ConfigError, Sources};
+use godwit_controlplane::observe::{endpoint, log};
+use godwit_controlplane::{Config, Controlplane, FirstStart};
+
+/// The API and the database of Godwit, without a data plane in the process.
+#[derive(Debug, Parser)]
+#[command(
+    name = "godwit-controlplane",
+    version,
+    after_help = "\
+Examples:
+  godwit-controlplane
+  godwit-controlplane --data /var/lib/godwit --api 127.0.0.1:8053
+  GODWIT_API__LISTEN=127.0.0.1:9000 godwit-controlplane --check-config"
+)]
+struct Arguments {
+    /// Configuration file (TOML or YAML); /etc/godwit/controlplane.toml when present
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the database
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where the API listens
+    #[arg(long, value_name = "ADDR:PORT")]
+    api: Option<SocketAddr>,
+    /// Where metrics are served, or off
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    metrics: Option<String>,
+    /// Check the configuration, print the effective values, and exit
+    #[arg(long)]
+    check_config: bool,
+}
+
+const DEFAULT_METRICS: &str = "127.0.0.1:9154";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let check = arguments.check_config;
+    let config = match configure(arguments) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    if check {
+        return match serde_json::to_string_pretty(&config) {
+            Ok(text) => {
+                println!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("godwit-controlplane: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn configure(arguments: Arguments) -> Result<Config, ConfigError> {
+    let sources = Sources::of_process(arguments.config, "/etc/godwit/controlplane.toml");
+    let mut config: Config = sources.load()?;
+    if let Some(data) = arguments.data {
+        config.store.data = data;
+    }
+    if let Some(api) = arguments.api {
+        config.api.listen = api;
+    }
+    if arguments.metrics.is_some() {
+        config.metrics.listen = arguments.metrics;
+    }
+    match config.out_of_range() {
+        Some((key, expected)) => Err(ConfigError::of_command_line(key, expected)),
+        None => Ok(config),
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    log::start(&config.log.filter)?;
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(async {
+        let metrics_address = config.metrics_address(DEFAULT_METRICS)?;
+        let controlplane = Controlplane::open(config, FirstStart::Empty).await?;
+        if let Some(token) = controlplane.new_token() {
+            println!("admin token: {}", token.reveal());
+        }
+        eprintln!("api: http://{}", controlplane.api_address()?);
+        if let Some(address) = metrics_address {
+            let bound = endpoint::serve(address, controlplane.metrics().registry()).await?;
+            eprintln!("metrics: http://{bound}/metrics");
+        }
+        let (stopping, stop) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+                Ok(terminate) => terminate,
+                Err(error) => {
+                    tracing::error!(%error, "SIGTERM cannot be caught");
+                    return;
+                }
+            };
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            let _ = stopping.send(true);
+            // A second one means: now.
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            std::process::exit(130);
+        });
+        controlplane.serve(None, stop).await
+    })
+}

@@ -1,0 +1,159 @@
+//! A requested change: what to do, under which preconditions, in whose name.
+
+use std::sync::Arc;
+
+use godwit_wire::name::Name;
+use godwit_wire::rr::{Rrset, Rtype};
+
+use super::soa::Soa;
+use super::zone::TtlPolicy;
+use crate::error::Problem;
+
+/// One step of a change. All steps of a change commit together or not at all.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// Writes one RRset.
+    Put {
+        /// Owner name.
+        owner: Name,
+        /// What it shall be; without signatures. A TTL of `None` keeps that of an existing set, or takes the default.
+        rtype: Rtype,
+        /// Seconds.
+        ttl: Option<u32>,
+        /// RDATA, at least one.
+        rdata: Vec<Box<[u8]>>,
+        /// What must be there before.
+        mode: PutMode,
+        /// The zone to write to; `None`: the longest match.
+        zone: Option<Name>,
+    },
+    /// Adds records to an RRset, making it when it is not there; what is there already stays.
+    AddValues {
+        /// Owner name.
+        owner: Name,
+        /// Type of the set.
+        rtype: Rtype,
+        /// Seconds; `None` keeps that of an existing set.
+        ttl: Option<u32>,
+        /// RDATA to add.
+        rdata: Vec<Box<[u8]>>,
+        /// As in [`Operation::Put`].
+        zone: Option<Name>,
+    },
+    /// Takes records out of an RRset; the last one out removes the set. What is not there is no error.
+    RemoveValues {
+        /// Owner name.
+        owner: Name,
+        /// Type of the set.
+        rtype: Rtype,
+        /// RDATA to take out.
+        rdata: Vec<Box<[u8]>>,
+        /// As in [`Operation::Put`].
+        zone: Option<Name>,
+    },
+    /// Deletes one RRset, or all of an owner name.
+    Delete {
+        /// Owner name.
+        owner: Name,
+        /// `None`: all types.
+        rtype: Option<Rtype>,
+        /// As in [`Operation::Put`].
+        zone: Option<Name>,
+    },
+    /// Writes a whole zone.
+    PutZone(PutZone),
+    /// Changes properties of a zone and leaves its records.
+    PatchZone {
+        /// The apex.
+        apex: Name,
+        /// New policy.
+        ttl_policy: Option<TtlPolicy>,
+        /// What becomes of its SOA.
+        soa: Option<SoaChange>,
+    },
+    /// Deletes a zone with all its records.
+    DeleteZone {
+        /// The apex.
+        apex: Name,
+    },
+}
+
+/// Changes an SOA as it stands inside the transaction.
+pub type ChangeSoa = Arc<dyn Fn(&mut Soa) -> Result<(), Problem> + Send + Sync>;
+
+/// See [`Operation::PatchZone`].
+#[derive(Clone)]
+pub struct SoaChange(pub ChangeSoa);
+
+impl std::fmt::Debug for SoaChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SoaChange")
+    }
+}
+
+/// See [`Operation::PutZone`].
+#[derive(Clone, Debug)]
+pub struct PutZone {
+    /// The apex.
+    pub apex: Name,
+    /// All its RRsets; SOA and NS may be left out, then they stay, or are those of a new zone.
+    pub rrsets: Vec<(Name, Rrset)>,
+    /// What must be there before.
+    pub mode: PutMode,
+    /// `None`: as it is, `Bounded` for a new zone.
+    pub ttl_policy: Option<TtlPolicy>,
+    /// SOA for the case that `rrsets` has none and the zone is new.
+    pub default_soa: Rrset,
+    /// NS for the case that `rrsets` has none and the zone is new.
+    pub default_ns: Rrset,
+}
+
+/// What a put expects to find.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PutMode {
+    /// Nothing.
+    Create,
+    /// Something.
+    Replace,
+    /// Either.
+    Upsert,
+}
+
+/// The value of `If-Match` (RFC 9110 §13.1.1).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum IfMatch {
+    /// `*`: the zone exists.
+    Any,
+    /// Its version is one of these.
+    Versions(Vec<u64>),
+}
+
+/// A write that may be sent again without happening again.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// `Idempotency-Key`.
+    pub key: String,
+    /// SHA-256 over method, path, query and body.
+    pub request_hash: [u8; 32],
+}
+
+/// A whole request to change something.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The id of the change: UUIDv7.
+    pub id: uuid::Uuid,
+    /// Who: the token's id.
+    pub actor: String,
+    /// Of the HTTP request, for the audit.
+    pub request_id: String,
+    /// What the audit says was done: `record.put`, `zone.import`, ….
+    pub action: &'static str,
+    /// Steps, in order.
+    pub operations: Vec<Operation>,
+    /// Holds for the only zone that the operations name.
+    pub if_match: Option<IfMatch>,
+    /// Given when the caller sent a key.
+    pub idempotency: Option<Idempotency>,
+    /// Judge it, and change nothing.
+    pub dry_run: bool,
+}

@@ -1,0 +1,130 @@
+//! Prometheus metrics of the control plane. The names are a contract with whoever watches; `docs/metrics.md` lists them.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Labels of a request: the route's template, never a path with names in it.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct RequestLabels {
+    /// As in the API's documentation; `unmatched` for what is no route.
+    pub route: String,
+    /// HTTP status.
+    pub status: u16,
+}
+
+/// All metrics. Clones share their numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    changes: Counter,
+    outbox_depth: Gauge,
+    relay_leader: Gauge,
+    buffer_depth: Gauge,
+    sequence: Gauge<u64, AtomicU64>,
+    panics: Counter,
+}
+
+impl Metrics {
+    /// Counts an answered request.
+    pub fn request(&self, route: String, status: u16) {
+        self.requests.get_or_create(&RequestLabels { route, status }).inc();
+    }
+
+    /// Counts a committed change that is to be published.
+    pub fn change(&self) {
+        self.changes.inc();
+        self.outbox_depth.inc();
+    }
+
+    /// Notes that change sets were published, up to a sequence.
+    pub fn published(&self, count: usize, sequence: u64) {
+        self.outbox_depth.dec_by(i64::try_from(count).unwrap_or(i64::MAX));
+        self.sequence.set(sequence);
+    }
+
+    /// Sets what was waiting in the outbox when the program started.
+    pub fn outbox_at_start(&self, depth: i64) {
+        self.outbox_depth.set(depth);
+    }
+
+    /// Notes whether this process publishes.
+    pub fn leader(&self, leads: bool) {
+        self.relay_leader.set(i64::from(leads));
+    }
+
+    /// Counts a handler that panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// Registers everything under `godwit_controlplane_…`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("godwit_controlplane");
+        registry.register("requests", "Answered requests by route and status", self.requests.clone());
+        registry.register("changes", "Committed changes", self.changes.clone());
+        registry.register(
+            "outbox_depth",
+            "Committed changes that are not published yet",
+            self.outbox_depth.clone(),
+        );
+        registry.register("relay_leader", "1 while this process publishes", self.relay_leader.clone());
+        registry.register(
+            "buffer_depth",
+            "Accepted writes that wait for the database",
+            self.buffer_depth.clone(),
+        );
+        registry.register("sequence", "Sequence of the last published change set", self.sequence.clone());
+        registry.register("panics", "Requests that failed by a panic", self.panics.clone());
+    }
+
+    /// All metrics of a registry as Prometheus text (OpenMetrics).
+    #[must_use]
+    pub fn text(registry: &Registry) -> String {
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, registry) {
+            Ok(()) => text,
+            // Writing to a string does not fail.
+            Err(std::fmt::Error) => String::new(),
+        }
+    }
+
+    /// A registry with these metrics alone.
+    #[must_use]
+    pub fn registry(&self) -> Arc<Registry> {
+        let mut registry = Registry::default();
+        self.register(&mut registry);
+        Arc::new(registry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_contract() {
+        let metrics = Metrics::default();
+        metrics.request("/api/v1/records".into(), 200);
+        metrics.change();
+        metrics.change();
+        metrics.published(1, 7);
+        metrics.leader(true);
+        let text = Metrics::text(&metrics.registry());
+        for line in [
+            "godwit_controlplane_requests_total{route=\"/api/v1/records\",status=\"200\"} 1",
+            "godwit_controlplane_changes_total 2",
+            "godwit_controlplane_outbox_depth 1",
+            "godwit_controlplane_relay_leader 1",
+            "godwit_controlplane_buffer_depth 0",
+            "godwit_controlplane_sequence 7",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

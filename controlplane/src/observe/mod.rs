@@ -1,0 +1,5 @@
+//! Counters and logs.
+
+pub mod endpoint;
+pub mod log;
+pub mod metrics;

@@ -1,0 +1,254 @@
+//! Outbox → feed: gives committed change sets their place in the total order and sends them on, in batches.
+//!
+//! The sequence is given after the commit. One drawn inside the writing transactions would let a reader skip one that
+//! commits late. A start raises the epoch, reads where the data plane stands and goes on from there: with what is in
+//! the outbox where that leads on without a gap, with the whole state otherwise.
+//!
+//! - [`resume`]: how to go on from the position of a data plane;
+//! - [`replay`]: the whole state as change sets;
+//! - [`progress`]: how far each change has come.
+
+pub mod progress;
+pub mod replay;
+pub mod resume;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sqlx::sqlite::SqlitePool;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use godwit_wire::feed::{Batch, ChangeSet};
+
+use crate::commit::{Backlog, Committed, Notes, Publications};
+use crate::observe::metrics::Metrics;
+use crate::store::relay::FeedState;
+use crate::store::{changes, now_us};
+use progress::Progress;
+
+/// The most change sets of a batch.
+pub const MAX_BATCH: usize = 1_000;
+/// From so many octets on, a batch takes no further change set.
+const BATCH_OCTETS: usize = 4 << 20;
+/// Change sets that may wait between commit and relay. Beyond it they are read back from the outbox.
+pub(crate) const HANDOVER: usize = 4_096;
+/// Rows that one reading of the outbox takes.
+const OUTBOX_STEP: i64 = 1_000;
+
+/// Where a data plane says that it stands.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Applied {
+    /// History that it follows; 0 when it never followed one.
+    pub generation: u64,
+    /// Term of the last batch that it applied.
+    pub epoch: u64,
+    /// The last sequence that it applied.
+    pub sequence: u64,
+    /// Chain hash after it.
+    pub chain: [u8; 32],
+    /// How many times it has asked to be sent everything.
+    pub resyncs: u64,
+}
+
+/// The way to the data plane of the same process: encoded batches in, applied position out.
+#[derive(Debug)]
+pub struct FeedSink {
+    /// Takes `wire::feed::Batch` octets, in order. Full means: the data plane is busy, wait.
+    pub batches: mpsc::Sender<Bytes>,
+    /// The data plane's position, watched.
+    pub applied: watch::Receiver<Applied>,
+}
+
+/// The relay of this process.
+pub(crate) struct Relay {
+    pub(crate) state: FeedState,
+    pub(crate) sink: FeedSink,
+    pub(crate) committed: mpsc::Receiver<Committed>,
+    pub(crate) backlog: Backlog,
+    pub(crate) readers: SqlitePool,
+    pub(crate) notes: Notes,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) metrics: Metrics,
+    /// The last commit that has a sequence.
+    pub(crate) last_commit: i64,
+    /// Resyncs of the data plane that were answered.
+    pub(crate) resyncs: u64,
+}
+
+/// One change set on its way out.
+pub(crate) struct Outgoing {
+    pub(crate) change_set: ChangeSet,
+    /// `None` for what was published before, and for the whole state.
+    pub(crate) commit_number: Option<i64>,
+    pub(crate) published: Option<oneshot::Sender<u64>>,
+}
+
+/// Why the relay stopped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RelayError {
+    #[error("the data plane is gone")]
+    SinkClosed,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl Relay {
+    /// Runs until the writer is gone and everything that it committed is sent, or the data plane is gone.
+    pub(crate) async fn run(mut self) {
+        self.metrics.leader(true);
+        if let Err(error) = self.relay().await {
+            tracing::error!(%error, "the relay stopped; what is committed stays in the outbox");
+        }
+        self.metrics.leader(false);
+    }
+
+    async fn relay(&mut self) -> Result<(), RelayError> {
+        self.resume().await?;
+        let backlog = self.backlog.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = backlog.missed() => self.catch_up().await?,
+                received = self.committed.recv() => match received {
+                    Some(first) => self.forward(first).await?,
+                    None => return Ok(()),
+                },
+                changed = self.sink.applied.changed() => {
+                    changed.map_err(|_| RelayError::SinkClosed)?;
+                    let applied = *self.sink.applied.borrow_and_update();
+                    if applied.resyncs != self.resyncs {
+                        tracing::warn!(sequence = applied.sequence, "the data plane asks for everything");
+                        self.resyncs = applied.resyncs;
+                        self.replay().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what was handed over, as much in one batch as is waiting.
+    async fn forward(&mut self, first: Committed) -> Result<(), RelayError> {
+        let mut waiting = Vec::new();
+        let mut next = Some(first);
+        while let Some(Committed { commit_number, change_set, published }) = next {
+            // Read back from the outbox in the meantime.
+            if commit_number > self.last_commit {
+                self.last_commit = commit_number;
+                waiting.push(Outgoing { change_set, commit_number: Some(commit_number), published });
+            } else if let (Some(sender), Some(sequence)) =
+                (published, self.progress.sequence(uuid::Uuid::from_bytes(change_set.id)))
+            {
+                let _ = sender.send(sequence);
+            }
+            next = if waiting.len() < MAX_BATCH { self.committed.try_recv().ok() } else { None };
+        }
+        self.send(waiting).await
+    }
+
+    /// Sends what stands in the outbox without a sequence.
+    pub(crate) async fn catch_up(&mut self) -> Result<(), RelayError> {
+        self.backlog.clear();
+        loop {
+            let mut connection = self.readers.acquire().await?;
+            let rows = changes::unpublished(&mut connection, self.last_commit, OUTBOX_STEP).await?;
+            drop(connection);
+            let Some(last) = rows.last() else { return Ok(()) };
+            let last_commit = last.number;
+            let mut waiting = Vec::with_capacity(rows.len());
+            for row in rows {
+                match ChangeSet::decode(&row.payload) {
+                    Ok(change_set) => {
+                        waiting.push(Outgoing {
+                            change_set,
+                            commit_number: Some(row.number),
+                            published: None,
+                        });
+                    }
+                    // One damaged row hurts the zones that it names and no others: a data plane that misses it sees
+                    // the gap in their versions and asks for them.
+                    Err(error) => {
+                        tracing::error!(change = %row.id, %error, "a stored change set cannot be read");
+                    }
+                }
+            }
+            self.last_commit = last_commit;
+            self.send(waiting).await?;
+        }
+    }
+
+    /// Gives sequences, forms batches, sends them, and has it all written down.
+    pub(crate) async fn send(&mut self, waiting: Vec<Outgoing>) -> Result<(), RelayError> {
+        let mut waiting = waiting.into_iter().peekable();
+        while waiting.peek().is_some() {
+            let mut change_sets = Vec::new();
+            let mut sent = Vec::new();
+            let mut octets = 0;
+            while change_sets.len() < MAX_BATCH && octets < BATCH_OCTETS {
+                let Some(Outgoing { change_set, commit_number, published }) = waiting.next() else { break };
+                octets += weight(&change_set);
+                sent.push((uuid::Uuid::from_bytes(change_set.id), commit_number, published));
+                change_sets.push(change_set);
+            }
+            self.send_batch(change_sets, sent).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_batch(
+        &mut self,
+        change_sets: Vec<ChangeSet>,
+        sent: Vec<(uuid::Uuid, Option<i64>, Option<oneshot::Sender<u64>>)>,
+    ) -> Result<(), RelayError> {
+        let batch = Batch {
+            generation: self.state.generation,
+            epoch: self.state.epoch,
+            first_sequence: self.state.sequence + 1,
+            previous_chain: self.state.chain,
+            change_sets,
+        };
+        let mut octets = Vec::new();
+        batch.encode(&mut octets);
+        let chain = batch.chain();
+        let first = self.state.sequence + 1;
+        let last = batch.last_sequence();
+        self.sink.batches.send(octets.into()).await.map_err(|_| RelayError::SinkClosed)?;
+        self.state.sequence = last;
+        self.state.chain = chain;
+        let at_us = now_us();
+        let mut marks = Vec::new();
+        for (sequence, (id, commit_number, published)) in (first..).zip(sent) {
+            if let Some(commit_number) = commit_number {
+                self.progress.published(id, sequence, at_us);
+                marks.push((commit_number, sequence));
+            }
+            if let Some(published) = published {
+                let _ = published.send(sequence);
+            }
+        }
+        self.metrics.published(marks.len(), last);
+        let applied = self.sink.applied.borrow().sequence;
+        self.notes.note(Publications { marks, at_us, state: self.state, applied });
+        Ok(())
+    }
+}
+
+/// About how many octets a change set takes.
+fn weight(change_set: &ChangeSet) -> usize {
+    use godwit_wire::feed::{OwnedRrset, RrsetChange, ZoneChangeKind};
+    let of_set = |set: &OwnedRrset| {
+        let records = set.rrset.rdata.iter().chain(&set.rrset.rrsigs);
+        set.owner.as_wire().len() + 16 + records.map(|rdata| rdata.len() + 2).sum::<usize>()
+    };
+    let of_zone = |kind: &ZoneChangeKind| match kind {
+        ZoneChangeKind::Update(steps) => steps
+            .iter()
+            .map(|step| match step {
+                RrsetChange::Put(set) => of_set(set),
+                RrsetChange::Delete { owner, .. } => owner.as_wire().len() + 16,
+            })
+            .sum(),
+        ZoneChangeKind::Replace(sets) => sets.iter().map(of_set).sum(),
+        ZoneChangeKind::Remove => 0usize,
+    };
+    change_set.zones.iter().map(|zone| 64 + of_zone(&zone.kind)).sum()
+}

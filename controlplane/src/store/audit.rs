@@ -1,0 +1,49 @@
+//! `audit`: who did what to what.
+
+use uuid::Uuid;
+
+use super::Connection;
+
+const INSERT: &str =
+    "INSERT INTO audit (at_us, actor, action, object, request_id, change_id) VALUES ($1, $2, $3, $4, $5, $6)";
+
+/// Every statement of this file.
+pub const ALL: &[&str] = &[INSERT];
+
+/// The most octets of an object's description: a change may touch any number of zones.
+const MAX_OBJECT_OCTETS: usize = 2_000;
+
+/// One thing done.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// When.
+    pub at_us: i64,
+    /// Token's id, or `local` for the command line beside the data.
+    pub actor: &'a str,
+    /// What.
+    pub action: &'a str,
+    /// To what.
+    pub object: &'a str,
+    /// Of the HTTP request.
+    pub request_id: &'a str,
+    /// The change it made.
+    pub change: Option<Uuid>,
+}
+
+/// Adds a row.
+///
+/// # Errors
+/// Of the database.
+pub async fn insert(connection: &mut Connection, entry: &Entry<'_>) -> sqlx::Result<()> {
+    let end = entry.object.floor_char_boundary(MAX_OBJECT_OCTETS);
+    sqlx::query(INSERT)
+        .bind(entry.at_us)
+        .bind(entry.actor)
+        .bind(entry.action)
+        .bind(&entry.object[..end])
+        .bind(entry.request_id)
+        .bind(entry.change)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

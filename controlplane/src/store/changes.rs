@@ -1,0 +1,175 @@
+//! `changes` and `outbox`: what was committed, and what of it is published.
+
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::{Connection, damaged};
+
+const INSERT: &str =
+    "INSERT INTO changes (id, committed_at_us, actor, request_id, payload) VALUES ($1, $2, $3, $4, $5)";
+const ENQUEUE: &str = "INSERT INTO outbox (change_id) VALUES ($1) RETURNING commit_number";
+const UNPUBLISHED: &str = "SELECT outbox.commit_number, changes.id, changes.payload FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence IS NULL AND outbox.commit_number > $1 ORDER BY outbox.commit_number LIMIT $2";
+const UNPUBLISHED_COUNT: &str = "SELECT count(*) FROM outbox WHERE sequence IS NULL";
+const PUBLISHED_AFTER: &str = "SELECT outbox.sequence, changes.id, changes.payload FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence > $1 ORDER BY outbox.sequence LIMIT $2";
+const MARK: &str = "UPDATE outbox SET sequence = $2, published_at_us = $3 WHERE commit_number = $1";
+const STATE: &str = "SELECT changes.committed_at_us, outbox.commit_number, outbox.sequence, outbox.published_at_us FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.id = $1";
+const LAST_SEQUENCE: &str = "SELECT coalesce(max(sequence), 0) FROM outbox";
+const PRUNE: &str = "DELETE FROM changes WHERE id IN (SELECT changes.id FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.committed_at_us < $1 AND (outbox.commit_number IS NULL OR outbox.sequence <= $2) ORDER BY changes.committed_at_us LIMIT $3)";
+
+/// Every statement of this file.
+pub const ALL: &[&str] =
+    &[INSERT, ENQUEUE, UNPUBLISHED, UNPUBLISHED_COUNT, PUBLISHED_AFTER, MARK, STATE, LAST_SEQUENCE, PRUNE];
+
+/// A committed change set.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Commit number while it has no sequence, else the sequence.
+    pub number: i64,
+    /// Id of the change.
+    pub id: Uuid,
+    /// `wire::feed::ChangeSet`, encoded.
+    pub payload: Vec<u8>,
+}
+
+/// How far a change has come.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct State {
+    /// When.
+    pub committed_at_us: i64,
+    /// Whether there was anything to publish.
+    pub has_effect: bool,
+    /// Once published.
+    pub sequence: Option<u64>,
+    /// Once published.
+    pub published_at_us: Option<i64>,
+}
+
+/// Keeps a change and, when it has a payload, puts it into the outbox; gives its commit number then.
+///
+/// # Errors
+/// Of the database.
+pub async fn insert(
+    connection: &mut Connection,
+    id: Uuid,
+    at_us: i64,
+    actor: &str,
+    request_id: &str,
+    payload: &[u8],
+) -> sqlx::Result<Option<i64>> {
+    sqlx::query(INSERT)
+        .bind(id)
+        .bind(at_us)
+        .bind(actor)
+        .bind(request_id)
+        .bind(payload)
+        .execute(&mut *connection)
+        .await?;
+    if payload.is_empty() {
+        return Ok(None);
+    }
+    sqlx::query_scalar(ENQUEUE).bind(id).fetch_one(connection).await.map(Some)
+}
+
+async fn stored(
+    connection: &mut Connection,
+    statement: &'static str,
+    after: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Stored>> {
+    let rows = sqlx::query(statement).bind(after).bind(limit).fetch_all(connection).await?;
+    rows.iter()
+        .map(|row| Ok(Stored { number: row.try_get(0)?, id: row.try_get(1)?, payload: row.try_get(2)? }))
+        .collect()
+}
+
+/// What has no sequence yet, in the order of commits, after a commit number.
+///
+/// # Errors
+/// Of the database.
+pub async fn unpublished(connection: &mut Connection, after: i64, limit: i64) -> sqlx::Result<Vec<Stored>> {
+    stored(connection, UNPUBLISHED, after, limit).await
+}
+
+/// How many change sets have no sequence yet.
+///
+/// # Errors
+/// Of the database.
+pub async fn unpublished_count(connection: &mut Connection) -> sqlx::Result<i64> {
+    sqlx::query_scalar(UNPUBLISHED_COUNT).fetch_one(connection).await
+}
+
+/// What was published after a sequence, in order.
+///
+/// # Errors
+/// Of the database.
+pub async fn published_after(
+    connection: &mut Connection,
+    sequence: u64,
+    limit: i64,
+) -> sqlx::Result<Vec<Stored>> {
+    stored(connection, PUBLISHED_AFTER, i64::try_from(sequence).unwrap_or(i64::MAX), limit).await
+}
+
+/// Writes down the sequence that a change set got.
+///
+/// # Errors
+/// Of the database.
+pub async fn mark(
+    connection: &mut Connection,
+    commit_number: i64,
+    sequence: u64,
+    at_us: i64,
+) -> sqlx::Result<()> {
+    sqlx::query(MARK)
+        .bind(commit_number)
+        .bind(i64::try_from(sequence).unwrap_or(i64::MAX))
+        .bind(at_us)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// How far a change has come; `None` when there is none of this id.
+///
+/// # Errors
+/// Of the database.
+pub async fn state(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option<State>> {
+    let Some(row) = sqlx::query(STATE).bind(id).fetch_optional(connection).await? else {
+        return Ok(None);
+    };
+    let sequence = row.try_get::<Option<i64>, _>("sequence")?;
+    Ok(Some(State {
+        committed_at_us: row.try_get("committed_at_us")?,
+        has_effect: row.try_get::<Option<i64>, _>("commit_number")?.is_some(),
+        sequence: sequence.map(u64::try_from).transpose().map_err(|_| damaged("outbox", "sequence"))?,
+        published_at_us: row.try_get("published_at_us")?,
+    }))
+}
+
+/// The last sequence that was written down.
+///
+/// # Errors
+/// Of the database.
+pub async fn last_sequence(connection: &mut Connection) -> sqlx::Result<u64> {
+    let last: i64 = sqlx::query_scalar(LAST_SEQUENCE).fetch_one(connection).await?;
+    u64::try_from(last).map_err(|_| damaged("outbox", "sequence"))
+}
+
+/// Forgets changes older than a time that every data plane has applied; at most `limit` at once. Gives how many.
+///
+/// # Errors
+/// Of the database.
+pub async fn prune(
+    connection: &mut Connection,
+    before_us: i64,
+    applied: u64,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(PRUNE)
+        .bind(before_us)
+        .bind(i64::try_from(applied).unwrap_or(i64::MAX))
+        .bind(limit)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}

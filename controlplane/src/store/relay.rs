@@ -1,0 +1,69 @@
+//! `relay`: where the feed stands.
+
+use sqlx::Row as _;
+
+use super::{Connection, damaged};
+
+const READ: &str = "SELECT generation, epoch, sequence, chain FROM relay WHERE id = 1";
+const START: &str = "INSERT INTO relay (id, generation, epoch, sequence, chain) VALUES (1, $1, 0, 0, $2)";
+const WRITE: &str =
+    "UPDATE relay SET epoch = $1, sequence = $2, chain = $3 WHERE id = 1 AND generation = $4 AND epoch <= $1";
+
+/// Every statement of this file.
+pub const ALL: &[&str] = &[READ, START, WRITE];
+
+/// Generation, epoch, sequence and chain hash of the last publication.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct FeedState {
+    /// One unbroken history.
+    pub generation: u64,
+    /// The relay's term.
+    pub epoch: u64,
+    /// The last sequence given.
+    pub sequence: u64,
+    /// After the batch that ended with it.
+    pub chain: [u8; 32],
+}
+
+fn number(value: i64) -> sqlx::Result<u64> {
+    u64::try_from(value).map_err(|_| damaged("relay", "number"))
+}
+
+fn stored(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Reads where the feed stands; starts a new history in a new database.
+///
+/// # Errors
+/// Of the database.
+pub async fn read(connection: &mut Connection, now_us: i64) -> sqlx::Result<FeedState> {
+    if let Some(row) = sqlx::query(READ).fetch_optional(&mut *connection).await? {
+        let chain: Vec<u8> = row.try_get("chain")?;
+        return Ok(FeedState {
+            generation: number(row.try_get("generation")?)?,
+            epoch: number(row.try_get("epoch")?)?,
+            sequence: number(row.try_get("sequence")?)?,
+            chain: chain.try_into().map_err(|_| damaged("relay", "chain"))?,
+        });
+    }
+    // The time of creation: larger than the generation of any history that was begun before on this machine.
+    let generation = now_us.max(1);
+    sqlx::query(START).bind(generation).bind(&[0u8; 32][..]).execute(connection).await?;
+    Ok(FeedState { generation: number(generation)?, ..FeedState::default() })
+}
+
+/// Writes where the feed stands. Whether it was written: a relay whose term is over changes nothing.
+///
+/// # Errors
+/// Of the database.
+pub async fn write(connection: &mut Connection, state: &FeedState) -> sqlx::Result<bool> {
+    let done = sqlx::query(WRITE)
+        .bind(stored(state.epoch))
+        .bind(stored(state.sequence))
+        .bind(&state.chain[..])
+        .bind(stored(state.generation))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}

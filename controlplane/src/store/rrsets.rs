@@ -1,0 +1,183 @@
+//! `rrsets`.
+
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use godwit_wire::name::{Name, NameRef};
+use godwit_wire::rr::{Rrset, Rtype};
+
+use super::{Connection, damaged, sets};
+use crate::model::name_key;
+
+const OF_OWNER: &str = "SELECT owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = $1 AND owner_key = $2 ORDER BY rtype";
+const OF_ZONE_AFTER: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = $1 AND (owner_key, rtype) > ($2, $3) ORDER BY owner_key, rtype LIMIT $4";
+const AFTER: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE (zone_id, owner_key, rtype) > ($1, $2, $3) ORDER BY zone_id, owner_key, rtype LIMIT $4";
+const OF_ZONE_TYPE_AFTER: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = $1 AND (owner_key, rtype) > ($2, $3) AND rtype = $5 ORDER BY owner_key, rtype LIMIT $4";
+const TYPE_AFTER: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE (zone_id, owner_key, rtype) > ($1, $2, $3) AND rtype = $5 ORDER BY zone_id, owner_key, rtype LIMIT $4";
+const PUT: &str = "INSERT INTO rrsets (zone_id, owner_key, rtype, ttl, rdata, rrsigs) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (zone_id, owner_key, rtype) DO UPDATE SET ttl = excluded.ttl, rdata = excluded.rdata, rrsigs = excluded.rrsigs";
+const DELETE: &str = "DELETE FROM rrsets WHERE zone_id = $1 AND owner_key = $2 AND rtype = $3";
+const DELETE_ALL: &str = "DELETE FROM rrsets WHERE zone_id = $1";
+const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
+
+/// Every statement of this file.
+pub const ALL: &[&str] =
+    &[OF_OWNER, OF_ZONE_AFTER, AFTER, OF_ZONE_TYPE_AFTER, TYPE_AFTER, PUT, DELETE, DELETE_ALL, COUNT];
+
+/// Where a listing goes on: behind this row.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Position {
+    /// Zone's row.
+    pub zone_id: i64,
+    /// Owner's key.
+    pub owner_key: Vec<u8>,
+    /// Type; 0 is before all.
+    pub rtype: i64,
+}
+
+/// An RRset as listed.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its place, to go on from.
+    pub position: Position,
+    /// Owner name.
+    pub owner: Name,
+    /// The records.
+    pub rrset: Rrset,
+}
+
+fn rrset(row: &SqliteRow) -> sqlx::Result<Rrset> {
+    let rtype = u16::try_from(row.try_get::<i64, _>("rtype")?).map_err(|_| damaged("rrsets", "rtype"))?;
+    Ok(Rrset {
+        rtype: Rtype(rtype),
+        ttl: u32::try_from(row.try_get::<i64, _>("ttl")?).map_err(|_| damaged("rrsets", "ttl"))?,
+        rdata: sets::unpack(row.try_get("rdata")?).ok_or_else(|| damaged("rrsets", "rdata"))?,
+        rrsigs: sets::unpack(row.try_get("rrsigs")?).ok_or_else(|| damaged("rrsets", "rrsigs"))?,
+    })
+}
+
+fn listed(row: &SqliteRow) -> sqlx::Result<Listed> {
+    let owner_key: Vec<u8> = row.try_get("owner_key")?;
+    Ok(Listed {
+        owner: name_key::decode(&owner_key).ok_or_else(|| damaged("rrsets", "owner_key"))?,
+        position: Position { zone_id: row.try_get("zone_id")?, owner_key, rtype: row.try_get("rtype")? },
+        rrset: rrset(row)?,
+    })
+}
+
+/// All RRsets of one owner name.
+///
+/// # Errors
+/// Of the database.
+pub async fn of_owner(
+    connection: &mut Connection,
+    zone_id: i64,
+    owner: NameRef<'_>,
+) -> sqlx::Result<Vec<Rrset>> {
+    let rows =
+        sqlx::query(OF_OWNER).bind(zone_id).bind(name_key::encode(owner)).fetch_all(connection).await?;
+    rows.iter().map(rrset).collect()
+}
+
+/// RRsets behind a position, in order of zone, owner name and type; of one zone when `zone_id` is given, of one type
+/// when `rtype` is.
+///
+/// # Errors
+/// Of the database.
+pub async fn list(
+    connection: &mut Connection,
+    zone_id: Option<i64>,
+    rtype: Option<Rtype>,
+    after: &Position,
+    limit: i64,
+) -> sqlx::Result<Vec<Listed>> {
+    let statement = match (zone_id, rtype) {
+        (Some(_), None) => OF_ZONE_AFTER,
+        (None, None) => AFTER,
+        (Some(_), Some(_)) => OF_ZONE_TYPE_AFTER,
+        (None, Some(_)) => TYPE_AFTER,
+    };
+    let mut query = sqlx::query(statement)
+        .bind(zone_id.unwrap_or(after.zone_id))
+        .bind(&after.owner_key)
+        .bind(after.rtype)
+        .bind(limit);
+    if let Some(rtype) = rtype {
+        query = query.bind(i64::from(rtype.0));
+    }
+    let rows = query.fetch_all(connection).await?;
+    rows.iter().map(listed).collect()
+}
+
+/// All RRsets of a zone in canonical order, in steps that keep memory and the time of each statement bounded.
+///
+/// # Errors
+/// Of the database.
+pub async fn of_zone(connection: &mut Connection, zone_id: i64) -> sqlx::Result<Vec<(Name, Rrset)>> {
+    const STEP: i64 = 10_000;
+    let mut all = Vec::new();
+    let mut after = Position { zone_id, ..Position::default() };
+    loop {
+        let step = list(connection, Some(zone_id), None, &after, STEP).await?;
+        let Some(last) = step.last() else { return Ok(all) };
+        after = last.position.clone();
+        all.extend(step.into_iter().map(|listed| (listed.owner, listed.rrset)));
+    }
+}
+
+/// Writes one RRset.
+///
+/// # Errors
+/// Of the database.
+pub async fn put(
+    connection: &mut Connection,
+    zone_id: i64,
+    owner: NameRef<'_>,
+    rrset: &Rrset,
+) -> sqlx::Result<()> {
+    sqlx::query(PUT)
+        .bind(zone_id)
+        .bind(name_key::encode(owner))
+        .bind(i64::from(rrset.rtype.0))
+        .bind(i64::from(rrset.ttl))
+        .bind(sets::pack(&rrset.rdata))
+        .bind(sets::pack(&rrset.rrsigs))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Deletes one RRset.
+///
+/// # Errors
+/// Of the database.
+pub async fn delete(
+    connection: &mut Connection,
+    zone_id: i64,
+    owner: NameRef<'_>,
+    rtype: Rtype,
+) -> sqlx::Result<()> {
+    sqlx::query(DELETE)
+        .bind(zone_id)
+        .bind(name_key::encode(owner))
+        .bind(i64::from(rtype.0))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Deletes all RRsets of a zone.
+///
+/// # Errors
+/// Of the database.
+pub async fn delete_all(connection: &mut Connection, zone_id: i64) -> sqlx::Result<()> {
+    sqlx::query(DELETE_ALL).bind(zone_id).execute(connection).await?;
+    Ok(())
+}
+
+/// How many RRsets a zone has.
+///
+/// # Errors
+/// Of the database.
+pub async fn count(connection: &mut Connection, zone_id: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar(COUNT).bind(zone_id).fetch_one(connection).await
+}

@@ -1,0 +1,187 @@
+//! `zones` and `departed_zones`.
+
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use godwit_wire::name::{Name, NameRef};
+
+use super::{Connection, damaged};
+use crate::model::name_key;
+use crate::model::zone::{TtlPolicy, Zone};
+
+const BY_NAME: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us FROM zones WHERE name_key = $1";
+const PAGE: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us FROM zones WHERE name_key > $1 ORDER BY name_key LIMIT $2";
+const COUNT: &str = "SELECT count(*) FROM zones";
+const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $7) RETURNING id";
+const UPDATE: &str = "UPDATE zones SET version = $2, serial = $3, ttl_policy = $4, presigned = $5, updated_at_us = $6 WHERE id = $1";
+const DELETE: &str = "DELETE FROM zones WHERE id = $1";
+const DEPARTED: &str = "SELECT version, serial FROM departed_zones WHERE name_key = $1";
+const DEPARTED_PAGE: &str =
+    "SELECT name_key, version FROM departed_zones WHERE name_key > $1 ORDER BY name_key LIMIT $2";
+const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, departed_at_us) VALUES ($1, $2, $3, $4) ON CONFLICT (name_key) DO UPDATE SET version = excluded.version, serial = excluded.serial, departed_at_us = excluded.departed_at_us";
+const RETURN: &str = "DELETE FROM departed_zones WHERE name_key = $1";
+
+/// Every statement of this file.
+pub const ALL: &[&str] =
+    &[BY_NAME, PAGE, COUNT, INSERT, UPDATE, DELETE, DEPARTED, DEPARTED_PAGE, DEPART, RETURN];
+
+fn zone(row: &SqliteRow) -> sqlx::Result<Zone> {
+    let key: &[u8] = row.try_get("name_key")?;
+    let policy: &str = row.try_get("ttl_policy")?;
+    Ok(Zone {
+        id: row.try_get("id")?,
+        apex: name_key::decode(key).ok_or_else(|| damaged("zones", "name_key"))?,
+        owner_number: narrow(row.try_get("owner_number")?, "owner_number")?,
+        version: u64::try_from(row.try_get::<i64, _>("version")?).map_err(|_| damaged("zones", "version"))?,
+        serial: narrow(row.try_get("serial")?, "serial")?,
+        ttl_policy: match policy {
+            "keep" => TtlPolicy::Keep,
+            "bounded" => TtlPolicy::Bounded,
+            _ => return Err(damaged("zones", "ttl_policy")),
+        },
+        presigned: row.try_get("presigned")?,
+        created_at_us: row.try_get("created_at_us")?,
+        updated_at_us: row.try_get("updated_at_us")?,
+    })
+}
+
+fn narrow(value: i64, what: &'static str) -> sqlx::Result<u32> {
+    u32::try_from(value).map_err(|_| damaged("zones", what))
+}
+
+/// A version as stored. It rises by one per change: it cannot reach the border.
+pub(crate) fn stored(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
+/// The zone with this apex.
+///
+/// # Errors
+/// Of the database.
+pub async fn by_name(connection: &mut Connection, apex: NameRef<'_>) -> sqlx::Result<Option<Zone>> {
+    let row = sqlx::query(BY_NAME).bind(name_key::encode(apex)).fetch_optional(connection).await?;
+    row.as_ref().map(zone).transpose()
+}
+
+/// Zones after a key, in canonical order.
+///
+/// # Errors
+/// Of the database.
+pub async fn page(connection: &mut Connection, after: Option<&[u8]>, limit: i64) -> sqlx::Result<Vec<Zone>> {
+    // The root zone has the empty key; nothing is before it, so that "after nothing" starts below the empty key.
+    // No key is smaller than the empty one, hence the root is fetched on its own.
+    let mut zones = Vec::new();
+    if after.is_none()
+        && let Some(root) = by_name(connection, NameRef::ROOT).await?
+    {
+        zones.push(root);
+    }
+    let rows = sqlx::query(PAGE)
+        .bind(after.unwrap_or_default())
+        .bind(limit - i64::try_from(zones.len()).unwrap_or(0))
+        .fetch_all(connection)
+        .await?;
+    for row in &rows {
+        zones.push(zone(row)?);
+    }
+    Ok(zones)
+}
+
+/// How many zones there are.
+///
+/// # Errors
+/// Of the database.
+pub async fn count(connection: &mut Connection) -> sqlx::Result<i64> {
+    sqlx::query_scalar(COUNT).fetch_one(connection).await
+}
+
+/// Adds a zone; gives the id of its row.
+///
+/// # Errors
+/// Of the database.
+pub async fn insert(connection: &mut Connection, zone: &Zone) -> sqlx::Result<i64> {
+    sqlx::query_scalar(INSERT)
+        .bind(name_key::encode(zone.apex.as_ref()))
+        .bind(i64::from(zone.owner_number))
+        .bind(stored(zone.version))
+        .bind(i64::from(zone.serial))
+        .bind(zone.ttl_policy.as_str())
+        .bind(zone.presigned)
+        .bind(zone.created_at_us)
+        .fetch_one(connection)
+        .await
+}
+
+/// Writes what changes about a zone.
+///
+/// # Errors
+/// Of the database.
+pub async fn update(connection: &mut Connection, zone: &Zone) -> sqlx::Result<()> {
+    sqlx::query(UPDATE)
+        .bind(zone.id)
+        .bind(stored(zone.version))
+        .bind(i64::from(zone.serial))
+        .bind(zone.ttl_policy.as_str())
+        .bind(zone.presigned)
+        .bind(zone.updated_at_us)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Deletes a zone and its records, and remembers where it stood.
+///
+/// # Errors
+/// Of the database.
+pub async fn delete(connection: &mut Connection, zone: &Zone, at_us: i64) -> sqlx::Result<()> {
+    sqlx::query(DEPART)
+        .bind(name_key::encode(zone.apex.as_ref()))
+        .bind(stored(zone.version))
+        .bind(i64::from(zone.serial))
+        .bind(at_us)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(DELETE).bind(zone.id).execute(connection).await?;
+    Ok(())
+}
+
+/// Version and serial at which a zone of this name was deleted, and forgets them: the zone that takes the name goes on
+/// from there.
+///
+/// # Errors
+/// Of the database.
+pub async fn take_departed(
+    connection: &mut Connection,
+    apex: NameRef<'_>,
+) -> sqlx::Result<Option<(u64, u32)>> {
+    let key = name_key::encode(apex);
+    let Some(row) = sqlx::query(DEPARTED).bind(&key).fetch_optional(&mut *connection).await? else {
+        return Ok(None);
+    };
+    sqlx::query(RETURN).bind(&key).execute(connection).await?;
+    let version =
+        u64::try_from(row.try_get::<i64, _>("version")?).map_err(|_| damaged("zones", "version"))?;
+    Ok(Some((version, narrow(row.try_get("serial")?, "serial")?)))
+}
+
+/// Deleted zones after a key, each with the version at which it went. The root zone is not listed: nothing can be
+/// before its key.
+///
+/// # Errors
+/// Of the database.
+pub async fn departed_page(
+    connection: &mut Connection,
+    after: Option<&Vec<u8>>,
+    limit: i64,
+) -> sqlx::Result<Vec<(Name, u64)>> {
+    let after = after.map(Vec::as_slice).unwrap_or_default();
+    let rows = sqlx::query(DEPARTED_PAGE).bind(after).bind(limit).fetch_all(connection).await?;
+    rows.iter()
+        .map(|row| {
+            let name =
+                name_key::decode(row.try_get("name_key")?).ok_or_else(|| damaged("zones", "name_key"))?;
+            let version = u64::try_from(row.try_get::<i64, _>("version")?);
+            Ok((name, version.map_err(|_| damaged("zones", "version"))?))
+        })
+        .collect()
+}
