@@ -1,0 +1,166 @@
+//! From the commit to the data plane: nothing skipped, nothing twice, through restarts of either side.
+
+use std::time::Duration;
+
+use godwit_wire::rr::Rtype;
+use serde_json::json;
+use sqlx::ConnectOptions as _;
+
+use crate::harness::{Client, Server, folder};
+use crate::replica::Replica;
+
+async fn put(client: &Client, n: u32, query: &str) {
+    let body = json!({"changes": [{"op": "put", "name": format!("n{n}.example.com."), "type": "A", "value": ["192.0.2.1"]}]});
+    client.json("POST", &format!("/api/v1/changes{query}"), &body).await.expect(200);
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "never: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn served(replica: &Replica, n: u32) -> bool {
+    replica.rrset(&format!("n{n}.example.com."), Rtype::A).is_some()
+}
+
+/// What was committed while nobody could publish it, as after a crash between commit and publication, is published by the
+/// next start.
+#[tokio::test]
+async fn p4_what_is_committed_and_not_published_is_published_after_a_restart() {
+    let server = Server::start_with(folder(), Replica::default(), None, None, |_| {}).await;
+    let waited = server
+        .client
+        .json(
+            "PUT",
+            "/api/v1/records/www.example.com.?wait=applied",
+            &json!({"type": "A", "value": ["192.0.2.2"]}),
+        )
+        .await
+        .expect(200);
+    assert_eq!(waited.header("godwit-applied"), "0/0");
+    for n in 0..5 {
+        put(&server.client, n, "").await;
+    }
+    let change = waited.header("godwit-change").to_owned();
+    let state = server.client.get(&format!("/api/v1/changes/{change}")).await.json();
+    assert_eq!(state["state"], "committed");
+    let (folder, replica, token) = server.stop().await;
+
+    let server = Server::start_in(folder, replica, Some(token), |_| {}).await;
+    until("all is served", || (0..5).all(|n| served(&server.replica, n))).await;
+    let state = server.client.get(&format!("/api/v1/changes/{change}")).await.json();
+    assert_eq!(state["state"], "applied");
+    server.replica.assert_content();
+}
+
+/// A data plane that stands where the control plane stopped is sent what is new and nothing else.
+#[tokio::test]
+async fn a_restart_goes_on_from_the_applied_position() {
+    let server = Server::start().await;
+    for n in 0..5 {
+        put(&server.client, n, "?wait=applied").await;
+    }
+    let (folder, replica, token) = server.stop().await;
+    let before = *replica.change_sets.lock().unwrap();
+    let server = Server::start_in(folder, replica, Some(token), |_| {}).await;
+    put(&server.client, 5, "?wait=applied").await;
+    assert_eq!(*server.replica.change_sets.lock().unwrap(), before + 1);
+    assert!(served(&server.replica, 5));
+    server.replica.assert_content();
+}
+
+/// A data plane whose own copy is older is sent what came after it, from the outbox.
+#[tokio::test]
+async fn a_data_plane_that_is_behind_is_sent_what_it_lacks() {
+    let server = Server::start().await;
+    put(&server.client, 0, "?wait=applied").await;
+    let old = Replica::default();
+    old.zones.lock().unwrap().clone_from(&server.replica.zones.lock().unwrap());
+    *old.applied.lock().unwrap() = *server.replica.applied.lock().unwrap();
+    for n in 1..4 {
+        put(&server.client, n, "?wait=applied").await;
+    }
+    let (folder, _, token) = server.stop().await;
+    let server = Server::start_in(folder, old, Some(token), |_| {}).await;
+    until("it has caught up", || served(&server.replica, 3)).await;
+    assert_eq!(*server.replica.change_sets.lock().unwrap(), 3);
+    put(&server.client, 4, "?wait=applied").await;
+    server.replica.assert_content();
+}
+
+/// The process died after publishing and before writing that down: the data plane is ahead of the notes.
+#[tokio::test]
+async fn a_data_plane_that_is_ahead_of_the_notes_is_sent_nothing_twice() {
+    let server = Server::start().await;
+    for n in 0..3 {
+        put(&server.client, n, "?wait=applied").await;
+    }
+    let (folder, replica, token) = server.stop().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("godwit.sqlite"));
+    let mut database = options.connect().await.unwrap();
+    // As if the last two publications had never been noted.
+    let noted: i64 = sqlx::query_scalar("SELECT sequence FROM relay").fetch_one(&mut database).await.unwrap();
+    sqlx::query("UPDATE outbox SET sequence = NULL WHERE sequence > $1")
+        .bind(noted - 2)
+        .execute(&mut database)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE relay SET sequence = $1").bind(noted - 2).execute(&mut database).await.unwrap();
+    sqlx::Connection::close(database).await.unwrap();
+    let before = *replica.change_sets.lock().unwrap();
+    let server = Server::start_in(folder, replica, Some(token), |_| {}).await;
+    put(&server.client, 3, "?wait=applied").await;
+    assert_eq!(*server.replica.change_sets.lock().unwrap(), before + 1);
+    server.replica.assert_content();
+}
+
+/// An empty data plane is sent every zone as it is, and one that lost its way asks for it.
+#[tokio::test]
+async fn a_data_plane_that_asks_is_sent_everything() {
+    let server = Server::start().await;
+    for n in 0..3 {
+        put(&server.client, n, "?wait=applied").await;
+    }
+    server.client.json("POST", "/api/v1/domains", &json!({"name": "gone.example."})).await.expect(201);
+    server.client.delete("/api/v1/domains/gone.example.?wait=applied").await.expect(204);
+    // It lost a zone, and kept one that is gone.
+    server.replica.zones.lock().unwrap().clear();
+    server.replica.zones.lock().unwrap().insert("gone.example.".parse().unwrap(), Default::default());
+    server.resync.as_ref().unwrap().ask();
+    until("it has everything again", || served(&server.replica, 2)).await;
+    until("the other is gone", || {
+        !server.replica.zones.lock().unwrap().contains_key(&"gone.example.".parse().unwrap())
+    })
+    .await;
+    put(&server.client, 3, "?wait=applied").await;
+    let (folder, _, token) = server.stop().await;
+
+    let server = Server::start_in(folder, Replica::default(), Some(token), |_| {}).await;
+    until("an empty one has everything", || served(&server.replica, 3)).await;
+    put(&server.client, 4, "?wait=applied").await;
+    server.replica.assert_content();
+}
+
+/// More changes than the way to the relay holds, while the data plane does not take any: they are read back in order.
+#[tokio::test]
+async fn a_slow_data_plane_misses_nothing() {
+    let replica = Replica::default();
+    let (batches, held) = tokio::sync::mpsc::channel(1);
+    let (position, applied) = tokio::sync::watch::channel(godwit_controlplane::Applied::default());
+    let stuck = godwit_controlplane::FeedSink { batches, applied };
+    let (_, resync) = replica.sink();
+    let server = Server::start_with(folder(), replica, Some((stuck, resync)), None, |_| {}).await;
+    for n in 0..50 {
+        put(&server.client, n, "").await;
+    }
+    // It goes away without having applied anything.
+    drop((held, position));
+    let (folder, replica, token) = server.stop().await;
+    let server = Server::start_in(folder, replica, Some(token), |_| {}).await;
+    until("all is served", || (0..50).all(|n| served(&server.replica, n))).await;
+    put(&server.client, 50, "?wait=applied").await;
+    server.replica.assert_content();
+}

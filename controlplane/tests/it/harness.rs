@@ -1,0 +1,185 @@
+//! A control plane on a free port with its data in a folder of its own, and a client.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use godwit_controlplane::auth::Token;
+use godwit_controlplane::{Config, Controlplane, FirstStart};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{HeaderMap, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::replica::{Replica, Resync};
+
+pub(crate) struct Server {
+    pub(crate) client: Client,
+    pub(crate) replica: Replica,
+    pub(crate) resync: Option<Arc<Resync>>,
+    pub(crate) folder: Arc<tempfile::TempDir>,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    pub(crate) token: String,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    pub(crate) fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Fails with the body when the status is another.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Answer {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self
+    }
+}
+
+/// A folder for the data of one server after another.
+pub(crate) fn folder() -> Arc<tempfile::TempDir> {
+    Arc::new(tempfile::tempdir().unwrap())
+}
+
+pub(crate) fn config(folder: &std::path::Path) -> Config {
+    let mut config = Config::default();
+    config.api.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.store.data = folder.to_path_buf();
+    config
+}
+
+impl Server {
+    /// A new one with the example zone.
+    pub(crate) async fn start() -> Server {
+        Server::start_in(folder(), Replica::default(), None, |_| {}).await
+    }
+
+    /// One in a folder; the token is that of an earlier start, if there was one.
+    pub(crate) async fn start_in(
+        folder: Arc<tempfile::TempDir>,
+        replica: Replica,
+        token: Option<String>,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Server {
+        let (sink, resync) = replica.sink();
+        Server::start_with(folder, replica, Some((sink, resync)), token, adjust).await
+    }
+
+    pub(crate) async fn start_with(
+        folder: Arc<tempfile::TempDir>,
+        replica: Replica,
+        sink: Option<(godwit_controlplane::FeedSink, Arc<Resync>)>,
+        token: Option<String>,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Server {
+        let mut config = config(folder.path());
+        adjust(&mut config);
+        let controlplane = Controlplane::open(config, FirstStart::ExampleZone).await.unwrap();
+        let address = controlplane.api_address().unwrap();
+        let token = controlplane.new_token().map(Token::reveal).or(token).unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let (sink, resync) = sink.unzip();
+        let running = tokio::spawn(controlplane.serve(sink, stopping));
+        Server { client: Client { address, token }, replica, resync, folder, stop, running }
+    }
+
+    /// Stops it as an operator does; gives what a restart needs.
+    pub(crate) async fn stop(self) -> (Arc<tempfile::TempDir>, Replica, String) {
+        self.stop.send(true).unwrap();
+        tokio::time::timeout(Duration::from_secs(30), self.running).await.unwrap().unwrap().unwrap();
+        (self.folder, self.replica, self.client.token)
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.path().join("godwit.sqlite")
+    }
+}
+
+impl Client {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Answer {
+        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header("host", "api.test");
+        if !headers.iter().any(|(name, _)| *name == "authorization") {
+            request = request.header("authorization", format!("Bearer {}", self.token));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response =
+            sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let octets = body.collect().await.unwrap().to_bytes();
+        drop(sender);
+        driver.abort();
+        let answer = Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(octets.to_vec()).unwrap(),
+        };
+        // Our own mistakes are never the expected outcome of a test.
+        assert_ne!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{method} {path}: {}", answer.text);
+        answer
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], Vec::new()).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, &[], Vec::new()).await
+    }
+
+    pub(crate) async fn json(&self, method: &str, path: &str, body: &Value) -> Answer {
+        self.json_with(method, path, &[], body).await
+    }
+
+    pub(crate) async fn json_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Answer {
+        let mut all = vec![("content-type", "application/json")];
+        all.extend_from_slice(headers);
+        self.send(method, path, &all, serde_json::to_vec(body).unwrap()).await
+    }
+
+    pub(crate) async fn import(&self, zone: &str, text: &str) -> Answer {
+        let path = format!("/api/v1/domains/{zone}/import?wait=applied");
+        self.send("POST", &path, &[("content-type", "text/dns")], text.into()).await
+    }
+}

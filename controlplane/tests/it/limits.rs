@@ -1,0 +1,119 @@
+//! Sizes and times at their limits.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sqlx::ConnectOptions as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::harness::{Server, folder};
+use crate::replica::Replica;
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[tokio::test]
+async fn bodies_that_are_too_long_are_refused_and_the_caller_is_told() {
+    let server = Server::start().await;
+    for (path, method, octets, expected) in [
+        ("/api/v1/records", "POST", (1 << 20) - 2, 400),
+        ("/api/v1/records", "POST", (1 << 20) + 1, 413),
+        ("/api/v1/records", "POST", 10 << 20, 413),
+        ("/api/v1/records/www.example.com.", "PUT", 10 << 20, 413),
+        ("/api/v1/domains", "POST", 10 << 20, 413),
+        ("/api/v1/changes", "POST", 10 << 20, 400),
+        ("/api/v1/changes", "POST", (32 << 20) + 1, 413),
+    ] {
+        let answer = server.client.send(method, path, &[JSON], vec![b' '; octets]).await;
+        let code = if expected == 413 { "TOO_LARGE" } else { "MALFORMED_REQUEST" };
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (expected, code),
+            "{method} {path} {octets}"
+        );
+    }
+    assert_eq!(server.client.get("/api/v1/domains/example.com.").await.json()["version"], 1);
+}
+
+/// Who announces a length and asks first is told before anything is sent.
+#[tokio::test]
+async fn who_asks_first_is_refused_at_once() {
+    let server = Server::start().await;
+    let mut stream = tokio::net::TcpStream::connect(server.client.address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/records HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         expect: 100-continue\r\ncontent-length: 10000000\r\n\r\n",
+        server.client.token
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read =
+        tokio::time::timeout(Duration::from_secs(10), stream.read(&mut answer)).await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&answer[..read]).into_owned();
+    assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_never_ends_its_header_is_dropped() {
+    let server = Server::start_in(folder(), Replica::default(), None, |config| {
+        config.api.header_timeout_ms = 200;
+    })
+    .await;
+    let mut stream = tokio::net::TcpStream::connect(server.client.address).await.unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    let started = Instant::now();
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+    assert!(read.is_ok(), "still open after {:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_answered() {
+    let server = Server::start_in(folder(), Replica::default(), None, |config| {
+        config.api.request_timeout_ms = 300;
+    })
+    .await;
+    // Another program holds the database: the writer waits for it, the caller only for so long.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(server.database());
+    let mut other = options.connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let body = json!({"type": "A", "value": ["192.0.2.2"]});
+    let answer = server.client.json("PUT", "/api/v1/records/www.example.com.", &body).await.expect(504);
+    assert_eq!(answer.code(), "TIMEOUT");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    // And it goes on.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = server.client.json("PUT", "/api/v1/records/www.example.com.", &body).await;
+        if answer.status == 200 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_folder_has_one_owner() {
+    let server = Server::start().await;
+    let config = crate::harness::config(server.folder.path());
+    let second =
+        godwit_controlplane::Controlplane::open(config, godwit_controlplane::FirstStart::Empty).await;
+    let error = format!("{:#}", second.unwrap_err());
+    assert!(error.contains("in use by another process"), "{error}");
+    let token = godwit_controlplane::Controlplane::create_token(server.folder.path(), "admin").await;
+    assert!(token.is_err());
+    let (folder, replica, _) = server.stop().await;
+    let token = godwit_controlplane::Controlplane::create_token(folder.path(), "admin").await.unwrap();
+    let server = Server::start_in(folder, replica, Some(token.reveal()), |_| {}).await;
+    server.client.get("/api/v1/domains").await.expect(200);
+}
+
+#[tokio::test]
+async fn health_needs_no_token() {
+    let server = Server::start().await;
+    for path in ["/health", "/ready", "/api/v1/openapi.json", "/docs/"] {
+        let answer = server.client.send("GET", path, &[("authorization", "")], vec![]).await;
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    let nodes = server.client.get("/api/v1/nodes").await.expect(200).json();
+    assert_eq!(nodes["items"][0]["node"], "local");
+}

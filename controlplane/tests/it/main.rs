@@ -1,0 +1,14 @@
+//! The control plane as its callers and its data plane see it: real HTTP over loopback, a real database, and a replica
+//! that checks every batch that it is sent.
+
+mod changes;
+mod concurrency;
+mod domains;
+mod errors;
+mod feed;
+mod harness;
+mod idempotency;
+mod limits;
+mod openapi;
+mod records;
+mod replica;
