@@ -98,20 +98,21 @@ impl Edns {
     /// # Errors
     /// [`EdnsError`]; each makes the query FORMERR.
     pub fn read(class: u16, ttl: u32, rdata: &[u8]) -> Result<Edns, EdnsError> {
-        let [_, version, flags, _] = ttl.to_be_bytes();
-        let mut edns = Edns {
-            udp_payload_octets: class,
-            version,
-            dnssec_ok: flags & 0x80 != 0,
-            cookie: None,
-            nsid: false,
-            keepalive: false,
-        };
+        let mut edns = Edns::bare(class, ttl);
         // A version that we do not know may mean anything by its options (RFC 6891 §6.1.3).
-        if version == 0 {
+        if edns.version == 0 {
             edns.read_options(rdata)?;
         }
         Ok(edns)
+    }
+
+    /// What class and TTL of an OPT record say, without options (RFC 6891 §6.1.3).
+    #[must_use]
+    #[inline]
+    pub fn bare(class: u16, ttl: u32) -> Edns {
+        let [_, version, flags, _] = ttl.to_be_bytes();
+        let dnssec_ok = flags & 0x80 != 0;
+        Edns { udp_payload_octets: class, version, dnssec_ok, cookie: None, nsid: false, keepalive: false }
     }
 
     fn read_options(&mut self, rdata: &[u8]) -> Result<(), EdnsError> {

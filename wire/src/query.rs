@@ -63,6 +63,8 @@ pub enum Reason {
 pub struct Question<'a> {
     /// The name as it was sent: uncompressed, in the client's own case.
     pub qname: &'a [u8],
+    /// How many labels it has, the root label not counted.
+    pub labels: u8,
     /// The type asked for.
     pub qtype: Rtype,
     /// The class asked for.
@@ -97,13 +99,13 @@ impl<'a> Query<'a> {
         match header.qdcount {
             0 => {}
             1 => {
-                let len = qname_len(packet).map_err(|reason| fail(QNAME_AT, reason))?;
+                let (len, labels) = qname_len(packet).map_err(|reason| fail(QNAME_AT, reason))?;
                 let end = QNAME_AT.saturating_add(len);
                 let short = || fail(packet.len(), Reason::Short);
                 let qname = packet.get(QNAME_AT..end).ok_or_else(short)?;
                 let qtype = Rtype(read_u16(packet, end).ok_or_else(short)?);
                 let qclass = read_u16(packet, end.saturating_add(2)).ok_or_else(short)?;
-                query.question = Some(Question { qname, qtype, qclass });
+                query.question = Some(Question { qname, labels, qtype, qclass });
                 query.question_end = end.saturating_add(4);
             }
             // RFC 9619 §4.
@@ -120,6 +122,23 @@ impl<'a> Query<'a> {
     /// Walks the records behind the question for OPT and TSIG.
     #[inline]
     fn read_records(&mut self, packet: &[u8]) -> Result<(), (usize, Reason)> {
+        // What nearly every resolver sends: nothing, or one OPT without options.
+        if self.header.ancount == 0 && self.header.nscount == 0 && self.header.arcount <= 1 {
+            let rest = packet.get(self.question_end..).unwrap_or_default();
+            match (self.header.arcount, rest) {
+                (0, []) => return Ok(()),
+                (1, &[0, 0, 41, a, b, c, d, e, f, 0, 0]) => {
+                    self.edns =
+                        Some(Edns::bare(u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f])));
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        self.read_any_records(packet)
+    }
+
+    fn read_any_records(&mut self, packet: &[u8]) -> Result<(), (usize, Reason)> {
         let mut at = self.question_end;
         let before_additional = u32::from(self.header.ancount).saturating_add(u32::from(self.header.nscount));
         let total = before_additional.saturating_add(u32::from(self.header.arcount));
@@ -163,11 +182,12 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The length of the QNAME, root label included.
+/// The length of the QNAME, root label included, and how many labels come before that.
 #[inline]
-fn qname_len(packet: &[u8]) -> Result<usize, Reason> {
+fn qname_len(packet: &[u8]) -> Result<(usize, u8), Reason> {
     let octets = packet.get(QNAME_AT..).unwrap_or_default();
     let mut at = 0usize;
+    let mut labels = 0u8;
     loop {
         let len = usize::from(*octets.get(at).ok_or(Reason::Short)?);
         at = at.saturating_add(len).saturating_add(1);
@@ -175,8 +195,9 @@ fn qname_len(packet: &[u8]) -> Result<usize, Reason> {
             return Err(Reason::Qname);
         }
         if len == 0 {
-            return Ok(at);
+            return Ok((at, labels));
         }
+        labels = labels.saturating_add(1);
     }
 }
 
@@ -226,6 +247,7 @@ mod tests {
         let query = parse(&octets).unwrap();
         let question = query.question.unwrap();
         assert_eq!(question.qname, &[3, b'w', b'W', b'w', 0]);
+        assert_eq!(question.labels, 1);
         assert_eq!((question.qtype, question.qclass), (Rtype::A, 1));
         assert_eq!(query.question_end, 12 + QUESTION.len());
         assert_eq!(query.tsig_at, Some(12 + QUESTION.len() + OPT.len()));
@@ -265,6 +287,16 @@ mod tests {
         for (what, counts, rest, reason) in rows {
             let octets = packet(*counts, rest);
             assert_eq!(parse(&octets).map_err(|error| error.reason), Err(*reason), "{what}");
+        }
+    }
+
+    #[test]
+    fn the_short_way_reads_what_the_long_way_reads() {
+        for octets in [packet([1, 0, 0, 1], &[QUESTION, OPT].concat()), packet([1, 0, 0, 0], QUESTION)] {
+            let short = parse(&octets).unwrap();
+            let mut long = Query { edns: None, ..short };
+            long.read_any_records(&octets).unwrap();
+            assert_eq!(short, long);
         }
     }
 
