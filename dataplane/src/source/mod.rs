@@ -16,7 +16,7 @@ mod parallel;
 mod place;
 mod progress;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use check::{Report, check};
@@ -44,8 +44,6 @@ struct Held {
     identities: Vec<Identity>,
     /// Whether the last reading failed, so that it is tried again whether or not its files changed.
     failed: bool,
-    /// Whether some version of it was handed out.
-    served: bool,
 }
 
 /// What a reload found.
@@ -110,17 +108,11 @@ impl Sources {
         }
     }
 
+    /// Also names those that could never be read: what is served of them came from elsewhere, and is wanted no more.
     fn forget_all_but(&mut self, wanted: &BTreeMap<Name, PathBuf>) -> Vec<Name> {
-        let gone: BTreeSet<Name> =
-            self.held.keys().filter(|apex| !wanted.contains_key(*apex)).cloned().collect();
-        let mut removed = Vec::new();
-        for apex in gone {
-            // What never was served need not be taken away.
-            if self.held.remove(&apex).is_some_and(|held| held.served) {
-                removed.push(apex);
-            }
-        }
-        removed
+        let gone: Vec<Name> = self.held.keys().filter(|apex| !wanted.contains_key(*apex)).cloned().collect();
+        self.held.retain(|apex, _| wanted.contains_key(apex));
+        gone
     }
 
     /// Runs on any thread.
@@ -137,7 +129,6 @@ impl Sources {
     }
 
     fn take(&mut self, apex: Name, file: PathBuf, outcome: Outcome, reload: &mut Reload) {
-        let served_before = self.held.get(&apex).is_some_and(|held| held.served);
         match outcome {
             Outcome::Unchanged(identities) => {
                 reload.unchanged += 1;
@@ -152,7 +143,7 @@ impl Sources {
                     Ok(zone) => reload.changed.push(zone),
                     Err(error) => reload.errors.push(error),
                 }
-                self.held.insert(apex, Held { file, identities, failed, served: served_before || !failed });
+                self.held.insert(apex, Held { file, identities, failed });
             }
         }
     }

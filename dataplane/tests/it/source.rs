@@ -96,6 +96,11 @@ fn a_zone_broken_while_running_keeps_its_last_good_version() {
     assert_eq!((reload.errors.len(), reload.unchanged), (1, 1));
     // It is tried again, and said again, as long as it is broken.
     assert_eq!(sources.reload(false).errors.len(), 1);
+    // One that never could be read is taken away with its file: what is served of it may come from elsewhere.
+    let never = put(folder.path(), "never.example.zone", "www A\n");
+    assert_eq!(sources.reload(false).errors.len(), 2);
+    fs::remove_file(never).unwrap();
+    assert_eq!(sources.reload(false).removed, [name("never.example")]);
 
     put(folder.path(), "a.example.zone", &zone("www A 192.0.2.8\n"));
     let reload = sources.reload(false);
