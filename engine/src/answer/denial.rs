@@ -45,6 +45,11 @@ pub(super) struct Written<'s>(ArrayVec<&'s Node, MOST_WRITTEN>);
 const MOST_WRITTEN: usize = 64;
 
 impl<'s> Written<'s> {
+    /// Whether no more can be noted.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.is_full()
+    }
+
     /// Notes a node; false when it was noted before, or no more can be.
     pub(super) fn add(&mut self, node: &'s Node) -> bool {
         let known = self.0.iter().any(|known| std::ptr::eq(known.name().as_wire(), node.name().as_wire()));

@@ -94,6 +94,9 @@ pub(super) fn respond<'s>(
     Outcome::sent(len, rcode)
 }
 
+/// So many name servers of a cut are looked at for addresses that glue is not required of.
+const MOST_TARGETS: usize = 64;
+
 /// Types whose RRset is the whole answer: no additional section, and no rule of their own.
 #[inline]
 fn is_simple(qtype: Rtype) -> bool {
@@ -275,7 +278,7 @@ impl<'s> Reply<'_, 's> {
     /// Addresses of the other targets in the zone: while they fit (RFC 9471 §3.2).
     fn other_addresses(&mut self, zone: ZoneView<'s>, cut: &'s Node, image: Image<'s>, first_at: usize) {
         let mut name = [0u8; MAX_NAME_OCTETS];
-        for offset in image::rdata_offsets(image.first()) {
+        for offset in image::rdata_offsets(image.first()).take(MOST_TARGETS) {
             let at = first_at.saturating_add(offset);
             let Some(target) = lower_name(self.response.message(), at, &mut name) else { continue };
             if target.is_at_or_below(cut.name()) || !target.is_at_or_below(zone.apex()) {
@@ -331,6 +334,10 @@ impl<'s> Reply<'_, 's> {
             } else {
                 (target, Anchor::at(target_at))
             };
+            // A message over TCP has room for thousands of targets; nobody needs them all (P7).
+            if done.is_full() {
+                break;
+            }
             let Some(node) = self.snapshot.names().get(target.as_wire()) else { continue };
             if node.flags().has(Flags::CUT.with(Flags::OCCLUDED)) || !done.add(node) {
                 continue;
