@@ -8,3 +8,4 @@ pub mod compare;
 pub mod generate;
 pub mod message;
 pub mod reference;
+pub mod servers;

@@ -108,7 +108,9 @@ fn is_open(query: &GeneratedQuery) -> bool {
     let type_zero = query.qtype == Rtype(0);
     // §7: the target of an alias that is an apex is, for QTYPE DS, looked for in the zone above.
     let ds_by_alias = query.qtype == Rtype::DS;
-    type_zero || ds_by_alias
+    // §7: a CNAME made from a DNAME answers QTYPE CNAME and ANY and is not followed.
+    let cname_by_dname = matches!(query.qtype, Rtype::CNAME | Rtype::ANY);
+    type_zero || ds_by_alias || cname_by_dname
 }
 
 /// What a person needs to see why: the query, the difference, and the records around the name.

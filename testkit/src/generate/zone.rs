@@ -122,6 +122,9 @@ impl Builder<'_> {
         self.add(&apex, Rtype::SOA, soa);
         let inside = child(&apex, b"ns1").expect("short");
         self.add(&apex, Rtype::NS, inside.as_wire().to_vec());
+        // BIND refuses a zone whose name servers inside it have no address.
+        let address = rdata::plain(self.random, Rtype::A);
+        self.add(&inside, Rtype::A, address);
         self.addresses(&inside);
         let outside: Name = "ns.outside.invalid.".parse().expect("a name");
         self.add(&apex, Rtype::NS, outside.as_wire().to_vec());

@@ -145,7 +145,8 @@ impl Search<'_> {
             return Step::End;
         };
         expected.answer.push(Unit::synthesised_cname(name, &substituted, ttl));
-        Step::To(substituted)
+        // RFC 1034 §4.3.2 step 3a: a CNAME that QTYPE matches is the answer.
+        if matches!(self.qtype, Rtype::CNAME | Rtype::ANY) { Step::End } else { Step::To(substituted) }
     }
 
     fn refer(&self, zone: &Zone, cut: &Name, expected: &mut Expected, proofs: &mut Vec<Unit>) {
