@@ -208,16 +208,15 @@ impl<'t> Tokens<'t> {
         let mut len = 0usize;
         let mut escaped = false;
         loop {
-            match rest.get(len) {
-                None | Some(b' ' | b'\t' | b'\r' | b'\n' | b';' | b'(' | b')' | b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    // An escape covers the next octet, but not the end of the line.
-                    let covered = !matches!(rest.get(len.saturating_add(1)), None | Some(b'\n' | b'\r'));
-                    len = len.saturating_add(1).saturating_add(usize::from(covered));
-                }
-                Some(_) => len = len.saturating_add(1),
+            let ahead = rest.get(len..).unwrap_or_default();
+            len = len.saturating_add(ahead.iter().position(|&octet| ends_word(octet)).unwrap_or(ahead.len()));
+            if rest.get(len) != Some(&b'\\') {
+                break;
             }
+            escaped = true;
+            // An escape covers the next octet, but not the end of the line.
+            let covered = !matches!(rest.get(len.saturating_add(1)), None | Some(b'\n' | b'\r'));
+            len = len.saturating_add(1).saturating_add(usize::from(covered));
         }
         self.at = self.at.saturating_add(len);
         Token { raw: rest.get(..len).unwrap_or_default(), quoted: false, escaped }
@@ -251,6 +250,13 @@ impl<'t> Tokens<'t> {
         self.at = self.at.saturating_add(len).saturating_add(1);
         Ok(Token { raw: rest.get(..len).unwrap_or_default(), quoted: true, escaped })
     }
+}
+
+/// Whether a word may end here, or an escape begins: one shift for each octet, as all but the backslash are below 64.
+fn ends_word(octet: u8) -> bool {
+    const ENDS: u64 =
+        1 << b' ' | 1 << b'\t' | 1 << b'\r' | 1 << b'\n' | 1 << b';' | 1 << b'(' | 1 << b')' | 1 << b'"';
+    (octet < 64 && ENDS.wrapping_shr(u32::from(octet)) & 1 == 1) || octet == b'\\'
 }
 
 #[cfg(test)]
