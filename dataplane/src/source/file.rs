@@ -41,14 +41,14 @@ pub(super) fn read_zone(apex: &Name, path: &Path, progress: &Progress) -> ReadZo
     };
     // At once, as whether its stamp can be trusted depends on when it was read.
     includes.identities.push(Identity::new(path, text.stamp, &text.octets));
-    let zone = load(apex, path, &text.octets, &mut includes, progress);
+    let zone = load(apex, path, text.octets, &mut includes, progress);
     ReadZone { identities: includes.identities, zone }
 }
 
 fn load(
     apex: &Name,
     path: &Path,
-    text: &[u8],
+    text: Vec<u8>,
     includes: &mut Confined,
     progress: &Progress,
 ) -> Result<LoadedZone, ZoneError> {
@@ -65,7 +65,9 @@ fn load(
             .record(record.owner, record.rtype, record.ttl, record.rdata, line)
             .map_err(|error| error.to_string())
     };
-    zonefile::read(text, &options, includes, &mut sink).map_err(|error| ZoneError::of_text(apex, error))?;
+    zonefile::read(&text, &options, includes, &mut sink).map_err(|error| ZoneError::of_text(apex, error))?;
+    // Building the zone takes the most memory of all steps; the text need not be there any more.
+    drop(text);
     progress.add_names(names.names);
     loader.finish().map_err(|error| placed(apex, path, &places, &error))
 }
