@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "godwit-wire",
             "arc-swap",
+            "arrayvec",
             "blake3",
             "hashbrown",
             "imbl",
@@ -189,6 +190,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mimalloc",
             "rand",
             "rand_chacha",
+            "triomphe",
         ],
     ),
 ];
