@@ -92,18 +92,24 @@ impl Controlplane {
     /// When the folder is in use or the database cannot be opened.
     pub async fn create_token(data: &Path, scope: &str) -> anyhow::Result<Token> {
         anyhow::ensure!(scope == auth::ADMIN, "scope \"{scope}\": expected {}", auth::ADMIN);
-        let file = data.join(DATABASE);
-        anyhow::ensure!(
-            file.exists(),
-            "there is no database in {}; the first start makes one",
-            data.display()
-        );
-        let _lock = lock(data)?;
-        let mut database =
-            Database::open(&file, 1).await.with_context(|| format!("database {}", file.display()))?;
+        let (mut database, _lock) = open_beside(data).await?;
         let token = auth::create(&mut database.writer, scope).await?;
         database.close().await?;
         Ok(token)
+    }
+
+    /// Starts a new generation beside a control plane that does not run: data planes that have seen later changes than
+    /// this database (a restored copy) take it as the truth all the same.
+    ///
+    /// # Errors
+    /// When the folder is in use or the database cannot be opened.
+    pub async fn start_generation(data: &Path) -> anyhow::Result<()> {
+        let (mut database, _lock) = open_beside(data).await?;
+        store::relay::read(&mut database.writer, now_us()).await?;
+        let started = store::relay::new_generation(&mut database.writer, now_us()).await?;
+        anyhow::ensure!(started, "the clock is behind the start of the present generation");
+        database.close().await?;
+        Ok(())
     }
 
     /// The administrator's token that a first start made. It is not shown again: print it.
@@ -198,6 +204,15 @@ impl Controlplane {
         tracing::info!("the control plane stopped");
         Ok(())
     }
+}
+
+/// The database of a folder that nobody else has open.
+async fn open_beside(data: &Path) -> anyhow::Result<(Database, File)> {
+    let file = data.join(DATABASE);
+    anyhow::ensure!(file.exists(), "there is no database in {}; the first start makes one", data.display());
+    let lock = lock(data)?;
+    let database = Database::open(&file, 1).await.with_context(|| format!("database {}", file.display()))?;
+    Ok((database, lock))
 }
 
 /// Resolves when it is time to stop.

@@ -34,6 +34,10 @@ struct Arguments {
     /// Where metrics are served, or off
     #[arg(long, value_name = "ADDR:PORT|off")]
     metrics: Option<String>,
+    /// Start a new generation and exit: data planes that have seen later changes than this database, because it was
+    /// restored from a copy, take it as the truth
+    #[arg(long)]
+    new_generation: bool,
     /// Check the configuration, print the effective values, and exit
     #[arg(long)]
     check_config: bool,
@@ -43,7 +47,7 @@ const DEFAULT_METRICS: &str = "127.0.0.1:9154";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let check = arguments.check_config;
+    let (check, new_generation) = (arguments.check_config, arguments.new_generation);
     let config = match configure(arguments) {
         Ok(config) => config,
         Err(error) => {
@@ -63,7 +67,7 @@ fn main() -> ExitCode {
             }
         };
     }
-    match run(config) {
+    match if new_generation { start_generation(&config) } else { run(config) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("godwit-controlplane: {error:#}");
@@ -88,6 +92,11 @@ fn configure(arguments: Arguments) -> Result<Config, ConfigError> {
         Some((key, expected)) => Err(ConfigError::of_command_line(key, expected)),
         None => Ok(config),
     }
+}
+
+fn start_generation(config: &Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(Controlplane::start_generation(&config.store.data))
 }
 
 fn run(config: Config) -> anyhow::Result<()> {

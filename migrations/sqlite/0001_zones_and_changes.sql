@@ -112,5 +112,9 @@ CREATE TABLE relay (
     generation BIGINT NOT NULL,
     epoch      BIGINT NOT NULL,
     sequence   BIGINT NOT NULL,
-    chain      BLOB   NOT NULL CHECK (length(chain) = 32)
+    chain      BLOB   NOT NULL CHECK (length(chain) = 32),
+    -- Sequences up to this one may have gone to a sending of everything, which leaves no rows in the outbox.
+    reserved   BIGINT NOT NULL,
+    -- A data plane was found ahead of this database (a restored copy): nothing is published in this generation.
+    diverged   BOOLEAN NOT NULL
 );

@@ -99,6 +99,8 @@ pub struct Publications {
     pub state: FeedState,
     /// Up to which sequence every data plane has applied.
     pub applied: u64,
+    /// Resolves when it is on disk; given where that has to be waited for.
+    pub written: Option<oneshot::Sender<()>>,
 }
 
 /// The way to the writer.

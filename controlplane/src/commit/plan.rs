@@ -233,15 +233,18 @@ impl Plan {
         if_match: Option<&IfMatch>,
         operations: usize,
     ) -> Result<&mut ZonePlan, Problem> {
-        let apex = match named {
-            Some(apex) => apex.clone(),
+        let (apex, found) = match named {
+            Some(apex) => (apex.clone(), None),
             None => self.longest_match(connection, owner, rtype).await?,
         };
         if !self.zones.contains_key(&apex) {
-            let found = zones::by_name(connection, apex.as_ref()).await?;
+            let found = match found {
+                Some(zone) => Some(zone),
+                None => zones::by_name(connection, apex.as_ref()).await?,
+            };
             self.check_version(found.as_ref(), &apex, if_match)?;
             let mut plan = ZonePlan::of(found.ok_or_else(|| domain_not_found(&apex))?);
-            plan.leaf = !has_zone_below(connection, apex.as_ref()).await?;
+            plan.leaf = operations > 1 && !has_zone_below(connection, apex.as_ref()).await?;
             if operations >= READ_WHOLE_FROM {
                 let held = rrsets::count(connection, plan.zone.id).await?;
                 if usize::try_from(held).unwrap_or(usize::MAX) / READ_WHOLE_RATIO <= operations {
@@ -258,13 +261,13 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The apex of the closest enclosing zone.
+    /// The apex of the closest enclosing zone, and the zone where it had to be looked up.
     async fn longest_match(
         &mut self,
         connection: &mut Connection,
         owner: &Name,
         rtype: Option<Rtype>,
-    ) -> Result<Name, Problem> {
+    ) -> Result<(Name, Option<Zone>), Problem> {
         // The DS records of a zone stand on the parent's side of the cut (RFC 4035 §2.4).
         let start = if rtype == Some(Rtype::DS) { owner.as_ref().parent() } else { Some(owner.as_ref()) };
         // A zone that has none below it decides for every name in it, without asking for each.
@@ -273,7 +276,7 @@ impl Plan {
             if let Some(plan) = self.zones.get(&name.to_owned())
                 && plan.leaf
             {
-                return Ok(name.to_owned());
+                return Ok((name.to_owned(), None));
             }
             next = name.parent();
         }
@@ -281,11 +284,11 @@ impl Plan {
         while let Some(name) = next {
             let apex = name.to_owned();
             if self.zones.contains_key(&apex) {
-                return Ok(apex);
+                return Ok((apex, None));
             }
             if !self.no_apex.contains(&apex) {
-                if zones::by_name(connection, name).await?.is_some() {
-                    return Ok(apex);
+                if let Some(zone) = zones::by_name(connection, name).await? {
+                    return Ok((apex, Some(zone)));
                 }
                 self.no_apex.insert(apex);
             }

@@ -87,18 +87,18 @@ async fn write_zone(
             zone.id = zones::insert(connection, zone).await?;
         }
         let steps = difference(plan);
+        let mut puts = Vec::with_capacity(steps.len());
         for step in &steps {
             match step {
-                RrsetChange::Put(OwnedRrset { owner, rrset }) => {
-                    rrsets::put(connection, plan.zone.id, owner.as_ref(), rrset).await?;
-                    put += 1;
-                }
+                RrsetChange::Put(OwnedRrset { owner, rrset }) => puts.push((owner, rrset)),
                 RrsetChange::Delete { owner, rtype } => {
                     rrsets::delete(connection, plan.zone.id, owner.as_ref(), *rtype).await?;
                     deleted += 1;
                 }
             }
         }
+        rrsets::put(connection, plan.zone.id, &puts).await?;
+        put = puts.len();
         ZoneChangeKind::Update(steps)
     };
     let zone = &plan.zone;

@@ -70,7 +70,9 @@ impl Writer {
                     continue;
                 }
                 Some(publications) = self.publications.recv() => {
-                    if noted.is_empty() {
+                    if publications.written.is_some() {
+                        note_at = Instant::now();
+                    } else if noted.is_empty() {
                         note_at = Instant::now() + NOTE_DELAY;
                     }
                     noted.push(publications);
@@ -105,7 +107,11 @@ impl Writer {
         let mut pending = Vec::with_capacity(group.len());
         match self.carry_out(group, noted, &mut pending).await {
             Ok(()) => {
-                noted.clear();
+                for publications in noted.drain(..) {
+                    if let Some(written) = publications.written {
+                        let _ = written.send(());
+                    }
+                }
                 for one in pending {
                     self.acknowledge(one);
                 }

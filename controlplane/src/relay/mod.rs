@@ -88,6 +88,13 @@ pub(crate) struct Outgoing {
 pub(crate) enum RelayError {
     #[error("the data plane is gone")]
     SinkClosed,
+    #[error("the writer is gone")]
+    WriterClosed,
+    #[error(
+        "the data plane has applied sequence {applied}, this database knows of {known}: it is an older copy. Nothing is \
+         published, and what is served stays. To make this database the truth all the same, start a new generation"
+    )]
+    Diverged { applied: u64, known: u64 },
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -124,6 +131,15 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// Has the state of the feed written down, and waits until it is on disk.
+    pub(crate) async fn write_down(&self) -> Result<(), RelayError> {
+        let (written, on_disk) = oneshot::channel();
+        let applied = self.sink.applied.borrow().sequence;
+        let (state, at_us) = (self.state, now_us());
+        self.notes.note(Publications { marks: Vec::new(), at_us, state, applied, written: Some(written) });
+        on_disk.await.map_err(|_| RelayError::WriterClosed)
     }
 
     /// Sends what was handed over, as much in one batch as is waiting.
@@ -227,7 +243,7 @@ impl Relay {
         }
         self.metrics.published(marks.len(), last);
         let applied = self.sink.applied.borrow().sequence;
-        self.notes.note(Publications { marks, at_us, state: self.state, applied });
+        self.notes.note(Publications { marks, at_us, state: self.state, applied, written: None });
         Ok(())
     }
 }

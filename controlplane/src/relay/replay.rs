@@ -23,6 +23,10 @@ impl Relay {
         // One snapshot of the database for all that is read: zones and outbox fit each other.
         let mut transaction = connection.begin().await?;
         let unpublished = self.unpublished(&mut transaction).await?;
+        // Should the process die on the way, the next one must know that these sequences may be taken.
+        let zones = zones::count(&mut transaction).await? + zones::departed_count(&mut transaction).await?;
+        self.state.reserved = self.state.sequence + u64::try_from(zones).unwrap_or(0);
+        self.write_down().await?;
         let mut count = 0usize;
         count += self.send_departed(&mut transaction).await?;
         count += self.send_zones(&mut transaction).await?;
@@ -62,7 +66,13 @@ impl Relay {
         }
         self.metrics.published(marks.len(), sequence);
         let applied = self.sink.applied.borrow().sequence;
-        self.notes.note(crate::commit::Publications { marks, at_us, state: self.state, applied });
+        self.notes.note(crate::commit::Publications {
+            marks,
+            at_us,
+            state: self.state,
+            applied,
+            written: None,
+        });
     }
 
     async fn send_departed(&mut self, connection: &mut Connection) -> Result<usize, RelayError> {

@@ -16,20 +16,29 @@ enum Way {
     NoteFirst(u64),
     /// It lacks what came after its position.
     SendAfter(u64),
-    /// It follows no history, or another one.
+    /// It follows no history, an earlier one, or was left in the middle of being sent everything.
     SendAll,
+    /// It has what this database never knew (a restored copy): sending would move it back (P8).
+    Stop,
 }
 
-fn way(state: &FeedState, applied: &Applied, unpublished: u64) -> Way {
-    if applied.generation != state.generation || applied.epoch > state.epoch {
+/// `known` is the last sequence that the database can account for, `unpublished` how many changes have none.
+fn way(state: &FeedState, applied: &Applied, known: u64, unpublished: u64) -> Way {
+    if applied.generation > state.generation || state.diverged {
+        return Way::Stop;
+    }
+    if applied.generation < state.generation || applied.sequence == 0 {
         return Way::SendAll;
     }
-    match applied.sequence.checked_sub(state.sequence) {
-        Some(0) if applied.chain == state.chain => Way::Level,
+    if applied.epoch > state.epoch {
+        return Way::Stop;
+    }
+    match applied.sequence.checked_sub(known) {
+        Some(0) if applied.chain == state.chain || known != state.sequence => Way::Level,
         Some(0) => Way::SendAll,
+        Some(_) if applied.sequence <= state.reserved => Way::SendAll,
         Some(ahead) if ahead <= unpublished => Way::NoteFirst(ahead),
-        Some(_) => Way::SendAll,
-        None if applied.sequence == 0 => Way::SendAll,
+        Some(_) => Way::Stop,
         None => Way::SendAfter(applied.sequence),
     }
 }
@@ -41,20 +50,25 @@ impl Relay {
         self.resyncs = applied.resyncs;
         let mut connection = self.readers.acquire().await?;
         let waiting = changes::unpublished_count(&mut connection).await?;
+        // Above the state's own where a process died while it was sending again what was sent before.
+        let known = changes::last_sequence(&mut connection).await?.max(self.state.sequence);
         drop(connection);
         self.metrics.outbox_at_start(waiting);
-        let way = way(&self.state, &applied, u64::try_from(waiting).unwrap_or(0));
+        let way = way(&self.state, &applied, known, u64::try_from(waiting).unwrap_or(0));
         tracing::info!(
             generation = self.state.generation,
             epoch = self.state.epoch,
-            sequence = self.state.sequence,
+            sequence = known,
             applied = applied.sequence,
             waiting,
             ?way,
             "the relay starts"
         );
+        if way != Way::Stop {
+            self.state.sequence = known;
+        }
         match way {
-            Way::Level => {}
+            Way::Level => self.state.chain = applied.chain,
             Way::NoteFirst(count) => self.note_first(count, &applied).await?,
             Way::SendAfter(sequence) => {
                 if !self.send_after(sequence, &applied).await? {
@@ -62,11 +76,15 @@ impl Relay {
                 }
             }
             Way::SendAll => {
-                // Above whatever the data plane has seen in this history.
-                if applied.generation == self.state.generation {
-                    self.state.sequence = self.state.sequence.max(applied.sequence);
-                }
+                // Above whatever the data plane has seen, in this history or another.
+                self.state.sequence = known.max(applied.sequence);
                 self.replay().await?;
+            }
+            Way::Stop => {
+                // Kept, as changes that are accepted from now on would make the next start believe otherwise.
+                self.state.diverged = true;
+                self.write_down().await?;
+                return Err(RelayError::Diverged { applied: applied.sequence, known });
             }
         }
         self.catch_up().await
@@ -92,6 +110,7 @@ impl Relay {
             at_us,
             state: self.state,
             applied: applied.sequence,
+            written: None,
         });
         Ok(())
     }
@@ -131,20 +150,28 @@ mod tests {
 
     #[test]
     fn the_way_on_follows_from_the_positions() {
-        let state = FeedState { generation: 7, epoch: 3, sequence: 10, chain: [1; 32] };
+        let state =
+            FeedState { generation: 7, epoch: 3, sequence: 10, chain: [1; 32], reserved: 0, diverged: false };
         let at = |sequence, chain| Applied { generation: 7, epoch: 2, sequence, chain, resyncs: 0 };
-        for (row, applied, unpublished, expected) in [
-            ("level", at(10, [1; 32]), 0, Way::Level),
-            ("forked", at(10, [2; 32]), 0, Way::SendAll),
-            ("behind", at(4, [2; 32]), 0, Way::SendAfter(4)),
-            ("empty", Applied::default(), 5, Way::SendAll),
-            ("empty of this history", at(0, [0; 32]), 5, Way::SendAll),
-            ("ahead by what was not noted", at(12, [2; 32]), 2, Way::NoteFirst(2)),
-            ("ahead by more than there is", at(13, [2; 32]), 2, Way::SendAll),
-            ("another history", Applied { generation: 6, ..at(10, [1; 32]) }, 0, Way::SendAll),
-            ("a later term", Applied { epoch: 4, ..at(10, [1; 32]) }, 0, Way::SendAll),
+        for (row, applied, known, unpublished, expected) in [
+            ("level", at(10, [1; 32]), 10, 0, Way::Level),
+            ("forked", at(10, [2; 32]), 10, 0, Way::SendAll),
+            ("level with what was sent again", at(12, [2; 32]), 12, 0, Way::Level),
+            ("behind", at(4, [2; 32]), 10, 0, Way::SendAfter(4)),
+            ("empty", Applied::default(), 10, 5, Way::SendAll),
+            ("empty of this history", at(0, [0; 32]), 10, 5, Way::SendAll),
+            ("ahead by what was not noted", at(12, [2; 32]), 10, 2, Way::NoteFirst(2)),
+            ("ahead by more than there is", at(13, [2; 32]), 10, 2, Way::Stop),
+            ("an earlier history", Applied { generation: 6, ..at(99, [1; 32]) }, 10, 0, Way::SendAll),
+            ("a later history", Applied { generation: 8, ..at(1, [1; 32]) }, 10, 0, Way::Stop),
+            ("a later term", Applied { epoch: 4, ..at(10, [1; 32]) }, 10, 0, Way::Stop),
         ] {
-            assert_eq!(way(&state, &applied, unpublished), expected, "{row}");
+            assert_eq!(way(&state, &applied, known, unpublished), expected, "{row}");
         }
+        let reserved = FeedState { reserved: 20, ..state };
+        assert_eq!(way(&reserved, &at(20, [2; 32]), 10, 0), Way::SendAll);
+        assert_eq!(way(&reserved, &at(21, [2; 32]), 10, 0), Way::Stop);
+        let diverged = FeedState { diverged: true, ..state };
+        assert_eq!(way(&diverged, &at(10, [1; 32]), 10, 9), Way::Stop);
     }
 }

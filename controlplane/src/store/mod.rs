@@ -108,6 +108,7 @@ pub fn statements() -> Vec<&'static str> {
         idempotency::ALL,
         relay::ALL,
         rrsets::ALL,
+        &rrsets::composed(),
         tokens::ALL,
         zones::ALL,
         crate::commit::TRANSACTION_STATEMENTS,

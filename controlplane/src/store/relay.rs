@@ -4,13 +4,14 @@ use sqlx::Row as _;
 
 use super::{Connection, damaged};
 
-const READ: &str = "SELECT generation, epoch, sequence, chain FROM relay WHERE id = 1";
-const START: &str = "INSERT INTO relay (id, generation, epoch, sequence, chain) VALUES (1, $1, 0, 0, $2)";
-const WRITE: &str =
-    "UPDATE relay SET epoch = $1, sequence = $2, chain = $3 WHERE id = 1 AND generation = $4 AND epoch <= $1";
+const READ: &str = "SELECT generation, epoch, sequence, chain, reserved, diverged FROM relay WHERE id = 1";
+const START: &str = "INSERT INTO relay (id, generation, epoch, sequence, chain, reserved, diverged) VALUES (1, $1, 0, 0, $2, 0, FALSE)";
+const WRITE: &str = "UPDATE relay SET epoch = $1, sequence = $2, chain = $3, reserved = $5, diverged = $6 WHERE id = 1 AND generation = $4 AND epoch <= $1";
+const NEW_GENERATION: &str =
+    "UPDATE relay SET generation = $1, diverged = FALSE WHERE id = 1 AND generation < $1";
 
 /// Every statement of this file.
-pub const ALL: &[&str] = &[READ, START, WRITE];
+pub const ALL: &[&str] = &[READ, START, WRITE, NEW_GENERATION];
 
 /// Generation, epoch, sequence and chain hash of the last publication.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,6 +24,10 @@ pub struct FeedState {
     pub sequence: u64,
     /// After the batch that ended with it.
     pub chain: [u8; 32],
+    /// Sequences up to this one may have gone to a sending of everything.
+    pub reserved: u64,
+    /// A data plane was found ahead of this database: nothing is published in this generation.
+    pub diverged: bool,
 }
 
 fn number(value: i64) -> sqlx::Result<u64> {
@@ -45,6 +50,8 @@ pub async fn read(connection: &mut Connection, now_us: i64) -> sqlx::Result<Feed
             epoch: number(row.try_get("epoch")?)?,
             sequence: number(row.try_get("sequence")?)?,
             chain: chain.try_into().map_err(|_| damaged("relay", "chain"))?,
+            reserved: number(row.try_get("reserved")?)?,
+            diverged: row.try_get("diverged")?,
         });
     }
     // The time of creation: larger than the generation of any history that was begun before on this machine.
@@ -63,7 +70,17 @@ pub async fn write(connection: &mut Connection, state: &FeedState) -> sqlx::Resu
         .bind(stored(state.sequence))
         .bind(&state.chain[..])
         .bind(stored(state.generation))
+        .bind(stored(state.reserved))
+        .bind(state.diverged)
         .execute(connection)
         .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Starts a new generation: data planes take this database as the truth, though they have seen later changes.
+///
+/// # Errors
+/// Of the database.
+pub async fn new_generation(connection: &mut Connection, now_us: i64) -> sqlx::Result<bool> {
+    Ok(sqlx::query(NEW_GENERATION).bind(now_us).execute(connection).await?.rows_affected() == 1)
 }

@@ -1,5 +1,7 @@
 //! `rrsets`.
 
+use std::sync::LazyLock;
+
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -15,6 +17,20 @@ const AFTER: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM r
 const OF_ZONE_TYPE_AFTER: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = $1 AND (owner_key, rtype) > ($2, $3) AND rtype = $5 ORDER BY owner_key, rtype LIMIT $4";
 const TYPE_AFTER: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE (zone_id, owner_key, rtype) > ($1, $2, $3) AND rtype = $5 ORDER BY zone_id, owner_key, rtype LIMIT $4";
 const PUT: &str = "INSERT INTO rrsets (zone_id, owner_key, rtype, ttl, rdata, rrsigs) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (zone_id, owner_key, rtype) DO UPDATE SET ttl = excluded.ttl, rdata = excluded.rdata, rrsigs = excluded.rrsigs";
+/// RRsets that [`PUT_MANY`] writes: 384 parameters, well below what either database takes.
+const MANY: usize = 64;
+/// [`PUT`] for [`MANY`] RRsets: one way to the database and back instead of one each.
+static PUT_MANY: LazyLock<String> = LazyLock::new(|| {
+    let (head, tail) =
+        PUT.split_once("($1, $2, $3, $4, $5, $6)").expect("the statement above has these parameters");
+    let rows: Vec<String> = (0..MANY)
+        .map(|row| {
+            let parameters: Vec<String> = (1..=6).map(|column| format!("${}", row * 6 + column)).collect();
+            format!("({})", parameters.join(", "))
+        })
+        .collect();
+    format!("{head}{}{tail}", rows.join(", "))
+});
 const DELETE: &str = "DELETE FROM rrsets WHERE zone_id = $1 AND owner_key = $2 AND rtype = $3";
 const DELETE_ALL: &str = "DELETE FROM rrsets WHERE zone_id = $1";
 const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
@@ -22,6 +38,12 @@ const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
 /// Every statement of this file.
 pub const ALL: &[&str] =
     &[OF_OWNER, OF_ZONE_AFTER, AFTER, OF_ZONE_TYPE_AFTER, TYPE_AFTER, PUT, DELETE, DELETE_ALL, COUNT];
+
+/// Statements of this file that are made of others.
+#[must_use]
+pub fn composed() -> Vec<&'static str> {
+    vec![PUT_MANY.as_str()]
+}
 
 /// Where a listing goes on: behind this row.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -124,25 +146,27 @@ pub async fn of_zone(connection: &mut Connection, zone_id: i64) -> sqlx::Result<
     }
 }
 
-/// Writes one RRset.
+/// Writes RRsets.
 ///
 /// # Errors
 /// Of the database.
-pub async fn put(
-    connection: &mut Connection,
-    zone_id: i64,
-    owner: NameRef<'_>,
-    rrset: &Rrset,
-) -> sqlx::Result<()> {
-    sqlx::query(PUT)
-        .bind(zone_id)
-        .bind(name_key::encode(owner))
-        .bind(i64::from(rrset.rtype.0))
-        .bind(i64::from(rrset.ttl))
-        .bind(sets::pack(&rrset.rdata))
-        .bind(sets::pack(&rrset.rrsigs))
-        .execute(connection)
-        .await?;
+pub async fn put(connection: &mut Connection, zone_id: i64, rrsets: &[(&Name, &Rrset)]) -> sqlx::Result<()> {
+    let (many, rest) = rrsets.as_chunks::<MANY>();
+    let many = many.iter().map(|chunk| (PUT_MANY.as_str(), chunk.as_slice()));
+    let rest = rest.chunks(1).map(|one| (PUT, one));
+    for (statement, rows) in many.chain(rest) {
+        let mut query = sqlx::query(statement);
+        for (owner, rrset) in rows {
+            query = query
+                .bind(zone_id)
+                .bind(name_key::encode(owner.as_ref()))
+                .bind(i64::from(rrset.rtype.0))
+                .bind(i64::from(rrset.ttl))
+                .bind(sets::pack(&rrset.rdata))
+                .bind(sets::pack(&rrset.rrsigs));
+        }
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

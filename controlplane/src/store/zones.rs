@@ -18,12 +18,13 @@ const DELETE: &str = "DELETE FROM zones WHERE id = $1";
 const DEPARTED: &str = "SELECT version, serial FROM departed_zones WHERE name_key = $1";
 const DEPARTED_PAGE: &str =
     "SELECT name_key, version FROM departed_zones WHERE name_key > $1 ORDER BY name_key LIMIT $2";
+const DEPARTED_COUNT: &str = "SELECT count(*) FROM departed_zones";
 const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, departed_at_us) VALUES ($1, $2, $3, $4) ON CONFLICT (name_key) DO UPDATE SET version = excluded.version, serial = excluded.serial, departed_at_us = excluded.departed_at_us";
 const RETURN: &str = "DELETE FROM departed_zones WHERE name_key = $1";
 
 /// Every statement of this file.
 pub const ALL: &[&str] =
-    &[BY_NAME, PAGE, COUNT, INSERT, UPDATE, DELETE, DEPARTED, DEPARTED_PAGE, DEPART, RETURN];
+    &[BY_NAME, PAGE, COUNT, INSERT, UPDATE, DELETE, DEPARTED, DEPARTED_PAGE, DEPARTED_COUNT, DEPART, RETURN];
 
 fn zone(row: &SqliteRow) -> sqlx::Result<Zone> {
     let key: &[u8] = row.try_get("name_key")?;
@@ -184,4 +185,12 @@ pub async fn departed_page(
             Ok((name, version.map_err(|_| damaged("zones", "version"))?))
         })
         .collect()
+}
+
+/// How many deleted zones are remembered.
+///
+/// # Errors
+/// Of the database.
+pub async fn departed_count(connection: &mut Connection) -> sqlx::Result<i64> {
+    sqlx::query_scalar(DEPARTED_COUNT).fetch_one(connection).await
 }

@@ -20,3 +20,8 @@ pub const MAX_RECORDS_PER_RRSET: usize = 100;
 pub const MAX_TYPES_PER_NAME: usize = 100;
 /// The most name servers of a delegation: a referral with more fits no message of usual size.
 pub const MAX_DELEGATION_NS: usize = 13;
+/// The most octets that the records of an RRset take in a message: one that does not fit (65,535 octets with header,
+/// question and OPT) could never be answered.
+pub const MAX_RRSET_OCTETS: usize = 64_000;
+/// The most additional iterations of NSEC3 (RFC 9276 §3.2): with more, data planes refuse the zone.
+pub const MAX_NSEC3_ITERATIONS: u16 = 100;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use godwit_wire::name::NameRef;
 use godwit_wire::rr::{Rrset, Rtype};
 
-use super::{MAX_DELEGATION_NS, MAX_RECORDS_PER_RRSET, MAX_TYPES_PER_NAME};
+use super::{
+    MAX_DELEGATION_NS, MAX_NSEC3_ITERATIONS, MAX_RECORDS_PER_RRSET, MAX_RRSET_OCTETS, MAX_TYPES_PER_NAME,
+};
 use crate::error::{Code, Problem};
 
 /// The RRsets of one owner name, by type.
@@ -78,7 +80,18 @@ fn limits(apex: NameRef<'_>, owner: NameRef<'_>, sets: &Sets) -> Result<(), Prob
             let message = format!("{owner} {} has {count} records; an RRset has at most {most}", set.rtype);
             return Err(Problem::new(Code::InvalidValue, message));
         }
+        // Pointer to the owner, type, class, TTL and length stand before each RDATA (RFC 1035 §4.1.3).
+        let records = set.rdata.iter().chain(&set.rrsigs);
+        let octets: usize = records.map(|rdata| rdata.len() + 12).sum();
+        if octets > MAX_RRSET_OCTETS {
+            let message = format!(
+                "{owner} {} takes {octets} octets; at most {MAX_RRSET_OCTETS} fit a message",
+                set.rtype
+            );
+            return Err(Problem::new(Code::InvalidValue, message));
+        }
     }
+    iterations(owner, sets)?;
     if owner != apex
         && let Some(delegation) = sets.get(&Rtype::NS)
         && delegation.rdata.len() > MAX_DELEGATION_NS
@@ -87,6 +100,21 @@ fn limits(apex: NameRef<'_>, owner: NameRef<'_>, sets: &Sets) -> Result<(), Prob
         let message =
             format!("{owner} is delegated to {count} servers; at most {MAX_DELEGATION_NS} fit a referral");
         return Err(Problem::new(Code::InvalidValue, message));
+    }
+    Ok(())
+}
+
+/// RFC 9276 §3.2. Iterations stand behind algorithm and flags in both types (RFC 5155 §§3.2, 4.2).
+fn iterations(owner: NameRef<'_>, sets: &Sets) -> Result<(), Problem> {
+    let nsec3 = [Rtype::NSEC3, Rtype::NSEC3PARAM].into_iter().filter_map(|rtype| sets.get(&rtype));
+    for rdata in nsec3.flat_map(|set| &set.rdata) {
+        let count = rdata.get(2..4).map_or(0, |octets| u16::from_be_bytes([octets[0], octets[1]]));
+        if count > MAX_NSEC3_ITERATIONS {
+            let message = format!(
+                "{owner} has NSEC3 with {count} iterations; at most {MAX_NSEC3_ITERATIONS} (RFC 9276)"
+            );
+            return Err(Problem::new(Code::InvalidValue, message));
+        }
     }
     Ok(())
 }
@@ -151,5 +179,20 @@ mod tests {
             let judged = owner(apex.as_ref(), name.as_ref(), &sets(of));
             assert_eq!(judged.err().map(|problem| problem.code), expected, "{row}");
         }
+    }
+
+    #[test]
+    fn what_no_message_can_hold_is_refused() {
+        let apex: Name = "example.com.".parse().unwrap();
+        let judge = |rtype, rdata: Vec<Box<[u8]>>| {
+            let sets = Sets::from([(rtype, Rrset { rtype, ttl: 300, rdata, rrsigs: vec![] })]);
+            let name: Name = "a.example.com.".parse().unwrap();
+            owner(apex.as_ref(), name.as_ref(), &sets).is_ok()
+        };
+        let large = |octets: usize| -> Vec<Box<[u8]>> { vec![vec![0; octets].into()] };
+        assert!(judge(Rtype(65280), large(MAX_RRSET_OCTETS - 12)));
+        assert!(!judge(Rtype(65280), large(MAX_RRSET_OCTETS - 11)));
+        assert!(judge(Rtype::NSEC3PARAM, vec![Box::new([1, 0, 0, 100, 0])]));
+        assert!(!judge(Rtype::NSEC3PARAM, vec![Box::new([1, 0, 0, 101, 0])]));
     }
 }

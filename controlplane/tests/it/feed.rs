@@ -164,3 +164,42 @@ async fn a_slow_data_plane_misses_nothing() {
     put(&server.client, 50, "?wait=applied").await;
     server.replica.assert_content();
 }
+
+/// A database restored from an older copy does not move a data plane back; only an operator's new generation does.
+#[tokio::test]
+async fn p8_a_restored_database_moves_nothing_back() {
+    let server = Server::start().await;
+    put(&server.client, 0, "?wait=applied").await;
+    let (data, replica, token) = server.stop().await;
+    let copy = folder();
+    std::fs::copy(data.path().join("godwit.sqlite"), copy.path().join("godwit.sqlite")).unwrap();
+    let server = Server::start_in(data, replica, Some(token), |_| {}).await;
+    put(&server.client, 1, "?wait=applied").await;
+    put(&server.client, 2, "?wait=applied").await;
+    let (_, replica, token) = server.stop().await;
+    let served_before = replica.zones.lock().unwrap().clone();
+
+    // Twice: changes that the restored database takes must not be mistaken for those that it never knew.
+    let mut now = (copy, replica, token);
+    for n in 3..5 {
+        let server = Server::start_in(now.0, now.1, Some(now.2), |_| {}).await;
+        for _ in 0..3 {
+            let body = json!({"changes": [{"op": "put", "name": format!("n{n}.example.com."), "type": "A", "value": ["192.0.2.1"]}]});
+            let answer = server
+                .client
+                .json("POST", "/api/v1/changes?wait=applied&timeout=100ms", &body)
+                .await
+                .expect(200);
+            assert_ne!(answer.header("godwit-applied"), "0/0");
+        }
+        assert_eq!(*server.replica.zones.lock().unwrap(), served_before);
+        let reload = server.client.get("/api/v1/nodes").await.expect(200).json();
+        assert!(reload["items"][0]["sequence"].as_u64().unwrap() > 0);
+        now = server.stop().await;
+    }
+    godwit_controlplane::Controlplane::start_generation(now.0.path()).await.unwrap();
+    let server = Server::start_in(now.0, now.1, Some(now.2), |_| {}).await;
+    until("the restored state is served", || served(&server.replica, 4) && !served(&server.replica, 2)).await;
+    put(&server.client, 5, "?wait=applied").await;
+    assert!(served(&server.replica, 5));
+}
