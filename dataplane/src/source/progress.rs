@@ -10,7 +10,7 @@ use std::time::Duration;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 /// How long a load runs before anything is said.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_millis(500);
 /// How often a bar moves, and how often a line is logged.
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
 const LINE_INTERVAL: Duration = Duration::from_secs(3);
@@ -68,13 +68,16 @@ impl Progress {
             }
             bar.finish_and_clear();
         } else {
-            while !ended(LINE_INTERVAL) {
+            loop {
                 tracing::info!(
                     zones_done = self.zones_done.load(Ordering::Relaxed),
                     zones = self.zones,
                     names = self.names.load(Ordering::Relaxed),
                     "loading zone files"
                 );
+                if ended(LINE_INTERVAL) {
+                    return;
+                }
             }
         }
     }

@@ -16,6 +16,8 @@ use godwit_wire::name::Name;
 use godwit_wire::presentation::format_rdata;
 use tempfile::TempDir;
 
+use super::process::Process;
+
 const HEAD: &str = "$TTL 300\n@ SOA ns host 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n";
 
 fn name(text: &str) -> Name {
@@ -309,4 +311,29 @@ fn many_zones_and_a_large_one_load_whole() {
     assert_eq!(snapshot.zone_count(), 3_001);
     assert_eq!(records(&snapshot, "z2999.example").unwrap(), ["www.z2999.example. A 192.0.2.251"]);
     assert_eq!(snapshot.zone(name("large.example").as_ref()).unwrap().name_count(), 50_002);
+}
+
+#[test]
+fn loading_a_million_names_shows_progress() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = String::from(HEAD);
+    for i in 0..1_000_000u64 {
+        writeln!(text, "h{:08x} A 10.{}.{}.{}", i * 7_919 % 1_000_003, i >> 16, i >> 8 & 255, i & 255)
+            .unwrap();
+    }
+    let file = put(folder.path(), "large", &text);
+    let zone = format!("large.example={}", file.display());
+    let mut process = Process::start(&["--listen", "127.0.0.1:0", "--metrics", "off", "--zone", &zone]);
+    assert_eq!(process.dig(&["+short", "h00001eef.large.example", "A"]), "10.0.0.1\n");
+    assert!(process.stop().success());
+    let log = process.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|line: &serde_json::Value| line["message"] == "loading zone files")
+        .collect();
+    assert!(!lines.is_empty(), "{log}");
+    assert!(lines.iter().all(|line| line["zones"] == 1), "{log}");
+    let names: Vec<u64> = lines.iter().filter_map(|line| line["names"].as_u64()).collect();
+    assert!(names.is_sorted() && names.last().is_some_and(|&names| names > 0), "{log}");
 }
