@@ -30,13 +30,13 @@ run: ## start both planes with data in ./godwit-data and an example zone (ARGS='
 test: deps lint doc ## everything that has to hold: lints, docs, all tests, fuzzing, benchmarks compiled (LONG=1: long modes)
 	cargo test --workspace --locked
 	fuzz/run $(FUZZ_SECONDS)
-	cargo bench --workspace --locked --no-run
+	cargo bench --locked -p godwit-benches --bench '*' --no-run
 
 unit: ## the tests only, without lints, documentation, fuzzing and benchmarks
 	cargo test --workspace --locked
 
 bench: ## run the benchmarks (ARGS='NAME' for one)
-	cargo bench --locked -p godwit-benches -- $(ARGS)
+	cargo bench --locked -p godwit-benches --bench '*' -- $(ARGS)
 
 fuzz: ## run every fuzz target for SECONDS=20 and print executions and coverage
 	fuzz/run $(FUZZ_SECONDS)
