@@ -3,8 +3,8 @@
 //! Leaves out what an entry is (see [`Keyed`]), canonical order ([`super::order`]) and publication
 //! ([`super::store`]).
 //!
-//! **Shape.** Three levels of directories over pages. The bits of a keyed 64-bit hash, from the top down, pick a
-//! slot of the root, of a middle directory and of a leaf directory; each directory has a power of two of slots.
+//! **Shape.** Four levels of directories over pages. The bits of a keyed 64-bit hash, from the top down, pick a
+//! slot of the root, of an upper, a lower and a leaf directory; each directory has a power of two of slots.
 //! The leaf's slot is a page:
 //!
 //! ```text
@@ -16,17 +16,18 @@
 //! entries are worth a compare. Entries stand densely at the front; a page's allocation has room for one entry
 //! more at most, because the pages are what an index costs: about 16 octets an entry with pages of five to ten entries.
 //!
-//! **Sharing.** Cloning an index copies one pointer to the root. A change then copies the root, one middle
-//! directory, one leaf directory and one page (`Arc::make_mut`), and nothing else; whoever holds the clone goes on
+//! **Sharing.** Cloning an index copies one pointer to the root. A change then copies the root, one directory of
+//! each level and one page (`Arc::make_mut`), and nothing else; whoever holds the clone goes on
 //! reading what was there. What nobody else holds is changed in place, so a group of changes copies each part once.
+//! Copying a directory increments the count of each part it leads to: that is the price of a change, and the reason for
+//! four short levels where three would do (three of 128 slots at ten million names: twice the time of a change).
 //!
 //! **Growth** is local, so that no single change pays for the whole index. A leaf directory whose pages average
-//! more than [`GROW_ABOVE`] entries doubles (at most a few thousand entries move). When it may not get longer, its
-//! middle directory doubles by cutting each of its leaf directories in two, which moves no entry; when that may
-//! not get longer either, the root doubles by cutting the middle directories in two. The permitted length of the
-//! lower two levels is that of the root, so the three stay alike: a change copies about three times the cube root
-//! of the page count. A leaf directory halves when its pages average less than [`SHRINK_BELOW`]; the upper two
-//! levels keep their length, which is at most one slot for every fifty or so entries there were at the peak.
+//! more than [`GROW_ABOVE`] entries doubles (some hundred entries move). When it is as long as it may get, the lower
+//! directory above it doubles by cutting each of its leaf directories in two, which moves no entry; then the upper one, then
+//! the root. Upper and lower directories may get as long as the root, so the three stay alike. A
+//! leaf directory halves when its pages average less than [`SHRINK_BELOW`]; the levels above keep their length, which is at
+//! most one slot for every hundred entries or so there were at the peak.
 //!
 //! **Overflow.** With a sound hash a page holds more than 32 entries once in a thousand million pages. Should it happen, the
 //! page simply gets longer: entries past the 32nd have no tag and are compared one by one.
@@ -42,8 +43,11 @@ use siphasher::sip::SipHasher13;
 pub const GROW_ABOVE: usize = 10;
 /// A leaf directory shrinks when its pages hold fewer entries than this on average.
 pub const SHRINK_BELOW: usize = 2;
-/// Slots that a leaf or middle directory may always have, however small the root.
-const DIRECTORY_MIN: usize = 16;
+/// The most pages of a leaf directory. It is the level that costs most to copy: the counts of pages are spread over all
+/// of the memory, those of the upper levels stay in the cache.
+const LEAF_MAX: usize = 32;
+/// Slots that an upper or lower directory may always have, however small the root.
+const INNER_MIN: usize = 8;
 
 /// What an [`Index`] and an [`super::order::OrderedSet`] hold: a pointer that is cheap to clone.
 pub trait Keyed: Clone {
@@ -56,17 +60,18 @@ pub trait Keyed: Clone {
 
 /// A persistent hash table from wire names to entries. See the module's documentation.
 ///
-/// **Cost**: a clone copies one pointer; a look-up reads three directory slots, one page and the entries
+/// **Cost**: a clone copies one pointer; a look-up reads four directory slots, one page and the entries
 /// whose tag matches; it allocates nothing and takes no lock.
 #[derive(Clone)]
 pub struct Index<E> {
     hasher: SipHasher13,
-    root: Arc<[Middle<E>]>,
+    root: Arc<[Upper<E>]>,
     len: usize,
     overflow: usize,
 }
 
-type Middle<E> = Arc<[Leaf<E>]>;
+type Upper<E> = Arc<[Lower<E>]>;
+type Lower<E> = Arc<[Leaf<E>]>;
 
 /// A leaf directory and how many entries its pages hold.
 #[derive(Clone)]
@@ -89,11 +94,12 @@ impl<E: Keyed> Index<E> {
         // A little under the limit of growth: leaf directories fill unevenly.
         let pages = (names / (GROW_ABOVE - 1)).max(1).next_power_of_two();
         let bits = pages.trailing_zeros();
-        let root_bits = bits.div_ceil(3);
-        let middle_bits = (bits - root_bits).div_ceil(2);
-        let leaf_bits = bits - root_bits - middle_bits;
+        let leaf_bits = bits.min(LEAF_MAX.trailing_zeros());
+        let lower_bits = (bits - leaf_bits) / 3;
+        let upper_bits = (bits - leaf_bits - lower_bits) / 2;
+        let root_bits = bits - leaf_bits - lower_bits - upper_bits;
         let leaf = || Leaf { pages: repeat(leaf_bits, Page::empty), count: 0 };
-        let root = repeat(root_bits, || repeat(middle_bits, leaf));
+        let root = repeat(root_bits, || repeat(upper_bits, || repeat(lower_bits, leaf)));
         Index { hasher: SipHasher13::new_with_key(&hash_key), root, len: 0, overflow: 0 }
     }
 
@@ -186,12 +192,12 @@ impl<E: Keyed> Index<E> {
 
     /// All entries, in no useful order.
     pub fn iter(&self) -> impl Iterator<Item = &E> {
-        self.root.iter().flat_map(|middle| middle.iter()).flat_map(Leaf::iter)
+        self.leaves().flat_map(Leaf::iter)
     }
 
     /// Puts an entry in, in place of the one of the same name, which is given back.
     ///
-    /// **Cost**: see the module's documentation; when a leaf directory doubles, up to a few thousand entries are hashed again.
+    /// **Cost**: see the module's documentation; when a leaf directory doubles, its entries (160 at most, as a rule) are hashed again.
     pub fn insert(&mut self, entry: E) -> Option<E> {
         let hash = self.hash(entry.key());
         let tag = tag(hash);
@@ -235,35 +241,42 @@ impl<E: Keyed> Index<E> {
     /// Slots of the root, and pages altogether.
     #[cfg(test)]
     pub(super) fn directory_sizes(&self) -> (usize, usize) {
-        let pages = self.root.iter().flat_map(|middle| middle.iter()).map(|leaf| leaf.pages.len()).sum();
-        (self.root.len(), pages)
+        (self.root.len(), self.leaves().map(|leaf| leaf.pages.len()).sum())
     }
 
     /// The page that a hash leads to. There is always one: `None` cannot be, but costs nothing to pass on.
     #[inline(always)]
     fn page(&self, hash: u64) -> Option<&Page<E>> {
         let mut route = hash;
-        let middle = pick(&self.root, &mut route)?;
-        let leaf = pick(middle, &mut route)?;
+        let upper = pick(&self.root, &mut route)?;
+        let lower = pick(upper, &mut route)?;
+        let leaf = pick(lower, &mut route)?;
         pick(&leaf.pages, &mut route)
+    }
+
+    fn leaves(&self) -> impl Iterator<Item = &Leaf<E>> {
+        self.root.iter().flat_map(|upper| upper.iter()).flat_map(|lower| lower.iter())
     }
 
     /// Which part must grow before the leaf directory of `hash` is as it should be; `None` when it is.
     fn growth(&self, hash: u64) -> Option<Growth> {
         let mut route = hash;
-        let middle = pick(&self.root, &mut route)?;
-        let leaf = pick(middle, &mut route)?;
+        let upper = pick(&self.root, &mut route)?;
+        let lower = pick(upper, &mut route)?;
+        let leaf = pick(lower, &mut route)?;
         let page_count = leaf.pages.len();
         // With a bad hash no number of pages helps: never more of them than names.
-        let pages_like_this = self.root.len() * middle.len() * page_count;
+        let pages_like_this = self.root.len() * upper.len() * lower.len() * page_count;
         if leaf.count <= page_count * GROW_ABOVE || pages_like_this > self.len {
             return None;
         }
-        let limit = self.root.len().max(DIRECTORY_MIN);
-        Some(if page_count < limit {
+        let limit = self.root.len().max(INNER_MIN);
+        Some(if page_count < LEAF_MAX {
             Growth::Leaf { page_count: page_count * 2 }
-        } else if middle.len() < limit {
-            Growth::Middle
+        } else if lower.len() < limit {
+            Growth::Lower
+        } else if upper.len() < limit {
+            Growth::Upper
         } else {
             Growth::Root
         })
@@ -271,23 +284,24 @@ impl<E: Keyed> Index<E> {
 
     fn grow(&mut self, hash: u64, growth: Growth) {
         let hasher = self.hasher;
-        let root_bits = self.root.len().trailing_zeros();
+        let root_bits = bits(&self.root);
+        let mut route = hash;
         match growth {
             Growth::Leaf { page_count } => self.resize_leaf(hash, page_count),
-            Growth::Middle => {
-                if let Some(middle) = pick_mut(make_mut(&mut self.root), &mut hash.clone()) {
-                    *middle = doubled(middle, &hasher, root_bits);
+            Growth::Lower => {
+                if let Some(upper) = pick_mut(make_mut(&mut self.root), &mut route) {
+                    let above = root_bits + bits(upper);
+                    if let Some(lower) = pick_mut(make_mut(upper), &mut route) {
+                        *lower = doubled(lower, &hasher, above);
+                    }
                 }
             }
-            Growth::Root => {
-                let halves = self.root.iter().flat_map(|middle| {
-                    let even =
-                        if middle.len() > 1 { middle.clone() } else { doubled(middle, &hasher, root_bits) };
-                    let (low, high) = even.split_at(even.len() / 2);
-                    [Arc::from(low), Arc::from(high)]
-                });
-                self.root = halves.collect();
+            Growth::Upper => {
+                if let Some(upper) = pick_mut(make_mut(&mut self.root), &mut route) {
+                    *upper = doubled(upper, &hasher, root_bits);
+                }
             }
+            Growth::Root => self.root = doubled(&self.root, &hasher, 0),
         }
     }
 
@@ -357,7 +371,8 @@ impl<'a, E: Keyed> Place<'a, E> {
 #[derive(Clone, Copy)]
 enum Growth {
     Leaf { page_count: usize },
-    Middle,
+    Lower,
+    Upper,
     Root,
 }
 
@@ -382,8 +397,16 @@ impl<E: Keyed> Leaf<E> {
         }
         Leaf { pages: pages.into_iter().map(Page::from_entries).collect(), count: self.count }
     }
+}
 
-    /// The pages of the lower and of the upper half of the hashes.
+/// A directory, to be cut in two when the one above doubles.
+trait Halve: Sized {
+    /// Two directories, one for the lower half of the hashes that lead here and one for the upper; `above` bits of the hash
+    /// are used up before this level.
+    fn halves(&self, hasher: &SipHasher13, above: u32) -> [Self; 2];
+}
+
+impl<E: Keyed> Halve for Leaf<E> {
     fn halves(&self, hasher: &SipHasher13, above: u32) -> [Self; 2] {
         if self.pages.len() < 2 {
             return self.resized(2, hasher, above).halves(hasher, above);
@@ -393,19 +416,36 @@ impl<E: Keyed> Leaf<E> {
     }
 }
 
-/// The same middle directory with twice as many leaf directories, each half as long.
-fn doubled<E: Keyed>(middle: &Middle<E>, hasher: &SipHasher13, root_bits: u32) -> Middle<E> {
-    let above = root_bits + middle.len().trailing_zeros();
-    middle.iter().flat_map(|leaf| leaf.halves(hasher, above)).collect()
+impl<T: Halve + Clone> Halve for Arc<[T]> {
+    fn halves(&self, hasher: &SipHasher13, above: u32) -> [Self; 2] {
+        if self.len() < 2 {
+            return doubled(self, hasher, above).halves(hasher, above);
+        }
+        let (low, high) = self.split_at(self.len() / 2);
+        [Arc::from(low), Arc::from(high)]
+    }
+}
+
+/// The same directory with twice as many slots, each leading to half as much.
+fn doubled<T: Halve>(directory: &Arc<[T]>, hasher: &SipHasher13, above: u32) -> Arc<[T]> {
+    let below = above + bits(directory);
+    directory.iter().flat_map(|slot| slot.halves(hasher, below)).collect()
 }
 
 /// The leaf directory of a hash, and how many bits of the hash are used up before it; copies what is shared.
-fn leaf_mut<E: Keyed>(root: &mut Arc<[Middle<E>]>, hash: u64) -> Option<(&mut Leaf<E>, u32)> {
-    let root_bits = root.len().trailing_zeros();
+fn leaf_mut<E: Keyed>(root: &mut Arc<[Upper<E>]>, hash: u64) -> Option<(&mut Leaf<E>, u32)> {
     let mut route = hash;
-    let middle = pick_mut(make_mut(root), &mut route)?;
-    let above = root_bits + middle.len().trailing_zeros();
-    Some((pick_mut(make_mut(middle), &mut route)?, above))
+    let mut above = bits(root);
+    let upper = pick_mut(make_mut(root), &mut route)?;
+    above += bits(upper);
+    let lower = pick_mut(make_mut(upper), &mut route)?;
+    above += bits(lower);
+    Some((pick_mut(make_mut(lower), &mut route)?, above))
+}
+
+/// How many bits of a hash a directory uses up.
+fn bits<T>(directory: &[T]) -> u32 {
+    directory.len().trailing_zeros()
 }
 
 /// The slot that the next bits of a hash pick; turns them out of the way of the next level.
