@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::Server;
 
 /// The seed of this run: `GODWIT_SEED`, or a fixed one.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     std::env::var("GODWIT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(7)
 }
 

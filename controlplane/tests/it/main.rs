@@ -10,5 +10,6 @@ mod harness;
 mod idempotency;
 mod limits;
 mod openapi;
+mod program;
 mod records;
 mod replica;
