@@ -4,10 +4,11 @@
 //! header  magic "GDWTSNAP" ┆ version u16 = 1 ┆ origin u8 (0 zone files, 1 feed) ┆ 0 u8 ┆ zones u64
 //!         ┆ generation u64 ┆ epoch u64 ┆ sequence u64 ┆ chain 32 octets ┆ root digest 32 octets ┆ current_at_us i64
 //!         ┆ BLAKE3 of all this, 32 octets
-//! zone    length u64 ┆ zone blob (wire::feed), which has a checksum of its own             × zones
+//! part    1 u8 when more parts of the zone follow, else 0 ┆ length u64 ┆ zone blob (wire::feed) of these RRsets
 //! ```
 //!
-//! Integers are big-endian. Nothing follows the last zone. What is read is rebuilt record by record, and its root
+//! Integers are big-endian. A zone is one part or more, each with a checksum of its own, so that neither side needs
+//! memory for a whole zone's octets. Nothing follows the last part of the last zone. What is read is rebuilt record by record, and its root
 //! digest compared with that of the header, so that a wrong zone, one too few, or one of another time is found even
 //! where every checksum fits.
 
@@ -27,6 +28,8 @@ const MAGIC: [u8; 8] = *b"GDWTSNAP";
 const VERSION: u16 = 1;
 const HEADER_OCTETS: usize = 116;
 const CHECKSUM_OCTETS: usize = 32;
+/// About how many octets of a zone stand in one part.
+const PART_OCTETS: usize = 1 << 20;
 
 /// Where the records came from. One is never taken for the other: zone files say nothing about what a feed said.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,20 +69,33 @@ pub fn write(
     out.write_all(&header.encode())?;
     let mut blob = Vec::new();
     for zone in snapshot.zones() {
-        blob.clear();
-        encode_zone(&zone, &mut blob);
-        out.write_all(&(blob.len() as u64).to_be_bytes())?;
-        out.write_all(&blob)?;
+        write_zone(&zone, &mut blob, &mut out)?;
     }
     out.flush()
 }
 
-fn encode_zone(zone: &ZoneView<'_>, out: &mut Vec<u8>) {
-    let mut writer = ZoneBlobWriter::new(out, zone.apex(), zone.owner_number(), zone.version(), None);
-    for (owner, rrset) in zone.rrsets() {
-        writer.push(owner, &rrset);
+fn write_zone(zone: &ZoneView<'_>, blob: &mut Vec<u8>, out: &mut impl Write) -> std::io::Result<()> {
+    let mut rrsets = zone.rrsets().peekable();
+    loop {
+        blob.clear();
+        let mut writer = ZoneBlobWriter::new(blob, zone.apex(), zone.owner_number(), zone.version(), None);
+        let mut octets = 0;
+        while octets < PART_OCTETS
+            && let Some((owner, rrset)) = rrsets.next()
+        {
+            octets += owner.as_wire().len()
+                + rrset.rdata.iter().chain(&rrset.rrsigs).map(|rdata| rdata.len()).sum::<usize>();
+            writer.push(owner, &rrset);
+        }
+        writer.finish(zone.digest());
+        let more = rrsets.peek().is_some();
+        out.write_all(&[u8::from(more)])?;
+        out.write_all(&(blob.len() as u64).to_be_bytes())?;
+        out.write_all(blob)?;
+        if !more {
+            return Ok(());
+        }
     }
-    writer.finish(zone.digest());
 }
 
 /// Reads a snapshot of this origin and checks all of it.
@@ -102,15 +118,8 @@ pub fn read(path: &Path, origin: Origin, options: &SnapshotOptions) -> anyhow::R
     let mut zones: Vec<LoadedZone> = Vec::new();
     let mut blob = Vec::new();
     for number in 0..header.zones {
-        let mut length = [0; 8];
-        input.read_exact(&mut length).with_context(|| format!("length of zone {number}"))?;
-        let length = u64::from_be_bytes(length);
-        left = left.saturating_sub(8);
-        ensure!(length <= left, "zone {number} is longer than the file");
-        left -= length;
-        blob.resize(usize::try_from(length)?, 0);
-        input.read_exact(&mut blob).with_context(|| format!("zone {number}"))?;
-        zones.push(decode_zone(&blob).with_context(|| format!("zone {number}"))?);
+        let zone = read_zone(&mut input, &mut left, &mut blob).with_context(|| format!("zone {number}"))?;
+        zones.push(zone);
     }
     ensure!(left == 0, "{left} octets follow the last zone");
 
@@ -120,18 +129,40 @@ pub fn read(path: &Path, origin: Origin, options: &SnapshotOptions) -> anyhow::R
     Ok(Found { snapshot, current_at_us: header.current_at_us })
 }
 
-fn decode_zone(blob: &[u8]) -> anyhow::Result<LoadedZone> {
-    let mut reader = ZoneBlobReader::new(blob)?;
-    let mut loader = ZoneLoader::new(reader.zone().to_owned(), reader.owner());
-    while let Some((owner, rrset)) = reader.next_rrset()? {
-        for rdata in &rrset.rdata {
-            loader.record(owner, rrset.rtype, rrset.ttl, rdata, 0)?;
+/// Reads the parts of one zone. `left`: octets of the file that are not read yet.
+fn read_zone(input: &mut impl Read, left: &mut u64, blob: &mut Vec<u8>) -> anyhow::Result<LoadedZone> {
+    let mut loader: Option<(ZoneLoader, u64)> = None;
+    loop {
+        let mut more = [0; 1];
+        input.read_exact(&mut more)?;
+        let mut length = [0; 8];
+        input.read_exact(&mut length)?;
+        let length = u64::from_be_bytes(length);
+        *left = left.saturating_sub(9);
+        ensure!(length <= *left, "a part is longer than the file");
+        *left -= length;
+        blob.resize(usize::try_from(length)?, 0);
+        input.read_exact(blob)?;
+        let mut reader = ZoneBlobReader::new(blob)?;
+        let (loader, _) = loader.get_or_insert_with(|| {
+            (ZoneLoader::new(reader.zone().to_owned(), reader.owner()), reader.version())
+        });
+        while let Some((owner, rrset)) = reader.next_rrset()? {
+            for rdata in &rrset.rdata {
+                loader.record(owner, rrset.rtype, rrset.ttl, rdata, 0)?;
+            }
+            for rrsig in &rrset.rrsigs {
+                loader.record(owner, Rtype::RRSIG, rrset.ttl, rrsig, 0)?;
+            }
         }
-        for rrsig in &rrset.rrsigs {
-            loader.record(owner, Rtype::RRSIG, rrset.ttl, rrsig, 0)?;
+        match more {
+            [1] => {}
+            [0] => break,
+            _ => bail!("a part does not say whether more follow"),
         }
     }
-    Ok(loader.finish()?.with_version(reader.version()))
+    let Some((loader, version)) = loader else { bail!("a zone without parts") };
+    Ok(loader.finish()?.with_version(version))
 }
 
 impl Header {

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use godwit_dataplane::state::{Origin, State};
 use godwit_engine::snapshot::{Position, Snapshot};
+use godwit_wire::feed::ZoneChangeKind;
+use godwit_wire::rr::Rtype;
 
-use super::snapshots::{address, change_set, options, update, whole};
+use super::snapshots::{address, change_set, options, rrset, update, whole};
 
 fn snapshot(octet: u8) -> Snapshot {
     let zones = vec![
@@ -107,4 +109,25 @@ fn a_folder_belongs_to_one_process_and_its_key_stays() {
     assert!(next.save(&snapshot(1), 1).unwrap());
     std::fs::write(folder.path().join("digest.key"), [0; 31]).unwrap();
     assert!(next.digest_key().unwrap_err().to_string().contains("expected 32 octets, found 31"));
+}
+
+#[test]
+fn p1_a_zone_of_many_parts_is_found_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut zone = whole("large.test", 4, [192, 0, 2, 1]);
+    let ZoneChangeKind::Replace(records) = &mut zone.kind else { unreachable!() };
+    // Some 3 MB, which is several parts; sets of one owner name stand on both sides of their borders.
+    for number in 0..20_000 {
+        let owner = format!("name{number}.large.test");
+        records.push(rrset(&owner, Rtype::A, &[192, 0, 2, 1]));
+        records.push(rrset(&owner, Rtype::TXT, &[&[150][..], &[b'x'; 150]].concat()));
+    }
+    let snapshot = Snapshot::empty(&options()).apply(&change_set(vec![zone])).unwrap();
+    let mut state = open(folder.path());
+    assert!(state.save(&snapshot, 1).unwrap());
+    drop(state);
+    let found =
+        open(folder.path()).load(&options(), |path, error| panic!("{}: {error:#}", path.display())).unwrap();
+    assert_eq!(found.snapshot.root_digest(), snapshot.root_digest());
+    assert_eq!(found.snapshot.name_count(), snapshot.name_count());
 }
