@@ -2,6 +2,7 @@
 //! responses.
 
 use crate::message::read_u16;
+use crate::query::PlainEdns;
 
 /// Option codes (IANA "DNS EDNS0 Option Codes").
 pub mod option {
@@ -83,6 +84,13 @@ pub struct Edns {
     pub keepalive: bool,
 }
 
+impl From<PlainEdns> for Edns {
+    fn from(plain: PlainEdns) -> Self {
+        let PlainEdns { udp_payload_octets, dnssec_ok } = plain;
+        Edns { udp_payload_octets, version: 0, dnssec_ok, cookie: None, nsid: false, keepalive: false }
+    }
+}
+
 /// What is wrong with an OPT record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EdnsError {
@@ -98,21 +106,21 @@ impl Edns {
     /// # Errors
     /// [`EdnsError`]; each makes the query FORMERR.
     pub fn read(class: u16, ttl: u32, rdata: &[u8]) -> Result<Edns, EdnsError> {
-        let mut edns = Edns::bare(class, ttl);
+        let [_, version, flags, _] = ttl.to_be_bytes();
+        let dnssec_ok = flags & 0x80 != 0;
+        let mut edns = Edns {
+            udp_payload_octets: class,
+            version,
+            dnssec_ok,
+            cookie: None,
+            nsid: false,
+            keepalive: false,
+        };
         // A version that we do not know may mean anything by its options (RFC 6891 §6.1.3).
-        if edns.version == 0 {
+        if version == 0 {
             edns.read_options(rdata)?;
         }
         Ok(edns)
-    }
-
-    /// What class and TTL of an OPT record say, without options (RFC 6891 §6.1.3).
-    #[must_use]
-    #[inline]
-    pub fn bare(class: u16, ttl: u32) -> Edns {
-        let [_, version, flags, _] = ttl.to_be_bytes();
-        let dnssec_ok = flags & 0x80 != 0;
-        Edns { udp_payload_octets: class, version, dnssec_ok, cookie: None, nsid: false, keepalive: false }
     }
 
     fn read_options(&mut self, rdata: &[u8]) -> Result<(), EdnsError> {

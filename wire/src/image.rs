@@ -67,6 +67,11 @@ pub struct Part<'a> {
     pub plain: bool,
 }
 
+impl Part<'_> {
+    /// No records.
+    pub const NONE: Part<'static> = Part { count: 0, octets: &[], plain: true };
+}
+
 impl<'a> Image<'a> {
     /// Reads an image from the start of `octets`, which end where it ends.
     ///

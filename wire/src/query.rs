@@ -4,7 +4,7 @@
 //! twice.
 
 use crate::edns::{Edns, EdnsError};
-use crate::message::{HEADER_OCTETS, Header, read_u16, read_u32};
+use crate::message::{HEADER_OCTETS, Header, flag, read_u16, read_u32};
 use crate::name::{MAX_LABEL_OCTETS, MAX_NAME_OCTETS};
 use crate::rr::Rtype;
 
@@ -86,6 +86,67 @@ pub struct Query<'a> {
     pub tsig_at: Option<usize>,
 }
 
+/// A query as nearly every resolver sends it: opcode QUERY, one question of a data type in class IN, and nothing else
+/// but one OPT of version 0 without options.
+///
+/// What it says is what [`Query::parse`] would; it only says it sooner.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Plain {
+    /// The ID.
+    pub id: u16,
+    /// The header's second word.
+    pub flags: u16,
+    /// Octets of the QNAME at octet 12, root label included.
+    pub name_octets: u8,
+    /// Its labels, the root label not counted.
+    pub labels: u8,
+    /// The type asked for, one that data can have.
+    pub qtype: Rtype,
+    /// Its OPT.
+    pub edns: Option<PlainEdns>,
+}
+
+/// An OPT of version 0 without options.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PlainEdns {
+    /// As [`Edns::udp_payload_octets`].
+    pub udp_payload_octets: u16,
+    /// As [`Edns::dnssec_ok`].
+    pub dnssec_ok: bool,
+}
+
+impl Plain {
+    /// Reads such a query; `None` for everything else, which [`Query::parse`] then has to say more about.
+    #[must_use]
+    #[inline]
+    pub fn read(packet: &[u8]) -> Option<Plain> {
+        let &[a, b, c, d, 0, 1, 0, 0, 0, 0, 0, arcount] = packet.first_chunk::<HEADER_OCTETS>()? else {
+            return None;
+        };
+        let flags = u16::from_be_bytes([c, d]);
+        if flags & (flag::QR | flag::OPCODE) != 0 {
+            return None;
+        }
+        let (name_octets, labels) = qname_len(packet).ok()?;
+        let (&[e, f, 0, 1], rest) =
+            packet.get(QNAME_AT.saturating_add(name_octets)..)?.split_first_chunk::<4>()?
+        else {
+            return None;
+        };
+        let qtype = Rtype(u16::from_be_bytes([e, f]));
+        let edns = match (arcount, rest) {
+            (0, []) => None,
+            (1, &[0, 0, 41, g, h, _, 0, flags, _, 0, 0]) => Some(PlainEdns {
+                udp_payload_octets: u16::from_be_bytes([g, h]),
+                dnssec_ok: flags & 0x80 != 0,
+            }),
+            _ => return None,
+        };
+        let name_octets = u8::try_from(name_octets).ok().filter(|_| qtype.is_data())?;
+        Some(Plain { id: u16::from_be_bytes([a, b]), flags, name_octets, labels, qtype, edns })
+    }
+}
+
 impl<'a> Query<'a> {
     /// Reads a message of at least a header, of opcode QUERY.
     ///
@@ -122,23 +183,6 @@ impl<'a> Query<'a> {
     /// Walks the records behind the question for OPT and TSIG.
     #[inline]
     fn read_records(&mut self, packet: &[u8]) -> Result<(), (usize, Reason)> {
-        // What nearly every resolver sends: nothing, or one OPT without options.
-        if self.header.ancount == 0 && self.header.nscount == 0 && self.header.arcount <= 1 {
-            let rest = packet.get(self.question_end..).unwrap_or_default();
-            match (self.header.arcount, rest) {
-                (0, []) => return Ok(()),
-                (1, &[0, 0, 41, a, b, c, d, e, f, 0, 0]) => {
-                    self.edns =
-                        Some(Edns::bare(u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f])));
-                    return Ok(());
-                }
-                _ => {}
-            }
-        }
-        self.read_any_records(packet)
-    }
-
-    fn read_any_records(&mut self, packet: &[u8]) -> Result<(), (usize, Reason)> {
         let mut at = self.question_end;
         let before_additional = u32::from(self.header.ancount).saturating_add(u32::from(self.header.nscount));
         let total = before_additional.saturating_add(u32::from(self.header.arcount));
@@ -293,11 +337,34 @@ mod tests {
     #[test]
     fn the_short_way_reads_what_the_long_way_reads() {
         for octets in [packet([1, 0, 0, 1], &[QUESTION, OPT].concat()), packet([1, 0, 0, 0], QUESTION)] {
-            let short = parse(&octets).unwrap();
-            let mut long = Query { edns: None, ..short };
-            long.read_any_records(&octets).unwrap();
-            assert_eq!(short, long);
+            assert_agree(&octets, Plain::read(&octets).unwrap());
         }
+        // One thing out of the ordinary each: the long way decides.
+        let other_class = [&QUESTION[..8], &[3]].concat();
+        let any = [&QUESTION[..6], &[255, 0, 1]].concat();
+        let version = [QUESTION, &OPT[..6], &[1], &OPT[7..]].concat();
+        for octets in [
+            packet([1, 0, 0, 0], &other_class),
+            packet([1, 0, 0, 0], &any),
+            packet([1, 0, 0, 1], &version),
+            packet([1, 0, 0, 2], &[QUESTION, OPT].concat()),
+            packet([1, 1, 0, 0], &[QUESTION, OPT].concat()),
+            packet([1, 0, 0, 0], &[QUESTION, &[0]].concat()),
+            packet([2, 0, 0, 0], QUESTION),
+            packet([1, 0, 0, 0], &[0xC0, 12, 0, 1, 0, 1]),
+        ] {
+            assert_eq!(Plain::read(&octets), None, "{octets:?}");
+        }
+    }
+
+    fn assert_agree(octets: &[u8], plain: Plain) {
+        let query = parse(octets).unwrap();
+        let question = query.question.unwrap();
+        assert_eq!(usize::from(plain.name_octets), question.qname.len());
+        assert_eq!((plain.labels, plain.qtype, 1), (question.labels, question.qtype, question.qclass));
+        assert_eq!((plain.id, plain.flags), (query.header.id, query.header.flags));
+        let edns = plain.edns.map(|edns| (edns.udp_payload_octets, edns.dnssec_ok));
+        assert_eq!(edns, query.edns.map(|edns| (edns.udp_payload_octets, edns.dnssec_ok)));
     }
 
     #[test]
@@ -318,6 +385,23 @@ mod tests {
         #[test]
         fn any_octets_give_a_value_or_an_error(octets in proptest::collection::vec(proptest::prelude::any::<u8>(), 12..300)) {
             let _ = Query::parse(&octets, Header::read(&octets).unwrap());
+        }
+
+        #[test]
+        fn both_ways_agree(qname in "[a-zA-Z0-9]{1,20}", qtype: u16, payload: u16, flags: u16, edns: bool) {
+            let [c, d] = (flags & 0x07FF).to_be_bytes();
+            let [e, f] = qtype.to_be_bytes();
+            let [g, h] = payload.to_be_bytes();
+            let mut octets = vec![1, 2, c, d, 0, 1, 0, 0, 0, 0, 0, u8::from(edns), u8::try_from(qname.len()).unwrap()];
+            octets.extend_from_slice(qname.as_bytes());
+            octets.extend_from_slice(&[0, e, f, 0, 1]);
+            if edns {
+                octets.extend_from_slice(&[0, 0, 41, g, h, 0, 0, d, 0, 0, 0]);
+            }
+            match Plain::read(&octets) {
+                Some(plain) => assert_agree(&octets, plain),
+                None => assert!(!Rtype(qtype).is_data()),
+            }
         }
     }
 }

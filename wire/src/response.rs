@@ -5,6 +5,7 @@ use crate::edns::{OPT_OCTETS, option};
 use crate::image::{self, Anchor, Image, Part};
 use crate::message::{HEADER_OCTETS, Header, read_u16};
 use crate::name::{self, MAX_NAME_OCTETS, NameRef};
+use crate::query::PlainEdns;
 use crate::rr::Rtype;
 
 /// The sections that hold records.
@@ -430,6 +431,47 @@ impl<'b> Response<'b> {
         self.add(Section::Answer, 1);
         Ok(())
     }
+}
+
+/// A whole response of one section: question, records that need no pointers set, and an OPT without options.
+///
+/// `answers` are one RRset's records and, or nothing, its RRSIGs. `None`, with `out` in disorder, when it does not fit
+/// into `size`, or pointers have to be set: then [`Response`] does it.
+#[must_use]
+#[inline]
+pub fn compose_plain(
+    out: &mut [u8],
+    packet: &[u8],
+    question_end: usize,
+    header: Header,
+    answers: [Part<'_>; 2],
+    opt: Option<PlainEdns>,
+    size: usize,
+) -> Option<usize> {
+    let [records, signatures] = answers;
+    if !records.plain {
+        return None;
+    }
+    let records_end = question_end.checked_add(records.octets.len())?;
+    let signatures_end = records_end.checked_add(signatures.octets.len())?;
+    let end = if opt.is_some() { signatures_end.checked_add(OPT_OCTETS)? } else { signatures_end };
+    if end > size {
+        return None;
+    }
+    out.get_mut(..question_end)?.copy_from_slice(packet.get(..question_end)?);
+    out.get_mut(question_end..records_end)?.copy_from_slice(records.octets);
+    if !signatures.octets.is_empty() {
+        out.get_mut(records_end..signatures_end)?.copy_from_slice(signatures.octets);
+    }
+    if let Some(opt) = opt {
+        let [a, b] = opt.udp_payload_octets.to_be_bytes();
+        let dnssec_ok = if opt.dnssec_ok { 0x80 } else { 0 };
+        let octets: [u8; OPT_OCTETS] = [0, 0, 41, a, b, 0, 0, dnssec_ok, 0, 0, 0];
+        out.get_mut(signatures_end..end)?.copy_from_slice(&octets);
+    }
+    let ancount = records.count.checked_add(signatures.count)?;
+    Header { qdcount: 1, ancount, nscount: 0, arcount: u16::from(opt.is_some()), ..header }.write(out);
+    Some(end)
 }
 
 /// Appends to a finished message the TSIG that says that the key of the query's TSIG is not known: the same key name, algorithm, time and fudge,

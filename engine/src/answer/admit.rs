@@ -5,7 +5,7 @@
 use godwit_wire::edns::{Edns, ede};
 use godwit_wire::message::{HEADER_OCTETS, Header, class, flag, opcode, rcode};
 use godwit_wire::name::{MAX_NAME_OCTETS, NameRef};
-use godwit_wire::query::Query;
+use godwit_wire::query::{Plain, PlainEdns, QNAME_AT, Query};
 use godwit_wire::response::{Opt, Response, append_tsig_error};
 use godwit_wire::rr::Rtype;
 
@@ -20,10 +20,16 @@ pub(super) struct Question {
     name_octets: u8,
     pub(super) labels: u8,
     pub(super) qtype: Rtype,
-    pub(super) header: Header,
+    pub(super) id: u16,
+    /// The header's second word.
+    pub(super) flags: u16,
     /// One past the question in the packet.
     pub(super) end: usize,
-    pub(super) edns: Option<Edns>,
+    edns: Option<Edns>,
+    /// The OPT of a plain query; `edns` is then as some earlier query left it.
+    pub(super) plain_edns: Option<PlainEdns>,
+    /// The whole query was plain.
+    pub(super) is_plain: bool,
     /// The client has shown that it receives at its address: TCP, or a valid server cookie.
     pub(super) proven: bool,
 }
@@ -35,9 +41,12 @@ impl Question {
             name_octets: 1,
             labels: 0,
             qtype: Rtype(0),
-            header: Header::default(),
+            id: 0,
+            flags: 0,
             end: HEADER_OCTETS,
             edns: None,
+            plain_edns: None,
+            is_plain: false,
             proven: false,
         }
     }
@@ -50,7 +59,29 @@ impl Question {
     /// Whether RRSIGs and proofs are wanted.
     #[inline]
     pub(super) fn dnssec_ok(&self) -> bool {
-        self.edns.is_some_and(|edns| edns.dnssec_ok)
+        if self.is_plain {
+            self.plain_edns.is_some_and(|edns| edns.dnssec_ok)
+        } else {
+            self.edns.as_ref().is_some_and(|edns| edns.dnssec_ok)
+        }
+    }
+
+    /// Its OPT record.
+    pub(super) fn edns(&self) -> Option<Edns> {
+        if self.is_plain { self.plain_edns.map(PlainEdns::into) } else { self.edns }
+    }
+
+    #[inline]
+    fn set_plain(&mut self, packet: &[u8], plain: Plain, transport: Transport) {
+        let end = QNAME_AT + usize::from(plain.name_octets);
+        self.set_name(packet.get(QNAME_AT..end).unwrap_or(&[0]), plain.labels);
+        self.qtype = plain.qtype;
+        self.id = plain.id;
+        self.flags = plain.flags;
+        self.end = end + 4;
+        self.plain_edns = plain.edns;
+        self.is_plain = true;
+        self.proven = transport == Transport::Tcp;
     }
 
     #[inline]
@@ -99,15 +130,13 @@ impl Frame<'_> {
         }
     }
 
-    /// The most octets of the response (RFC 1035 §4.2.1, RFC 6891 §6.2.3).
+    /// The most octets of the response (RFC 1035 §4.2.1, RFC 6891 §6.2.3). `udp_payload_octets`: as the query's OPT says.
     #[inline]
-    pub(super) fn size(&self, edns: Option<&Edns>, room: usize) -> usize {
-        let size = match (self.client.transport, edns) {
+    pub(super) fn size(&self, udp_payload_octets: Option<u16>, room: usize) -> usize {
+        let size = match (self.client.transport, udp_payload_octets) {
             (Transport::Tcp, _) => godwit_wire::message::MAX_MESSAGE_OCTETS,
             (Transport::Udp, None) => 512,
-            (Transport::Udp, Some(edns)) => {
-                usize::from(edns.udp_payload_octets.min(self.settings.udp_payload_max).max(512))
-            }
+            (Transport::Udp, Some(octets)) => usize::from(octets.min(self.settings.udp_payload_max).max(512)),
         };
         size.min(room)
     }
@@ -116,6 +145,22 @@ impl Frame<'_> {
 /// Reads a packet into `question`, or answers it at once.
 #[inline]
 pub(super) fn admit(
+    frame: &Frame<'_>,
+    packet: &[u8],
+    out: &mut [u8],
+    question: &mut Question,
+) -> Result<(), Outcome> {
+    if let Some(plain) = Plain::read(packet)
+        && frame.settings.ready == Readiness::Serving
+    {
+        question.set_plain(packet, plain, frame.client.transport);
+        return Ok(());
+    }
+    admit_any(frame, packet, out, question)
+}
+
+/// [`admit`] for what is not plain.
+fn admit_any(
     frame: &Frame<'_>,
     packet: &[u8],
     out: &mut [u8],
@@ -179,8 +224,10 @@ pub(super) fn admit(
         return Err(reply.send(rcode::SERVFAIL, query.edns.as_ref(), Some(ede::NOT_READY), out));
     }
     question.set_name(asked.qname, asked.labels);
+    question.is_plain = false;
     question.qtype = asked.qtype;
-    question.header = header;
+    question.id = header.id;
+    question.flags = header.flags;
     question.end = query.question_end;
     question.edns = query.edns;
     Ok(())
@@ -210,7 +257,7 @@ impl Reply<'_> {
     /// Answers with the question echoed and no records.
     fn send(&self, rcode: u16, edns: Option<&Edns>, extended_error: Option<u16>, out: &mut [u8]) -> Outcome {
         let opt = edns.map(|edns| Opt { extended_error, ..self.frame.opt(edns) });
-        let size = self.frame.size(edns, out.len());
+        let size = self.frame.size(edns.map(|edns| edns.udp_payload_octets), out.len());
         let reserved = opt.as_ref().map_or(0, Opt::octets);
         let response = Response::new(out, self.packet, self.query.question_end, size, reserved);
         let len = response.finish(self.query.header.id, self.flags(), rcode, opt.as_ref(), size);
@@ -221,7 +268,7 @@ impl Reply<'_> {
     fn bad_key(&self, tsig_at: usize, out: &mut [u8]) -> Outcome {
         const NOTAUTH: u16 = 9;
         let outcome = self.send(NOTAUTH, self.query.edns.as_ref(), None, out);
-        let size = self.frame.size(self.query.edns.as_ref(), out.len());
+        let size = self.frame.size(self.query.edns.map(|edns| edns.udp_payload_octets), out.len());
         match append_tsig_error(out, outcome.len, size, self.packet, tsig_at) {
             Some(len) => Outcome::sent(len, NOTAUTH),
             // A TSIG that does not parse (RFC 8945 §5.2).
@@ -248,7 +295,7 @@ impl Reply<'_> {
         };
         let edns = self.query.edns.as_ref();
         let opt = edns.map(|edns| self.frame.opt(edns));
-        let size = self.frame.size(edns, out.len());
+        let size = self.frame.size(edns.map(|edns| edns.udp_payload_octets), out.len());
         let reserved = opt.as_ref().map_or(0, Opt::octets);
         let mut response = Response::new(out, self.packet, self.query.question_end, size, reserved);
         let length = [u8::try_from(text.len()).unwrap_or(u8::MAX)];

@@ -1,10 +1,11 @@
 //! A response while it is put together: what was found → sections, in their order, until something does not fit.
 
 use godwit_wire::edns::ede;
-use godwit_wire::image::{self, Anchor, Image};
-use godwit_wire::message::{flag, rcode};
+use godwit_wire::image::{self, Anchor, Image, Part};
+use godwit_wire::message::{Header, flag, rcode};
 use godwit_wire::name::{MAX_NAME_OCTETS, NameRef};
-use godwit_wire::response::{Full, Opt, Response, Section};
+use godwit_wire::query::PlainEdns;
+use godwit_wire::response::{Full, Opt, Response, Section, compose_plain};
 use godwit_wire::rr::Rtype;
 
 use super::admit::{Frame, Question};
@@ -57,24 +58,43 @@ pub(super) fn respond<'s>(
     packet: &[u8],
     out: &mut [u8],
 ) -> Outcome {
-    let opt = question.edns.as_ref().map(|edns| frame.opt(edns));
-    let size = frame.size(question.edns.as_ref(), out.len());
-    let reserved = opt.as_ref().map_or(0, Opt::octets);
-    let mut response = Response::new(out, packet, question.end, size, reserved);
-    let base_flags = flag::QR | (question.header.flags & flag::RD);
     // The common query: the name exists, nothing redirects, and the RRset needs no company.
-    if let Some(node) = closest
+    if question.is_plain
+        && let Some(node) = closest
         && node.name().as_wire().len() == question.name().as_wire().len()
         && !node.flags().has(Flags::CUT.with(Flags::OCCLUDED))
         && is_simple(question.qtype)
         && let Some(image) = node.find(question.qtype)
     {
-        let full =
-            response.put(Section::Answer, node.name(), image, question.dnssec_ok(), &Anchor::QNAME).is_err();
-        let flags = base_flags | flag::AA | if full { flag::TC } else { 0 };
-        let len = response.finish(question.header.id, flags, rcode::NOERROR, opt.as_ref(), size);
-        return Outcome::sent(len, rcode::NOERROR);
+        let signatures = if question.dnssec_ok() { image.second() } else { Part::NONE };
+        let flags = flag::QR | flag::AA | (question.flags & flag::RD);
+        let header = Header { id: question.id, flags, ..Header::default() };
+        let edns = question.plain_edns;
+        let size = frame.size(edns.map(|edns| edns.udp_payload_octets), out.len());
+        let opt = edns.map(|edns| PlainEdns { udp_payload_octets: frame.settings.udp_payload_max, ..edns });
+        let answers = [image.first(), signatures];
+        if let Some(len) = compose_plain(out, packet, question.end, header, answers, opt, size) {
+            return Outcome::sent(len, rcode::NOERROR);
+        }
     }
+    respond_any(snapshot, frame, question, closest, packet, out)
+}
+
+/// [`respond`] for whatever takes more than one copy.
+fn respond_any<'s>(
+    snapshot: &'s Snapshot,
+    frame: &Frame<'_>,
+    question: &Question,
+    closest: Option<&'s Node>,
+    packet: &[u8],
+    out: &mut [u8],
+) -> Outcome {
+    let edns = question.edns();
+    let opt = edns.as_ref().map(|edns| frame.opt(edns));
+    let size = frame.size(edns.map(|edns| edns.udp_payload_octets), out.len());
+    let reserved = opt.as_ref().map_or(0, Opt::octets);
+    let response = Response::new(out, packet, question.end, size, reserved);
+    let base_flags = flag::QR | (question.flags & flag::RD);
     let mut reply = Reply {
         snapshot,
         frame,
@@ -90,7 +110,7 @@ pub(super) fn respond<'s>(
     let flags = base_flags | authoritative | if full { flag::TC } else { 0 };
     let (rcode, extended_error) = (reply.rcode, reply.extended_error);
     let opt = opt.map(|opt| Opt { extended_error, ..opt });
-    let len = reply.response.finish(question.header.id, flags, rcode, opt.as_ref(), size);
+    let len = reply.response.finish(question.id, flags, rcode, opt.as_ref(), size);
     Outcome::sent(len, rcode)
 }
 
