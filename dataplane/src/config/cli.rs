@@ -38,7 +38,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME=FILE", value_parser = zone)]
     pub zone: Vec<(String, PathBuf)>,
 
-    /// Serve many zones: a file of origin<TAB>file lines, or a folder of ORIGIN.zone files
+    /// Serve many zones: a file of `origin<TAB>file` lines, or a folder of ORIGIN.zone files
     #[arg(long, value_name = "PATH")]
     pub zones: Option<PathBuf>,
 

@@ -4,7 +4,7 @@
 //! a temporary file, synced, renamed, and the folder synced; the one before is kept. A damaged one is passed over
 //! for the one before.
 //!
-//! - [`file`]: the octets of one snapshot;
+//! - [`mod@file`]: the octets of one snapshot;
 //! - [`keeper`]: when it is written.
 
 pub mod file;
