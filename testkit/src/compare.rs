@@ -213,6 +213,9 @@ impl Size {
             let mut known = self.question_names.clone();
             known.extend(own.iter().cloned());
             self.add_name(&record.owner, true, &known);
+            if own.is_empty() {
+                self.most += owner_allowance(record.rtype, &record.owner, &known);
+            }
             learn(&mut own, &record.owner);
             let mut at = 0;
             for (gap, compressible) in names_in(record.rtype) {
@@ -240,6 +243,15 @@ impl Size {
             self.most += whole;
         }
         learn(&mut self.names, name);
+    }
+}
+
+/// What the first owner of an RRset may cost beyond its best form: denial records need not find out that their owner is a suffix of
+/// the question, and a pointer to the root takes an octet more than the root.
+fn owner_allowance(rtype: Rtype, owner: &Name, known: &HashSet<Name>) -> usize {
+    match rtype {
+        Rtype::NSEC | Rtype::NSEC3 => owner.as_wire().len() + 1 - compressed_len(owner, known),
+        _ => 1,
     }
 }
 

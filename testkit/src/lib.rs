@@ -8,4 +8,5 @@ pub mod compare;
 pub mod generate;
 pub mod message;
 pub mod reference;
+pub mod scenario;
 pub mod servers;

@@ -179,6 +179,12 @@ impl Message {
         Ok(parsed)
     }
 
+    /// Answer, authority and additional section, in this order.
+    #[must_use]
+    pub fn sections(&self) -> [&Vec<Record>; 3] {
+        [&self.answer, &self.authority, &self.additional]
+    }
+
     fn take_opt(&mut self, record: &ParsedRecord<'_, &[u8]>) -> Result<()> {
         ensure!(record.owner().to_vec().as_slice() == [0], "OPT's owner is not the root");
         let ttl = record.ttl().as_secs();

@@ -3,3 +3,4 @@
 mod bridge;
 mod changes;
 mod differential;
+mod scenarios;
