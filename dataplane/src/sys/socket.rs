@@ -76,11 +76,16 @@ pub fn prepare_udp(socket: BorrowedFd<'_>, address: IpAddr, options: &UdpOptions
     let reference = socket2::SockRef::from(&socket);
     reference.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
     reference.set_write_timeout(Some(SEND_TIMEOUT))?;
-    // The forced form goes beyond rmem_max and needs CAP_NET_ADMIN; without it the kernel gives what it allows.
-    for (forced, plain, octets) in [
-        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.receive_buffer_octets),
-        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, options.send_buffer_octets),
+    // The forced form goes beyond rmem_max and needs CAP_NET_ADMIN; without it the kernel gives what it allows. What an
+    // inherited socket has already is not asked for again: its first owner may have been allowed more. (The kernel
+    // reports twice what was set.)
+    for (forced, plain, octets, has) in [
+        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.receive_buffer_octets, reference.recv_buffer_size()?),
+        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, options.send_buffer_octets, reference.send_buffer_size()?),
     ] {
+        if has == octets.saturating_mul(2) {
+            continue;
+        }
         let octets = libc::c_int::try_from(octets).unwrap_or(libc::c_int::MAX);
         set(socket, libc::SOL_SOCKET, forced, octets)
             .or_else(|_| set(socket, libc::SOL_SOCKET, plain, octets))?;

@@ -21,7 +21,8 @@ fn processes(marker: &str) -> Vec<u32> {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let text = String::from_utf8_lossy(&arguments);
-        if text.starts_with(PROGRAM) && text.contains(marker) {
+        // Shells that only mention it are not meant.
+        if text.contains(marker) && (text.starts_with(PROGRAM) || text.starts_with(marker)) {
             found.push(id);
         }
     }
@@ -199,4 +200,32 @@ fn sockets_of_a_supervisor_are_served() {
         assert_eq!(process.dig(&["+short", transport, "www.example.org"]), "192.0.2.80\n");
     }
     assert!(process.stop().success());
+}
+
+#[test]
+fn a_successor_keeps_the_low_port_that_it_could_not_bind() {
+    if std::fs::read_dir("/root").is_err() {
+        eprintln!("not root here: no low port can be bound");
+        return;
+    }
+    let free = |port: &u16| {
+        let address = ("127.0.0.1", *port);
+        UdpSocket::bind(address).is_ok() && std::net::TcpListener::bind(address).is_ok()
+    };
+    let port = (700..1024).find(free).unwrap();
+    let folder = zone_folder(&[("example.org", ZONE)]);
+    let marker = folder.path().to_str().unwrap().to_owned();
+    let _cleanup = Cleanup(marker.clone());
+    // Where everybody may execute it.
+    let program = folder.path().join("program");
+    std::fs::copy(PROGRAM, &program).unwrap();
+    super::process::open_to_all(&program);
+    let mut start = Command::new(&program);
+    let listen = format!("127.0.0.1:{port}");
+    start.args(["--user", "nobody", "--listen", &listen, "--metrics", "off", "--zones", &marker]);
+    let mut process = Process::spawn(&mut start);
+    process.signal("USR2");
+    assert!(process.wait().success(), "{}", process.log());
+    assert_eq!(process.dig(&["+short", "www.example.org"]), "192.0.2.80\n");
+    assert_eq!(process.dig(&["+short", "+tcp", "www.example.org"]), "192.0.2.80\n");
 }

@@ -299,3 +299,22 @@ fn stopping_drains_what_was_asked() {
     workers.join();
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
+
+#[test]
+fn p7_idle_connections_hold_no_buffers() {
+    const COUNT: u16 = 400;
+    let limits = TcpLimits { max_connections_per_client: 1000, ..TcpLimits::default() };
+    let workers = Workers::tcp(limits);
+    let mut clients: Vec<_> = (0..COUNT).map(|_| connect(&workers)).collect();
+    for round in 0..2 {
+        for (id, client) in (0..).zip(&mut clients) {
+            // In two pieces, so that there was a partial message to be kept.
+            let message = framed(&query(id, "a"));
+            client.write_all(&message[..9]).unwrap();
+            client.write_all(&message[9..]).unwrap();
+            assert_eq!(read_answer(client)[..2], id.to_be_bytes(), "round {round}");
+        }
+        assert_eq!(workers.admission.connections(), usize::from(COUNT));
+        eventually("nothing is held", || workers.admission.buffered_octets() == 0);
+    }
+}
