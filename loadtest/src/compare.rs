@@ -63,7 +63,9 @@ pub struct Entrant {
 pub struct Loads {
     /// From start to first right answer, each start.
     pub seconds: Vec<f64>,
-    /// Proportional set size of all processes after it, each start, in octets.
+    /// CPU-seconds of all processes until a moment after that: other than wall time, true on a busy machine too.
+    pub cpu_seconds: Vec<f64>,
+    /// Proportional set size of all processes a second after it, each start, in octets.
     pub pss: Vec<u64>,
 }
 
@@ -171,13 +173,15 @@ fn programs(options: &Options, results: &mut Results) -> Result<Vec<(Kind, PathB
 
 /// Notes how long the server took to load and what it holds a second later.
 fn weigh(results: &mut Results, dataset: Dataset, server: &Running) {
+    let cpu_seconds = cpu::seconds(&server.processes());
     std::thread::sleep(Duration::from_secs(1));
     let pss = cpu::pss(&server.processes());
     let loads = results.loads.entry(dataset).or_default().entry(server.kind).or_default();
     loads.seconds.push(server.load_seconds);
+    loads.cpu_seconds.push(cpu_seconds);
     loads.pss.push(pss);
     progress(&format!(
-        "{}: {} loaded in {:.2} s, PSS {} MiB",
+        "{}: {} loaded in {:.2} s, {cpu_seconds:.2} CPU-s, PSS {} MiB",
         dataset.name(),
         server.kind.name(),
         server.load_seconds,

@@ -200,6 +200,10 @@ impl Report {
                 self.ratios(goal(goals::LOAD), &|kind| seconds(kind).map(|spread| spread.median));
             let title = format!("{}: start to first answer, s", dataset.name());
             self.row(text, &title, |kind| seconds(kind).map(|spread| spread.show(2)), &load_ratios);
+            let busy = |kind| Spread::of(loads.get(&kind)?.cpu_seconds.iter().copied());
+            let busy_ratios = self.ratios(None, &|kind| busy(kind).map(|spread| spread.median));
+            let title = format!("{}: CPU-s for it", dataset.name());
+            self.row(text, &title, |kind| busy(kind).map(|spread| spread.show(2)), &busy_ratios);
             let memory_ratios =
                 self.ratios(goal(goals::MEMORY), &|kind| mib(kind).map(|spread| spread.median));
             let title = format!("{}: PSS, MiB", dataset.name());
