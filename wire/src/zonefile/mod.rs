@@ -5,7 +5,7 @@
 //! I/O: included files come through [`Includes`]. Whether the records make a zone is for others to judge.
 //!
 //! Any octets give records or an error. Work is linear in the text read and the records made; the bounds are
-//! [`MAX_INCLUDE_DEPTH`], [`MAX_INCLUDES`], [`MAX_INCLUDED_OCTETS`] and [`MAX_GENERATED`]. A record allocates nothing but what the sink
+//! [`MAX_INCLUDE_DEPTH`], [`MAX_INCLUDES`], [`MAX_INCLUDED_OCTETS`], [`MAX_GENERATED`] and [`MAX_GENERATED_OCTETS`]. A record allocates nothing but what the sink
 //! allocates (base types; service bindings and type bitmaps take a small list).
 
 mod entry;
@@ -29,6 +29,8 @@ pub const MAX_INCLUDES: u64 = 100_000;
 pub const MAX_INCLUDED_OCTETS: usize = 4 << 30;
 /// How many records all `$GENERATE` of one zone may make together.
 pub const MAX_GENERATED: u64 = 1_000_000;
+/// How many octets of names and RDATA these may have together: a short line can ask for a million of the longest.
+pub const MAX_GENERATED_OCTETS: usize = 1 << 28;
 
 /// One record as read.
 #[derive(Clone, Copy, Debug)]

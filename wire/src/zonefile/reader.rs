@@ -5,8 +5,8 @@ use super::entry::{self, Head};
 use super::error::{Error, Fault};
 use super::generate::{self, Generate};
 use super::{
-    Includes, MAX_GENERATED, MAX_INCLUDE_DEPTH, MAX_INCLUDED_OCTETS, MAX_INCLUDES, Options, Record, Sink,
-    Summary,
+    Includes, MAX_GENERATED, MAX_GENERATED_OCTETS, MAX_INCLUDE_DEPTH, MAX_INCLUDED_OCTETS, MAX_INCLUDES,
+    Options, Record, Sink, Summary,
 };
 use crate::name::NameRef;
 use crate::presentation::problem::Problem;
@@ -33,6 +33,7 @@ pub(super) struct Reader<'r, 's> {
     rdata: Vec<u8>,
     included_octets: usize,
     generated: u64,
+    generated_octets: usize,
     summary: Summary,
 }
 
@@ -56,6 +57,7 @@ impl<'r, 's> Reader<'r, 's> {
             rdata: Vec::new(),
             included_octets: 0,
             generated: 0,
+            generated_octets: 0,
             summary: Summary::default(),
         }
     }
@@ -245,6 +247,13 @@ impl<'r, 's> Reader<'r, 's> {
                 self.generate_one(value, head, [owner_template, rdata_template], &mut text, &mut owner);
             // Its text is on no line of the file but this one.
             made.map_err(|problem| problem.on_line(line))?;
+            let octets = owner.len().saturating_add(self.rdata.len());
+            self.generated_octets = self.generated_octets.saturating_add(octets);
+            if self.generated_octets > MAX_GENERATED_OCTETS {
+                return Err(
+                    Problem::new(range, "at most 256 MiB of records from all $GENERATE of a zone").into()
+                );
+            }
             let ttl = self.ttl(head)?;
             self.emit(&owner, head.rtype, ttl, line)?;
         }

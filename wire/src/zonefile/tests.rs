@@ -281,6 +281,20 @@ fn generating_is_bounded() {
         "zone:2: \"1-2\": expected at most 1000000 records from all $GENERATE of a zone"
     );
     assert_eq!(count, 999_999);
+
+    let string = format!(" \"{}\"", "a".repeat(255));
+    let text = format!("$GENERATE 1-1000000 a$ 3 TXT {}\n", string.repeat(200));
+    let mut octets = 0;
+    let mut sink = |record: Record<'_>| {
+        octets += record.owner.as_wire().len() + record.rdata.len();
+        Ok(())
+    };
+    let error = read(text.as_bytes(), &options(), &mut NoIncludes, &mut sink).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "zone:1: \"1-1000000\": expected at most 256 MiB of records from all $GENERATE of a zone"
+    );
+    assert!(octets <= MAX_GENERATED_OCTETS && octets > MAX_GENERATED_OCTETS - 100_000, "{octets}");
 }
 
 #[test]
@@ -435,24 +449,24 @@ fn no_panic(text: &[u8]) {
     assert_eq!(first.as_ref(), errors.first());
 }
 
-/// What BIND makes of the zone, as it prints it.
-fn bind_lines(text: &str) -> Vec<String> {
-    let folder = std::env::temp_dir().join(format!("godwit-zonefile-{}", std::process::id()));
+/// What another server's checker prints of the zone, read again.
+fn printed_lines(text: &str, checker: &str, package: &str, arguments: &[&str]) -> Vec<String> {
+    let folder = std::env::temp_dir().join(format!("godwit-{checker}-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let file = folder.join("zone");
     fs::write(&file, text).unwrap();
-    let output = Command::new("named-checkzone")
-        .args([
-            "-D", "-q", "-i", "none", "-k", "ignore", "-n", "ignore", "-M", "ignore", "-o", "-", "example.",
-        ])
-        .arg(&file)
-        .output()
-        .expect("named-checkzone, of the package bind9-utils, is needed to compare with");
+    let output =
+        Command::new(checker).args(arguments).arg("example.").arg(&file).output().unwrap_or_else(|error| {
+            panic!("{checker}, of the package {package}, is needed to compare with: {error}")
+        });
     fs::remove_dir_all(&folder).unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && !printed.is_empty(), "BIND refuses the zone: {printed}{errors}");
-    let mut lines = lines(&printed).unwrap();
+    assert!(output.status.success() && !printed.is_empty(), "{checker} refuses the zone: {printed}{errors}");
+    sorted(lines(&printed).unwrap())
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines.sort();
     lines.dedup();
     lines
@@ -462,11 +476,26 @@ fn bind_lines(text: &str) -> Vec<String> {
 fn bind_reads_the_same() {
     // Its dialect with all that `domain`'s parser does not know.
     let text = include_str!("../../testdata/bind.zone");
-    let mut ours = lines(text).unwrap();
-    ours.sort();
-    ours.dedup();
-    assert_eq!(ours, bind_lines(text));
+    let ours = sorted(lines(text).unwrap());
+    let arguments = ["-D", "-q", "-i", "none", "-k", "ignore", "-n", "ignore", "-M", "ignore", "-o", "-"];
+    assert_eq!(ours, printed_lines(text, "named-checkzone", "bind9-utils", &arguments));
     assert!(ours.len() > 100, "{}", ours.len());
+}
+
+#[test]
+fn nsd_reads_the_same() {
+    // The same zone without what NSD does not have: $GENERATE, relative names in $ORIGIN, and some types.
+    let unknown = ["$GENERATE", "hip\t", "ninfo\t", "talink\t", "avc\t"];
+    let text: Vec<&str> = include_str!("../../testdata/bind.zone")
+        .lines()
+        .filter(|line| !unknown.iter().any(|start| line.starts_with(start)))
+        .collect();
+    let text = text.join("\n").replace("$ORIGIN deeper\n", "$ORIGIN deeper.sub.example.\n");
+    // It lower-cases the names in RDATA of the types of RFC 1035.
+    let lower = |lines: Vec<String>| sorted(lines.iter().map(|line| line.to_ascii_lowercase()).collect());
+    let ours = lower(lines(&text).unwrap());
+    assert_eq!(ours, lower(printed_lines(&format!("{text}\n"), "nsd-checkzone", "nsd", &["-p"])));
+    assert!(ours.len() > 80, "{}", ours.len());
 }
 
 #[test]
