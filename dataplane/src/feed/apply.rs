@@ -17,6 +17,7 @@ pub struct Applier {
     request: bool,
     /// Nothing has come since the start: the sender knows where we stood and may begin with everything.
     first: bool,
+    everything: Everything,
     newest_commit_us: Option<i64>,
 }
 
@@ -29,12 +30,23 @@ enum Cause {
     Whole,
 }
 
+/// Whether everything is being sent. Until all of it is there, what is served is not one state of the feed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Everything {
+    /// It is not.
+    No,
+    /// It was asked for.
+    Awaited,
+    /// Whole zones come, and nothing else since they began.
+    Coming,
+}
+
 /// What a batch did.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Effect {
     /// Whether there is a new snapshot to show.
     pub changed: bool,
-    /// It states whole zones out of turn: one part of everything, of which more is to come.
+    /// It left a gap behind, or is one part of everything, of which more is to come.
     pub partial: bool,
 }
 
@@ -42,7 +54,14 @@ impl Applier {
     /// Goes on from a snapshot.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
-        Applier { snapshot, quarantined: HashMap::new(), request: false, first: true, newest_commit_us: None }
+        Applier {
+            snapshot,
+            quarantined: HashMap::new(),
+            request: false,
+            first: true,
+            everything: Everything::No,
+            newest_commit_us: None,
+        }
     }
 
     /// The snapshot with all that was applied.
@@ -75,13 +94,13 @@ impl Applier {
             Err(error) => {
                 // Which zones it names cannot be told, so nothing less than everything makes good for it.
                 tracing::error!(%error, octets = octets.len(), "a batch cannot be decoded; asking for everything");
-                self.request = true;
+                self.ask();
                 return Effect::default();
             }
         };
         let whole = batch.change_sets.iter().all(|change_set| change_set.zones.iter().all(is_whole));
         let first = std::mem::take(&mut self.first);
-        let mut partial = false;
+        let mut gap = false;
         match place::of(&batch, &self.snapshot.position()) {
             Place::Next => {}
             Place::Repeated => return Effect::default(),
@@ -95,22 +114,32 @@ impl Applier {
                 return Effect::default();
             }
             // The sender saw that it cannot go on from where we stand, and begins with everything.
-            Place::Gap if whole && first => partial = true,
+            Place::Gap if whole && first => (gap, self.everything) = (true, Everything::Coming),
             Place::Gap => {
                 tracing::warn!(
                     sequence = self.snapshot.position().sequence,
                     first_sequence = batch.first_sequence,
                     "the feed has a gap; asking for everything"
                 );
-                self.request = true;
-                partial = true;
+                self.ask();
+                gap = true;
             }
         }
+        self.everything = match self.everything {
+            Everything::Awaited | Everything::Coming if whole => Everything::Coming,
+            Everything::Awaited => Everything::Awaited,
+            Everything::No | Everything::Coming => Everything::No,
+        };
         for change_set in &batch.change_sets {
             self.change_set(change_set);
         }
         self.advance(place::after(&batch));
-        Effect { changed: true, partial }
+        Effect { changed: true, partial: gap || self.everything == Everything::Coming }
+    }
+
+    fn ask(&mut self) {
+        self.request = true;
+        self.everything = Everything::Awaited;
     }
 
     fn advance(&mut self, position: Position) {
@@ -196,7 +225,7 @@ impl Applier {
             }
         }
         if ask {
-            self.request = true;
+            self.ask();
         }
     }
 }
