@@ -192,7 +192,7 @@ impl Server {
             removed = removed_count,
             unchanged,
             failed = errors.len(),
-            elapsed_ms = started.elapsed().as_millis(),
+            elapsed_ms = milliseconds_since(started),
             "reloaded"
         );
     }
@@ -415,7 +415,7 @@ fn load_local(state: Option<&State>, options: &SnapshotOptions, status: &Status)
         sequence = found.snapshot.position().sequence,
         zones = found.snapshot.zone_count(),
         names = found.snapshot.name_count(),
-        elapsed_ms = started.elapsed().as_millis(),
+        elapsed_ms = milliseconds_since(started),
         "read the local snapshot"
     );
     Some(found.snapshot)
@@ -452,7 +452,7 @@ fn load_zones(
             zones = loaded,
             failed = left_out.len() + kept.len(),
             names = snapshot.name_count(),
-            elapsed_ms = started.elapsed().as_millis(),
+            elapsed_ms = milliseconds_since(started),
             "read the zone files"
         );
     }
@@ -482,6 +482,11 @@ fn report(errors: &[ZoneError], consequence: &str) {
     for error in errors {
         tracing::error!("{error}; {consequence}");
     }
+}
+
+/// As a number that JSON can hold.
+fn milliseconds_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn show(status: &Status, snapshot: &Snapshot, has_snapshot: bool) {
