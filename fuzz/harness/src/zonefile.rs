@@ -7,7 +7,7 @@ use godwit_wire::zonefile::{self, Includes, Options, Record};
 use crate::{Target, holding, names, samples, zones};
 
 /// Enough to see what a file does; `$GENERATE` can make a million of a line.
-const MAX_RECORDS: usize = 200;
+const MAX_RECORDS: usize = 50;
 
 /// Two files: one with a record, and one that includes itself.
 struct Files;
