@@ -209,9 +209,10 @@ impl ZoneLoader {
         let mut from = 0;
         while let Some(first) = entries.get(from) {
             let name = self.stored(first.at).name;
-            let run = entries.get(from..).unwrap_or_default();
-            let to = from
-                + run.partition_point(|entry| entry.key == first.key && self.stored(entry.at).name == name);
+            // Names have few records: counting them up beats halving all that are left.
+            let rest = entries.get(from..).unwrap_or_default().iter();
+            let same = rest.take_while(|entry| entry.key == first.key && self.stored(entry.at).name == name);
+            let to = from + same.count();
             let types =
                 entries.get(from..to).unwrap_or_default().iter().map(|entry| self.stored(entry.at).rtype);
             let flags = derive::own_flags(name.as_wire().len() == apex.as_wire().len(), types);
@@ -245,7 +246,7 @@ impl ZoneLoader {
         let mut types = 0;
         while let Some(first) = run.get(from).map(|entry| self.stored(entry.at)) {
             let rest = run.get(from..).unwrap_or_default();
-            let count = rest.partition_point(|entry| self.stored(entry.at).rtype == first.rtype);
+            let count = rest.iter().take_while(|entry| self.stored(entry.at).rtype == first.rtype).count();
             let set = rest.get(..count).unwrap_or_default();
             from += count;
             // Signatures stand beside what they cover.
