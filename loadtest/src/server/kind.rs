@@ -163,7 +163,19 @@ impl Kind {
             }
             Kind::GodwitRun => {
                 let (dns, api) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", port + 1));
-                let args = ["run", "--data", &path("data"), "--dns", &dns, "--api", &api, "--metrics", "off"];
+                let args = [
+                    "run",
+                    "--data",
+                    &path("data"),
+                    "--dns",
+                    &dns,
+                    "--api",
+                    &api,
+                    "--workers",
+                    "1",
+                    "--metrics",
+                    "off",
+                ];
                 ("command", String::new(), args.map(str::to_owned).to_vec())
             }
             Kind::Echo => {
