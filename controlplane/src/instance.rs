@@ -1,7 +1,8 @@
 //! One running control plane: what is opened in which order, and how it ends.
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,7 +223,9 @@ pub(crate) async fn stopped(mut stop: Stop) {
 
 /// Keeps every other process out of the folder for as long as the file is open.
 fn lock(data: &Path) -> anyhow::Result<File> {
-    std::fs::create_dir_all(data).with_context(|| format!("data folder {}", data.display()))?;
+    // Nobody else on the machine has business in it.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.with_context(|| format!("data folder {}", data.display()))?;
     let path = data.join(LOCK);
     let file = File::create(&path).with_context(|| format!("lock {}", path.display()))?;
     match file.try_lock() {

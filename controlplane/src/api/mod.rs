@@ -1,6 +1,6 @@
 //! HTTP in, HTTP out: no SQL, no rules.
 //!
-//! A request passes, in this order: [`envelope::around`] (request id, metrics, log, panics, deadline), [`authenticate`],
+//! A request passes, in this order: [`envelope::around`] (request id, metrics, log, panics, deadline), `authenticate`,
 //! its handler in `v1/`. Whatever goes wrong is a [`Problem`], which `envelope` turns into
 //! `{"error", "code", "request_id"}`.
 

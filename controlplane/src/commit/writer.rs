@@ -106,10 +106,12 @@ impl Writer {
     async fn transact(&mut self, group: Vec<Job>, noted: &mut Vec<Publications>) {
         let mut pending = Vec::with_capacity(group.len());
         match self.carry_out(group, noted, &mut pending).await {
-            Ok(()) => {
-                for publications in noted.drain(..) {
-                    if let Some(written) = publications.written {
-                        let _ = written.send(());
+            Ok(committed) => {
+                if committed {
+                    for publications in noted.drain(..) {
+                        if let Some(written) = publications.written {
+                            let _ = written.send(());
+                        }
                     }
                 }
                 for one in pending {
@@ -142,14 +144,17 @@ impl Writer {
         let _ = one.done.send(Ok(done));
     }
 
-    /// Carries out everything inside one transaction and commits it.
+    /// Carries out everything inside one transaction and commits it. Whether there was something to commit: a request
+    /// that is alone and fails, or only asks, takes the whole transaction back; with others it has a savepoint of its
+    /// own.
     async fn carry_out(
         &mut self,
         group: Vec<Job>,
         noted: &[Publications],
         pending: &mut Vec<Pending>,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<bool> {
         let connection = &mut self.connection;
+        let alone = group.len() == 1;
         if let Err(error) = sqlx::query(BEGIN).execute(&mut *connection).await {
             for job in group {
                 let _ = job
@@ -165,24 +170,35 @@ impl Writer {
             if job.done.is_closed() {
                 continue;
             }
-            sqlx::query(SAVEPOINT).execute(&mut *connection).await?;
+            if !alone {
+                sqlx::query(SAVEPOINT).execute(&mut *connection).await?;
+            }
             let Job { request, respond, done } = job;
             let outcome = guarded(one(connection, &request, respond)).await;
+            let keep = outcome.is_ok() && !request.dry_run;
+            let end = match (alone, keep) {
+                (true, true) => None,
+                (true, false) => Some(ROLLBACK),
+                (false, true) => Some(RELEASE),
+                (false, false) => Some(ROLLBACK_TO),
+            };
+            if let Some(end) = end {
+                sqlx::query(end).execute(&mut *connection).await?;
+            }
             match outcome {
                 Ok(Outcome { reply, replayed, outbox }) => {
-                    let end = if request.dry_run { ROLLBACK_TO } else { RELEASE };
-                    sqlx::query(end).execute(&mut *connection).await?;
-                    let outbox = if request.dry_run { None } else { outbox };
-                    pending.push(Pending { done, reply, replayed, outbox });
+                    pending.push(Pending { done, reply, replayed, outbox: outbox.filter(|_| keep) });
                 }
                 Err(problem) => {
-                    sqlx::query(ROLLBACK_TO).execute(&mut *connection).await?;
                     let _ = done.send(Err(problem));
                 }
             }
+            if alone && !keep {
+                return Ok(false);
+            }
         }
         sqlx::query(COMMIT).execute(connection).await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Deletes a bounded number of rows that are past their time.

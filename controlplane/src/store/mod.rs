@@ -33,6 +33,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 /// this is for tools that have the file open.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Folds the write-ahead log into the file.
+const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
 /// An open database: one connection that writes, a pool that reads.
 #[derive(Debug)]
 pub struct Database {
@@ -92,8 +95,11 @@ impl Database {
     ///
     /// # Errors
     /// When the last write to the file fails. What was committed is safe in the log all the same.
-    pub async fn close(self) -> Result<(), sqlx::Error> {
+    pub async fn close(mut self) -> Result<(), sqlx::Error> {
         self.readers.close().await;
+        // Closing does so too, but only where the threads of all readers have ended by then: said aloud, the file alone
+        // is the whole database, also for who copies it.
+        sqlx::query(CHECKPOINT).execute(&mut self.writer).await?;
         self.writer.close().await
     }
 }

@@ -20,17 +20,10 @@ const PUT: &str = "INSERT INTO rrsets (zone_id, owner_key, rtype, ttl, rdata, rr
 /// RRsets that [`PUT_MANY`] writes: 384 parameters, well below what either database takes.
 const MANY: usize = 64;
 /// [`PUT`] for [`MANY`] RRsets: one way to the database and back instead of one each.
-static PUT_MANY: LazyLock<String> = LazyLock::new(|| {
-    let (head, tail) =
-        PUT.split_once("($1, $2, $3, $4, $5, $6)").expect("the statement above has these parameters");
-    let rows: Vec<String> = (0..MANY)
-        .map(|row| {
-            let parameters: Vec<String> = (1..=6).map(|column| format!("${}", row * 6 + column)).collect();
-            format!("({})", parameters.join(", "))
-        })
-        .collect();
-    format!("{head}{}{tail}", rows.join(", "))
-});
+static PUT_MANY: LazyLock<String> = LazyLock::new(|| put_rows(MANY));
+/// [`PUT`] for two: a record and the SOA, which is what most changes write.
+static PUT_TWO: LazyLock<String> = LazyLock::new(|| put_rows(2));
+
 const DELETE: &str = "DELETE FROM rrsets WHERE zone_id = $1 AND owner_key = $2 AND rtype = $3";
 const DELETE_ALL: &str = "DELETE FROM rrsets WHERE zone_id = $1";
 const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
@@ -39,10 +32,23 @@ const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
 pub const ALL: &[&str] =
     &[OF_OWNER, OF_ZONE_AFTER, AFTER, OF_ZONE_TYPE_AFTER, TYPE_AFTER, PUT, DELETE, DELETE_ALL, COUNT];
 
+/// [`PUT`] for so many RRsets.
+fn put_rows(count: usize) -> String {
+    let (head, tail) =
+        PUT.split_once("($1, $2, $3, $4, $5, $6)").expect("the statement above has these parameters");
+    let rows: Vec<String> = (0..count)
+        .map(|row| {
+            let parameters: Vec<String> = (1..=6).map(|column| format!("${}", row * 6 + column)).collect();
+            format!("({})", parameters.join(", "))
+        })
+        .collect();
+    format!("{head}{}{tail}", rows.join(", "))
+}
+
 /// Statements of this file that are made of others.
 #[must_use]
 pub fn composed() -> Vec<&'static str> {
-    vec![PUT_MANY.as_str()]
+    vec![PUT_MANY.as_str(), PUT_TWO.as_str()]
 }
 
 /// Where a listing goes on: behind this row.
@@ -153,8 +159,10 @@ pub async fn of_zone(connection: &mut Connection, zone_id: i64) -> sqlx::Result<
 pub async fn put(connection: &mut Connection, zone_id: i64, rrsets: &[(&Name, &Rrset)]) -> sqlx::Result<()> {
     let (many, rest) = rrsets.as_chunks::<MANY>();
     let many = many.iter().map(|chunk| (PUT_MANY.as_str(), chunk.as_slice()));
+    let (two, rest) = rest.as_chunks::<2>();
+    let two = two.iter().map(|chunk| (PUT_TWO.as_str(), chunk.as_slice()));
     let rest = rest.chunks(1).map(|one| (PUT, one));
-    for (statement, rows) in many.chain(rest) {
+    for (statement, rows) in many.chain(two).chain(rest) {
         let mut query = sqlx::query(statement);
         for (owner, rrset) in rows {
             query = query
