@@ -22,7 +22,7 @@ use crate::feed::Local;
 use crate::feed::local::Follower;
 use crate::observe::counter::WorkerCounters;
 use crate::observe::endpoint;
-use crate::observe::metrics::Sources as MetricSources;
+use crate::observe::metrics::{Beside, Sources as MetricSources};
 use crate::observe::status::Status;
 use crate::serve::engine::Engine;
 use crate::serve::handover::Successor;
@@ -44,6 +44,8 @@ pub struct Start {
     pub feed: bool,
     /// The key of the deployment's digests. Without it, the state folder's own.
     pub digest_key: Option<DigestKey>,
+    /// Metrics of another part of the process, to be shown with ours.
+    pub beside: Beside,
 }
 
 /// A running data plane. Dropping it stops it, without draining.
@@ -131,7 +133,7 @@ impl Server {
         let hold = Arc::new(Hold::default());
         let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
         server.keeper = Some(Keeper::start(store, state, status, Arc::clone(&hold), fresh)?);
-        server.start_workers(sockets, &cpus, &settings, start.feed, stopping.clone())?;
+        server.start_workers(sockets, &cpus, &settings, start.feed, start.beside, stopping.clone())?;
         if start.feed {
             let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
             let (local, thread) = Follower { store, status, hold, stop: stopping }.start()?;
@@ -229,6 +231,7 @@ impl Server {
         cpus: &[usize],
         settings: &Settings,
         fed: bool,
+        beside: Beside,
         stopping: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let admission = Admission::new(self.config.tcp.limits());
@@ -261,7 +264,7 @@ impl Server {
         }
         if let Some(listener) = &self.metrics_listener {
             let listener = listener.try_clone()?;
-            let sources = MetricSources { udp, tcp, admission, status: Arc::clone(&self.status) };
+            let sources = MetricSources { udp, tcp, admission, status: Arc::clone(&self.status), beside };
             self.threads.push(spawn("metrics".to_owned(), move || {
                 if let Err(error) = endpoint::serve(listener, sources, stopping) {
                     tracing::error!(%error, "metrics are no longer served");

@@ -348,7 +348,8 @@ pub enum LogFormat {
 
 impl Config {
     /// What no type can say: the first key that is out of its range, and what was expected.
-    fn out_of_range(&self) -> Option<(&'static str, &'static str)> {
+    #[must_use]
+    pub fn out_of_range(&self) -> Option<(&'static str, &'static str)> {
         let depth = self.answers.max_cname_depth;
         let tcp = &self.tcp;
         [

@@ -2,8 +2,8 @@
 //! them. `docs/metrics.md` lists every one; a test compares it with a live scrape.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
@@ -27,6 +27,38 @@ pub struct Sources {
     pub admission: Arc<Admission>,
     /// What is served.
     pub status: Arc<Status>,
+    /// What else the process shows.
+    pub beside: Beside,
+}
+
+/// How the OpenMetrics text format ends.
+const END: &str = "# EOF\n";
+
+/// Metrics of another part of the same process, shown at the same place as ours. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct Beside(Arc<Mutex<Option<Text>>>);
+
+/// Composes a whole OpenMetrics text.
+type Text = Box<dyn Fn() -> String + Send>;
+
+impl fmt::Debug for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Beside")
+    }
+}
+
+impl Beside {
+    /// From now on, what `text` gives at each scrape is shown too: a whole OpenMetrics text of other metrics.
+    pub fn set(&self, text: impl Fn() -> String + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(text));
+    }
+
+    fn append(&self, ours: &mut String) {
+        if let Some(text) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            ours.truncate(ours.strip_suffix(END).map_or(ours.len(), str::len));
+            ours.push_str(&text());
+        }
+    }
 }
 
 impl Sources {
@@ -39,6 +71,7 @@ impl Sources {
         registry.register_collector(Box::new(Scrape(self.clone())));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        self.beside.append(&mut text);
         Ok(text)
     }
 
@@ -174,6 +207,7 @@ mod tests {
             tcp: vec![WorkerCounters::default()],
             admission: Admission::new(TcpLimits::default()),
             status: Arc::default(),
+            beside: Beside::default(),
         };
         for worker in sources.workers() {
             worker.count_answer(0);
@@ -193,5 +227,10 @@ mod tests {
             assert!(text.lines().any(|got| got == line), "{line} in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+
+        sources.beside.set(|| "# TYPE other gauge\nother 1\n# EOF\n".to_owned());
+        let both = sources.scrape().unwrap();
+        assert!(both.starts_with(text.trim_end_matches("# EOF\n")), "{both}");
+        assert!(both.ends_with("other 1\n# EOF\n") && both.matches("# EOF").count() == 1, "{both}");
     }
 }
