@@ -1,0 +1,307 @@
+//! The command line. What each command does is in `commands/` and `run/`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use godwit_dataplane::config::OrOff;
+
+const EXAMPLES: &str = "\
+Examples:
+  godwit run                                        serve DNS at 127.0.0.1:5300 and the API at 127.0.0.1:8053
+  export GODWIT_TOKEN=gw_…                          the token that the first start printed
+  godwit record set www.example.com A 192.0.2.99    answered as soon as this returns
+  godwit zone check example.org.zone                what is wrong with a zone file, by line
+  godwit import /etc/nsd/zones                      bring in every ORIGIN.zone file of a folder
+  godwit export example.com -o example.com.zone     the zone as a zone file
+
+Exit codes: 0 done, 1 failed, 2 wrong flag or configuration.";
+
+/// Answers DNS from records that change through an API.
+#[derive(Debug, Parser)]
+#[command(name = "godwit", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// Print results, and errors, as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start both planes with all data in one folder
+    Run(Run),
+    /// Check zone files; list, create and delete zones
+    #[command(subcommand)]
+    Zone(Zone),
+    /// Make or replace zones from zone files, through the API
+    Import(Import),
+    /// Write a zone as a zone file
+    Export(Export),
+    /// Set, delete and list records
+    #[command(subcommand)]
+    Record(Record),
+    /// Create tokens, while the server is stopped
+    #[command(subcommand)]
+    Token(Token),
+}
+
+const RUN_EXAMPLES: &str = "\
+The first start makes the database and an example zone (example.com), and prints on standard output one line,
+\"admin token: gw_…\". It is not shown again; `godwit token create` makes another.
+
+Examples:
+  godwit run
+      data in ./godwit-data, DNS at 127.0.0.1:5300, the API at http://127.0.0.1:8053 (browse it at /docs)
+  godwit run --data /var/lib/godwit --dns 0.0.0.0:53 --dns '[::]:53'
+      answer on all addresses; server.user in the configuration names a user to become once the sockets are bound
+  godwit run --config godwit.toml --check-config
+      say what is wrong with a configuration, or print the values that would be used
+
+Signals: SIGTERM and SIGINT drain and stop, a second one stops at once.
+
+Every setting may also come from the environment as GODWIT_SECTION__KEY, for example GODWIT_API__LISTEN.";
+
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct Run {
+    /// Folder of the database and the local snapshot [default: ./godwit-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Configuration file, TOML or YAML [default: /etc/godwit/godwit.toml when present]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Address to answer DNS at, by UDP and TCP; may be repeated [default: 127.0.0.1:5300]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) dns: Vec<SocketAddr>,
+
+    /// Where the API listens [default: 127.0.0.1:8053]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) api: Option<SocketAddr>,
+
+    /// Where to serve metrics and health of both planes, or "off" [default: 127.0.0.1:9153 when free]
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    pub(crate) metrics: Option<OrOff>,
+
+    /// Workers for UDP, and as many for TCP [default: one per CPU]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<NonZeroUsize>,
+
+    /// Check the configuration, print the values that would be used, and exit
+    #[arg(long)]
+    pub(crate) check_config: bool,
+}
+
+/// How to reach the API.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Target {
+    /// The API
+    #[arg(long, value_name = "URL", env = "GODWIT_URL", default_value = "http://127.0.0.1:8053")]
+    pub(crate) url: String,
+
+    /// The token; better given as GODWIT_TOKEN or --token-file, since others may see the command line
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "GODWIT_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file"
+    )]
+    pub(crate) token: Option<String>,
+
+    /// A file with the token, alone or as `godwit run` printed it
+    #[arg(long, value_name = "FILE", env = "GODWIT_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Zone {
+    /// Say everything that is wrong with a zone file; needs no server
+    #[command(after_help = "\
+Examples:
+  godwit zone check example.org.zone
+  godwit zone check --origin example.org db.external")]
+    Check(ZoneCheck),
+    /// List the zones
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Create a zone with nothing but SOA and NS
+    #[command(after_help = "\
+Example:
+  godwit zone create example.org --ns ns1.example.net --ns ns2.example.net")]
+    Create(ZoneCreate),
+    /// Delete a zone with all its records
+    Delete {
+        /// Its apex
+        zone: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ZoneCheck {
+    /// The zone file
+    pub(crate) file: PathBuf,
+    /// The zone's apex [default: from the file's name (ORIGIN.zone, db.ORIGIN) or its first $ORIGIN]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) origin: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ZoneCreate {
+    /// Its apex
+    pub(crate) zone: String,
+    /// A name server of it; may be repeated [default: those of the configuration]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ns: Vec<String>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// The longest request for zone files and changes that the API takes.
+const MAX_REQUEST: u64 = 32 << 20;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The zone becomes exactly what the file says, TTLs included. Importing the same file again changes nothing. A file too
+large for one request goes in several changes, of which each is whole; when that is interrupted, import again: only
+what is missing is sent.
+
+Examples:
+  godwit import example.org.zone
+  godwit import db.external --zone example.org
+  godwit import /etc/nsd/zones")]
+pub(crate) struct Import {
+    /// A zone file, or a folder of ORIGIN.zone files
+    pub(crate) path: PathBuf,
+    /// The zone's apex, for a file [default: from the file's name (ORIGIN.zone, db.ORIGIN) or its first $ORIGIN]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) zone: Option<String>,
+    /// Send requests of at most about so many octets, for an API behind something that takes less than it does
+    #[arg(long, value_name = "OCTETS", default_value_t = MAX_REQUEST, value_parser = clap::value_parser!(u64).range(1024..=MAX_REQUEST))]
+    pub(crate) max_request: u64,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The zone's apex
+    pub(crate) zone: String,
+    /// Write to this file, whole or not at all [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Record {
+    /// Create or replace the records of one name and type; returns when they are served
+    #[command(after_help = "\
+Examples:
+  godwit record set www.example.com A 192.0.2.1 192.0.2.2 --ttl 60
+  godwit record set example.com MX '10 mail.example.com.'
+  godwit record set www --zone example.com TXT '\"hello world\"'")]
+    Set(RecordSet),
+    /// Delete the records of a name, or those of one type
+    Delete(RecordDelete),
+    /// List records
+    List(RecordList),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordSet {
+    /// Owner name; absolute unless --zone is given
+    pub(crate) name: String,
+    /// Type, as A or TYPE65280
+    #[arg(value_name = "TYPE")]
+    pub(crate) rtype: String,
+    /// Values in presentation format
+    #[arg(required = true)]
+    pub(crate) value: Vec<String>,
+    /// Seconds, 60 to 86400 [default: that of the records before, or 300]
+    #[arg(long)]
+    pub(crate) ttl: Option<u32>,
+    /// The zone that names are relative to (unless they end in a dot)
+    #[arg(long)]
+    pub(crate) zone: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordDelete {
+    /// Owner name; absolute unless --zone is given
+    pub(crate) name: String,
+    /// Type [default: all types]
+    #[arg(value_name = "TYPE")]
+    pub(crate) rtype: Option<String>,
+    /// The zone that the name is relative to (unless it ends in a dot)
+    #[arg(long)]
+    pub(crate) zone: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordList {
+    /// Records of this zone only
+    pub(crate) zone: Option<String>,
+    /// Records of this type only
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) rtype: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Create a token; the server must be stopped
+    #[command(after_help = "\
+Example:
+  godwit token create --scope admin --data /var/lib/godwit")]
+    Create {
+        /// What it may do; only "admin" so far
+        #[arg(long, default_value = "admin")]
+        scope: String,
+        /// Folder of the database
+        #[arg(long, value_name = "DIR", default_value = "./godwit-data")]
+        data: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bad_flag_names_itself() {
+        for (arguments, expected) in [
+            (&["run", "--dns", "localhost"][..], "--dns"),
+            (&["run", "--workers", "0"], "--workers"),
+            (&["run", "--metrics", "never"], "nor \"off\""),
+            (&["record", "set", "www.example.com.", "A"], "<VALUE>"),
+            (&["zone", "list", "--token", "a", "--token-file", "b"], "--token-file"),
+        ] {
+            let error = Arguments::try_parse_from(["godwit"].iter().chain(arguments)).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Where the API is, and who asks: the command line's URL and token, checked.
+
+use std::path::Path;
+
+use anyhow::Context;
+use hyper::Uri;
+use hyper::header::HeaderValue;
+
+use crate::cli::Target;
+use crate::output::Wrong;
+
+/// A checked target.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// As it was written, for messages.
+    pub(crate) url: String,
+    /// Host and port.
+    pub(crate) authority: String,
+    /// What stands before every path, without a final slash.
+    pub(crate) base: String,
+    /// The value of `Authorization`.
+    pub(crate) token: Option<HeaderValue>,
+}
+
+impl Endpoint {
+    pub(crate) fn of(target: &Target) -> anyhow::Result<Self> {
+        let url = target.url.clone();
+        let wrong = |reason: &str| Wrong(format!("--url {url}: {reason}"));
+        let uri: Uri = url.parse().map_err(|_| wrong("not a URL, as http://127.0.0.1:8053"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                let reason = "https is not spoken yet: run this on the machine of the API with \
+                              http://127.0.0.1:8053, or through a tunnel to it";
+                return Err(wrong(reason).into());
+            }
+            _ => return Err(wrong("expected http://HOST:PORT").into()),
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("it names no host"))?;
+        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+        let base = uri.path().trim_end_matches('/').to_owned();
+        if uri.query().is_some() {
+            return Err(wrong("a query has no place here").into());
+        }
+        Ok(Endpoint { authority, base, token: token(target)?, url })
+    }
+}
+
+fn token(target: &Target) -> anyhow::Result<Option<HeaderValue>> {
+    let text = match (&target.token, &target.token_file) {
+        (Some(token), _) => token.trim().to_owned(),
+        (None, Some(file)) => token_of_file(file)?,
+        (None, None) => return Ok(None),
+    };
+    // Never the token itself in a message.
+    if text.is_empty() || !text.bytes().all(|octet| octet.is_ascii_graphic()) {
+        return Err(Wrong("the token is not one: expected gw_ and 43 characters".to_owned()).into());
+    }
+    let mut value = HeaderValue::from_str(&format!("Bearer {text}")).context("the token")?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+/// The first line, which may be the one that the first start printed.
+fn token_of_file(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Wrong(format!("--token-file {}: {error}", file.display())))?;
+    let line = text.lines().next().unwrap_or_default().trim();
+    Ok(line.strip_prefix("admin token:").unwrap_or(line).trim().to_owned())
+}
+
+/// A text as one segment of a path or one value of a query (RFC 3986 §2.1).
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for octet in text.bytes() {
+        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            encoded.push(char::from(octet));
+        } else {
+            encoded.push_str(&format!("%{octet:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(url: &str) -> Result<Endpoint, String> {
+        let target = Target { url: url.to_owned(), token: None, token_file: None };
+        Endpoint::of(&target).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn urls_are_read() {
+        for (url, authority, base) in [
+            ("http://127.0.0.1:8053", "127.0.0.1:8053", ""),
+            ("http://dns.example/godwit/", "dns.example:80", "/godwit"),
+            ("http://[::1]:8053/", "[::1]:8053", ""),
+        ] {
+            let endpoint = of(url).unwrap();
+            assert_eq!((endpoint.authority.as_str(), endpoint.base.as_str()), (authority, base), "{url}");
+        }
+        for (url, expected) in [
+            ("https://127.0.0.1:8053", "https is not spoken yet"),
+            ("127.0.0.1:8053", "127.0.0.1:8053"),
+            ("ftp://a", "expected http://"),
+            ("http://a/?x", "query"),
+        ] {
+            let error = of(url).unwrap_err();
+            assert!(error.contains(expected), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_are_encoded() {
+        assert_eq!(encoded("*.a_b.example."), "%2A.a_b.example.");
+        assert_eq!(encoded("a/b?c d"), "a%2Fb%3Fc%20d");
+    }
+
+    #[test]
+    fn a_token_is_read_from_a_file_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        for text in ["gw_x\n", "admin token: gw_x\n", "  gw_x"] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(token_of_file(&file).unwrap(), "gw_x");
+        }
+        let target =
+            Target { url: "http://a".to_owned(), token: Some("secret\u{e9}".to_owned()), token_file: None };
+        let error = Endpoint::of(&target).unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+}

@@ -1,0 +1,204 @@
+//! `godwit import`: zone files → the API. A file is checked here first, with its `$INCLUDE`s, so that what is wrong is
+//! told by file and line and nothing of a bad zone is sent.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use bytes::Bytes;
+use godwit_dataplane::source;
+use godwit_engine::snapshot::{LoadedZone, Snapshot, SnapshotOptions, ZoneView};
+use godwit_wire::feed::DigestKey;
+use godwit_wire::name::Name;
+use godwit_wire::presentation::write_record;
+use godwit_wire::rr::{Rrset, Rtype};
+use serde::Serialize;
+use serde_json::json;
+
+use super::progress::Progress;
+use super::zone::{Finding, line_of};
+use super::{large_zone, origin};
+use crate::cli::Import;
+use crate::client::{Ask, Client, ClientError, encoded};
+use crate::output::{Output, Said, Wrong};
+
+/// What became of one zone.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    zone: String,
+    file: PathBuf,
+    /// `imported` or `failed`.
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rrsets: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<Finding>,
+}
+
+/// How much of a zone was sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    /// RRsets of the zone.
+    pub(super) rrsets: u64,
+    /// Of which new, different or gone.
+    pub(super) changed: u64,
+}
+
+/// Imports a file or all files of a folder. A bad one hurts no other.
+pub(crate) fn main(import: &Import, output: Output) -> anyhow::Result<()> {
+    let zones = zones(import)?;
+    let mut client = Client::new(&import.target)?;
+    let max_request = usize::try_from(import.max_request)?;
+    let mut progress = Progress::new("zones", zones.len() as u64);
+    let mut outcomes = Vec::with_capacity(zones.len());
+    let folder = zones.len() > 1;
+    for (apex, file) in zones {
+        let outcome = import_one(&mut client, &apex, &file, max_request, output)?;
+        if folder {
+            progress.add(1);
+        }
+        outcomes.push(outcome);
+    }
+    drop(progress);
+    let failed = outcomes.iter().filter(|outcome| outcome.state == "failed").count();
+    let imported = outcomes.len() - failed;
+    output.result(&json!({ "zones": outcomes, "imported": imported, "failed": failed }), |out| {
+        for outcome in outcomes.iter().filter(|outcome| outcome.state == "imported") {
+            let (rrsets, changed) = (outcome.rrsets.unwrap_or(0), outcome.changed.unwrap_or(0));
+            writeln!(out, "{}: {rrsets} RRsets, {changed} changed", outcome.zone)?;
+        }
+        if folder {
+            writeln!(out, "{imported} zones imported, {failed} failed")?;
+        }
+        Ok(())
+    })?;
+    if failed == 0 { Ok(()) } else { Err(Said.into()) }
+}
+
+/// The zones to import, and their files.
+fn zones(import: &Import) -> anyhow::Result<Vec<(Name, PathBuf)>> {
+    let path = &import.path;
+    let found = path.metadata().map_err(|error| Wrong(format!("{}: {error}", path.display())))?;
+    if !found.is_dir() {
+        return Ok(vec![(origin::of(path, import.zone.as_deref(), "--zone")?, path.clone())]);
+    }
+    if import.zone.is_some() {
+        return Err(Wrong(format!("--zone goes with a file, and {} is a folder", path.display())).into());
+    }
+    let mut zones = Vec::new();
+    for entry in path.read_dir().with_context(|| path.display().to_string())? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "zone") && file.is_file() {
+            zones.push((origin::of(&file, None, "--zone")?, file));
+        }
+    }
+    if zones.is_empty() {
+        return Err(Wrong(format!("{}: no ORIGIN.zone file in this folder", path.display())).into());
+    }
+    zones.sort();
+    Ok(zones)
+}
+
+/// # Errors
+/// What would be the same for every other zone: the API is not there, the token is not valid.
+fn import_one(
+    client: &mut Client,
+    apex: &Name,
+    file: &Path,
+    max_request: usize,
+    output: Output,
+) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome {
+        zone: apex.to_string(),
+        file: file.to_owned(),
+        state: "failed",
+        rrsets: None,
+        changed: None,
+        error: None,
+        findings: Vec::new(),
+    };
+    let report = source::check(apex, file);
+    let Some(zone) = report.zone else {
+        if !output.json {
+            for finding in &report.findings {
+                eprintln!("{}", line_of(finding));
+            }
+            eprintln!("godwit: zone {apex} is not imported");
+        }
+        outcome.findings = report.findings.iter().map(Finding::of).collect();
+        outcome.error = Some("the zone file is not right".to_owned());
+        return Ok(outcome);
+    };
+    match send(client, apex, zone, max_request) {
+        Ok(sent) => {
+            outcome.state = "imported";
+            (outcome.rrsets, outcome.changed) = (Some(sent.rrsets), Some(sent.changed));
+        }
+        Err(error) if is_about_this_zone(&error) => {
+            if !output.json {
+                eprintln!("godwit: zone {apex} ({}): {error:#}", file.display());
+            }
+            outcome.error = Some(format!("{error:#}"));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(outcome)
+}
+
+fn is_about_this_zone(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Api { status, .. }) => !matches!(status, 401 | 429 | 503),
+        Some(_) => false,
+        None => true,
+    }
+}
+
+fn send(client: &mut Client, apex: &Name, zone: LoadedZone, max_request: usize) -> anyhow::Result<Sent> {
+    let mut hash_key = [0; 16];
+    getrandom::fill(&mut hash_key).context("random octets")?;
+    // The engine's own view of the zone: RRsets with their signatures, each once, in canonical order.
+    let options = SnapshotOptions { hash_key, digest_key: DigestKey([0; 32]) };
+    let snapshot = Snapshot::empty(&options).replace_zones(vec![zone]);
+    let view = snapshot.zone(apex.as_ref()).context("the zone that was just loaded")?;
+    match text(&view, max_request) {
+        Some(text) => send_whole(client, apex, text.into()),
+        None => large_zone::send(client, apex, &view, max_request),
+    }
+}
+
+/// One request, one change.
+pub(super) fn send_whole(client: &mut Client, apex: &Name, text: Bytes) -> anyhow::Result<Sent> {
+    let path = format!("/api/v1/domains/{}/import?wait=applied", encoded(&apex.to_string()));
+    let answer = client.ask(&Ask::post_text(path, text))?;
+    answer.note_unapplied();
+    let imported = answer.json()?;
+    let count = |key: &str| imported[key].as_u64().unwrap_or(0);
+    Ok(Sent { rrsets: count("rrsets"), changed: count("changed") })
+}
+
+/// The zone as text, SOA first (RFC 1035 §5.2); `None` when it does not go in one request.
+fn text(view: &ZoneView<'_>, max_request: usize) -> Option<String> {
+    let mut text = String::new();
+    let soa = view.rrset(view.apex(), Rtype::SOA).map(|soa| (view.apex(), soa));
+    let rest = view.rrsets().filter(|(_, rrset)| rrset.rtype != Rtype::SOA);
+    for (owner, rrset) in soa.into_iter().chain(rest) {
+        write(owner, &rrset, &mut text);
+        if text.len() > max_request {
+            return None;
+        }
+    }
+    Some(text)
+}
+
+/// An RRset as lines of a zone file, its signatures behind it.
+pub(super) fn write(owner: godwit_wire::name::NameRef<'_>, rrset: &Rrset, text: &mut String) {
+    for rdata in &rrset.rdata {
+        write_record(owner, rrset.ttl, rrset.rtype, rdata, text);
+    }
+    for rrsig in &rrset.rrsigs {
+        write_record(owner, rrset.ttl, Rtype::RRSIG, rrsig, text);
+    }
+}

@@ -1,0 +1,164 @@
+//! A zone that is too large for one request: made with its apex alone if it is not there, compared with what is there,
+//! and brought to what the file says in several changes. Each is whole in itself; between them a mixture of before
+//! and after is served. Nothing is remembered here: an import that was interrupted is run again and sends what is
+//! missing.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use anyhow::bail;
+use godwit_engine::snapshot::ZoneView;
+use godwit_wire::name::Name;
+use godwit_wire::presentation::format_rdata;
+use godwit_wire::rr::{Rrset, Rtype};
+use serde_json::{Value, json};
+
+use super::import::{Sent, send_whole, write};
+use super::progress::Progress;
+use crate::client::{Ask, Client, ClientError, encoded};
+
+/// Steps of one change, and octets of one request from which on it takes no further step.
+const CHUNK_STEPS: usize = 5_000;
+const CHUNK_OCTETS: usize = 8 << 20;
+
+/// What is there: by owner, by type, a hash of TTL and values.
+type There = HashMap<String, HashMap<String, u64>>;
+
+/// Brings the zone at `apex` to what `view` holds.
+pub(super) fn send(
+    client: &mut Client,
+    apex: &Name,
+    view: &ZoneView<'_>,
+    max_request: usize,
+) -> anyhow::Result<Sent> {
+    // A signed zone is right as a whole only: half of two signings would not validate.
+    if view.rrsets().any(|(_, rrset)| !rrset.rrsigs.is_empty()) {
+        bail!("it is signed and does not fit in one request, and a signed zone changes as a whole only");
+    }
+    let total = view.rrsets().count() as u64;
+    let made = prepare(client, apex, view)?;
+    let hasher = RandomState::new();
+    let mut there = there(client, apex, &hasher)?;
+    let mut sender = Sender {
+        client,
+        steps: Vec::new(),
+        octets: 0,
+        max_octets: max_request.min(CHUNK_OCTETS),
+        changed: if made { 2 } else { 0 },
+        progress: Progress::new(format!("{apex} RRsets"), total),
+    };
+    let mut sets = view.rrsets().map(|(owner, rrset)| (owner.to_string(), rrset)).peekable();
+    while let Some((owner, first)) = sets.next() {
+        let mut wanted = vec![first];
+        while let Some((_, next)) = sets.next_if(|(next, _)| *next == owner) {
+            wanted.push(next);
+        }
+        let before = there.remove(&owner).unwrap_or_default();
+        // What goes makes room for what comes: a CNAME stands alone (RFC 2181 §10.1).
+        for rtype in before.keys().filter(|&rtype| !wanted.iter().any(|set| set.rtype.to_string() == *rtype))
+        {
+            sender.step(json!({ "op": "delete", "name": owner, "type": rtype }))?;
+        }
+        for rrset in &wanted {
+            let values: Vec<String> =
+                rrset.rdata.iter().map(|rdata| format_rdata(rrset.rtype, rdata)).collect();
+            let rtype = rrset.rtype.to_string();
+            let hash = hash(&hasher, &rtype, rrset.ttl.into(), values.iter().map(String::as_str));
+            if before.get(&rtype) != Some(&hash) {
+                sender.step(put(&owner, rrset, &values))?;
+            }
+        }
+        sender.progress.add(wanted.len() as u64);
+    }
+    for (owner, types) in there {
+        for rtype in types.keys() {
+            sender.step(json!({ "op": "delete", "name": owner, "type": rtype }))?;
+        }
+    }
+    sender.flush()?;
+    Ok(Sent { rrsets: total, changed: sender.changed })
+}
+
+fn put(owner: &str, rrset: &Rrset, values: &[String]) -> Value {
+    json!({ "op": "put", "name": owner, "type": rrset.rtype.to_string(), "ttl": rrset.ttl, "value": values })
+}
+
+/// Makes the zone when it is not there (`true`), and has it keep TTLs as they are.
+fn prepare(client: &mut Client, apex: &Name, view: &ZoneView<'_>) -> anyhow::Result<bool> {
+    let path = format!("/api/v1/domains/{}", encoded(&apex.to_string()));
+    match client.ask(&Ask::get(&path)) {
+        Ok(_) => {
+            let patch =
+                Ask { method: hyper::Method::PATCH, ..Ask::post(&path, &json!({ "ttl_policy": "keep" })) };
+            client.ask(&patch)?;
+            Ok(false)
+        }
+        Err(ClientError::Api { code, .. }) if code == "DOMAIN_NOT_FOUND" => {
+            let mut text = String::new();
+            for rtype in [Rtype::SOA, Rtype::NS] {
+                if let Some(rrset) = view.rrset(view.apex(), rtype) {
+                    write(view.apex(), &rrset, &mut text);
+                }
+            }
+            send_whole(client, apex, text.into())?;
+            Ok(true)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn there(client: &mut Client, apex: &Name, hasher: &RandomState) -> anyhow::Result<There> {
+    let mut there = There::new();
+    let path = format!("/api/v1/records?zone={}", encoded(&apex.to_string()));
+    client.list(&path, |record| {
+        let (Some(owner), Some(rtype)) = (record["name"].as_str(), record["type"].as_str()) else {
+            return Err(ClientError::NotTheApi { reason: "a record without name or type".to_owned() }.into());
+        };
+        let values = record["value"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let hash = hash(hasher, rtype, record["ttl"].as_u64().unwrap_or(0), values);
+        there.entry(owner.to_owned()).or_default().insert(rtype.to_owned(), hash);
+        Ok(())
+    })?;
+    Ok(there)
+}
+
+/// Of what makes two RRsets of one name and type equal. An SOA's serial is the server's own: it rises with every
+/// change, so it makes no difference.
+fn hash<'a>(hasher: &RandomState, rtype: &str, ttl: u64, values: impl Iterator<Item = &'a str>) -> u64 {
+    let mut values: Vec<Vec<&str>> = values
+        .map(|value| {
+            let words = value.split(' ').enumerate();
+            words.filter(|(i, _)| !(rtype == "SOA" && *i == 2)).map(|(_, word)| word).collect()
+        })
+        .collect();
+    values.sort_unstable();
+    hasher.hash_one((ttl, values))
+}
+
+/// Gathers steps and sends them, so many at once.
+struct Sender<'a> {
+    client: &'a mut Client,
+    steps: Vec<Value>,
+    octets: usize,
+    max_octets: usize,
+    changed: u64,
+    progress: Progress,
+}
+
+impl Sender<'_> {
+    fn step(&mut self, step: Value) -> anyhow::Result<()> {
+        self.octets += step.to_string().len();
+        self.steps.push(step);
+        self.changed += 1;
+        if self.steps.len() >= CHUNK_STEPS || self.octets >= self.max_octets { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        if !self.steps.is_empty() {
+            let body = json!({ "changes": std::mem::take(&mut self.steps) });
+            self.client.ask(&Ask::post("/api/v1/changes?wait=applied", &body))?.note_unapplied();
+            self.octets = 0;
+        }
+        Ok(())
+    }
+}

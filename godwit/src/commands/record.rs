@@ -1,0 +1,121 @@
+//! `godwit record set|delete|list`.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::absolute;
+use crate::cli::{Record, RecordDelete, RecordList, RecordSet};
+use crate::client::{Ask, Client, encoded};
+use crate::output::Output;
+
+/// Carries out one of them.
+pub(crate) fn main(command: Record, output: Output) -> anyhow::Result<()> {
+    match command {
+        Record::Set(arguments) => set(&arguments, output),
+        Record::Delete(arguments) => delete(&arguments, output),
+        Record::List(arguments) => list(&arguments, output),
+    }
+}
+
+/// The name for the API: people leave the final dot out, so without a zone every name is absolute.
+fn owner(name: &str, zone: Option<&str>) -> String {
+    if zone.is_some() { name.to_owned() } else { absolute(name) }
+}
+
+/// `&zone=…` where one is given.
+fn in_zone(zone: Option<&str>) -> String {
+    zone.map(|zone| format!("&zone={}", encoded(&absolute(zone)))).unwrap_or_default()
+}
+
+fn set(arguments: &RecordSet, output: Output) -> anyhow::Result<()> {
+    let zone = arguments.zone.as_deref();
+    let mut step = json!({
+        "op": "put",
+        "name": owner(&arguments.name, zone),
+        "type": arguments.rtype,
+        "value": arguments.value,
+    });
+    if let Some(ttl) = arguments.ttl {
+        step["ttl"] = ttl.into();
+    }
+    let mut client = Client::new(&arguments.target)?;
+    let path = format!("/api/v1/changes?wait=applied{}", in_zone(zone));
+    let answer = client.ask(&Ask::post(path, &json!({ "changes": [step] })))?;
+    answer.note_unapplied();
+    // What stands there now: with its TTL, and values in the form that they are kept in.
+    let name = encoded(&owner(&arguments.name, zone));
+    let path = format!("/api/v1/records/{name}?type={}{}", encoded(&arguments.rtype), in_zone(zone));
+    let record = client.ask(&Ask::get(path))?.json()?;
+    output.result(&record, |out| lines(out, &record))
+}
+
+fn delete(arguments: &RecordDelete, output: Output) -> anyhow::Result<()> {
+    let zone = arguments.zone.as_deref();
+    let owner = owner(&arguments.name, zone);
+    let which = match &arguments.rtype {
+        Some(rtype) => format!("type={}", encoded(rtype)),
+        None => "all=true".to_owned(),
+    };
+    let path = format!("/api/v1/records/{}?wait=applied&{which}{}", encoded(&owner), in_zone(zone));
+    let answer = Client::new(&arguments.target)?.ask(&Ask::delete(path))?;
+    answer.note_unapplied();
+    let value = json!({ "deleted": owner, "type": arguments.rtype });
+    output.result(&value, |out| match &arguments.rtype {
+        Some(rtype) => writeln!(out, "deleted {owner} {rtype}"),
+        None => writeln!(out, "deleted {owner}"),
+    })
+}
+
+fn list(arguments: &RecordList, output: Output) -> anyhow::Result<()> {
+    let mut filters = Vec::new();
+    if let Some(zone) = &arguments.zone {
+        filters.push(format!("zone={}", encoded(&absolute(zone))));
+    }
+    if let Some(rtype) = &arguments.rtype {
+        filters.push(format!("type={}", encoded(rtype)));
+    }
+    let mut path = "/api/v1/records".to_owned();
+    if !filters.is_empty() {
+        path = format!("{path}?{}", filters.join("&"));
+    }
+    let mut client = Client::new(&arguments.target)?;
+    // Page by page: there may be millions.
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut first = true;
+    let listed = client.list(&path, |record| {
+        if output.json {
+            out.write_all(if first { b"{\"items\":[\n" } else { b",\n" })?;
+            serde_json::to_writer(&mut out, &record)?;
+        } else {
+            lines(&mut out, &record)?;
+        }
+        first = false;
+        Ok(())
+    });
+    let listed = listed.and_then(|()| {
+        if output.json {
+            out.write_all(if first { b"{\"items\":[]}\n" } else { b"\n]}\n" })?;
+        }
+        Ok(out.flush()?)
+    });
+    match listed {
+        // Who reads has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A record as lines of a zone file.
+fn lines(out: &mut dyn Write, record: &Value) -> io::Result<()> {
+    let text = |key: &str| record[key].as_str().unwrap_or_default();
+    for value in record["value"].as_array().into_iter().flatten() {
+        let value = value.as_str().unwrap_or_default();
+        writeln!(out, "{} {} IN {} {value}", text("name"), record["ttl"], text("type"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! What commands print: text for people, JSON with `--json`. Results go to standard output, errors to standard error.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::client::ClientError;
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+}
+
+/// A wrong flag or configuration: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Wrong(pub(crate) String);
+
+/// Everything was said already: exit code 1 and nothing more.
+#[derive(Debug, thiserror::Error)]
+#[error("failed")]
+pub(crate) struct Said;
+
+impl Output {
+    /// Prints a result in the form that was asked for.
+    pub(crate) fn result(
+        self,
+        value: &impl Serialize,
+        text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.write(|out| {
+            if self.json {
+                serde_json::to_writer_pretty(&mut *out, value)?;
+                writeln!(out)
+            } else {
+                text(out)
+            }
+        })
+    }
+
+    /// Writes to standard output. Who reads may have seen enough: that is no error.
+    pub(crate) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        match write(&mut out).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Says why a command failed, and how the process ends.
+    pub(crate) fn failed(self, error: &anyhow::Error) -> ExitCode {
+        if error.is::<Said>() {
+            return ExitCode::FAILURE;
+        }
+        if self.json {
+            let (code, request_id) = match error.downcast_ref::<ClientError>() {
+                Some(ClientError::Api { code, request_id, .. }) => (code.as_str(), request_id.as_deref()),
+                Some(other) => (other.code(), None),
+                None if error.is::<Wrong>() => ("WRONG_USAGE", None),
+                None => ("FAILED", None),
+            };
+            eprintln!("{}", json!({ "error": format!("{error:#}"), "code": code, "request_id": request_id }));
+        } else {
+            eprintln!("godwit: {error:#}");
+        }
+        ExitCode::from(if error.is::<Wrong>() { 2 } else { 1 })
+    }
+}

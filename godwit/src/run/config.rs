@@ -1,0 +1,222 @@
+//! What may be set for `godwit run`: one typed structure made of the sections of both planes, read once, in the order
+//! defaults < file < environment < command line.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+
+use godwit_controlplane::config::load::Checked;
+use godwit_controlplane::config::{Api, ConfigError, Defaults, Sources, Store};
+use godwit_dataplane::config::{Answers, Cookies, Log, Metrics, Tcp, Udp};
+use serde::{Deserialize, Serialize};
+
+use crate::cli;
+
+/// Read when present and no other file is named.
+const DEFAULT_FILE: &str = "/etc/godwit/godwit.toml";
+/// Folder of the local snapshot, in the data folder.
+const SNAPSHOT_FOLDER: &str = "snapshot";
+
+/// Everything that may be set. `Config::default()` is what runs without any setting.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Config {
+    /// Addresses for DNS, workers, user.
+    pub(super) server: Server,
+    /// The API's listener and its limits.
+    pub(super) api: Api,
+    /// The data folder.
+    pub(super) store: Store,
+    /// What new zones start with.
+    pub(super) defaults: Defaults,
+    /// Datagrams.
+    pub(super) udp: Udp,
+    /// Connections.
+    pub(super) tcp: Tcp,
+    /// What is answered.
+    pub(super) answers: Answers,
+    /// DNS cookies (RFC 7873).
+    pub(super) cookies: Cookies,
+    /// Metrics and health of both planes over HTTP.
+    pub(super) metrics: Metrics,
+    /// Logs.
+    pub(super) log: Log,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Server {
+    /// Addresses with ports to answer at, each by UDP and TCP. Default: none given, which means 127.0.0.1:5300.
+    pub(super) listen: Vec<SocketAddr>,
+    /// Workers for UDP, and as many for TCP. Default: one per CPU that the process may use.
+    pub(super) workers: Option<NonZeroUsize>,
+    /// The user to become once all sockets are bound. Default: stay who we are.
+    pub(super) user: Option<String>,
+    /// Milliseconds that TCP connections get to end after a stop was asked for. Default 5000.
+    pub(super) drain_timeout_ms: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        let server = godwit_dataplane::config::Server::default();
+        Server {
+            listen: server.listen,
+            workers: server.workers,
+            user: server.user,
+            drain_timeout_ms: server.drain_timeout_ms,
+        }
+    }
+}
+
+impl Checked for Config {
+    const LISTS: &'static [&'static str] = &["server.listen", "defaults.ns"];
+
+    fn out_of_range(&self) -> Option<(String, &'static str)> {
+        self.dataplane()
+            .out_of_range()
+            .or_else(|| self.controlplane().out_of_range())
+            .map(|(key, expected)| (key.to_owned(), expected))
+    }
+}
+
+impl Config {
+    /// Reads all layers.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the place where it was written.
+    pub(super) fn load(arguments: cli::Run) -> Result<Self, ConfigError> {
+        let sources = Sources::of_process(arguments.config.clone(), DEFAULT_FILE);
+        let mut config: Config = sources.load()?;
+        config.override_with(arguments);
+        match config.out_of_range() {
+            Some((key, expected)) => Err(ConfigError::of_command_line(&key, expected)),
+            None => Ok(config),
+        }
+    }
+
+    /// The command line is the last word; lists on it replace those from below.
+    fn override_with(&mut self, arguments: cli::Run) {
+        let cli::Run { data, config: _, dns, api, metrics, workers, check_config: _ } = arguments;
+        if let Some(data) = data {
+            self.store.data = data;
+        }
+        if !dns.is_empty() {
+            self.server.listen = dns;
+        }
+        if let Some(api) = api {
+            self.api.listen = api;
+        }
+        if metrics.is_some() {
+            self.metrics.listen = metrics;
+        }
+        if workers.is_some() {
+            self.server.workers = workers;
+        }
+    }
+
+    /// The data plane's part.
+    pub(super) fn dataplane(&self) -> godwit_dataplane::Config {
+        let Server { listen, workers, user, drain_timeout_ms } = self.server.clone();
+        godwit_dataplane::Config {
+            server: godwit_dataplane::config::Server {
+                listen,
+                workers,
+                user,
+                drain_timeout_ms,
+                state: Some(self.store.data.join(SNAPSHOT_FOLDER)),
+                ..godwit_dataplane::config::Server::default()
+            },
+            udp: self.udp.clone(),
+            tcp: self.tcp.clone(),
+            answers: self.answers.clone(),
+            cookies: self.cookies.clone(),
+            metrics: self.metrics.clone(),
+            log: self.log.clone(),
+            ..godwit_dataplane::Config::default()
+        }
+    }
+
+    /// The control plane's part. Its metrics are shown beside those of the data plane, its logs go the same way.
+    pub(super) fn controlplane(&self) -> godwit_controlplane::Config {
+        godwit_controlplane::Config {
+            api: self.api.clone(),
+            store: self.store.clone(),
+            defaults: self.defaults.clone(),
+            ..godwit_controlplane::Config::default()
+        }
+    }
+
+    /// The effective values as text that can be read back as a configuration file (JSON, which is YAML). Secrets
+    /// stand in files of their own and are not in it.
+    pub(super) fn to_text(&self) -> String {
+        serde_json::to_string_pretty(self).expect("maps with text keys, numbers and text are always JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn run(arguments: &[&str]) -> cli::Run {
+        match cli::Arguments::try_parse_from(["godwit", "run"].iter().chain(arguments)).unwrap().command {
+            cli::Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn loaded(text: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("godwit.toml");
+        std::fs::write(&file, text).unwrap();
+        let environment =
+            environment.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let sources = Sources { file: Some(file), default_file: None, environment };
+        let prefix = format!("{}/", folder.path().display());
+        let mut config: Config = sources.load().map_err(|error| error.to_string().replace(&prefix, ""))?;
+        config.override_with(run(arguments));
+        Ok(config)
+    }
+
+    #[test]
+    fn later_layers_win_and_reach_their_plane() {
+        let text = "[server]\nlisten = [\"127.0.0.1:1\"]\nworkers = 2\n[api]\nlisten = \"127.0.0.1:2\"\n\
+                    [answers]\nnsid = \"ns1\"\n[defaults]\nns = [\"a.example.\"]\n";
+        let environment = [("GODWIT_SERVER__LISTEN", "127.0.0.1:3,[::1]:3"), ("GODWIT_STORE__READERS", "2")];
+        let config = loaded(text, &environment, &["--data", "d", "--api", "127.0.0.1:4"]).unwrap();
+        let (data, control) = (config.dataplane(), config.controlplane());
+        assert_eq!(data.server.listen.len(), 2);
+        assert_eq!(data.server.workers.unwrap().get(), 2);
+        assert_eq!(data.server.state.unwrap().to_str(), Some("d/snapshot"));
+        assert_eq!(data.answers.nsid.as_deref(), Some("ns1"));
+        assert_eq!((control.api.listen.port(), control.store.readers), (4, 2));
+        assert_eq!(control.store.data.to_str(), Some("d"));
+        assert_eq!(control.defaults.ns, ["a.example."]);
+    }
+
+    #[test]
+    fn errors_name_file_line_and_what_was_expected() {
+        for (text, environment, expected) in [
+            ("[server]\nstate = \"x\"\n", ("", ""), "godwit.toml, line 2: server.state: unknown field"),
+            (
+                "[udp]\npayload_octets = 9\n",
+                ("", ""),
+                "godwit.toml, line 2: udp.payload_octets: expected 512 to 4096",
+            ),
+            ("[store]\nreaders = 0\n", ("", ""), "godwit.toml, line 2: store.readers: expected 1 to"),
+            ("", ("GODWIT_API__LISTEN", "x"), "environment variable GODWIT_API__LISTEN: api.listen"),
+        ] {
+            let error = loaded(text, &[environment], &[]).unwrap_err();
+            assert!(error.starts_with(expected), "{error}\nexpected: {expected}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn effective_values_can_be_read_back() {
+        let config = loaded("[metrics]\nlisten = \"off\"\n", &[], &["--dns", "127.0.0.1:9"]).unwrap();
+        let again: Config = serde_json::from_str(&config.to_text()).unwrap();
+        assert_eq!(again.to_text(), config.to_text());
+    }
+}

@@ -1,0 +1,10 @@
+//! Both planes together, as their users meet them: the real program on free ports, HTTP in, DNS out.
+
+mod api_to_answer;
+mod cli;
+mod dns;
+mod first_run;
+mod http;
+mod kill9;
+mod process;
+mod restart;
