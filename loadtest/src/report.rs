@@ -70,6 +70,9 @@ impl Spread {
     }
 }
 
+/// From this share on a core counts as saturated.
+const BUSY: f64 = 0.9;
+
 impl Report {
     /// Works out the tables.
     #[must_use]
@@ -165,6 +168,20 @@ impl Report {
                 Some(format!("{:.0} ({:.0} %)", qps.median, busy.median))
             };
             self.row(text, &workload.to_string(), cell, &[]);
+        }
+        let shared = self.results.rounds.iter().any(|(&workload, rounds)| {
+            workload != Workload::LargeRate
+                && rounds.keys().any(|&kind| {
+                    self.spread(workload, kind, |round| round.busy).is_some_and(|busy| busy.median < BUSY)
+                })
+        });
+        if shared {
+            let _ = writeln!(
+                text,
+                "\nWhere a core was less than {:.0} % busy, others worked on it too or the generator was the slower one: the CPU time \
+                 per answer is then that of half-empty batches, and answers a second do not compare.",
+                BUSY * 100.0
+            );
         }
     }
 
