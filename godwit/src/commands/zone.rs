@@ -1,6 +1,7 @@
 //! `godwit zone check|list|create|delete`.
 
 use godwit_dataplane::source::{self, ZoneError};
+use godwit_engine::snapshot::LoadedZone;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -49,7 +50,7 @@ fn check(arguments: &ZoneCheck, output: Output) -> anyhow::Result<()> {
     let apex = origin::of(&arguments.file, arguments.origin.as_deref(), "--origin")?;
     let report = source::check(&apex, &arguments.file);
     let good = report.findings.is_empty();
-    let names = report.zone.as_ref().map(|zone| zone.name_count());
+    let names = report.zone.as_ref().map(LoadedZone::name_count);
     let value = json!({
         "file": arguments.file,
         "zone": apex.to_string(),

@@ -289,6 +289,37 @@ fn what_is_not_the_api_is_told() {
     assert!(stderr.contains("not the API of Godwit") && stderr.contains("404"), "{stderr}");
 }
 
+/// The connection ends before the answer: the write is sent again, under the key of the first time, so that the API
+/// carries it out once.
+#[test]
+fn a_write_whose_connection_broke_is_sent_again_under_the_same_key() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = std::thread::spawn(move || {
+        let mut keys = Vec::new();
+        for answer in
+            ["", "HTTP/1.1 201 Created\r\nContent-Length: 32\r\n\r\n{\"name\":\"a.example.\",\"serial\":7}"]
+        {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = String::new();
+            while !request.ends_with('}') {
+                let mut buffer = [0; 1024];
+                let length = stream.read(&mut buffer).unwrap();
+                assert!(length > 0, "{request}");
+                request.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+            }
+            let key = request.lines().find_map(|line| line.strip_prefix("idempotency-key: ")).unwrap();
+            keys.push(key.to_owned());
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        keys
+    });
+    let text = said(godwit().args(["zone", "create", "a.example", "--url", &url]));
+    assert_eq!(text, "created a.example. with serial 7\n");
+    let keys = serving.join().unwrap();
+    assert_eq!(keys[0], keys[1]);
+}
+
 #[test]
 fn help_and_version_are_there() {
     assert!(said(godwit().arg("--version")).starts_with("godwit 0."));

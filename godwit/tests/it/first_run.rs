@@ -31,7 +31,9 @@ fn a_second_process_on_the_folder_is_turned_away() {
     let mut second = Running::launch(&started.data(), &[]);
     assert_eq!(second.wait().code(), Some(1));
     let stderr = second.stderr();
-    assert!(stderr.contains("is used by another process"), "{stderr}");
+    let folder = started.data();
+    let expected = format!("the data folder {} is used by another process", folder.display());
+    assert!(stderr.contains(&expected), "{stderr}");
     assert!(!stderr.contains("DNS at"), "it bound an address: {stderr}");
     assert_eq!(second.stdout(), "");
     wait_for("the example zone", || {

@@ -94,15 +94,9 @@ fn a_restart_serves_what_was_committed_after_the_last_snapshot() {
     let mut started = Started::first();
     let api = started.api();
     for number in 1..=20 {
-        let record = json!({"type": "A", "value": [format!("192.0.2.{number}")]});
-        assert_eq!(
-            api.post(
-                &format!("/api/v1/records?zone=example.com."),
-                &json!({"name": format!("n{number}"), "type": "A", "value": record["value"]})
-            )
-            .status,
-            201
-        );
+        let value = [format!("192.0.2.{number}")];
+        let record = json!({"name": format!("n{number}.example.com."), "type": "A", "value": value});
+        assert_eq!(api.post("/api/v1/records", &record).status, 201);
     }
     started.running.kill();
     let again = Running::start(&started.data());
