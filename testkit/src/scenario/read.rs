@@ -217,7 +217,7 @@ fn raw(text: &str) -> Result<Vec<u8>> {
 }
 
 fn hexadecimal(text: &str) -> Result<Vec<u8>> {
-    ensure!(text.is_ascii() && text.len() % 2 == 0, "{text}: expected pairs of hexadecimal digits");
+    ensure!(text.is_ascii() && text.len().is_multiple_of(2), "{text}: expected pairs of hexadecimal digits");
     (0..text.len() / 2)
         .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).with_context(|| text.to_owned()))
         .collect()

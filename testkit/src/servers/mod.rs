@@ -1,10 +1,11 @@
-//! Real name servers on loopback: NSD, Knot DNS and BIND, each with its own configuration and zone files in a folder of
+//! Real name servers on loopback: NSD, Knot DNS, BIND and Godwit itself, each with its own configuration and zone files in a folder of
 //! its own that goes away with it.
 //!
 //! They run as they are installed. A program that is missing is an error that says what to install; tests do not pass
 //! without them.
 
 mod bind;
+mod godwit;
 mod knot;
 mod nsd;
 mod process;
@@ -37,11 +38,13 @@ pub enum Peer {
     Knot,
     /// BIND.
     Bind,
+    /// `godwit-dataplane` of this workspace.
+    Godwit,
 }
 
 impl Peer {
-    /// All of them.
-    pub const ALL: [Peer; 3] = [Peer::Nsd, Peer::Knot, Peer::Bind];
+    /// Those that are not ours.
+    pub const OTHERS: [Peer; 3] = [Peer::Nsd, Peer::Knot, Peer::Bind];
 }
 
 /// A running server; it ends when dropped.
@@ -70,6 +73,7 @@ impl Server {
             Peer::Nsd => nsd::command(folder.path(), port, &zones)?,
             Peer::Knot => knot::command(folder.path(), port, &zones)?,
             Peer::Bind => bind::command(folder.path(), port, &zones)?,
+            Peer::Godwit => godwit::command(port, &zones)?,
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let log = folder.path().join("log");
