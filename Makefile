@@ -27,7 +27,7 @@ build: ## build every program, optimised, into target/release/
 run: ## start both planes with data in ./godwit-data and an example zone (ARGS='…' is passed on)
 	cargo run --release --locked -p godwit -- run $(ARGS)
 
-test: deps lint doc ## everything that has to hold: lints, docs, all tests, fuzzing, benchmarks compiled (LONG=1: long modes)
+test: deps proof-table lint doc ## everything that has to hold: lints, docs, all tests, fuzzing, benchmarks compiled (LONG=1: long modes)
 	cargo test --workspace --locked
 	fuzz/run $(FUZZ_SECONDS)
 	cargo bench --locked -p godwit-benches --bench '*' --no-run
