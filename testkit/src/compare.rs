@@ -224,7 +224,9 @@ impl Size {
                 self.least += gap;
                 self.most += gap;
                 let name = Name::from_wire(&record.rdata[start..start + len]).expect("measured");
-                self.add_name(&name, *compressible, &own);
+                // The target that a DNAME makes may point to the DNAME's target alone.
+                let known = if record.rtype == Rtype::CNAME { &HashSet::new() } else { &own };
+                self.add_name(&name, *compressible, known);
                 learn(&mut own, &name);
                 at = start + len;
             }

@@ -9,6 +9,7 @@ use crate::bridge;
 const OPEN: &[&str] = &[
     "RFC 1034 §4.3.2 step 3a: QTYPE CNAME is answered by the CNAME made from a DNAME",
     "RFC 6895 §3.1: QTYPE 0 at an apex",
+    "RFC 2181 §5: a DNAME that the chain comes back to is not repeated",
 ];
 
 #[test]
