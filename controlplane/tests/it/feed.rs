@@ -30,7 +30,11 @@ fn served(replica: &Replica, n: u32) -> bool {
 /// next start.
 #[tokio::test]
 async fn p4_what_is_committed_and_not_published_is_published_after_a_restart() {
-    let server = Server::start_with(folder(), Replica::default(), None, None, |_| {}).await;
+    // The data plane stands where the control plane stops, so that nothing but the outbox can bring it further.
+    let server = Server::start().await;
+    put(&server.client, 9, "?wait=applied").await;
+    let (data, replica, token) = server.stop().await;
+    let server = Server::start_with(data, replica, None, Some(token), |_| {}).await;
     let waited = server
         .client
         .json(
