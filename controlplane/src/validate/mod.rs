@@ -24,4 +24,6 @@ pub const MAX_DELEGATION_NS: usize = 13;
 /// question and OPT) could never be answered.
 pub const MAX_RRSET_OCTETS: usize = 64_000;
 /// The most additional iterations of NSEC3 (RFC 9276 §3.2): with more, data planes refuse the zone.
-pub const MAX_NSEC3_ITERATIONS: u16 = 100;
+pub const MAX_NSEC3_ITERATIONS: u16 = 50;
+/// The most octets of an NSEC3 salt (RFC 9276 §2.4): with more, data planes refuse the zone.
+pub const MAX_NSEC3_SALT_OCTETS: u8 = 32;

@@ -6,7 +6,8 @@ use godwit_wire::name::NameRef;
 use godwit_wire::rr::{Rrset, Rtype};
 
 use super::{
-    MAX_DELEGATION_NS, MAX_NSEC3_ITERATIONS, MAX_RECORDS_PER_RRSET, MAX_RRSET_OCTETS, MAX_TYPES_PER_NAME,
+    MAX_DELEGATION_NS, MAX_NSEC3_ITERATIONS, MAX_NSEC3_SALT_OCTETS, MAX_RECORDS_PER_RRSET, MAX_RRSET_OCTETS,
+    MAX_TYPES_PER_NAME,
 };
 use crate::error::{Code, Problem};
 
@@ -109,9 +110,11 @@ fn iterations(owner: NameRef<'_>, sets: &Sets) -> Result<(), Problem> {
     let nsec3 = [Rtype::NSEC3, Rtype::NSEC3PARAM].into_iter().filter_map(|rtype| sets.get(&rtype));
     for rdata in nsec3.flat_map(|set| &set.rdata) {
         let count = rdata.get(2..4).map_or(0, |octets| u16::from_be_bytes([octets[0], octets[1]]));
-        if count > MAX_NSEC3_ITERATIONS {
+        let salt_octets = rdata.get(4).copied().unwrap_or(0);
+        if count > MAX_NSEC3_ITERATIONS || salt_octets > MAX_NSEC3_SALT_OCTETS {
             let message = format!(
-                "{owner} has NSEC3 with {count} iterations; at most {MAX_NSEC3_ITERATIONS} (RFC 9276)"
+                "{owner} has NSEC3 with {count} iterations and {salt_octets} octets of salt; at most \
+                 {MAX_NSEC3_ITERATIONS} and {MAX_NSEC3_SALT_OCTETS} (RFC 9276)"
             );
             return Err(Problem::new(Code::InvalidValue, message));
         }

@@ -35,8 +35,8 @@ pub(super) struct Chain<'r, 'a, 's> {
     seen: ArrayVec<u64, MOST_LINKS>,
     links: usize,
     wildcards: ArrayVec<WildcardLink<'s>, MOST_LINKS>,
-    /// The last DNAME written, and where its target stands.
-    dname: Option<(&'s Node, usize)>,
+    /// The DNAMEs written, and where their targets stand: none comes twice (RFC 2181 §5).
+    dnames: ArrayVec<(&'s Node, usize), MOST_LINKS>,
 }
 
 /// How a chain goes on after a look-up.
@@ -55,7 +55,7 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
             seen: ArrayVec::new(),
             links: 0,
             wildcards: ArrayVec::new(),
-            dname: None,
+            dnames: ArrayVec::new(),
         }
     }
 
@@ -80,7 +80,7 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
             };
             let hash = self.reply.snapshot.names().hash(name.as_wire());
             let looped = self.seen.contains(&hash);
-            found = Place::Everywhere(self.reply.snapshot).find(name);
+            found = self.reply.side_asked(Place::Everywhere(self.reply.snapshot).find(name));
             let same_owner =
                 self.reply.zone_met(&found).is_some_and(|zone| zone.owner_number() == self.owner_number);
             // The links so far are the answer.
@@ -180,13 +180,14 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
     fn dname(&mut self, subject: Subject<'_>, node: &'s Node) -> Result<Step, Full> {
         let Some(image) = node.find(Rtype::DNAME) else { return Ok(Step::Done) };
         let owner = subject.suffix(node.name());
-        let target_at = match self.dname {
-            Some((written, target_at)) if written.name() == node.name() => target_at,
-            _ => {
+        let written = self.dnames.iter().find(|(written, _)| written.name() == node.name());
+        let target_at = match written {
+            Some(&(_, target_at)) => target_at,
+            None => {
                 let dnssec_ok = self.reply.dnssec_ok();
                 let at = self.reply.response.put(Section::Answer, node.name(), image, dnssec_ok, &owner)?;
                 let target_at = image::first_rdata(self.reply.response.message(), at).ok_or(Full)?;
-                self.dname = Some((node, target_at));
+                let _bounded_by_links = self.dnames.try_push((node, target_at));
                 target_at
             }
         };
@@ -203,6 +204,11 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
         let anchor = subject.anchor;
         let at =
             self.reply.response.put_synthesised_cname(&anchor, image.ttl(), prefix, target, target_at)?;
+        if matches!(self.reply.question.qtype, Rtype::CNAME | Rtype::ANY) {
+            // RFC 1034 §4.3.2 step 3a: a CNAME that QTYPE matches is the answer (docs/answers.md §7).
+            self.prove_links()?;
+            return Ok(Step::Done);
+        }
         Ok(Step::Next(at))
     }
 

@@ -87,6 +87,8 @@ impl<'s> Place<'s> {
         }
         if flags.has(Flags::WILDCARD_CHILD)
             && let Some(source) = self.wildcard(node.name())
+            // A zone whose apex is that very wildcard name is nested here, and synthesises nothing.
+            && source.apex() == node.apex()
         {
             return Match::Wildcard { source };
         }

@@ -1,5 +1,6 @@
 //! A response while it is put together: what was found → sections, in their order, until something does not fit.
 
+use arrayvec::ArrayVec;
 use godwit_wire::edns::ede;
 use godwit_wire::image::{self, Anchor, Image, Part};
 use godwit_wire::message::{Header, flag, rcode};
@@ -114,7 +115,7 @@ fn respond_any<'s>(
     Outcome::sent(len, rcode)
 }
 
-/// So many name servers of a cut are looked at for addresses that glue is not required of.
+/// So many targets of an answer, and name servers of a cut, are looked at for addresses that need not be there.
 const MOST_TARGETS: usize = 64;
 
 /// Types whose RRset is the whole answer: no additional section, and no rule of their own.
@@ -141,15 +142,7 @@ impl<'s> Reply<'_, 's> {
     /// Writes all sections. [`Full`] means TC: what stands in the message stays, and nothing is added but OPT.
     fn answer(&mut self, closest: Option<&'s Node>) -> Result<(), Full> {
         let question = self.question;
-        let mut first = Place::Everywhere(self.snapshot).classify(question.name(), closest);
-        if question.qtype == Rtype::DS
-            && let Match::Exact(node) = first
-            && node.flags().has(Flags::APEX)
-            && let Some(parent) = node.name().parent().and_then(|name| self.snapshot.zone_of(name))
-        {
-            // RFC 4035 §3.1.4.1: DS is the parent side's.
-            first = Place::Zone(parent).find(question.name());
-        }
+        let first = self.side_asked(Place::Everywhere(self.snapshot).classify(question.name(), closest));
         let Some(zone) = self.zone_met(&first) else {
             self.rcode = rcode::REFUSED;
             self.authoritative = false;
@@ -157,6 +150,18 @@ impl<'s> Reply<'_, 's> {
             return Ok(());
         };
         Chain::new(self, zone.owner_number()).follow(first)
+    }
+
+    /// The side of a cut that answers: for DS at an apex the zone above, when it is held (RFC 4035 §3.1.4.1).
+    pub(super) fn side_asked(&self, found: Match<'s>) -> Match<'s> {
+        if self.question.qtype == Rtype::DS
+            && let Match::Exact(node) = found
+            && node.flags().has(Flags::APEX)
+            && let Some(parent) = node.name().parent().and_then(|name| self.snapshot.zone_of(name))
+        {
+            return Place::Zone(parent).find(node.name());
+        }
+        found
     }
 
     /// The zone that a match was made in.
@@ -255,6 +260,11 @@ impl<'s> Reply<'_, 's> {
         let anchor = subject.suffix(cut.name());
         let first_at = self.response.position();
         self.response.put_part(Section::Authority, cut.name(), image, image.first(), &anchor, first_at)?;
+        // Behind so long a chain that names were written in full, glue has nothing to point to: the client asks again
+        // with the name at the chain's end.
+        if self.response.position() != first_at.saturating_add(image.first().octets.len()) {
+            return Err(Full);
+        }
         if self.dnssec_ok() {
             // RFC 4035 §3.1.4.
             if let Some(ds) = cut.find(Rtype::DS) {
@@ -338,7 +348,7 @@ impl<'s> Reply<'_, 's> {
             _ => return,
         };
         let mut name = [0u8; MAX_NAME_OCTETS];
-        let mut done = Written::default();
+        let mut done = ArrayVec::<u64, MOST_TARGETS>::new();
         for offset in image::rdata_offsets(image.first()) {
             let rdata_at = at.saturating_add(offset);
             let target_at = rdata_at.saturating_add(before_target);
@@ -355,11 +365,15 @@ impl<'s> Reply<'_, 's> {
                 (target, Anchor::at(target_at))
             };
             // A message over TCP has room for thousands of targets; nobody needs them all (P7).
-            if done.is_full() {
+            let hash = self.snapshot.names().hash(target.as_wire());
+            if done.contains(&hash) {
+                continue;
+            }
+            if done.try_push(hash).is_err() {
                 break;
             }
-            let Some(node) = self.snapshot.names().get(target.as_wire()) else { continue };
-            if node.flags().has(Flags::CUT.with(Flags::OCCLUDED)) || !done.add(node) {
+            let Some(node) = self.snapshot.names().get_hashed(hash, target.as_wire()) else { continue };
+            if node.flags().has(Flags::CUT.with(Flags::OCCLUDED)) {
                 continue;
             }
             // Never across owners: what one tenant publishes is not told for another.

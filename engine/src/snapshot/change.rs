@@ -13,7 +13,7 @@ use godwit_wire::rdata::{self, RdataError};
 use godwit_wire::rr::{Rrset, Rtype};
 
 use super::derive;
-use super::load::{LoadFault, MAX_NSEC3_ITERATIONS, ZoneLoader, beside_cname};
+use super::load::{LoadFault, ZoneLoader, beside_cname};
 use super::node::{Flags, Node, NodeBuilder};
 use super::order::OrderedSet;
 use super::snapshot::Snapshot;
@@ -384,8 +384,8 @@ impl Edit<'_> {
             self.zone.nsec3 = derive::nsec3_chain(self.zone.order.iter(), parameters.as_ref());
             self.zone.nsec3_parameters = parameters;
         }
-        if self.zone.nsec3_parameters.as_ref().is_some_and(|nsec3| nsec3.iterations > MAX_NSEC3_ITERATIONS) {
-            return Err(fault(&apex, LoadFault::Nsec3Iterations));
+        if self.zone.nsec3_parameters.as_ref().is_some_and(|nsec3| !nsec3.is_affordable()) {
+            return Err(fault(&apex, LoadFault::Nsec3Cost));
         }
         self.next.set_zone(&apex, self.zone);
         Ok(())

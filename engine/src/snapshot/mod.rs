@@ -23,6 +23,6 @@ mod tests;
 pub(crate) mod zone;
 
 pub use change::{ApplyError, ApplyFault};
-pub use load::{LoadError, LoadFault, LoadedZone, MAX_NSEC3_ITERATIONS, ZoneLoader};
+pub use load::{LoadError, LoadFault, LoadedZone, MAX_NSEC3_ITERATIONS, MAX_NSEC3_SALT_OCTETS, ZoneLoader};
 pub use snapshot::{Position, Snapshot, SnapshotOptions};
 pub use zone::ZoneView;

@@ -133,16 +133,16 @@ impl Node {
         self.rrsets().next().is_none()
     }
 
-    /// The image of the RRset of a type.
+    /// The image of the RRset of a type. What was prepared is none, whoever asks for type 0.
     #[inline]
     pub(crate) fn find(&self, rtype: Rtype) -> Option<Image<'_>> {
-        self.raw(rtype).map(Image::read)
+        if rtype == PREPARED { None } else { self.raw(rtype).map(Image::read) }
     }
 
     /// What was prepared: the negative answer's SOA at an apex, the referral at a cut.
     #[inline]
     pub(crate) fn prepared(&self) -> Option<Image<'_>> {
-        self.find(PREPARED)
+        self.raw(PREPARED).map(Image::read)
     }
 
     /// The octets of what was prepared.

@@ -6,6 +6,7 @@ use godwit_wire::rr::{Rrset, Rtype};
 use triomphe::ThinArc;
 
 use super::index::Keyed;
+use super::load::{MAX_NSEC3_ITERATIONS, MAX_NSEC3_SALT_OCTETS};
 use super::node::Node;
 use super::order::OrderedSet;
 
@@ -16,6 +17,13 @@ pub(crate) struct Nsec3Parameters {
     pub(crate) iterations: u16,
     /// Appended to what is hashed.
     pub(crate) salt: Box<[u8]>,
+}
+
+impl Nsec3Parameters {
+    /// Whether hashing a name costs no more than a denial may.
+    pub(crate) fn is_affordable(&self) -> bool {
+        self.iterations <= MAX_NSEC3_ITERATIONS && self.salt.len() <= MAX_NSEC3_SALT_OCTETS
+    }
 }
 
 /// What belongs to a zone as a whole. Hangs on the node of its apex.

@@ -7,7 +7,6 @@ use godwit_testkit::compare::compare;
 use godwit_testkit::generate::{self, Census, GeneratedQuery, QueryOptions, WorldOptions};
 use godwit_testkit::reference;
 use godwit_wire::name::Name;
-use godwit_wire::rr::Rtype;
 
 use crate::bridge;
 
@@ -93,27 +92,10 @@ fn compare_world(seed: u64, case: u64, census: &mut Census) -> Vec<String> {
         let response = (outcome.len > 0).then(|| &out[..outcome.len]);
         census.count(&world, query, expected.as_ref());
         if let Err(difference) = compare(expected.as_ref(), response) {
-            if is_open(expected.as_ref()) {
-                continue;
-            }
             disagreements.push(describe(case, &world, &settings, query, &difference));
         }
     }
     disagreements
-}
-
-/// Where the engine is known not to do yet what `docs/answers.md` says; to be emptied.
-fn is_open(expected: Option<&reference::Expected>) -> bool {
-    let Some(question) = expected.and_then(|expected| expected.question.as_ref()) else { return false };
-    match Rtype(question.qtype) {
-        // §1: QTYPE 0 is a type of which there is no data; an apex answers it with its SOA.
-        Rtype(0) => true,
-        // §7: the target of an alias that is an apex is, for QTYPE DS, looked for in the zone above.
-        Rtype::DS => true,
-        // §7: a CNAME made from a DNAME answers QTYPE CNAME and ANY and is not followed.
-        Rtype::CNAME | Rtype::ANY => true,
-        _ => false,
-    }
 }
 
 /// What a person needs to see why: the query, the difference, and the records around the name.
