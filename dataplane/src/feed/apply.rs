@@ -1,6 +1,6 @@
 //! Change sets to snapshots. One that cannot be applied costs the zones that it names, and nothing else (P6).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use godwit_engine::snapshot::{Position, Snapshot};
 use godwit_wire::feed::{Batch, ChangeSet, ZoneChange, ZoneChangeKind};
@@ -15,6 +15,9 @@ pub struct Applier {
     quarantined: HashMap<Name, Cause>,
     /// Everything is to be asked for.
     request: bool,
+    /// Since everything was asked for: what has not been stated whole yet. Such a snapshot, at its position, says that
+    /// it has changes that it may lack, so it must not outlive this value.
+    owed: Option<Owed>,
     /// Nothing has come since the start: the sender knows where we stood and may begin with everything.
     first: bool,
     everything: Everything,
@@ -28,6 +31,13 @@ enum Cause {
     Change,
     /// Not even a whole statement of it could be applied. Asking again would bring the same.
     Whole,
+}
+
+/// What an answer to a request for everything has yet to state.
+struct Owed {
+    zones: HashSet<Name>,
+    /// Something was stated since the request.
+    begun: bool,
 }
 
 /// Whether everything is being sent. Until all of it is there, what is served is not one state of the feed.
@@ -58,6 +68,7 @@ impl Applier {
             snapshot,
             quarantined: HashMap::new(),
             request: false,
+            owed: None,
             first: true,
             everything: Everything::No,
             newest_commit_us: None,
@@ -82,6 +93,12 @@ impl Applier {
         self.quarantined.len()
     }
 
+    /// Whether the snapshot is all that its position says: no zone in quarantine, nothing asked for that did not come.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.owed.is_none() && self.quarantined.is_empty()
+    }
+
     /// When the newest change since the last call was committed.
     pub fn take_newest_commit_us(&mut self) -> Option<i64> {
         self.newest_commit_us.take()
@@ -100,7 +117,7 @@ impl Applier {
         };
         let whole = batch.change_sets.iter().all(|change_set| change_set.zones.iter().all(is_whole));
         let first = std::mem::take(&mut self.first);
-        let mut gap = false;
+        let (mut gap, mut ask) = (false, false);
         match place::of(&batch, &self.snapshot.position()) {
             Place::Next => {}
             Place::Repeated => return Effect::default(),
@@ -121,8 +138,7 @@ impl Applier {
                     first_sequence = batch.first_sequence,
                     "the feed has a gap; asking for everything"
                 );
-                self.ask();
-                gap = true;
+                (gap, ask) = (true, true);
             }
         }
         self.everything = match self.everything {
@@ -131,7 +147,12 @@ impl Applier {
             Everything::No | Everything::Coming => Everything::No,
         };
         for change_set in &batch.change_sets {
-            self.change_set(change_set);
+            ask |= self.change_set(change_set);
+        }
+        self.stated(&batch);
+        // Last, so that this batch is not taken for a part of the answer.
+        if ask {
+            self.ask();
         }
         self.advance(place::after(&batch));
         Effect { changed: true, partial: gap || self.everything == Everything::Coming }
@@ -140,19 +161,37 @@ impl Applier {
     fn ask(&mut self) {
         self.request = true;
         self.everything = Everything::Awaited;
+        // All zones are gone through once for any number of requests that are not answered yet.
+        if self.owed.as_ref().is_none_or(|owed| owed.begun) {
+            let zones = self.snapshot.zones().map(|zone| zone.apex().to_owned()).collect();
+            self.owed = Some(Owed { zones, begun: false });
+        }
+    }
+
+    /// Takes what a batch states whole off what is owed.
+    fn stated(&mut self, batch: &Batch) {
+        let Some(owed) = &mut self.owed else { return };
+        for change in batch.change_sets.iter().flat_map(|change_set| &change_set.zones) {
+            if is_whole(change) {
+                owed.zones.remove(&change.zone);
+                owed.begun = true;
+            }
+        }
+        if owed.begun && owed.zones.is_empty() {
+            self.owed = None;
+        }
     }
 
     fn advance(&mut self, position: Position) {
         self.snapshot = self.snapshot.clone().with_position(position);
     }
 
-    /// Applies a change set, whole or not at all.
-    fn change_set(&mut self, change_set: &ChangeSet) {
+    /// Applies a change set, whole or not at all; whether everything is to be asked for.
+    fn change_set(&mut self, change_set: &ChangeSet) -> bool {
         // Whole statements heal, anything else waits with its zone.
         let waits = |change: &ZoneChange| !is_whole(change) && self.quarantined.contains_key(&change.zone);
         if change_set.zones.iter().any(waits) {
-            self.quarantine(change_set, None);
-            return;
+            return self.quarantine(change_set, None);
         }
         let zones = change_set.zones.iter().filter_map(|change| self.fit(change.clone())).collect();
         let fitted = ChangeSet { id: change_set.id, committed_at_us: change_set.committed_at_us, zones };
@@ -166,6 +205,7 @@ impl Applier {
                 }
                 let newest = self.newest_commit_us.unwrap_or(i64::MIN).max(change_set.committed_at_us);
                 self.newest_commit_us = Some(newest);
+                false
             }
             Err(error) => self.quarantine(change_set, Some(&error.to_string())),
         }
@@ -209,8 +249,8 @@ impl Applier {
         if lowered.is_empty() { self.snapshot.clone() } else { self.snapshot.remove_zones(&lowered) }
     }
 
-    /// Keeps the zones of a change set as they are, until they are stated whole.
-    fn quarantine(&mut self, change_set: &ChangeSet, reason: Option<&str>) {
+    /// Keeps the zones of a change set as they are, until they are stated whole; whether asking for that may help.
+    fn quarantine(&mut self, change_set: &ChangeSet, reason: Option<&str>) -> bool {
         let mut ask = false;
         for change in &change_set.zones {
             let cause = if is_whole(change) { Cause::Whole } else { Cause::Change };
@@ -224,9 +264,7 @@ impl Applier {
                 tracing::error!(zone = %change.zone, reason, "the zone keeps its last good state");
             }
         }
-        if ask {
-            self.ask();
-        }
+        ask
     }
 }
 

@@ -22,8 +22,9 @@ const CAPACITY: usize = 64;
 const GROUP: usize = 64;
 /// How often old snapshots are looked after while nothing comes.
 const IDLE: Duration = Duration::from_millis(250);
-/// How long after one part of everything the local snapshot waits for the next part: on disk there is always a whole
-/// state.
+/// How long after one part of everything the local snapshot waits for the next part. The feed does not say which part
+/// is the last, so a sender that pauses for longer may leave a part on disk; it knows then from the position reported at
+/// the next start that it was in the middle, and sends everything again.
 const PARTIAL_HOLD: Duration = Duration::from_secs(2);
 
 /// Where this data plane stands.
@@ -112,8 +113,16 @@ impl Follower {
             if effect.partial {
                 self.hold.extend(PARTIAL_HOLD);
             }
+            // Held before it can be seen, let go after something complete is.
+            let complete = applier.is_complete();
+            if !complete {
+                self.hold.set_incomplete(true);
+            }
             if effect.changed {
                 self.show(&mut applier);
+            }
+            if complete {
+                self.hold.set_incomplete(false);
             }
             self.status.quarantined_zones.store(applier.quarantined() as u64, Ordering::Relaxed);
             asking.wanted |= applier.take_request();

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,19 +28,39 @@ pub struct Keeper {
     hold: Arc<Hold>,
 }
 
-/// Until when what is served must not be written: it is on its way from one whole state to another.
+/// While what is served must not be written: it is on its way from one whole state to another, or lacks changes that
+/// its position says it has. Written, it would be forgotten at the next start that they are missing.
 #[derive(Debug, Default)]
-pub struct Hold(Mutex<Option<Instant>>);
+pub struct Hold(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    until: Option<Instant>,
+    incomplete: bool,
+}
 
 impl Hold {
     /// Nothing is written for `time` from now.
     pub fn extend(&self, time: Duration) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+        self.lock().until = Some(Instant::now() + time);
     }
 
-    fn holds(&self) -> bool {
-        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| Instant::now() < until)
+    /// Nothing is written from now on, or it may be again. Set before what is incomplete is shown, and taken back after
+    /// what is complete is.
+    pub fn set_incomplete(&self, incomplete: bool) {
+        self.lock().incomplete = incomplete;
+    }
+
+    /// What is served, unless it is held. Looked up under the lock: otherwise what is shown only while it is held could
+    /// be taken before and the hold seen after.
+    fn served(&self, store: &Store<Snapshot>) -> Option<Arc<Snapshot>> {
+        let held = self.lock();
+        let holds = held.incomplete || held.until.is_some_and(|until| Instant::now() < until);
+        (!holds).then(|| store.load())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,9 +131,9 @@ struct Work {
 impl Work {
     fn write(&mut self) {
         let Some(state) = &mut self.state else { return };
-        let snapshot = self.store.load();
+        let Some(snapshot) = self.hold.served(&self.store) else { return };
         let same = self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, &snapshot));
-        if same || self.hold.holds() || !self.status.has_snapshot.load(Ordering::Relaxed) {
+        if same || !self.status.has_snapshot.load(Ordering::Relaxed) {
             return;
         }
         let started = Instant::now();

@@ -1,8 +1,8 @@
 //! The local snapshot: what a data plane starts from when nothing else can be reached (P1).
 //!
 //! A folder with `current.snapshot`, `previous.snapshot`, and the key of the digests. A snapshot is written whole to
-//! a temporary file, synced, renamed, and the folder synced; the one before is kept. A damaged one is passed over
-//! for the one before.
+//! a temporary file, synced, renamed, and the folder synced; the one before is kept, unless it is damaged. A damaged one
+//! is passed over for the one before.
 //!
 //! - [`mod@file`]: the octets of one snapshot;
 //! - [`keeper`]: when it is written.
@@ -14,6 +14,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
@@ -35,6 +36,8 @@ pub struct State {
     /// Held while we may write. After a handover it is free once the process before us has ended.
     lock: File,
     locked: bool,
+    /// `current` was read and found whole, or written, by us. Only then it may take the place of `previous`.
+    current_is_good: AtomicBool,
 }
 
 /// A local snapshot that was found good.
@@ -62,7 +65,13 @@ impl State {
             .mode(0o600)
             .open(&path)
             .with_context(|| format!("opening {}", path.display()))?;
-        let mut state = State { folder: folder.to_owned(), origin, lock, locked: false };
+        let mut state = State {
+            folder: folder.to_owned(),
+            origin,
+            lock,
+            locked: false,
+            current_is_good: AtomicBool::new(false),
+        };
         if !state.may_write() && !handover {
             bail!("the state folder {} is used by another process", folder.display());
         }
@@ -111,7 +120,10 @@ impl State {
                 return None;
             }
             match file::read(&path, self.origin, options) {
-                Ok(found) => Some(found),
+                Ok(found) => {
+                    self.current_is_good.store(name == CURRENT, Ordering::Relaxed);
+                    Some(found)
+                }
                 Err(error) => {
                     damaged(&path, &error);
                     None
@@ -120,7 +132,7 @@ impl State {
         })
     }
 
-    /// Writes a snapshot; the one before is kept. `Ok(false)`: another process still has the folder.
+    /// Writes a snapshot; the one before is kept, if it is known to be whole. `Ok(false)`: another process still has the folder.
     ///
     /// # Errors
     /// When the disk does not take it. What was there before is whole.
@@ -133,11 +145,14 @@ impl State {
         let temporary = self.folder.join(TEMPORARY);
         write_synced(&temporary, |file| file::write(file, origin, snapshot, current_at_us))
             .with_context(|| format!("writing {}", temporary.display()))?;
-        if current.exists() {
+        // A damaged one, or one that nobody has read, must not take the place of one that may be whole: ended between the
+        // two renames, we would leave nothing to start from.
+        if self.current_is_good.load(Ordering::Relaxed) && current.exists() {
             fs::rename(&current, &previous).context("keeping the snapshot before")?;
         }
-        // Between these two renames only the previous one has its name; a start then reads that.
+        // Until this rename a start reads `previous`: what was `current` and whole, or what stood in for it.
         fs::rename(&temporary, &current).context("naming the new snapshot")?;
+        self.current_is_good.store(true, Ordering::Relaxed);
         self.sync_folder()?;
         Ok(true)
     }

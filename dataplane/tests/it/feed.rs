@@ -143,6 +143,40 @@ fn p8_a_deposed_relay_and_a_past_history_change_nothing() {
     assert!(!restarted.take_request());
 }
 
+#[test]
+fn p5_what_was_asked_for_is_owed_until_every_zone_was_stated() {
+    let (mut applier, mut relay) = applier();
+    assert!(applier.is_complete());
+    let _lost = relay.one(update("a.test", 1, [192, 0, 2, 11]));
+    applier.batch(&relay.one(update("b.test", 1, [192, 0, 2, 12])));
+    assert!(!applier.is_complete());
+    // A zone that is made meanwhile, and a change, are not the answer.
+    applier.batch(&relay.one(whole("d.test", 1, [192, 0, 2, 4])));
+    applier.batch(&relay.one(update("d.test", 1, [192, 0, 2, 14])));
+    assert!(!applier.is_complete());
+    applier.batch(&relay.batch(vec![vec![removal("c.test", 4)], vec![whole("a.test", 2, [192, 0, 2, 11])]]));
+    assert!(!applier.is_complete());
+    applier.batch(&relay.one(whole("b.test", 2, [192, 0, 2, 12])));
+    assert!(applier.is_complete());
+    // A zone in quarantine: until it is out.
+    applier.batch(&relay.one(update("a.test", 7, [192, 0, 2, 21])));
+    assert!(!applier.is_complete());
+    let zones =
+        [("a.test", 8), ("b.test", 3)].map(|(zone, version)| vec![whole(zone, version, [192, 0, 2, 9])]);
+    applier.batch(&relay.batch(zones.into()));
+    assert!(!applier.is_complete());
+    applier.batch(&relay.one(whole("d.test", 3, [192, 0, 2, 9])));
+    assert!(applier.is_complete());
+    // One that cannot be served however it is stated: the answer has come, the zone still lacks its changes.
+    let mut bad = whole("a.test", 9, [192, 0, 2, 11]);
+    let godwit_wire::feed::ZoneChangeKind::Replace(records) = &mut bad.kind else { unreachable!() };
+    records.push(rrset("www.a.test", Rtype::CNAME, name("b.test").as_wire()));
+    applier.batch(&relay.one(bad));
+    assert!(!applier.is_complete());
+    applier.batch(&relay.one(removal("a.test", 10)));
+    assert!(applier.is_complete());
+}
+
 fn start(state: Option<&std::path::Path>) -> (Server, Local, SocketAddr) {
     let mut config = Config::default();
     config.server.listen = vec!["127.0.0.1:0".parse().unwrap()];
@@ -233,6 +267,52 @@ fn p1_a_start_from_the_local_snapshot_needs_nothing_else() {
     }
     let (server, feed, address) = start(Some(state.path()));
     assert_eq!((ask(&client(address), "a").0, feed.applied.borrow().sequence), (2, 0));
+    server.stop();
+}
+
+#[test]
+fn p5_changes_that_are_missing_are_not_forgotten_by_a_restart() {
+    let state = tempfile::tempdir().unwrap();
+    let mut relay = Relay::new();
+    let (server, feed, _) = start(Some(state.path()));
+    let send = |feed: &Local, batch: Vec<u8>| feed.batches.blocking_send(batch.into()).unwrap();
+    send(&feed, relay.batch(vec![vec![whole("a.test", 1, [0; 4])], vec![whole("b.test", 1, [0; 4])]]));
+    let before = applied_within(&feed, 2);
+    server.stop();
+
+    // A change that does not fit, and one that is lost on the way: what is served goes on, and what the next start
+    // reports is where nothing was missing yet, so that the sender begins there.
+    for lose in [false, true] {
+        let mut relay = Relay { chain: relay.chain, ..relay };
+        let (server, feed, address) = start(Some(state.path()));
+        assert_eq!(*feed.applied.borrow(), before);
+        let missing = relay.one(update("a.test", if lose { 1 } else { 7 }, [192, 0, 2, 11]));
+        if !lose {
+            send(&feed, missing);
+        }
+        send(&feed, relay.one(update("b.test", 1, [192, 0, 2, 12])));
+        assert_eq!(applied_within(&feed, 4).resyncs, 1);
+        assert_eq!(ask(&client(address), "b"), (0, 12));
+        server.stop();
+    }
+    let (server, feed, _) = start(Some(state.path()));
+    assert_eq!(*feed.applied.borrow(), before);
+    // Once everything has come, it is written as ever.
+    let _lost = relay.one(update("a.test", 1, [192, 0, 2, 11]));
+    send(&feed, relay.one(update("b.test", 1, [192, 0, 2, 12])));
+    let zones = ["a.test", "b.test"].map(|zone| vec![whole(zone, 2, [192, 0, 2, 12])]);
+    send(&feed, relay.batch(zones.into()));
+    send(&feed, relay.one(update("a.test", 2, [192, 0, 2, 13])));
+    applied_within(&feed, 7);
+    // The parts of everything are held for a while after the last.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.status().snapshots_written.load(Ordering::Relaxed) == 0 {
+        assert!(Instant::now() < deadline, "nothing was written");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server.stop();
+    let (server, feed, address) = start(Some(state.path()));
+    assert_eq!((ask(&client(address), "a"), feed.applied.borrow().sequence), ((0, 13), 7));
     server.stop();
 }
 

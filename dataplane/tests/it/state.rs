@@ -77,6 +77,34 @@ fn p1_a_damaged_snapshot_is_passed_over_wherever_the_damage_is() {
     assert_eq!(load(folder.path()), (Some(9), 0));
 }
 
+#[test]
+fn p1_a_damaged_snapshot_never_takes_the_place_of_the_one_that_stood_in_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = open(folder.path());
+    state.save(&snapshot(1), 1).unwrap();
+    state.save(&snapshot(9), 2).unwrap();
+    drop(state);
+    let current = folder.path().join("current.snapshot");
+    std::fs::write(&current, b"damaged").unwrap();
+    let mut state = open(folder.path());
+    let found = state.load(&options(), |_, _| ()).unwrap();
+    assert_eq!(found.snapshot.position(), snapshot(1).position());
+    state.save(&snapshot(20), 3).unwrap();
+    drop(state);
+    assert_eq!(load(folder.path()), (Some(20), 0));
+    // As if we had been ended between the two renames of saving: what is left is what we had started from.
+    std::fs::remove_file(&current).unwrap();
+    assert_eq!(load(folder.path()), (Some(1), 0));
+    // One that was found whole is kept as before.
+    std::fs::write(&current, b"damaged").unwrap();
+    let mut state = open(folder.path());
+    state.save(&snapshot(30), 4).unwrap();
+    state.save(&snapshot(31), 5).unwrap();
+    drop(state);
+    std::fs::remove_file(&current).unwrap();
+    assert_eq!(load(folder.path()), (Some(30), 0));
+}
+
 /// Octets of the header with its checksum.
 const HEADER_OCTETS: usize = 148;
 
