@@ -24,8 +24,6 @@ pub mod ede {
     pub const PROHIBITED: u16 = 18;
     /// 20: not authoritative for the name.
     pub const NOT_AUTHORITATIVE: u16 = 20;
-    /// 21: the operation is not supported.
-    pub const NOT_SUPPORTED: u16 = 21;
 }
 
 /// Octets of an OPT record without options: root owner, type, class, TTL, RDLENGTH.

@@ -128,7 +128,7 @@ impl<E: Keyed> Index<E> {
         self.hasher.hash(key)
     }
 
-    /// The entry of this name. A look-up of many names is faster in stages: see [`Index::prefetch_directory`].
+    /// The entry of this name. A look-up of many names is faster in stages: see [`Index::place`].
     #[inline]
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&E> {
@@ -166,28 +166,6 @@ impl<E: Keyed> Index<E> {
             prefetch(page);
         }
         Place { page, candidate: None, tag: tag(hash) }
-    }
-
-    /// The first stage for callers that cannot keep a [`Place`]: asks for the slot of the leaf directory.
-    #[inline]
-    pub fn prefetch_directory(&self, hash: u64) {
-        let _ = self.place(hash);
-    }
-
-    /// The second stage for callers that cannot keep a [`Place`]: asks for the page.
-    #[inline]
-    pub fn prefetch_page(&self, hash: u64) {
-        if let Some(page) = self.page(hash) {
-            page.prefetch();
-        }
-    }
-
-    /// The third stage for callers that cannot keep a [`Place`]: asks for the entry whose tag matches.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: u64) {
-        if let Some(candidate) = self.page(hash).and_then(|page| page.candidate(tag(hash))) {
-            candidate.prefetch();
-        }
     }
 
     /// All entries, in no useful order.

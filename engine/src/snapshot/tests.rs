@@ -226,9 +226,6 @@ fn stages_ask_for_memory_and_change_nothing() {
     index.insert(Entry::new(&there, 5));
     for name in [there.clone(), numbered(2), Name::root()] {
         let hash = index.hash(name.as_wire());
-        index.prefetch_directory(hash);
-        index.prefetch_page(hash);
-        index.prefetch_entry(hash);
         assert_eq!(index.get_hashed(hash, name.as_wire()).is_some(), name == there);
         let mut place = index.place(hash);
         assert_eq!(place.get(name.as_wire()).is_some(), name == there, "before the other stages");
