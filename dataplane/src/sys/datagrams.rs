@@ -59,7 +59,7 @@ pub enum Wait {
 pub struct Sent {
     /// Handed to the kernel.
     pub sent: usize,
-    /// Refused by the kernel (no route, a port that may not be sent to, …) and skipped.
+    /// Refused by the kernel (no route, a port that may not be sent to, no room in time, …) and skipped.
     pub failed: usize,
 }
 
@@ -168,12 +168,6 @@ impl Datagrams {
         Ok(count)
     }
 
-    /// How many datagrams the last [`receive`](Self::receive) gave.
-    #[must_use]
-    pub fn received(&self) -> usize {
-        self.received
-    }
-
     /// How many datagrams the socket last received from has dropped for want of buffer space since it was made
     /// (modulo 2³²). `None` until it has dropped any, and until this is called again after a new report.
     pub fn take_overflow(&mut self) -> Option<u32> {
@@ -257,31 +251,43 @@ impl Datagrams {
         self.queued += 1;
     }
 
-    /// Sends what is in the line. One bad destination costs its own answer and no other.
+    /// Sends what is in the line. One bad destination costs its own answer and no other. A send queue that stays full for
+    /// the socket's send timeout costs the rest of the line: every further answer would wait as long again, and nothing
+    /// is received meanwhile.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> Sent {
         let arrays = self.arrays.as_ptr();
         let mut result = Sent::default();
         let mut at = 0;
+        // The call before ended early: this one is only to say why, and whatever it was waiting for was waited for.
+        let mut again = false;
         while at < self.queued {
+            let flags = libc::MSG_NOSIGNAL | if again { libc::MSG_DONTWAIT } else { 0 };
             // SAFETY: `queued - at` linked headers stand at the pointer.
             let count = unsafe {
                 libc::sendmmsg(
                     socket.as_raw_fd(),
                     (&raw mut (*arrays).send).cast::<libc::mmsghdr>().add(at),
                     (self.queued - at) as libc::c_uint,
-                    libc::MSG_NOSIGNAL,
+                    flags,
                 )
             };
-            match usize::try_from(count) {
-                // Fewer than asked for means that the next one failed: asked again, it stands first and says why.
-                Ok(count) => {
-                    result.sent += count;
-                    at += count;
+            // Fewer than asked for means that the next one failed: asked again, it stands first and says why.
+            if let Ok(count) = usize::try_from(count) {
+                result.sent += count;
+                at += count;
+                again = true;
+                continue;
+            }
+            match io::Error::last_os_error().kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => {
+                    result.failed += self.queued - at;
+                    break;
                 }
-                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
+                _ => {
                     result.failed += 1;
                     at += 1;
+                    again = false;
                 }
             }
         }
@@ -465,6 +471,43 @@ mod tests {
         let mut buffer = [0; 10];
         let got: Vec<u8> = (0..4).map(|_| (client.recv(&mut buffer).unwrap(), buffer[0]).1).collect();
         assert_eq!(got, [0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn a_full_send_queue_is_waited_for_once() {
+        use std::os::unix::net::UnixDatagram;
+        // A local socket stands for the interface: its queue fills, and stays full, when nobody reads.
+        let timeout = Duration::from_millis(400);
+        for room in [0, 2] {
+            let server = bound("127.0.0.1:0");
+            let client = client("127.0.0.1:0");
+            for i in 0..20 {
+                client.send_to(&[i], server.local_addr().unwrap()).unwrap();
+            }
+            let mut datagrams = Datagrams::new();
+            assert_eq!(datagrams.receive(server.as_fd(), Wait::First).unwrap(), 20);
+            for i in 0..20 {
+                datagrams.queue(i, 1);
+                // SAFETY: header `i` was linked just now. A connected local socket takes no address.
+                unsafe {
+                    let header = &raw mut (*datagrams.arrays.as_ptr()).send[i].msg_hdr;
+                    (*header).msg_name = std::ptr::null_mut();
+                    (*header).msg_namelen = 0;
+                }
+            }
+            let (full, reader) = UnixDatagram::pair().unwrap();
+            full.set_nonblocking(true).unwrap();
+            while full.send(&[0]).is_ok() {}
+            full.set_nonblocking(false).unwrap();
+            full.set_write_timeout(Some(timeout)).unwrap();
+            for _ in 0..room {
+                reader.recv(&mut [0]).unwrap();
+            }
+            let started = std::time::Instant::now();
+            assert_eq!(datagrams.send(full.as_fd()), Sent { sent: room, failed: 20 - room });
+            let elapsed = started.elapsed();
+            assert!(elapsed < timeout * 5, "waited {elapsed:?} for answers that each may wait {timeout:?}");
+        }
     }
 
     #[test]

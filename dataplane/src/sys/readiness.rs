@@ -43,15 +43,6 @@ pub enum Interest {
     Write,
 }
 
-/// One thing that happened.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Event {
-    /// As given when the socket was added.
-    pub token: u64,
-    /// Nothing more can come of it: error, or both directions closed.
-    pub broken: bool,
-}
-
 /// A set of sockets of any size, level-triggered.
 pub struct Epoll {
     fd: OwnedFd,
@@ -105,13 +96,11 @@ impl Epoll {
         self.ready
     }
 
-    /// Event `i` of the last [`wait`](Self::wait).
+    /// The token of the socket of event `i` of the last [`wait`](Self::wait).
     #[must_use]
-    pub fn event(&self, i: usize) -> Event {
+    pub fn token(&self, i: usize) -> u64 {
         assert!(i < self.ready);
-        let event = self.events[i];
-        let broken = event.events & (libc::EPOLLERR | libc::EPOLLHUP).cast_unsigned() != 0;
-        Event { token: event.u64, broken }
+        self.events[i].u64
     }
 
     fn control(

@@ -48,6 +48,12 @@ pub(crate) fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
 }
 
+/// Whether we run as root: who owns our entry in /proc is who we are in effect.
+pub(crate) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
 /// A command with nothing set by the environment that the tests run in.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(PROGRAM);

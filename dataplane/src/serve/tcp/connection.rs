@@ -222,6 +222,12 @@ impl Connection {
             next
         } else {
             self.input.extend_from_slice(&turn.read[..count]);
+            if !whole_message(&self.input) && !impossible(&self.input) {
+                // Kept where it grows: copied for every segment, a long message in small ones would cost the square of
+                // its length.
+                self.partial_since.get_or_insert(turn.now);
+                return Next::Wait;
+            }
             let input = std::mem::take(&mut self.input);
             self.answer(&input, turn, responder, counters)
         }
@@ -441,6 +447,48 @@ fn send(socket: &TcpStream, octets: &[u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Has no answers.
+    struct Mute;
+
+    impl Respond for Mute {
+        fn refresh(&mut self) {}
+        fn respond_batch<B: Batch>(&mut self, _: u32, batch: &mut B) {
+            (0..batch.len()).for_each(|i| batch.done(i, NOTHING));
+        }
+        fn respond(&mut self, _: u32, _: &Client, _: &[u8], _: &mut [u8]) -> Outcome {
+            NOTHING
+        }
+        fn reset(&mut self) {}
+    }
+
+    #[test]
+    fn p7_a_message_in_small_segments_is_not_copied_for_each() {
+        use std::io::Write;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nodelay(true).unwrap();
+        let (socket, address) = listener.accept().unwrap();
+        let who = Client { address: address.ip(), transport: crate::serve::respond::Transport::Tcp };
+        let admission = crate::serve::limit::Admission::new(TcpLimits::default());
+        let ticket = admission.admit(who.address).unwrap();
+        let mut connection = Connection::new(socket, 1, who, ticket, Instant::now());
+        let mut turn = Turn::new(admission.limits());
+        let message = [&4000u16.to_be_bytes()[..], &[7; 4000]].concat();
+        let (mut moves, mut capacity) = (0, 0);
+        for (octet, number) in message.iter().zip(1..) {
+            client.write_all(&[*octet]).unwrap();
+            // What was sent arrives at once here; should it not, the turn finds nothing to read.
+            while connection.input.len() < number && connection.queries == 0 {
+                assert_eq!(connection.turn(&mut turn, &mut Mute, &Counters::default()), Next::Wait);
+            }
+            moves += usize::from(connection.input.capacity() != capacity);
+            capacity = connection.input.capacity();
+            assert_eq!(connection.partial_since.is_some(), connection.queries == 0);
+        }
+        assert_eq!((connection.queries, connection.input.capacity()), (1, 0));
+        assert!(moves < 40, "the octets read moved {moves} times");
+    }
 
     #[test]
     fn messages_are_split_by_their_lengths() {

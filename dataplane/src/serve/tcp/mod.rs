@@ -124,13 +124,13 @@ impl<R: Respond> TcpWorker<R> {
         }
         self.turn.begin(now, seconds_since_epoch());
         for i in 0..count {
-            let event = self.epoll.event(i);
-            if event.token >= LISTENER {
-                self.accept(usize::try_from(event.token - LISTENER).unwrap_or(0), now);
-            } else if let Some(place) = self.place(event.token) {
+            let token = self.epoll.token(i);
+            if token >= LISTENER {
+                self.accept(usize::try_from(token - LISTENER).unwrap_or(0), now);
+            } else if let Some(place) = self.place(token) {
                 // A broken connection says so when it is read or written. One that is in the line waits there.
                 if self.connections[place].as_ref().is_some_and(|connection| !connection.queued) {
-                    self.serve(place, event.token);
+                    self.serve(place, token);
                 }
             }
         }
