@@ -439,12 +439,15 @@ fn load_zones(
     {
         base = keep_failed(&local, &zones, &errors);
     }
-    let kept: Vec<Name> = base.zones().map(|zone| zone.apex().to_owned()).collect();
-    let (left_out, kept): (Vec<ZoneError>, Vec<ZoneError>) =
-        errors.into_iter().partition(|error| error.zone.as_ref().is_none_or(|zone| !kept.contains(zone)));
+    let kept_zones: Vec<Name> = base.zones().map(|zone| zone.apex().to_owned()).collect();
+    let (left_out, kept): (Vec<ZoneError>, Vec<ZoneError>) = errors
+        .into_iter()
+        .partition(|error| error.zone.as_ref().is_none_or(|zone| !kept_zones.contains(zone)));
     report(&left_out, "it is left out");
     report(&kept, "it keeps its last good state, from the local snapshot");
     status.failed_zones.store((left_out.len() + kept.len()) as u64, Ordering::Relaxed);
+    // Where the list could not be read, they include some that nobody may want: the next list decides.
+    sources.adopt(kept_zones);
     let loaded = zones.len();
     let snapshot = base.replace_zones(zones);
     if left_out.is_empty() && kept.is_empty() {

@@ -108,6 +108,15 @@ impl Sources {
         }
     }
 
+    /// Says that these zones are served although no reading gave them: a reload with a good list that does not name them
+    /// reports them as removed.
+    pub fn adopt(&mut self, served: impl IntoIterator<Item = Name>) {
+        for apex in served {
+            let nothing_read = || Held { file: PathBuf::new(), identities: Vec::new(), failed: true };
+            self.held.entry(apex).or_insert_with(nothing_read);
+        }
+    }
+
     /// Also names those that could never be read: what is served of them came from elsewhere, and is wanted no more.
     fn forget_all_but(&mut self, wanted: &BTreeMap<Name, PathBuf>) -> Vec<Name> {
         let gone: Vec<Name> = self.held.keys().filter(|apex| !wanted.contains_key(*apex)).cloned().collect();

@@ -117,6 +117,31 @@ fn p1_zones_whose_files_are_gone_come_from_the_local_snapshot() {
 }
 
 #[test]
+fn zones_served_while_the_list_could_not_be_read_go_when_it_does_not_name_them() {
+    let folder = zone_folder(&[("kept.test", ZONE), ("dropped.test", ZONE)]);
+    let state = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list");
+    let line = |origin: &str| format!("{origin}\t{}/{origin}.zone\n", folder.path().display());
+    std::fs::write(&list, [line("kept.test"), line("dropped.test")].concat()).unwrap();
+    let more = ["--state", state.path().to_str().unwrap()];
+    assert!(start(&list, &more).stop().success());
+
+    std::fs::remove_file(&list).unwrap();
+    let process = start(&list, &more);
+    for zone in ["www.kept.test", "www.dropped.test"] {
+        assert_eq!(process.dig(&["+short", zone]), "192.0.2.80\n");
+    }
+    // Not while nobody knows what is wanted, only when the list can be read again.
+    process.signal("HUP");
+    eventually("it is logged", || process.log().contains("reloaded"));
+    assert_eq!(process.dig(&["+short", "www.dropped.test"]), "192.0.2.80\n");
+    std::fs::write(&list, line("kept.test")).unwrap();
+    process.signal("HUP");
+    eventually("it goes", || process.dig(&["www.dropped.test"]).contains("status: REFUSED"));
+    assert_eq!(process.dig(&["+short", "www.kept.test"]), "192.0.2.80\n");
+}
+
+#[test]
 fn a_reload_is_no_pause() {
     let folder = zone_folder(&[("example.org", ZONE)]);
     let process = start(folder.path(), &[]);
