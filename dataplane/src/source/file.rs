@@ -53,6 +53,7 @@ fn load(
     progress: &Progress,
 ) -> Result<LoadedZone, ZoneError> {
     let mut loader = ZoneLoader::new(apex.clone(), OPERATOR);
+    loader.reserve(text.len());
     let mut places = Places::default();
     let mut names = NameCount::default();
     let options = Options::new(apex.clone(), path.display().to_string());
