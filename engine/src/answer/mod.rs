@@ -1,7 +1,7 @@
 //! Query and snapshot → response. A pure function: no I/O, no clock, no lock, no allocation, no panic.
 //!
-//! A query goes through three steps: [`admit`] settles what needs no zone; the index is asked for the longest name at or
-//! above QNAME that exists; [`reply`] turns what was found into sections. What is answered in each case is written down in
+//! A query goes through three steps: `admit` settles what needs no zone; the index is asked for the longest name at or
+//! above QNAME that exists; `reply` turns what was found into sections. What is answered in each case is written down in
 //! `docs/answers.md`, with the RFC section that decides it.
 //!
 //! Look-ups of a batch are made together, in stages with prefetch, so that their cache misses overlap: this is most

@@ -1,8 +1,8 @@
 //! What is being served, immutable.
 //!
-//! [`Snapshot`] is everything at one moment. [`index`] finds a name's [`node`] and [`order`] keeps a [`zone`]'s nodes in canonical
-//! order; both share what a change leaves alone. [`load`] makes a zone from records, [`change`] the next snapshot from a change
-//! set; what can be worked out of records beforehand is worked out in [`derive`]. [`store`] publishes snapshots to workers and takes
+//! [`Snapshot`] is everything at one moment. [`index`] finds a name's `node` and [`order`] keeps a `zone`'s nodes in canonical
+//! order; both share what a change leaves alone. `load` makes a zone from records, `change` the next snapshot from a change
+//! set; what can be worked out of records beforehand is worked out in `derive`. [`store`] publishes snapshots to workers and takes
 //! old ones back.
 
 mod change;

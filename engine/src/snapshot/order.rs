@@ -4,8 +4,8 @@
 //! For zone transfers, listing and proofs of denial, all off the hot path; exact matches go through
 //! [`super::index`].
 //!
-//! **Shape.** A B+ tree without spare room: leaves are exact-size runs of up to [`LEAF_MAX`] entries, branches
-//! exact-size runs of up to [`BRANCH_MAX`] children, each with the child's first entry beside it so that a
+//! **Shape.** A B+ tree without spare room: leaves are exact-size runs of up to `LEAF_MAX` entries, branches
+//! exact-size runs of up to `BRANCH_MAX` children, each with the child's first entry beside it so that a
 //! descent reads no child it does not enter. An entry costs 8 octets, its share of a leaf's header (16 octets) and of the
 //! branches (24 octets a leaf): 11 octets or so altogether, with the usual filling.
 //!
