@@ -1,7 +1,7 @@
 //! Presentation format of RDATA and records: what people write and read (RFC 1035 §5, RFC 3597 §5, and the document
 //! of each type).
 //!
-//! One table ([`fields`]) says what the text of each type looks like, and both directions follow it, so that
+//! One table (`fields`) says what the text of each type looks like, and both directions follow it, so that
 //! what is written reads back to the same octets. `domain`'s parser knows about half of these types, and is what the
 //! tests compare with; the original text of a record is not kept.
 //!
