@@ -107,8 +107,9 @@ impl Follower {
             for _ in 1..GROUP {
                 let Ok(next) = receiver.try_recv() else { break };
                 let next = applier.batch(&next);
+                // Whether a state is half-way is decided by the batch that it ends with.
+                effect.partial = if next.changed { next.partial } else { effect.partial };
                 effect.changed |= next.changed;
-                effect.partial |= next.partial;
             }
             if effect.partial {
                 self.hold.extend(PARTIAL_HOLD);
@@ -123,6 +124,10 @@ impl Follower {
             }
             if complete {
                 self.hold.set_incomplete(false);
+            }
+            // An ordinary change comes after everything has: nothing is half-way any more.
+            if effect.changed && !effect.partial {
+                self.hold.end();
             }
             self.status.quarantined_zones.store(applier.quarantined() as u64, Ordering::Relaxed);
             asking.wanted |= applier.take_request();

@@ -45,6 +45,11 @@ impl Hold {
         self.lock().until = Some(Instant::now() + time);
     }
 
+    /// Ends what [`Hold::extend`] began.
+    pub fn end(&self) {
+        self.lock().until = None;
+    }
+
     /// Nothing is written from now on, or it may be again. Set before what is incomplete is shown, and taken back after
     /// what is complete is.
     pub fn set_incomplete(&self, incomplete: bool) {
