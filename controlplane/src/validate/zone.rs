@@ -195,7 +195,10 @@ mod tests {
         let large = |octets: usize| -> Vec<Box<[u8]>> { vec![vec![0; octets].into()] };
         assert!(judge(Rtype(65280), large(MAX_RRSET_OCTETS - 12)));
         assert!(!judge(Rtype(65280), large(MAX_RRSET_OCTETS - 11)));
-        assert!(judge(Rtype::NSEC3PARAM, vec![Box::new([1, 0, 0, 100, 0])]));
-        assert!(!judge(Rtype::NSEC3PARAM, vec![Box::new([1, 0, 0, 101, 0])]));
+        assert!(judge(Rtype::NSEC3PARAM, vec![Box::new([1, 0, 0, 50, 0])]));
+        assert!(!judge(Rtype::NSEC3PARAM, vec![Box::new([1, 0, 0, 51, 0])]));
+        let salted = |octets: u8| [vec![1, 0, 0, 0, octets], vec![7; usize::from(octets)]].concat().into();
+        assert!(judge(Rtype::NSEC3PARAM, vec![salted(32)]));
+        assert!(!judge(Rtype::NSEC3PARAM, vec![salted(33)]));
     }
 }
