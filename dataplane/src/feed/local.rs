@@ -88,13 +88,19 @@ impl Follower {
         report: &watch::Sender<Applied>,
     ) {
         let mut asking = Asking::default();
+        let mut stopping = false;
         loop {
             let first = tokio::select! {
                 first = receiver.recv() => match first {
                     Some(first) => first,
                     None => return,
                 },
-                _ = self.stop.changed() => return,
+                // What was sent before the stop is applied, so that the snapshot that is written last has it.
+                _ = self.stop.changed(), if !stopping => {
+                    stopping = true;
+                    receiver.close();
+                    continue;
+                }
                 () = tokio::time::sleep(IDLE) => {
                     self.store.reap();
                     if asking.is_due(Instant::now()) {

@@ -16,7 +16,9 @@ const NEW: [Ipv4Addr; 1] = [Ipv4Addr::new(192, 0, 2, 42)];
 fn stopped_after_a_change() -> Started {
     let mut started = Started::first();
     let record = json!({"type": "A", "ttl": 60, "value": ["192.0.2.42"]});
-    assert_eq!(started.api().put("/api/v1/records/www.example.com.", &record).status, 200);
+    // Applied, so that the data plane has had records before it stops: what it never had it cannot keep.
+    let answer = started.api().put("/api/v1/records/www.example.com.?wait=applied", &record);
+    assert_eq!((answer.status, answer.header("godwit-applied")), (200, Some("1/1")), "{answer:?}");
     assert!(started.running.stop().success());
     started
 }
