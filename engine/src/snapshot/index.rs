@@ -46,6 +46,8 @@ pub const SHRINK_BELOW: usize = 2;
 /// The most pages of a leaf directory. It is the level that costs most to copy: the counts of pages are spread over all
 /// of the memory, those of the upper levels stay in the cache.
 const LEAF_MAX: usize = 32;
+/// From this many entries on, putting them in at once pays for sorting their hashes.
+const BULK_MIN: usize = 1024;
 /// Slots that an upper or lower directory may always have, however small the root.
 const INNER_MIN: usize = 8;
 
@@ -195,6 +197,47 @@ impl<E: Keyed> Index<E> {
         None
     }
 
+    /// Puts many entries in, no name twice; each in place of the one of the same name.
+    ///
+    /// **Cost**: pages that are empty are filled in one go, in order of their hashes, so that filling an index of the
+    /// right capacity reads memory from front to back and allocates each page once.
+    pub fn insert_many(&mut self, entries: impl ExactSizeIterator<Item = E>) {
+        if entries.len() < BULK_MIN {
+            entries.for_each(|entry| drop(self.insert(entry)));
+            return;
+        }
+        let mut hashed: Vec<(u64, E)> = entries.map(|entry| (self.hash(entry.key()), entry)).collect();
+        hashed.sort_unstable_by_key(|&(hash, _)| hash);
+        let mut rest = hashed.into_iter().peekable();
+        let mut run = Vec::new();
+        while let Some(&(hash, _)) = rest.peek() {
+            let vacant_bits = u64::BITS - self.page_bits(hash);
+            let page_of = |hash: u64| hash.checked_shr(vacant_bits).unwrap_or_default();
+            run.extend(std::iter::from_fn(|| rest.next_if(|&(other, _)| page_of(other) == page_of(hash))));
+            self.insert_run(hash, &mut run);
+        }
+    }
+
+    /// Puts entries in whose hashes lead to the page of `hash`.
+    fn insert_run(&mut self, hash: u64, run: &mut Vec<(u64, E)>) {
+        if self.page(hash).is_none_or(|page| !page.is_empty()) {
+            run.drain(..).for_each(|(_, entry)| drop(self.insert(entry)));
+            return;
+        }
+        let count = run.len();
+        let page = Page::from_entries(run.drain(..).map(|(hash, entry)| (tag(hash), entry)).collect());
+        let Some((leaf, above)) = leaf_mut(&mut self.root, hash) else { return };
+        if let Some(slot) = pick_mut(make_mut(&mut leaf.pages), &mut hash.rotate_left(above)) {
+            *slot = page;
+            leaf.count += count;
+            self.len += count;
+            self.overflow += count.saturating_sub(TAGS);
+        }
+        while let Some(growth) = self.growth(hash) {
+            self.grow(hash, growth);
+        }
+    }
+
     /// Takes the entry of this name out. Copies nothing when there is none.
     pub fn remove(&mut self, key: &[u8]) -> Option<E> {
         let hash = self.hash(key);
@@ -230,6 +273,19 @@ impl<E: Keyed> Index<E> {
         let lower = pick(upper, &mut route)?;
         let leaf = pick(lower, &mut route)?;
         pick(&leaf.pages, &mut route)
+    }
+
+    /// How many bits of a hash, from the top, lead to its page.
+    fn page_bits(&self, hash: u64) -> u32 {
+        let mut route = hash;
+        let mut used = bits(&self.root);
+        if let Some(upper) = pick(&self.root, &mut route)
+            && let Some(lower) = pick(upper, &mut route)
+            && let Some(leaf) = pick(lower, &mut route)
+        {
+            used += bits(upper) + bits(lower) + bits(&leaf.pages);
+        }
+        used
     }
 
     fn leaves(&self) -> impl Iterator<Item = &Leaf<E>> {

@@ -7,12 +7,19 @@ use godwit_wire::rr::Rtype;
 
 use super::derive;
 use super::node::{Flags, Node, NodeBuilder};
+use super::prefetch;
+use super::tree::Tree;
 
 /// The most additional hash iterations of NSEC3 that are served: more costs a denial too much time, and validators
 /// may treat such zones as insecure (RFC 9276 §3.2). Above, the zone is refused.
 pub const MAX_NSEC3_ITERATIONS: u16 = 50;
 /// The most octets of an NSEC3 salt: it is hashed in every iteration, and serves nothing (RFC 9276 §2.4).
 pub const MAX_NSEC3_SALT_OCTETS: usize = 32;
+
+/// How many records ahead of the one at hand are asked for: sorted, they stand anywhere in the buffer.
+const BUILT_AHEAD: usize = 16;
+/// Cache lines that most records take.
+const STORED_LINES: usize = 2;
 
 /// Why records do not make a zone that can be served.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -174,13 +181,9 @@ impl ZoneLoader {
         if !entries.is_sorted_by(|a, b| order(a, b).is_le()) {
             entries.sort_unstable_by(order);
         }
-        let names = self.names(&entries);
         let mut builder = NodeBuilder::default();
-        let mut nodes = Vec::with_capacity(names.len());
-        for name in &names {
-            nodes.push(self.build(name, &entries, &mut builder)?);
-        }
-        drop((entries, names));
+        let mut nodes = self.build(&entries, &mut builder)?;
+        drop(entries);
         self.records = Vec::new();
         for at in 0..nodes.len() {
             self.prepare(&mut nodes, at, &mut builder);
@@ -208,49 +211,37 @@ impl ZoneLoader {
         }
     }
 
-    /// The names of the zone in canonical order, empty non-terminals added, with the flags that other names decide.
-    fn names(&self, entries: &[Entry]) -> Vec<Pending<'_>> {
-        let mut names: Vec<Pending<'_>> = Vec::with_capacity(entries.len() + 1);
-        // The ancestors of the name at hand, from the apex down: indices into `names`.
-        let mut path: Vec<usize> = Vec::new();
-        let apex = self.apex.as_ref();
-        names.push(Pending { name: apex, from: 0, to: 0, flags: Flags::APEX });
-        path.push(0);
-        let mut from = 0;
-        while let Some(first) = entries.get(from) {
+    /// The nodes of the zone in canonical order, the apex first and empty non-terminals added, without what is prepared.
+    fn build(&self, entries: &[Entry], builder: &mut NodeBuilder) -> Result<Vec<Node>, LoadError> {
+        let mut tree = Tree::new(self.apex.as_ref(), entries.len() + 1);
+        let mut rest = entries;
+        while let Some(first) = rest.first() {
             let name = self.stored(first.at).name;
             // Names have few records: counting them up beats halving all that are left.
-            let rest = entries.get(from..).unwrap_or_default().iter();
-            let same = rest.take_while(|entry| entry.key == first.key && self.stored(entry.at).name == name);
-            let to = from + same.count();
-            let types =
-                entries.get(from..to).unwrap_or_default().iter().map(|entry| self.stored(entry.at).rtype);
-            let flags = derive::own_flags(name.as_wire().len() == apex.as_wire().len(), types);
-            if flags.has(Flags::APEX) {
-                if let Some(pending) = names.first_mut() {
-                    *pending = Pending { name, from, to, flags };
+            let same =
+                rest.iter().take_while(|entry| entry.key == first.key && self.stored(entry.at).name == name);
+            let (run, behind) = rest.split_at_checked(same.count()).unwrap_or_default();
+            for ahead in behind.iter().skip(BUILT_AHEAD).take(run.len()) {
+                if let Some(record) = self.records.get(ahead.at..) {
+                    prefetch::prefetch_lines(record.as_ptr(), STORED_LINES);
                 }
-            } else {
-                while let Some(&top) = path.last()
-                    && !names.get(top).is_some_and(|top| name.is_below(top.name))
-                {
-                    path.pop();
-                }
-                add_below(&mut names, &mut path, Pending { name, from, to, flags });
             }
-            from = to;
+            let flags = tree.open(name, run.iter().map(|entry| self.stored(entry.at).rtype), builder);
+            self.build_rrsets(name, flags, run, builder)?;
+            tree.put(name, flags, builder);
+            rest = behind;
         }
-        names
+        Ok(tree.finish(builder))
     }
 
-    /// The node of a name, without what is prepared.
-    fn build(
+    /// Puts the images of a name's RRsets into the builder. `run`: its records.
+    fn build_rrsets(
         &self,
-        name: &Pending<'_>,
-        entries: &[Entry],
+        name: NameRef<'_>,
+        flags: Flags,
+        run: &[Entry],
         builder: &mut NodeBuilder,
-    ) -> Result<Node, LoadError> {
-        let run = entries.get(name.from..name.to).unwrap_or_default();
+    ) -> Result<(), LoadError> {
         builder.clear();
         let mut from = 0;
         let mut types = 0;
@@ -264,23 +255,23 @@ impl ZoneLoader {
                 continue;
             }
             types += u32::from(!beside_cname(first.rtype));
-            self.build_rrset(name, first, set, run, builder).map_err(|reason| LoadError {
+            self.build_rrset(name, flags, first, set, run, builder).map_err(|reason| LoadError {
                 line: first.line,
-                owner: name.name.to_owned(),
+                owner: name.to_owned(),
                 reason,
             })?;
         }
-        if name.flags.has(Flags::CNAME) && types > 0 {
+        if flags.has(Flags::CNAME) && types > 0 {
             let line = run.first().map_or(0, |entry| self.stored(entry.at).line);
-            return Err(LoadError { line, owner: name.name.to_owned(), reason: LoadFault::CnameAndOther });
+            return Err(LoadError { line, owner: name.to_owned(), reason: LoadFault::CnameAndOther });
         }
-        let apex_at = name.name.as_wire().len() - self.apex.as_wire().len();
-        Ok(builder.build(name.name, apex_at, name.flags, None, None))
+        Ok(())
     }
 
     fn build_rrset(
         &self,
-        name: &Pending<'_>,
+        name: NameRef<'_>,
+        flags: Flags,
         first: Stored<'_>,
         set: &[Entry],
         run: &[Entry],
@@ -299,7 +290,7 @@ impl ZoneLoader {
             .collect();
         sort_canonical(Rtype::RRSIG, &mut rrsigs);
         match rtype {
-            Rtype::SOA if !name.flags.has(Flags::APEX) => return Err(LoadFault::SoaBelowApex),
+            Rtype::SOA if !flags.has(Flags::APEX) => return Err(LoadFault::SoaBelowApex),
             Rtype::SOA if rdata.len() > 1 => return Err(LoadFault::Soas),
             Rtype::CNAME if rdata.len() > 1 => return Err(LoadFault::Cnames),
             Rtype::DNAME if rdata.len() > 1 => return Err(LoadFault::Dnames),
@@ -307,7 +298,7 @@ impl ZoneLoader {
         }
         // RFC 2181 §5.2: one TTL for the set; the first record's counts where a file has several.
         builder.image(rtype, |out| {
-            image::build_from(name.name, rtype, first.ttl, rdata.iter().copied(), rrsigs.iter().copied(), out)
+            image::build_from(name, rtype, first.ttl, rdata.iter().copied(), rrsigs.iter().copied(), out)
         })?;
         Ok(())
     }
@@ -363,38 +354,6 @@ impl LoadedZone {
     #[must_use]
     pub fn name_count(&self) -> usize {
         self.nodes.len() + 1
-    }
-}
-
-/// A name that a node will be built for: its records are `entries[from..to]`.
-struct Pending<'a> {
-    name: NameRef<'a>,
-    from: usize,
-    to: usize,
-    flags: Flags,
-}
-
-/// Adds a name below the last of `path`, and the empty non-terminals between (RFC 4592 §2.2.2).
-fn add_below<'a>(names: &mut Vec<Pending<'a>>, path: &mut Vec<usize>, pending: Pending<'a>) {
-    let ancestor = path.last().and_then(|&top| names.get(top)).map_or(0, |top| top.name.as_wire().len());
-    let mut missing = Vec::new();
-    let mut above = pending.name.parent();
-    while let Some(name) = above
-        && name.as_wire().len() > ancestor
-    {
-        missing.push(Pending { name, from: pending.from, to: pending.from, flags: Flags::default() });
-        above = name.parent();
-    }
-    missing.reverse();
-    missing.push(pending);
-    for mut name in missing {
-        let index = names.len();
-        if let Some(parent) = path.last().and_then(|&top| names.get_mut(top)) {
-            name.flags = name.flags.with_if(Flags::OCCLUDED, derive::occludes(parent.flags));
-            parent.flags = parent.flags.with_if(Flags::WILDCARD_CHILD, name.name.is_wildcard());
-        }
-        names.push(name);
-        path.push(index);
     }
 }
 

@@ -20,6 +20,7 @@ mod snapshot;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod tree;
 pub(crate) mod zone;
 
 pub use change::{ApplyError, ApplyFault};

@@ -63,6 +63,7 @@ impl Flags {
 const PREPARED: Rtype = Rtype(0);
 const TABLE_ENTRY_OCTETS: usize = 8;
 
+#[derive(Clone)]
 struct Header {
     /// At an apex, the zone.
     zone: Option<Arc<Zone>>,
@@ -201,17 +202,18 @@ impl Node {
 
     /// The same node, at the apex of another state of its zone.
     pub(crate) fn with_zone(&self, zone: Arc<Zone>) -> Node {
-        let header = self.header();
-        Node(ThinArc::from_header_and_slice(
-            Header {
-                zone: Some(zone),
-                flags: header.flags,
-                name_octets: header.name_octets,
-                apex_at: header.apex_at,
-                images: header.images,
-            },
-            self.octets(),
-        ))
+        self.with_header(|header| header.zone = Some(zone))
+    }
+
+    /// The same node with other flags.
+    pub(crate) fn with_flags(&self, flags: Flags) -> Node {
+        self.with_header(|header| header.flags = flags)
+    }
+
+    fn with_header(&self, change: impl FnOnce(&mut Header)) -> Node {
+        let mut header = self.header().clone();
+        change(&mut header);
+        Node(ThinArc::from_header_and_slice(header, self.octets()))
     }
 }
 

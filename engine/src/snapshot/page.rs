@@ -54,6 +54,11 @@ impl<E: Keyed> Page<E> {
         prefetch_lines(self.address(), PAGE_LINES);
     }
 
+    /// Whether there are no entries.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// How many entries there are.
     pub(super) fn len(&self) -> usize {
         self.iter().count()

@@ -189,10 +189,15 @@ impl Snapshot {
         let mut scratch = Vec::new();
         let mut sum = derive::node_digest(&self.digest_key, apex, &mut scratch);
         let nested = self.has_nested(apex.name());
+        let mut answering = Vec::with_capacity(nodes.len());
         for node in &nodes {
             sum.add(derive::node_digest(&self.digest_key, node, &mut scratch));
-            self.publish(node, nested);
+            self.max_labels = self.max_labels.max(node.name().label_count());
+            if self.answers(node, nested) {
+                answering.push(node.clone());
+            }
         }
+        self.names.insert_many(answering.into_iter());
         let parameters = derive::nsec3_parameters(apex);
         let zone = Zone {
             owner_number,
@@ -300,12 +305,17 @@ impl Snapshot {
     /// Makes a node answer for its name, unless a nested zone does.
     pub(super) fn publish(&mut self, node: &Node, nested: bool) {
         self.max_labels = self.max_labels.max(node.name().label_count());
-        if node.flags().has(Flags::HASH_ONLY) {
-            // An owner of nothing but NSEC3 does not exist (RFC 5155 §7.2.8), though it may have before.
-            self.unpublish(node.name(), node.apex(), nested);
-        } else if !(nested && self.is_hidden(node.name(), node.apex())) {
+        if self.answers(node, nested) {
             self.names.insert(node.clone());
+        } else {
+            self.unpublish(node.name(), node.apex(), nested);
         }
+    }
+
+    /// Whether a node answers for its name: a zone nested in its own may do so instead, and an owner of nothing but NSEC3 does
+    /// not exist (RFC 5155 §7.2.8), though it may have before.
+    fn answers(&self, node: &Node, nested: bool) -> bool {
+        !(node.flags().has(Flags::HASH_ONLY) || nested && self.is_hidden(node.name(), node.apex()))
     }
 
     /// Ends that a zone's node answers for a name, unless a nested zone's node does.

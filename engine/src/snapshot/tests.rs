@@ -98,6 +98,36 @@ fn assert_neighbours_are(set: &OrderedSet<Entry>, model: &BTreeMap<Name, Entry>,
 }
 
 proptest! {
+    // Many names each: a few cases do.
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn entries_put_in_together_are_as_if_put_in_one_by_one(
+        before in proptest::collection::hash_set(names(), 0..40),
+        together in proptest::collection::hash_set(names(), 1024..1400),
+        capacity in 0usize..3000,
+        key: [u8; 16],
+    ) {
+        let mut index = Index::with_capacity(key, capacity);
+        let mut model = HashMap::new();
+        for name in before {
+            let entry = Entry::new(&name, 1);
+            index.insert(entry.clone());
+            model.insert(name, entry);
+        }
+        let kept = (index.clone(), model.clone());
+        let entries: Vec<Entry> = together.iter().map(|name| Entry::new(name, 2)).collect();
+        model.extend(together.into_iter().zip(entries.iter().cloned()));
+        index.insert_many(entries.into_iter());
+        assert_index_is(&index, &model);
+        assert_index_is(&kept.0, &kept.1);
+        let mut one_by_one = Index::with_capacity(key, capacity);
+        model.values().for_each(|entry| drop(one_by_one.insert(entry.clone())));
+        prop_assert_eq!(index.overflow_count(), one_by_one.overflow_count());
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
