@@ -3,6 +3,7 @@
 
 mod allocations;
 mod chance;
+mod every_type;
 mod feed;
 mod handover;
 mod malformed;
