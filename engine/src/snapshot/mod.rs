@@ -19,6 +19,8 @@ mod restore;
 #[allow(clippy::module_inception, reason = "the file is named for what it holds")]
 mod snapshot;
 pub mod store;
+#[cfg(all(loom, test))]
+mod store_model;
 #[cfg(test)]
 mod tests;
 pub(crate) mod zone;

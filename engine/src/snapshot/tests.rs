@@ -98,7 +98,7 @@ fn assert_neighbours_are(set: &OrderedSet<Entry>, model: &BTreeMap<Name, Entry>,
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 200 }))]
 
     #[test]
     fn index_is_a_map_and_old_clones_stay_as_they_were(steps in steps(), key: [u8; 16]) {
