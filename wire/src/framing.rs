@@ -28,7 +28,7 @@ pub fn impossible(octets: &[u8]) -> bool {
 }
 
 /// The whole messages at the start of some octets, one after the other. Ends before the first that is partial or
-/// [impossible](impossible).
+/// [`impossible`].
 #[derive(Clone, Debug)]
 pub struct Messages<'a> {
     rest: &'a [u8],
