@@ -16,7 +16,7 @@ export RUSTDOCFLAGS = -D warnings
 # Tests compare with what is checked in, and never rewrite it.
 export INSTA_UPDATE = no
 
-.PHONY: help build run test unit bench fuzz seeds proof proof-table loadtest loadtest-churn lint doc deps clean
+.PHONY: help build run test unit bench fuzz fuzz-volume worst-packet miri loom seeds proof proof-table loadtest loadtest-churn lint doc deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,28 @@ bench: ## run the benchmarks (ARGS='NAME' for one)
 
 fuzz: ## run every fuzz target for SECONDS=20 and print executions and coverage
 	fuzz/run $(FUZZ_SECONDS)
+
+# How many packets, by which seed, on how many threads.
+COUNT ?= 10000000
+SEED ?= 1
+JOBS ?= 1
+fuzz-volume: ## put COUNT=10000000 packets through the query path (SEED=1 JOBS=1; docs/fuzzing.md)
+	cargo run --release --quiet --locked --manifest-path fuzz/Cargo.toml -p godwit-fuzz-harness --bin volume -- \
+	--count $(COUNT) --seed $(SEED) --jobs $(JOBS)
+
+worst-packet: ## count the instructions of each packet of the corpus (needs valgrind; docs/fuzzing.md)
+	cargo run --profile cost --quiet --locked --manifest-path fuzz/Cargo.toml -p godwit-fuzz-harness --bin cost
+
+miri: ## run the tests of wire and engine under Miri (needs nightly with miri and rust-src; docs/fuzzing.md)
+	cargo +nightly miri --version >/dev/null 2>&1 || { \
+	echo "Miri is not installed: rustup component add --toolchain nightly miri rust-src" >&2; exit 1; }
+	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 cargo +nightly miri test --locked -p godwit-wire -p godwit-engine --lib
+	for seed in {0..15}; do MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-seed=$$seed" \
+	cargo +nightly miri test --locked -p godwit-engine --lib snapshot::store; done
+
+loom: ## try every interleaving of the store's hand-over and retirement
+	CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 \
+	cargo test --locked -p godwit-engine --lib store_model
 
 seeds: ## write the seeds of the fuzz targets anew
 	cargo run --quiet --locked --manifest-path fuzz/Cargo.toml -p godwit-fuzz-harness --bin seeds

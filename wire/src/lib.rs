@@ -9,6 +9,7 @@
 //! | an owner name | [`name::Name`], [`name::NameRef`] |
 //! | a set of records | [`rr::Rrset`] |
 //! | a packet from a client | [`query::Query`] |
+//! | octets of a TCP connection | [`framing`] |
 //! | an RRset to keep ready to send | [`image`] |
 //! | a response to write | [`response::Response`] |
 //! | RDATA octets to check or to canonicalise | [`rdata`] |
@@ -28,6 +29,7 @@
 
 pub mod edns;
 pub mod feed;
+pub mod framing;
 pub mod image;
 pub mod message;
 pub mod name;

@@ -1,26 +1,30 @@
 //! The local snapshot: what a data plane starts from when nothing else can be reached (P1).
 //!
 //! A folder with `current.snapshot`, `previous.snapshot`, and the key of the digests. A snapshot is written whole to
-//! a temporary file, synced, renamed, and the folder synced; the one before is kept, unless it is damaged. A damaged one
+//! a temporary file, synced, renamed, and the folder synced; the one before is kept, unless it is damaged (which is looked up once, when nobody has read it). A damaged one
 //! is passed over for the one before.
 //!
-//! - [`mod@file`]: the octets of one snapshot;
+//! - `file`: what is written and read;
+//! - [`disk`]: the file operations;
 //! - [`keeper`]: when it is written.
 
-pub mod file;
+pub mod disk;
+mod file;
 pub mod keeper;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 use anyhow::{Context, bail};
 use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
-use godwit_wire::feed::digest::DigestKey;
+use godwit_wire::feed::DigestKey;
 
-pub use file::Origin;
+pub use godwit_wire::feed::Origin;
+
+use disk::{Disk, File};
 
 const CURRENT: &str = "current.snapshot";
 const PREVIOUS: &str = "previous.snapshot";
@@ -33,11 +37,13 @@ const LOCK: &str = "lock";
 pub struct State {
     folder: PathBuf,
     origin: Origin,
+    disk: Disk,
     /// Held while we may write. After a handover it is free once the process before us has ended.
-    lock: File,
+    lock: fs::File,
     locked: bool,
-    /// `current` was read and found whole, or written, by us. Only then it may take the place of `previous`.
-    current_is_good: AtomicBool,
+    /// Whether `current` is whole, once that is known: it was read by us, or written. Only then it may take the place of
+    /// `previous`.
+    current_is_good: OnceLock<bool>,
 }
 
 /// A local snapshot that was found good.
@@ -55,6 +61,14 @@ impl State {
     /// When it cannot be made or is used by another process. `handover` says that this is expected: the process
     /// before us still has it, and writing waits until that has ended.
     pub fn open(folder: &Path, origin: Origin, handover: bool) -> anyhow::Result<Self> {
+        Self::open_on(Disk::default(), folder, origin, handover)
+    }
+
+    /// [`State::open`] with file operations that a test watches.
+    ///
+    /// # Errors
+    /// As [`State::open`].
+    pub fn open_on(disk: Disk, folder: &Path, origin: Origin, handover: bool) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)
             .with_context(|| format!("making the state folder {}", folder.display()))?;
         let path = folder.join(LOCK);
@@ -68,9 +82,10 @@ impl State {
         let mut state = State {
             folder: folder.to_owned(),
             origin,
+            disk,
             lock,
             locked: false,
-            current_is_good: AtomicBool::new(false),
+            current_is_good: OnceLock::new(),
         };
         if !state.may_write() && !handover {
             bail!("the state folder {} is used by another process", folder.display());
@@ -92,12 +107,14 @@ impl State {
     /// When it cannot be read or made.
     pub fn digest_key(&self) -> anyhow::Result<DigestKey> {
         let path = self.folder.join(KEY);
-        match fs::read(&path) {
+        let mut octets = Vec::new();
+        let read = self.disk.open(&path).and_then(|mut file| file.read_to_end(&mut octets));
+        match read.map(|_| octets) {
             Ok(octets) => match <[u8; 32]>::try_from(octets) {
                 Ok(key) => Ok(DigestKey(key)),
                 Err(octets) => bail!("{}: expected 32 octets, found {}", path.display(), octets.len()),
             },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 let mut key = [0; 32];
                 getrandom::fill(&mut key).context("random octets for a digest key")?;
                 self.put(&path, |file| file.write_all(&key))
@@ -116,15 +133,17 @@ impl State {
     ) -> Option<Found> {
         [CURRENT, PREVIOUS].into_iter().find_map(|name| {
             let path = self.folder.join(name);
-            if !path.exists() {
-                return None;
-            }
-            match file::read(&path, self.origin, options) {
+            match file::read(&self.disk, &path, self.origin, options) {
                 Ok(found) => {
-                    self.current_is_good.store(name == CURRENT, Ordering::Relaxed);
-                    Some(found)
+                    if name == CURRENT {
+                        let _ = self.current_is_good.set(found.is_some());
+                    }
+                    found
                 }
                 Err(error) => {
+                    if name == CURRENT {
+                        let _ = self.current_is_good.set(false);
+                    }
                     damaged(&path, &error);
                     None
                 }
@@ -143,35 +162,43 @@ impl State {
         let (current, previous) = (self.folder.join(CURRENT), self.folder.join(PREVIOUS));
         let origin = self.origin;
         let temporary = self.folder.join(TEMPORARY);
-        write_synced(&temporary, |file| file::write(file, origin, snapshot, current_at_us))
+        self.write_synced(&temporary, |file| file::write(file, origin, snapshot, current_at_us))
             .with_context(|| format!("writing {}", temporary.display()))?;
-        // A damaged one, or one that nobody has read, must not take the place of one that may be whole: ended between the
-        // two renames, we would leave nothing to start from.
-        if self.current_is_good.load(Ordering::Relaxed) && current.exists() {
-            fs::rename(&current, &previous).context("keeping the snapshot before")?;
+        // A damaged one must not take the place of one that may be whole: ended between the two renames, we would leave
+        // nothing to start from.
+        let is_good = || file::check(&self.disk, &current, origin).is_ok();
+        if *self.current_is_good.get_or_init(is_good) {
+            match self.disk.rename(&current, &previous) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other.context("keeping the snapshot before")?,
+            }
         }
         // Until this rename a start reads `previous`: what was `current` and whole, or what stood in for it.
-        fs::rename(&temporary, &current).context("naming the new snapshot")?;
-        self.current_is_good.store(true, Ordering::Relaxed);
+        self.disk.rename(&temporary, &current).context("naming the new snapshot")?;
+        self.current_is_good = OnceLock::from(true);
         self.sync_folder()?;
         Ok(true)
     }
 
-    fn put(&self, path: &Path, content: impl FnOnce(&mut File) -> std::io::Result<()>) -> anyhow::Result<()> {
+    fn put(&self, path: &Path, content: impl FnOnce(&mut File) -> io::Result<()>) -> anyhow::Result<()> {
         let temporary = path.with_extension("temporary");
-        write_synced(&temporary, content)?;
-        fs::rename(&temporary, path)?;
+        self.write_synced(&temporary, content)?;
+        self.disk.rename(&temporary, path)?;
         self.sync_folder()
     }
 
     fn sync_folder(&self) -> anyhow::Result<()> {
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).context("syncing the state folder")
+        self.disk.sync_folder(&self.folder).context("syncing the state folder")
     }
-}
 
-/// Writes a file that only we may read, down to the disk.
-fn write_synced(path: &Path, content: impl FnOnce(&mut File) -> std::io::Result<()>) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
-    content(&mut file)?;
-    file.sync_all()
+    /// Writes a file down to the disk. One that is not whole is removed: it would keep a full disk full.
+    fn write_synced(&self, path: &Path, content: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+        let written = self.disk.create(path).and_then(|mut file| {
+            content(&mut file)?;
+            file.sync(path)
+        });
+        written.inspect_err(|_| {
+            let _ = self.disk.remove(path);
+        })
+    }
 }

@@ -177,7 +177,7 @@ fn p5_what_was_asked_for_is_owed_until_every_zone_was_stated() {
     assert!(applier.is_complete());
 }
 
-fn start(state: Option<&std::path::Path>) -> (Server, Local, SocketAddr) {
+pub(crate) fn start(state: Option<&std::path::Path>) -> (Server, Local, SocketAddr) {
     let mut config = Config::default();
     config.server.listen = vec!["127.0.0.1:0".parse().unwrap()];
     config.server.workers = std::num::NonZeroUsize::new(2);
@@ -202,7 +202,7 @@ fn applied_within(feed: &Local, sequence: u64) -> Applied {
     }
 }
 
-fn client(address: SocketAddr) -> UdpSocket {
+pub(crate) fn client(address: SocketAddr) -> UdpSocket {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(address).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -210,7 +210,7 @@ fn client(address: SocketAddr) -> UdpSocket {
 }
 
 /// RCODE, and the last octet of the answer, which is that of the address.
-fn ask(client: &UdpSocket, label: &str) -> (u8, u8) {
+pub(crate) fn ask(client: &UdpSocket, label: &str) -> (u8, u8) {
     let (rcode, [.., last]) = ask_address(client, label);
     (rcode, last)
 }

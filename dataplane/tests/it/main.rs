@@ -2,6 +2,8 @@
 #![expect(unsafe_code, reason = "an allocator that counts")]
 
 mod allocations;
+mod chance;
+mod every_type;
 mod feed;
 mod handover;
 mod malformed;
@@ -12,6 +14,9 @@ mod reflector;
 mod snapshots;
 mod source;
 mod state;
+mod state_damage;
+mod state_faults;
+mod state_kill;
 mod tcp_limits;
 mod udp_addresses;
 mod zone_files;

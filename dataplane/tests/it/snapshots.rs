@@ -1,5 +1,10 @@
 //! Zones as change sets, for tests of the feed and of the local snapshot.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use godwit_dataplane::state::disk::Disk;
+use godwit_dataplane::state::{Origin, State};
 use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
 use godwit_wire::feed::{Batch, ChangeSet, DigestKey, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind};
 use godwit_wire::name::Name;
@@ -7,6 +12,22 @@ use godwit_wire::rr::{Rrset, Rtype};
 
 pub(crate) fn options() -> SnapshotOptions {
     SnapshotOptions { hash_key: [1; 16], digest_key: DigestKey([2; 32]) }
+}
+
+/// Opens a state folder. Another test that is just starting a process may have copied our lock to it for a moment: that is
+/// waited for.
+pub(crate) fn open_state(disk: &Disk, folder: &Path, origin: Origin) -> State {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match State::open_on(disk.clone(), folder, origin, false) {
+            Err(error)
+                if error.to_string().contains("used by another process") && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => return other.unwrap(),
+        }
+    }
 }
 
 pub(crate) fn name(text: &str) -> Name {

@@ -2,7 +2,7 @@
 //!
 //! [`Snapshot`] is everything at one moment. [`index`] finds a name's `node` and [`order`] keeps a `zone`'s nodes in canonical
 //! order; both share what a change leaves alone. `load` makes a zone from records, `change` the next snapshot from a change
-//! set; what can be worked out of records beforehand is worked out in `derive`. [`store`] publishes snapshots to workers and takes
+//! set, `restore` one from a local snapshot; what can be worked out of records beforehand is worked out in `derive`. [`store`] publishes snapshots to workers and takes
 //! old ones back.
 
 mod change;
@@ -15,9 +15,12 @@ pub(crate) mod node;
 pub mod order;
 mod page;
 pub mod prefetch;
+mod restore;
 #[allow(clippy::module_inception, reason = "the file is named for what it holds")]
 mod snapshot;
 pub mod store;
+#[cfg(all(loom, test))]
+mod store_model;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -25,5 +28,6 @@ pub(crate) mod zone;
 
 pub use change::{ApplyError, ApplyFault};
 pub use load::{LoadError, LoadFault, LoadedZone, MAX_NSEC3_ITERATIONS, MAX_NSEC3_SALT_OCTETS, ZoneLoader};
+pub use restore::{Restore, RestoreError};
 pub use snapshot::{Position, Snapshot, SnapshotOptions};
 pub use zone::ZoneView;

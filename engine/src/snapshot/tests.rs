@@ -99,7 +99,7 @@ fn assert_neighbours_are(set: &OrderedSet<Entry>, model: &BTreeMap<Name, Entry>,
 
 proptest! {
     // Many names each: a few cases do.
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 12 }))]
 
     #[test]
     fn entries_put_in_together_are_as_if_put_in_one_by_one(
@@ -128,7 +128,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 200 }))]
 
     #[test]
     fn index_is_a_map_and_old_clones_stay_as_they_were(steps in steps(), key: [u8; 16]) {

@@ -15,17 +15,17 @@ use godwit_engine::snapshot::Snapshot;
 use crate::message::{Edns, Query};
 use crate::{Target, names, zones};
 
-const NOW: u32 = 1_800_000_000;
+pub(crate) const NOW: u32 = 1_800_000_000;
 const ROOM: usize = 65_535;
 
-fn snapshot() -> &'static Snapshot {
+pub(crate) fn snapshot() -> &'static Snapshot {
     static SNAPSHOT: OnceLock<Snapshot> = OnceLock::new();
     SNAPSHOT.get_or_init(zones::all)
 }
 
 /// Bit 0: TCP; 1: cookies; 2: they are required; 3–4: the policy for ANY; 5: everything optional is on; 6: aliases are not
 /// followed; 7: there is no data.
-fn choose(knobs: u8) -> (Transport, Settings) {
+pub(crate) fn choose(knobs: u8) -> (Transport, Settings) {
     let on = |bit: u8| knobs & (1 << bit) != 0;
     let text = |text: &[u8]| on(5).then(|| Box::from(text));
     let settings = Settings {
@@ -46,7 +46,7 @@ fn choose(knobs: u8) -> (Transport, Settings) {
     (if on(0) { Transport::Tcp } else { Transport::Udp }, settings)
 }
 
-fn client(transport: Transport) -> Client {
+pub(crate) fn client(transport: Transport) -> Client {
     Client { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200)), transport }
 }
 
@@ -194,6 +194,25 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("any-full", seed(0b1_0001, &Query::of("nsec.test", 255).edns(1232, true))),
         ("additional", plain("_sip._udp.plain.test", 33)),
         ("https", plain("_https.plain.test", 65)),
+        ("nested", plain("www.nested.rich.test", 1)),
+        ("nested-unannounced", plain("below.hidden.rich.test", 1)),
+        ("cname-into-nested", signed("into.rich.test", 1)),
+        ("cname-long-chain", plain("link1.rich.test", 1)),
+        ("cname-into-cut", plain("into-cut.rich.test", 1)),
+        ("dname-circle", plain("x.circle.rich.test", 1)),
+        (
+            "dname-too-long",
+            plain(
+                "a-label-that-makes-it-long.another-label-that-makes-it-long.one-more-label-that-makes-it-long.and-one-more-of-them-because-it-takes.grow.rich.test",
+                1,
+            ),
+        ),
+        ("referral-glue-cut", seed(0, &Query::of("x.wide.rich.test", 1).edns(1232, true))),
+        ("referral-mixed", plain("x.mixed.rich.test", 1)),
+        ("crowd", seed(1, &Query::of("crowd.rich.test", 1))),
+        ("heavy", seed(1, &Query::of("heavy.rich.test", 16).edns(1232, true))),
+        ("additional-many", seed(1, &Query::of("_many._tcp.rich.test", 33))),
+        ("any-types", seed(0b1_0001, &Query::of("types.rich.test", 255))),
         ("unknown-type", plain("unknown.plain.test", 65_280)),
         ("refused", plain("www.example.net", 1)),
         ("chaos", seed(0b10_0000, &Query { qclass: 3, ..Query::of("version.bind", 16) })),

@@ -7,10 +7,15 @@ pub mod answer;
 pub mod apply;
 pub mod batch;
 pub mod change_set;
+pub mod cookie;
+pub mod cost;
+pub mod framing;
 pub mod head;
+pub mod local_snapshot;
 pub mod presentation;
 pub mod query;
 pub mod rdata;
+pub mod volume;
 pub mod zone_blob;
 pub mod zonefile;
 
@@ -40,7 +45,10 @@ pub fn targets() -> Vec<Target> {
         apply::target(),
         batch::target(),
         change_set::target(),
+        cookie::target(),
+        framing::target(),
         head::target(),
+        local_snapshot::target(),
         presentation::target(),
         query::target(),
         rdata::target(),

@@ -1,4 +1,5 @@
-//! The zones that answers are given from: one of each hard case, unsigned, signed with NSEC, and signed with NSEC3.
+//! The zones that answers are given from: one of each hard case, unsigned, signed with NSEC, and signed with NSEC3; one of
+//! what is too large, too long or too deep; and zones nested in it.
 
 use godwit_engine::snapshot::{LoadedZone, Snapshot, SnapshotOptions, ZoneLoader};
 use godwit_wire::feed::DigestKey;
@@ -8,6 +9,8 @@ use godwit_wire::zonefile::{self, NoIncludes, Options};
 pub(crate) const PLAIN: &str = include_str!("../zones/plain.zone");
 const NSEC: &str = include_str!("../zones/nsec.zone");
 const NSEC3: &str = include_str!("../zones/nsec3.zone");
+const RICH: &str = include_str!("../zones/rich.zone");
+const NESTED: &str = include_str!("../zones/nested.zone");
 
 /// A zone of its text.
 fn load(apex: &str, text: &str, owner: u32) -> LoadedZone {
@@ -23,8 +26,19 @@ fn load(apex: &str, text: &str, owner: u32) -> LoadedZone {
     loader.finish().expect("the zone can be served").with_version(1)
 }
 
+pub(crate) fn options() -> SnapshotOptions {
+    SnapshotOptions { hash_key: [1; 16], digest_key: DigestKey([2; 32]) }
+}
+
 pub(crate) fn empty() -> Snapshot {
-    Snapshot::empty(&SnapshotOptions { hash_key: [1; 16], digest_key: DigestKey([2; 32]) })
+    Snapshot::empty(&options())
+}
+
+/// Zones of a few records each.
+pub(crate) fn tiny(apexes: &[&str]) -> Snapshot {
+    const TEXT: &str =
+        "@ 60 SOA ns h 1 2 3 4 5\n@ 60 NS ns\nns 60 A 192.0.2.1\nwww 60 A 192.0.2.2\n* 60 TXT x\n";
+    empty().replace_zones(apexes.iter().map(|apex| load(apex, TEXT, 0)).collect())
 }
 
 /// The unsigned zone alone.
@@ -32,12 +46,15 @@ pub(crate) fn small() -> Snapshot {
     empty().replace_zones(vec![load("plain.test.", PLAIN, 0)])
 }
 
-/// All zones; the two signed ones and the unsigned one have one owner, the last another.
+/// All zones. `other.test.` and one of the nested zones have owners of their own, all the rest one owner.
 pub(crate) fn all() -> Snapshot {
     empty().replace_zones(vec![
         load("plain.test.", PLAIN, 0),
         load("nsec.test.", NSEC, 0),
         load("nsec3.test.", NSEC3, 0),
         load("other.test.", PLAIN, 7),
+        load("rich.test.", RICH, 0),
+        load("nested.rich.test.", NESTED, 0),
+        load("hidden.rich.test.", NESTED, 7),
     ])
 }

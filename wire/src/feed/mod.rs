@@ -58,6 +58,7 @@ mod change_set;
 mod codec;
 pub mod digest;
 mod head;
+mod local_snapshot;
 mod rrset;
 mod signature;
 mod zone_blob;
@@ -67,6 +68,9 @@ pub use change_set::{ChangeSet, MAX_ZONE_CHANGES, RrsetChange, ZoneChange, ZoneC
 pub use codec::{DecodeError, FORMAT_VERSION, Reason};
 pub use digest::{Digest, DigestKey, RrsetHasher};
 pub use head::Head;
+pub use local_snapshot::{
+    Origin, PART_HEADER_OCTETS, PartHeader, SNAPSHOT_HEADER_OCTETS, SnapshotFault, SnapshotHeader,
+};
 pub use rrset::{MAX_RDATA, MAX_RRSETS, OwnedRrset};
 pub use signature::{SignatureError, SigningKey, VerifyingKey};
 pub use zone_blob::{ZoneBlob, ZoneBlobReader, ZoneBlobWriter};

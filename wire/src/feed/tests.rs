@@ -181,7 +181,10 @@ impl<T: PartialEq + std::fmt::Debug> Codec<T> {
         let mut behind = b"before".to_vec();
         (self.encode)(value, &mut behind);
         assert_eq!(behind.strip_prefix(b"before"), Some(&octets[..]));
-        if let Some(encode_signed) = self.encode_signed {
+        // Signing is ring's, in assembly, which Miri cannot run.
+        if let Some(encode_signed) = self.encode_signed
+            && !cfg!(miri)
+        {
             let mut signed = b"before".to_vec();
             encode_signed(value, &key(), &mut signed);
             assert_eq!((self.decode)(&signed[6..]).as_ref(), Ok(value));
@@ -236,7 +239,7 @@ fn changes() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
 
     #[test]
     fn change_sets_have_one_encoding(value in change_set(), changes in changes()) {
@@ -379,6 +382,7 @@ fn example_head() -> Head {
     Head { generation: 1, epoch: 2, sequence: 11, chain: [4; 32], root_digest: Digest::from_bytes([6; 32]) }
 }
 
+#[cfg(not(miri))]
 #[test]
 fn signatures_cover_every_octet() {
     let keys = [SigningKey::from_seed(&[8; 32]).unwrap().verifying_key(), key().verifying_key()];
@@ -405,6 +409,7 @@ fn signatures_cover_every_octet() {
     assert!(matches!(Head::verify(&signed[0].0, &keys), Err(SignatureError::Decode(_))));
 }
 
+#[cfg(not(miri))]
 #[test]
 fn the_chain_binds_everything_but_the_signature() {
     let batch = example_batch();

@@ -202,7 +202,7 @@ fn domain_reads(rtype: Rtype, text: &str) -> Result<Vec<u8>, String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 2_000 }))]
 
     #[test]
     fn typed_text_reads_back((rtype, rdata) in some_rdata()) {

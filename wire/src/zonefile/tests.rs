@@ -395,7 +395,7 @@ fn shared_entry() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 1_000 }))]
 
     #[test]
     fn another_parser_reads_the_same(entries in prop::collection::vec(shared_entry(), 1..30)) {

@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use godwit_wire::framing::{Messages, PREFIX_OCTETS, impossible, whole_message};
+use godwit_wire::message::MAX_MESSAGE_OCTETS;
 use socket2::SockRef;
 
 use crate::observe::counter::{Closed, Counters};
@@ -12,11 +14,6 @@ use crate::serve::respond::{Batch, Client, NOTHING, Outcome, Respond, Slot, resp
 use crate::serve::udp::dropped;
 use crate::sys::readiness::Interest;
 
-/// Octets of the length in front of each message (RFC 1035 §4.2.2).
-const PREFIX_OCTETS: usize = 2;
-/// A message shorter than a header cannot be DNS.
-const HEADER_OCTETS: usize = 12;
-const MAX_MESSAGE_OCTETS: usize = 65_535;
 /// Octets read in one turn of a connection.
 const READ_OCTETS: usize = 16 * 1024;
 /// Messages answered in one turn of a connection.
@@ -368,12 +365,8 @@ impl<'a> Chunk<'a> {
     /// Takes up to `room` messages from the start of `octets`, none that is too short for a header.
     fn split(octets: &'a [u8], room: usize) -> Self {
         let mut chunk = Chunk { messages: [&[]; CHUNK], count: 0 };
-        let mut rest = octets;
-        for place in chunk.messages.iter_mut().take(room) {
-            match split_message(rest) {
-                Some((message, after)) if message.len() >= HEADER_OCTETS => (*place, rest) = (message, after),
-                _ => break,
-            }
+        for (place, message) in chunk.messages.iter_mut().take(room).zip(Messages::new(octets)) {
+            *place = message;
             chunk.count += 1;
         }
         chunk
@@ -407,23 +400,6 @@ impl Batch for TcpBatch<'_> {
     fn done(&mut self, index: usize, outcome: Outcome) {
         self.outcomes[index] = outcome;
     }
-}
-
-/// The first message, if it is whole, and what follows it.
-fn split_message(octets: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (prefix, rest) = octets.split_first_chunk::<PREFIX_OCTETS>()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*prefix)))
-}
-
-fn whole_message(octets: &[u8]) -> bool {
-    split_message(octets).is_some()
-}
-
-/// Whether no octets to come can make a message of this: its length is too short for a header.
-fn impossible(octets: &[u8]) -> bool {
-    octets
-        .first_chunk::<PREFIX_OCTETS>()
-        .is_some_and(|prefix| usize::from(u16::from_be_bytes(*prefix)) < HEADER_OCTETS)
 }
 
 fn is_temporary(error: &io::Error) -> bool {
@@ -488,17 +464,5 @@ mod tests {
         }
         assert_eq!((connection.queries, connection.input.capacity()), (1, 0));
         assert!(moves < 40, "the octets read moved {moves} times");
-    }
-
-    #[test]
-    fn messages_are_split_by_their_lengths() {
-        assert_eq!(split_message(&[0, 2, 1, 2, 3]), Some((&[1, 2][..], &[3][..])));
-        assert_eq!(split_message(&[0, 0]), Some((&[][..], &[][..])));
-        for partial in [&[][..], &[0], &[0, 1], &[0xFF, 0xFF, 1]] {
-            assert_eq!(split_message(partial), None);
-        }
-        assert!(impossible(&[0, 11]));
-        assert!(!impossible(&[0, 12]));
-        assert!(!impossible(&[0]));
     }
 }
