@@ -4,14 +4,17 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::config::Config;
+use crate::observe::watchdog::Watchdog;
+use crate::sandbox::alarm::Alarm;
 use crate::serve::handover::{self, Predecessor};
 use crate::server::{Server, Start};
 
@@ -52,7 +55,8 @@ pub fn run(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
     let handover_timeout = Duration::from_millis(config.server.handover_timeout_ms);
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let server = Arc::new(Server::start(config, Start { inherited, ..Start::default() })?);
+        let confine = Some(program.clone());
+        let server = Arc::new(Server::start(config, Start { inherited, confine, ..Start::default() })?);
         announce(&server, predecessor)?;
         serve(&server, shutdown, &mut signals, &program, handover_timeout).await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -120,11 +124,22 @@ async fn serve(
     let mut reload: Option<JoinHandle<()>> = None;
     let mut reload_again = false;
     let mut successor: Option<JoinHandle<anyhow::Result<()>>> = None;
+    let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
+    let mut alarm = Alarm::default();
+    let mut look = tokio::time::interval(watchdog.interval());
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = shutdown.triggered() => break,
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
+            _ = look.tick() => {
+                let now = Instant::now();
+                watchdog.beat(server.progress(), now, || {
+                    let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+                });
+                alarm.look(now);
+            }
             _ = signals.hangup.recv() => {
                 if reload.is_some() {
                     reload_again = true;

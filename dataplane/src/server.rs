@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -23,7 +23,10 @@ use crate::feed::local::Follower;
 use crate::observe::counter::WorkerCounters;
 use crate::observe::endpoint;
 use crate::observe::metrics::{Beside, Sources as MetricSources};
+use crate::observe::progress::Progress;
 use crate::observe::status::Status;
+use crate::sandbox::folders::Folders;
+use crate::sandbox::{self, Confinement};
 use crate::serve::engine::Engine;
 use crate::serve::handover::Successor;
 use crate::serve::limit::Admission;
@@ -46,6 +49,9 @@ pub struct Start {
     pub digest_key: Option<DigestKey>,
     /// Metrics of another part of the process, to be shown with ours.
     pub beside: Beside,
+    /// This server is all that the process does, so the process can be closed to everything else: the path of the program
+    /// that a handover starts. `None`: others share the process, and it stays open.
+    pub confine: Option<PathBuf>,
 }
 
 /// A running data plane. Dropping it stops it, without draining.
@@ -60,6 +66,9 @@ pub struct Server {
     status: Arc<Status>,
     /// Zone files; none with a feed.
     sources: Option<Mutex<Sources>>,
+    /// What may be read and written, where that is enforced.
+    folders: Option<Folders>,
+    progress: Progress,
     keeper: Option<Keeper>,
     local: Option<Local>,
     stop: Arc<AtomicBool>,
@@ -88,11 +97,19 @@ impl Server {
         let metrics_listener = metrics_listener(&config, inherited_metrics)?;
 
         // From here on nothing needs more than an ordinary user has.
-        become_user(&config)?;
+        become_user(&config, handover)?;
+        if start.confine.is_some() {
+            sandbox::give_up_privileges(&config.sandbox)?;
+        }
 
         let origin = if start.feed { Origin::Feed } else { Origin::ZoneFiles };
         let folder = config.server.state.as_deref();
         let state = folder.map(|folder| State::open(folder, origin, handover)).transpose()?;
+        let sources = (!start.feed)
+            .then(|| Sources::new(&config.zones.files, config.zones.path.as_deref()))
+            .transpose()?;
+        // Before anything is read that others wrote, and before any thread is started.
+        let (confinement, folders) = confine(&config, start.confine.as_deref(), sources.as_ref(), handover)?;
         let options = SnapshotOptions {
             hash_key: random()?,
             digest_key: match (start.digest_key, &state) {
@@ -101,15 +118,17 @@ impl Server {
                 (None, None) => DigestKey(random()?),
             },
         };
-        let status = Arc::new(Status::default());
-        let (snapshot, fresh, sources) = if start.feed {
-            let found = load_local(state.as_ref(), &options, &status);
-            let fresh = found.is_some();
-            (found.unwrap_or_else(|| Snapshot::empty(&options)), fresh, None)
-        } else {
-            let mut sources = Sources::new(&config.zones.files, config.zones.path.as_deref())?;
-            let snapshot = load_zones(&mut sources, state.as_ref(), &options, &status);
-            (snapshot, false, Some(Mutex::new(sources)))
+        let status = Arc::new(Status { confinement: confinement.into(), ..Status::default() });
+        let (snapshot, fresh, sources) = match sources {
+            None => {
+                let found = load_local(state.as_ref(), &options, &status);
+                let fresh = found.is_some();
+                (found.unwrap_or_else(|| Snapshot::empty(&options)), fresh, None)
+            }
+            Some(mut sources) => {
+                let snapshot = load_zones(&mut sources, state.as_ref(), &options, &status);
+                (snapshot, false, Some(Mutex::new(sources)))
+            }
         };
         show(&status, &snapshot, !start.feed || fresh);
         let store = Store::new(snapshot);
@@ -120,6 +139,8 @@ impl Server {
             metrics_address: metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?,
             sockets: sockets.duplicate()?,
             metrics_listener,
+            folders,
+            progress: Progress::new(&[], &[]),
             keeper: None,
             local: None,
             stop: Arc::new(AtomicBool::new(false)),
@@ -161,6 +182,12 @@ impl Server {
         &self.status
     }
 
+    /// Whether the workers make progress.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     /// The store of snapshots, for whoever reads them beside the workers.
     #[must_use]
     pub fn store(&self) -> &Arc<Store<Snapshot>> {
@@ -179,6 +206,9 @@ impl Server {
         let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
         let Reload { changed, removed, errors, unchanged } = sources.reload(false);
         report(&errors, "it keeps its last good state");
+        if let Some(folders) = &self.folders {
+            report_closed(&errors, folders);
+        }
         self.status.failed_zones.store(errors.len() as u64, Ordering::Relaxed);
         let (changed_count, removed_count) = (changed.len(), removed.len());
         if changed_count > 0 || removed_count > 0 {
@@ -204,7 +234,9 @@ impl Server {
     /// # Errors
     /// When it cannot be started.
     pub fn start_successor(&self, path: &Path) -> anyhow::Result<Successor> {
-        Successor::start(path, &self.sockets, self.metrics_listener.as_ref().map(AsFd::as_fd))
+        let confinement = self.status.confinement.get().copied().unwrap_or_default();
+        let metrics = self.metrics_listener.as_ref().map(AsFd::as_fd);
+        Successor::start(path, &self.sockets, metrics, &confinement)
     }
 
     /// Stops: answers what has come, lets TCP connections end, writes the local snapshot.
@@ -262,6 +294,7 @@ impl Server {
             udp.push(counters);
             tcp.push(tcp_counters);
         }
+        self.progress = Progress::new(&udp, &tcp);
         if let Some(listener) = &self.metrics_listener {
             let listener = listener.try_clone()?;
             let sources = MetricSources { udp, tcp, admission, status: Arc::clone(&self.status), beside };
@@ -330,7 +363,11 @@ fn metrics_listener(config: &Config, inherited: Option<TcpListener>) -> anyhow::
     }
 }
 
-fn become_user(config: &Config) -> anyhow::Result<()> {
+fn become_user(config: &Config, handover: bool) -> anyhow::Result<()> {
+    if handover && !privilege::is_root() {
+        // The process before us became who we are, and there is no way on from there.
+        return Ok(());
+    }
     let Some(name) = &config.server.user else {
         if privilege::is_root() {
             tracing::warn!("running as root; server.user (or --user) names a user to become");
@@ -347,6 +384,23 @@ fn become_user(config: &Config) -> anyhow::Result<()> {
             .with_context(|| format!("making the state folder {}", folder.display()))?;
     }
     privilege::become_user(&user).with_context(|| format!("becoming user \"{name}\""))
+}
+
+/// Closes the process, when it is ours alone: what has taken effect, and which folders stay open.
+fn confine(
+    config: &Config,
+    program: Option<&Path>,
+    sources: Option<&Sources>,
+    handover: bool,
+) -> anyhow::Result<(Confinement, Option<Folders>)> {
+    let Some(program) = program else {
+        tracing::info!("not confined: this process does more than to answer queries");
+        return Ok((Confinement::found(), None));
+    };
+    let folders = Folders::of(config, program, sources);
+    let inherited = if handover { Confinement::inherited()? } else { None };
+    let confinement = sandbox::close(&config.sandbox, &folders, inherited)?;
+    Ok((confinement, (confinement.landlock > 0).then_some(folders)))
 }
 
 fn settings(config: &Config) -> anyhow::Result<Settings> {
@@ -487,6 +541,19 @@ fn keep_failed(
 fn report(errors: &[ZoneError], consequence: &str) {
     for error in errors {
         tracing::error!("{error}; {consequence}");
+    }
+}
+
+/// Says of files that could not be read because nobody told us at the start that we would read there.
+fn report_closed(errors: &[ZoneError], folders: &Folders) {
+    for error in errors {
+        if !folders.cover(Path::new(&error.file)) {
+            let file = &error.file;
+            tracing::warn!(
+                file,
+                "its folder was closed at the start; sandbox.read names folders to keep open"
+            );
+        }
     }
 }
 

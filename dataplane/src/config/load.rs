@@ -132,6 +132,8 @@ fn environment(variables: &HashMap<String, String>) -> Environment {
         .separator(SEPARATOR)
         .list_separator(",")
         .with_list_parse_key("server.listen")
+        .with_list_parse_key("sandbox.read")
+        .with_list_parse_key("sandbox.write")
         .try_parsing(true)
         .source(Some(settings))
 }

@@ -40,6 +40,8 @@ pub struct Config {
     pub cookies: Cookies,
     /// Metrics and health over HTTP.
     pub metrics: Metrics,
+    /// What the process keeps itself from.
+    pub sandbox: Sandbox,
     /// Logs.
     pub log: Log,
 }
@@ -315,6 +317,42 @@ impl From<OrOff> for String {
     fn from(value: OrOff) -> String {
         value.to_string()
     }
+}
+
+/// `[sandbox]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sandbox {
+    /// `on` (default): what the kernel has of it; `required`: no start where the kernel lacks a part; `off`.
+    pub mode: SandboxMode,
+    /// Close the file system and TCP ports with landlock. Default true.
+    pub landlock: bool,
+    /// Allow only the system calls that are needed, with seccomp. Default true.
+    pub seccomp: bool,
+    /// Folders to be read from later besides those of the zone files at the start: where a list may name new ones, or the
+    /// folder above one that is exchanged whole. Default: none.
+    pub read: Vec<PathBuf>,
+    /// Folders to be written to besides the state folder. Default: none.
+    pub write: Vec<PathBuf>,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Sandbox { mode: SandboxMode::On, landlock: true, seccomp: true, read: Vec::new(), write: Vec::new() }
+    }
+}
+
+/// See [`Sandbox::mode`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxMode {
+    /// Best effort.
+    #[default]
+    On,
+    /// All or nothing.
+    Required,
+    /// Privileges are dropped by `server.user` alone.
+    Off,
 }
 
 /// `[log]`

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Semaphore, watch};
 
 use super::metrics::Sources;
+use super::progress::Progress;
 use crate::sys::affinity;
 
 /// Scrapers at the same time; more wait.
@@ -22,8 +23,6 @@ const MAX_CONNECTIONS: usize = 32;
 /// How long a request may take to arrive, and a connection to be used.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
-/// A worker that has not come round its loop for so long makes no progress (an idle one does so ten times a second).
-const STALLED: Duration = Duration::from_secs(5);
 /// How often workers are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -41,13 +40,13 @@ pub fn serve(
     runtime.block_on(async move {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let state = Arc::new(State { progress: Progress::new(&sources), sources });
+        let state = Arc::new(State { progress: Progress::new(&sources.udp, &sources.tcp), sources });
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
                 _ = stop.changed() => return Ok(()),
-                _ = look.tick() => state.progress.look(&state.sources),
+                _ = look.tick() => state.progress.look(Instant::now()),
                 accepted = accept(&listener, &places) => {
                     if let Some((stream, place)) = accepted {
                         let state = Arc::clone(&state);
@@ -131,7 +130,7 @@ impl State {
         if !status.has_snapshot.load(std::sync::atomic::Ordering::Relaxed) {
             return unready("no snapshot to answer from".to_owned());
         }
-        if let Some(worker) = self.progress.stalled() {
+        if let Some(worker) = self.progress.stalled(Instant::now()) {
             return unready(format!("{worker} makes no progress"));
         }
         let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(()) };
@@ -157,41 +156,4 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let plain = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);
     response
-}
-
-/// Whether workers come round their loops.
-struct Progress(Mutex<Vec<Seen>>);
-
-struct Seen {
-    worker: String,
-    turns: u64,
-    at: Instant,
-}
-
-impl Progress {
-    fn new(sources: &Sources) -> Self {
-        let now = Instant::now();
-        let workers = |kind: &'static str, count: usize| {
-            (0..count).map(move |i| Seen { worker: format!("worker {kind}-{i}"), turns: 0, at: now })
-        };
-        Progress(Mutex::new(
-            workers("udp", sources.udp.len()).chain(workers("tcp", sources.tcp.len())).collect(),
-        ))
-    }
-
-    fn look(&self, sources: &Sources) {
-        let now = Instant::now();
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (seen, counters) in all.iter_mut().zip(sources.udp.iter().chain(&sources.tcp)) {
-            let turns = counters.turns.get();
-            if turns != seen.turns {
-                (seen.turns, seen.at) = (turns, now);
-            }
-        }
-    }
-
-    fn stalled(&self) -> Option<String> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().find(|seen| seen.at.elapsed() > STALLED).map(|seen| seen.worker.clone())
-    }
 }

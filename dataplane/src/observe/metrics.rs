@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use super::counter::{CLOSED, Counter, Counters, DROPPED, OTHER_RCODE, RCODES, WorkerCounters};
 use super::status::Status;
 use crate::serve::limit::Admission;
+use crate::sys::denied;
 
 /// Everything that a scrape reads.
 #[derive(Clone, Debug)]
@@ -109,7 +110,8 @@ impl Collector for Scrape {
         let panics = sources.sum(|worker| &worker.panics);
         counter(&mut encoder, "panics", "Panics caught while answering; each answered SERVFAIL", panics)?;
         connections(sources, &mut encoder)?;
-        served(&sources.status, &mut encoder)
+        served(&sources.status, &mut encoder)?;
+        sandbox(&sources.status, &mut encoder)
     }
 }
 
@@ -157,6 +159,16 @@ fn served(status: &Status, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     counter(encoder, "snapshots_written", "Local snapshots written", written)?;
     let errors = status.snapshot_errors.load(Ordering::Relaxed);
     counter(encoder, "snapshot_errors", "Local snapshots that could not be written or read", errors)
+}
+
+fn sandbox(status: &Status, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let parts = status.confinement.get().copied().unwrap_or_default().parts();
+    let help = "Parts of the sandbox that are in effect (1) or not (0)";
+    let mut family = encoder.encode_descriptor("sandbox", help, None, MetricType::Gauge)?;
+    for (part, in_effect) in parts {
+        family.encode_family(&[("part", part)])?.encode_gauge(&i64::from(in_effect))?;
+    }
+    counter(encoder, "denied_calls", "System calls that the sandbox denied", denied::count())
 }
 
 fn labelled(

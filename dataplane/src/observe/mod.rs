@@ -5,4 +5,6 @@ pub mod counter;
 pub mod endpoint;
 pub mod log;
 pub mod metrics;
+pub mod progress;
 pub mod status;
+pub mod watchdog;

@@ -1,7 +1,10 @@
 //! Where the data plane stands: written by the feed and by reloads, read by metrics and health.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::sandbox::Confinement;
 
 /// What is served now. Every field is written by whoever swaps snapshots, one at a time.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub struct Status {
     pub snapshots_written: AtomicU64,
     /// Local snapshots that could not be written or read.
     pub snapshot_errors: AtomicU64,
+    /// What the process is kept from, set once at the start.
+    pub confinement: OnceLock<Confinement>,
 }
 
 impl Status {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::sockets::Inherited;
+use crate::sandbox::{self, Confinement};
 use crate::sys::inherit;
 
 const VARIABLE: &str = "GODWIT_HANDOVER";
@@ -84,11 +85,17 @@ pub struct Successor {
 }
 
 impl Successor {
-    /// Starts the program at `path` with our own arguments, and passes it the sockets.
+    /// Starts the program at `path` with our own arguments, and passes it the sockets. It runs under `confinement`, as
+    /// we do, and is told so.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(path: &Path, dns: &[OwnedFd], metrics: Option<BorrowedFd<'_>>) -> anyhow::Result<Self> {
+    pub fn start(
+        path: &Path,
+        dns: &[OwnedFd],
+        metrics: Option<BorrowedFd<'_>>,
+        confinement: &Confinement,
+    ) -> anyhow::Result<Self> {
         let (ready, tell) = std::io::pipe()?;
         let mut value = format!("ready={}", tell.as_raw_fd());
         let numbers: Vec<String> = dns.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
@@ -104,9 +111,12 @@ impl Successor {
         let child = Command::new(path)
             .args(std::env::args_os().skip(1))
             .env(VARIABLE, value)
+            .env(sandbox::VARIABLE, confinement.to_string())
             .env_remove("LISTEN_FDS")
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDNAMES")
+            // It names us; without it, the watchdog is for whoever the supervisor watches.
+            .env_remove("WATCHDOG_PID")
             .spawn();
         for fd in &passed {
             inherit::set_inheritable(*fd, false)?;
@@ -157,9 +167,10 @@ mod tests {
 
     #[test]
     fn a_successor_that_fails_is_reported() {
-        let error = Successor::start(Path::new("/nonexistent/program"), &[], None).unwrap_err();
+        let alone = Confinement::default();
+        let error = Successor::start(Path::new("/nonexistent/program"), &[], None, &alone).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/program"), "{error}");
-        let successor = Successor::start(Path::new("/bin/false"), &[], None).unwrap();
+        let successor = Successor::start(Path::new("/bin/false"), &[], None, &alone).unwrap();
         let error = successor.wait_ready(Duration::from_secs(30)).unwrap_err();
         assert!(error.to_string().contains("ended before it was ready"), "{error}");
     }

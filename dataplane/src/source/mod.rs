@@ -69,6 +69,13 @@ impl Sources {
         Ok(Sources { list: ZoneList::new(files, path)?, held: BTreeMap::new() })
     }
 
+    /// Where the zones that are wanted now have their files. Reads the list and no zone; what is wrong with it is reported
+    /// when the zones are read.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.list.read().zones.into_values().collect()
+    }
+
     /// Reads every zone. Blocks; uses as many threads as there are cores. Shows progress when it takes long.
     pub fn load(&mut self) -> (Vec<LoadedZone>, Vec<ZoneError>) {
         let reload = self.reload(true);

@@ -2,8 +2,11 @@
 //! data plane stands in this folder; what to do with the calls is decided elsewhere.
 
 pub mod affinity;
+pub mod attempt;
 pub mod datagrams;
+pub mod denied;
 pub mod inherit;
+pub mod libraries;
 pub mod limits;
 pub mod privilege;
 pub mod readiness;

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::io;
 
 use anyhow::{Context, bail};
-use caps::CapSet;
+use caps::{CapSet, Capability};
 
 use super::check;
 
@@ -59,6 +59,8 @@ pub fn is_root() -> bool {
 /// # Errors
 /// When a step is refused, or when root could still be had back. The caller must stop then.
 pub fn become_user(user: &User) -> anyhow::Result<()> {
+    // While we still may: root alone can take them from itself.
+    drop_bounding();
     // SAFETY: no pointers but that to an empty list.
     unsafe {
         if libc::geteuid() != user.uid || libc::getegid() != user.gid {
@@ -74,20 +76,48 @@ pub fn become_user(user: &User) -> anyhow::Result<()> {
     forbid_new_privileges().context("forbidding new privileges")
 }
 
-/// Gives up every capability. Safe to call without any.
+/// Gives up every capability, and where it may, those that executing a file could bring. Safe to call without any.
 ///
 /// # Errors
 /// When the kernel refuses, which it does for nobody who only gives up.
 pub fn drop_capabilities() -> anyhow::Result<()> {
+    drop_bounding();
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
         caps::clear(None, set).with_context(|| format!("clearing the {set:?} capabilities"))?;
     }
     Ok(())
 }
 
-fn forbid_new_privileges() -> io::Result<()> {
+/// Empties the set that bounds what an executed file may bring. It takes a capability itself; for who has none of them,
+/// no_new_privs does the same.
+fn drop_bounding() {
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false) {
+        let _ = caps::clear(None, CapSet::Bounding);
+    }
+}
+
+/// Whether no capability is left that this thread could use, or pass to what it executes.
+#[must_use]
+pub fn has_no_capabilities() -> bool {
+    [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted]
+        .into_iter()
+        .all(|set| caps::read(None, set).is_ok_and(|left| left.is_empty()))
+}
+
+/// Executing a file gives no rights from now on, whatever its mode says. For this thread and those that it starts.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn forbid_new_privileges() -> io::Result<()> {
     // SAFETY: integers only.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Whether executing a file gives no rights.
+#[must_use]
+pub fn forbids_new_privileges() -> bool {
+    // SAFETY: integers only.
+    unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 }
 }
 
 #[cfg(test)]

@@ -1,0 +1,80 @@
+//! What a supervisor hears (sd_notify(3)): ready, reloading, alive, stopping.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::Duration;
+
+use super::process::{Process, ZONE, command, zone_folder};
+
+/// The supervisor's socket.
+struct Notices(UnixDatagram);
+
+impl Notices {
+    fn at(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        Notices(socket)
+    }
+
+    /// The next message with this line.
+    fn wait_for(&self, line: &str) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            let len = self.0.recv(&mut buffer).unwrap_or_else(|error| panic!("waiting for {line}: {error}"));
+            let text = String::from_utf8(buffer[..len].to_vec()).unwrap();
+            if text.lines().any(|found| found == line) {
+                return text;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_supervisor_hears_of_each_step() {
+    let folder = zone_folder(&[("example.org", ZONE)]);
+    let place = tempfile::tempdir().unwrap();
+    super::process::open_to_all(place.path());
+    let path = place.path().join("notify");
+    let notices = Notices::at(&path);
+    super::process::open_to_all(&path);
+    let mut command = command();
+    command
+        .args(["--listen", "127.0.0.1:0", "--metrics", "off", "--zones", folder.path().to_str().unwrap()])
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "2000000")
+        .env_remove("WATCHDOG_PID");
+    let mut process = Process::spawn(&mut command);
+    notices.wait_for("READY=1");
+    // Again and again, as long as the workers come round.
+    notices.wait_for("WATCHDOG=1");
+    notices.wait_for("WATCHDOG=1");
+    process.signal("HUP");
+    let reloading = notices.wait_for("RELOADING=1");
+    assert!(reloading.lines().any(|line| line.starts_with("MONOTONIC_USEC=")), "{reloading}");
+    notices.wait_for("READY=1");
+    process.signal("TERM");
+    notices.wait_for("STOPPING=1");
+    assert!(process.wait().success());
+}
+
+/// Both units, with a program that exists in place of ours.
+#[test]
+fn the_unit_files_are_what_systemd_takes() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd");
+    let place = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("systemd-analyze");
+    command.arg("verify");
+    for unit in ["godwit-dataplane.service", "godwit-dataplane.socket"] {
+        let text = std::fs::read_to_string(units.join(unit)).unwrap();
+        let path = place.path().join(unit);
+        std::fs::write(&path, text.replace("/usr/bin/godwit-dataplane", super::process::PROGRAM)).unwrap();
+        command.arg(path);
+    }
+    let Ok(output) = command.output() else {
+        eprintln!("systemd-analyze is not here: the unit files are not looked at");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stderr);
+    // What systemd ignores, it complains of and takes all the same.
+    assert!(output.status.success() && text.trim().is_empty(), "{text}");
+}
