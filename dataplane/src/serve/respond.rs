@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use godwit_engine::answer::{Batch, Client, DropReason, Outcome, Slot, Transport};
+pub use godwit_engine::answer::{Batch, Client, DropReason, Kind, Outcome, Slot, Transport};
 
 /// Answers messages. One per worker; it may keep scratch space and must not allocate, lock or wait per message.
 pub trait Respond: Send {
@@ -59,7 +59,7 @@ pub fn respond_guarded<R: Respond>(
 }
 
 /// No answer, and no reason that the engine gave.
-pub(super) const NOTHING: Outcome = Outcome { len: 0, rcode: 0, drop: None };
+pub(super) const NOTHING: Outcome = Outcome::NOTHING;
 
 /// Composes SERVFAIL without looking at anything that could have caused the panic: header, and the question where it
 /// is plain to see.
@@ -78,7 +78,7 @@ fn servfail(packet: &[u8], out: &mut [u8]) -> Outcome {
     out[2] = header[2] & 0x79 | 0x80;
     out[3] = SERVFAIL.to_be_bytes()[1];
     out[4..12].copy_from_slice(&[0, u8::from(question_end.is_some()), 0, 0, 0, 0, 0, 0]);
-    Outcome { len, rcode: SERVFAIL, drop: None }
+    Outcome { len, rcode: SERVFAIL, ..NOTHING }
 }
 
 #[cfg(test)]
