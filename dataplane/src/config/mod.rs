@@ -251,9 +251,10 @@ pub struct Cookies {
     /// Whether cookies are given and checked. Default true.
     pub enabled: bool,
     /// A file with the secret that all servers of an anycast address share: 32 hexadecimal digits on the first line;
-    /// on the second, if there is one, the secret before. Default: random at each start.
+    /// on the second, if there is one, another secret whose cookies are accepted too. Read again at SIGHUP. Default: random
+    /// at each start.
     pub secrets_file: Option<PathBuf>,
-    /// Answer BADCOOKIE over UDP to who has no valid server cookie. Default false.
+    /// Answer BADCOOKIE over UDP to who sends a cookie, but no valid server cookie. Default false.
     pub require: bool,
 }
 

@@ -153,6 +153,8 @@ fn served(status: &Status, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     gauge(encoder, "quarantined_zones", help, load(&status.quarantined_zones))?;
     let help = "Zones whose file could not be read: left out, or kept at their last good state";
     gauge(encoder, "failed_zones", help, load(&status.failed_zones))?;
+    let help = "1 while the cookie secrets in use are older than their file, which could not be read";
+    gauge(encoder, "cookie_secrets_failed", help, load(&status.cookie_secrets_failed))?;
     let written = status.snapshots_written.load(Ordering::Relaxed);
     counter(encoder, "snapshots_written", "Local snapshots written", written)?;
     let errors = status.snapshot_errors.load(Ordering::Relaxed);

@@ -8,7 +8,7 @@ use godwit_dataplane::observe::counter::WorkerCounters;
 use godwit_dataplane::serve::udp::UdpWorker;
 use godwit_dataplane::sys::socket::{self, UdpOptions};
 
-use godwit_dataplane::serve::engine::Engine;
+use godwit_dataplane::serve::engine::{Answering, Engine};
 use godwit_engine::answer::{CookieSecrets, Settings};
 use godwit_engine::snapshot::Snapshot;
 use godwit_engine::snapshot::store::Store;
@@ -71,7 +71,8 @@ fn p3_a_udp_worker_with_the_engine_behind_it_allocates_nothing() {
     let snapshot = Snapshot::empty(&options()).apply(&change_set(zones)).unwrap();
     let store = Store::new(snapshot);
     let cookies = Some(CookieSecrets { current: [5; 16], previous: None, require: false });
-    let engine = Engine::new(&store, Settings { cookies, ..Settings::default() }, true);
+    let answering = Store::new(Answering::new(Settings { cookies, ..Settings::default() }));
+    let engine = Engine::new(&store, &answering, true);
     let socket = socket::bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(socket.local_addr().unwrap()).unwrap();

@@ -2,6 +2,8 @@
 #![expect(unsafe_code, reason = "an allocator that counts")]
 
 mod allocations;
+mod client;
+mod cookies;
 mod feed;
 mod handover;
 mod malformed;
