@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,11 +22,13 @@ use crate::feed::Local;
 use crate::feed::local::Follower;
 use crate::observe::counter::WorkerCounters;
 use crate::observe::endpoint;
+use crate::observe::limited;
 use crate::observe::metrics::{Beside, Sources as MetricSources};
 use crate::observe::status::Status;
 use crate::serve::engine::{Answering, Engine};
 use crate::serve::handover::Successor;
 use crate::serve::limit::Admission;
+use crate::serve::rate::Limiter;
 use crate::serve::secrets::{self, Secrets};
 use crate::serve::sockets::{Inherited, Sockets};
 use crate::serve::tcp::TcpWorker;
@@ -68,6 +70,8 @@ pub struct Server {
     stop: Arc<AtomicBool>,
     stop_tasks: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    /// Dropped, it ends the watch over rate limits.
+    stop_watch: Option<mpsc::Sender<()>>,
 }
 
 impl Server {
@@ -128,6 +132,7 @@ impl Server {
             stop: Arc::new(AtomicBool::new(false)),
             stop_tasks,
             threads: Vec::new(),
+            stop_watch: None,
             sources,
             config,
             store,
@@ -250,6 +255,7 @@ impl Server {
     fn join(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.stop_tasks.send_replace(true);
+        self.stop_watch = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -266,12 +272,18 @@ impl Server {
         let admission = Admission::new(self.config.tcp.limits());
         let drain = Duration::from_millis(self.config.server.drain_timeout_ms);
         let inherited = sockets.inherited;
+        let rate_limits = self.config.rate_limit.limits();
+        let workers = sockets.workers.len();
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
         for (i, worker) in sockets.workers.into_iter().enumerate() {
             let engine = || Engine::new(&self.store, &self.answering, fed);
             let stop = || Arc::clone(&self.stop);
             let (counters, tcp_counters) = (WorkerCounters::default(), WorkerCounters::default());
-            let datagrams = UdpWorker::new(worker.udp, inherited, engine(), Arc::clone(&counters), stop())?;
+            let mut datagrams =
+                UdpWorker::new(worker.udp, inherited, engine(), Arc::clone(&counters), stop())?;
+            if let Some(limits) = &rate_limits {
+                datagrams = datagrams.limited(Limiter::new(limits, workers, random_keys()?));
+            }
             let connections = TcpWorker::new(
                 worker.tcp,
                 engine(),
@@ -290,6 +302,12 @@ impl Server {
             self.threads.push(spawn(format!("tcp-{i}"), move || connections.run())?);
             udp.push(counters);
             tcp.push(tcp_counters);
+        }
+        if rate_limits.is_some() {
+            let (stop, stopped) = mpsc::channel();
+            let workers = udp.clone();
+            self.threads.push(spawn("limits".to_owned(), move || limited::watch(&workers, &stopped))?);
+            self.stop_watch = Some(stop);
         }
         if let Some(listener) = &self.metrics_listener {
             let listener = listener.try_clone()?;
@@ -318,6 +336,10 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut octets = [0; N];
     getrandom::fill(&mut octets).context("random octets")?;
     Ok(octets)
+}
+
+fn random_keys() -> anyhow::Result<[u64; 4]> {
+    Ok([random()?, random()?, random()?, random()?].map(u64::from_ne_bytes))
 }
 
 /// Sets what of the sockets depends on the CPUs, after all are bound in their order.

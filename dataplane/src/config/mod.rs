@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod load;
+mod rate_limit;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, DEFAULT_FILE, Layers, load};
+pub use rate_limit::{Mode, RateLimit};
 
 use crate::serve::limit::TcpLimits;
 use crate::sys::socket::UdpOptions;
@@ -38,6 +40,8 @@ pub struct Config {
     pub answers: Answers,
     /// DNS cookies (RFC 7873).
     pub cookies: Cookies,
+    /// How many answers one client network gets over UDP.
+    pub rate_limit: RateLimit,
     /// Metrics and health over HTTP.
     pub metrics: Metrics,
     /// Logs.
@@ -372,6 +376,7 @@ impl Config {
             (short_text(self.answers.id_server.as_ref()), "answers.id_server", "at most 255 octets"),
         ]
         .into_iter()
+        .chain(self.rate_limit.ranges())
         .find(|(right, ..)| !right)
         .map(|(_, key, expected)| (key, expected))
     }

@@ -12,7 +12,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::counter::{CLOSED, Counter, Counters, DROPPED, OTHER_RCODE, RCODES, WorkerCounters};
+use super::counter::{
+    CLOSED, Counter, Counters, DROPPED, LIMITED, LIMITED_BY, OTHER_RCODE, RCODES, WorkerCounters,
+};
 use super::status::Status;
 use crate::serve::limit::Admission;
 
@@ -99,6 +101,7 @@ impl Collector for Scrape {
             &DROPPED,
             |i| sources.sum(|worker| &worker.dropped[i]),
         )?;
+        limited(sources, &mut encoder)?;
         let overflow = sources.sum(|worker| &worker.overflow);
         counter(
             &mut encoder,
@@ -124,6 +127,19 @@ fn queries(sources: &Sources, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
                 let labels = [("transport", transport), ("rcode", rcode)];
                 family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
+        }
+    }
+    Ok(())
+}
+
+fn limited(sources: &Sources, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let help = "Answers over a rate limit, by what was done about it and by the limit's kind";
+    let mut family = encoder.encode_descriptor("rate_limited", help, None, MetricType::Counter)?;
+    for (i, action) in LIMITED.into_iter().enumerate() {
+        for (j, kind) in LIMITED_BY.into_iter().enumerate() {
+            let count = sources.sum(|worker| &worker.limited[i][j]);
+            let labels = [("action", action), ("kind", kind)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
     }
     Ok(())

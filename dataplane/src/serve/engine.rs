@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use godwit_engine::answer::{Answerer, Batch, Client, Outcome, Readiness, Settings};
+use godwit_engine::answer::{self, Answerer, Batch, Client, Outcome, Readiness, Settings};
 use godwit_engine::snapshot::store::{Handle, Store};
 use godwit_engine::snapshot::{Position, Snapshot};
 
@@ -81,6 +81,10 @@ impl Respond for Engine {
         let snapshot = self.snapshot.get();
         let settings = self.answering.get().when(readiness(snapshot, self.fed));
         self.answerer.answer(snapshot, settings, client, now, packet, out)
+    }
+
+    fn shorten(&mut self, now: u32, client: &Client, packet: &[u8], out: &mut [u8]) -> Outcome {
+        answer::shorten(self.answering.get().settings(), client, now, packet, out)
     }
 
     fn reset(&mut self) {

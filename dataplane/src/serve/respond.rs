@@ -16,6 +16,12 @@ pub trait Respond: Send {
     /// Answers one message from the newest snapshot.
     fn respond(&mut self, now: u32, client: &Client, packet: &[u8], out: &mut [u8]) -> Outcome;
 
+    /// Composes what goes out in the place of an answer over a rate limit: without records, with TC or BADCOOKIE. Called for
+    /// messages whose answer would have had records. Without a form of its own: nothing goes out.
+    fn shorten(&mut self, _now: u32, _client: &Client, _packet: &[u8], _out: &mut [u8]) -> Outcome {
+        NOTHING
+    }
+
     /// Throws away scratch space that a panic may have left half-written.
     fn reset(&mut self);
 }
@@ -54,6 +60,23 @@ pub fn respond_guarded<R: Respond>(
         Err(_) => {
             responder.reset();
             (servfail(packet, out), true)
+        }
+    }
+}
+
+/// Composes the short form of an answer over a rate limit, or nothing when the responder panics; says whether it did.
+pub fn shorten_guarded<R: Respond>(
+    responder: &mut R,
+    now: u32,
+    client: &Client,
+    packet: &[u8],
+    out: &mut [u8],
+) -> (Outcome, bool) {
+    match catch_unwind(AssertUnwindSafe(|| responder.shorten(now, client, packet, &mut *out))) {
+        Ok(outcome) => (outcome, false),
+        Err(_) => {
+            responder.reset();
+            (NOTHING, true)
         }
     }
 }

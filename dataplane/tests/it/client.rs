@@ -44,6 +44,10 @@ impl Answer {
         u16::from(upper) << 4 | self.header().flags & 0xF
     }
 
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.header().flags & 0x0200 != 0
+    }
+
     /// All 24 octets of the cookie: the client's and the server's.
     pub(crate) fn cookie(&self) -> Option<Vec<u8>> {
         let query = Query::parse(&self.0, self.header()).unwrap();
@@ -73,6 +77,18 @@ impl Client {
         let mut buffer = [0; 4096];
         let len = self.0.recv(&mut buffer).expect("an answer");
         Answer(buffer[..len].to_vec())
+    }
+
+    /// What has come by now.
+    pub(crate) fn received(&self) -> Vec<Answer> {
+        self.0.set_nonblocking(true).unwrap();
+        let mut answers = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(len) = self.0.recv(&mut buffer) {
+            answers.push(Answer(buffer[..len].to_vec()));
+        }
+        self.0.set_nonblocking(false).unwrap();
+        answers
     }
 
     pub(crate) fn ask(&self, message: &[u8]) -> Answer {

@@ -10,6 +10,7 @@ mod malformed;
 mod operation;
 mod panics;
 mod process;
+mod rate_limit;
 mod reflector;
 mod snapshots;
 mod source;
