@@ -4,6 +4,7 @@
 //! one that is sent from the victim's socket: where the answers go is the same.
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -47,11 +48,23 @@ ns2.cut IN AAAA 2001:db8::3
 
 impl Server {
     fn start(settings: &str) -> Self {
+        Self::with_workers("1", settings)
+    }
+
+    fn with_workers(workers: &str, settings: &str) -> Self {
         let folder = zone_folder(&[("example.org", &zone(2000))]);
         let file = folder.path().join("dataplane.toml");
         std::fs::write(&file, format!("[rate_limit]\n{BASE}{settings}")).unwrap();
         let mut command = command();
-        command.args(["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--workers", "1", "--config"]);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics",
+            "127.0.0.1:0",
+            "--workers",
+            workers,
+            "--config",
+        ]);
         command.arg(file).arg("--zones").arg(folder.path());
         Server { process: Process::spawn(&mut command), _folder: folder }
     }
@@ -248,14 +261,38 @@ fn tcp_cookies_and_exempt_networks_have_no_limit() {
     assert_eq!(server.count("dropped_total{reason=\"rate_limited\"}"), 0);
 }
 
-/// On without a word in the configuration, but not for loopback.
+/// A flood from as many ports as one likes, which meets every worker, gets what one rate allows and not one rate from each.
+#[test]
+fn workers_share_one_rate() {
+    let server = Server::with_workers("2", "answers_per_second = 10\ntotal_per_second = 0\nslip = 0\n");
+    let victims: Vec<Client> = (0..100).map(|_| server.client("127.0.1.1")).collect();
+    let www = CASES[0].query;
+    let started = Instant::now();
+    for number in 0..20 {
+        victims.iter().for_each(|victim| victim.send(&www(number)));
+    }
+    let answered = || server.count("queries_total{transport=\"udp\",rcode=\"NOERROR\"}");
+    let dropped = || server.limited("drop", "answer");
+    super::reflector::eventually("all are answered or dropped", || answered() + dropped() == 2000);
+    // The buckets, and what came back meanwhile.
+    let allowed = 10 + started.elapsed().as_millis() / 100 + 2;
+    let allowed = u64::try_from(allowed).unwrap();
+    assert!((2..=allowed).contains(&answered()), "{} of {allowed}", answered());
+}
+
+/// On without a word in the configuration, but not for loopback. However long the flood takes: no more gets through than that
+/// time allows, and a bucket's worth.
 #[test]
 fn limits_are_on_by_default() {
     let server = Server::start("");
     let proven = server.proven();
     let victim = server.client("127.0.1.1");
-    let got = flood(&proven, &victim, 5000, CASES[0].query);
-    assert!(got.whole < 4000 && server.limited("drop", "answer") > 0, "{} of 5000", got.whole);
+    let started = Instant::now();
+    let got = flood(&proven, &victim, 20_000, CASES[0].query);
+    let allowed = 200 * (2 + usize::try_from(started.elapsed().as_secs()).unwrap());
+    assert!(server.limited("drop", "answer") > 0);
+    assert!(got.whole <= allowed && got.short <= allowed, "{} and {} of {allowed}", got.whole, got.short);
+    println!("{} whole and {} short answers of 20000, {} octets", got.whole, got.short, got.octets);
 
     let folder = zone_folder(&[("example.org", &zone(1))]);
     let mut command = command();
