@@ -5,11 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use godwit_engine::answer::{AnyPolicy, CookieSecrets, Settings};
 use godwit_engine::snapshot::store::Store;
 use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
@@ -22,14 +22,17 @@ use crate::feed::Local;
 use crate::feed::local::Follower;
 use crate::observe::counter::WorkerCounters;
 use crate::observe::endpoint;
+use crate::observe::limited;
 use crate::observe::metrics::{Beside, Sources as MetricSources};
 use crate::observe::progress::Progress;
 use crate::observe::status::Status;
 use crate::sandbox::folders::Folders;
 use crate::sandbox::{self, Confinement};
-use crate::serve::engine::Engine;
+use crate::serve::engine::{Answering, Engine};
 use crate::serve::handover::Successor;
 use crate::serve::limit::Admission;
+use crate::serve::rate::Limiter;
+use crate::serve::secrets::{self, Secrets};
 use crate::serve::sockets::{Inherited, Sockets};
 use crate::serve::tcp::TcpWorker;
 use crate::serve::udp::UdpWorker;
@@ -63,6 +66,8 @@ pub struct Server {
     sockets: Vec<OwnedFd>,
     metrics_listener: Option<TcpListener>,
     store: Arc<Store<Snapshot>>,
+    /// How the workers answer; swapped when secrets change.
+    answering: Arc<Store<Answering>>,
     status: Arc<Status>,
     /// Zone files; none with a feed.
     sources: Option<Mutex<Sources>>,
@@ -74,6 +79,8 @@ pub struct Server {
     stop: Arc<AtomicBool>,
     stop_tasks: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    /// Dropped, it ends the watch over rate limits.
+    stop_watch: Option<mpsc::Sender<()>>,
 }
 
 impl Server {
@@ -146,15 +153,17 @@ impl Server {
             stop: Arc::new(AtomicBool::new(false)),
             stop_tasks,
             threads: Vec::new(),
+            stop_watch: None,
             sources,
             config,
             store,
+            answering: Store::new(Answering::new(settings)),
             status,
         };
         let hold = Arc::new(Hold::default());
         let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
         server.keeper = Some(Keeper::start(store, state, status, Arc::clone(&hold), fresh)?);
-        server.start_workers(sockets, &cpus, &settings, start.feed, start.beside, stopping.clone())?;
+        server.start_workers(sockets, &cpus, start.feed, start.beside, stopping.clone())?;
         if start.feed {
             let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
             let (local, thread) = Follower { store, status, hold, stop: stopping }.start()?;
@@ -199,8 +208,10 @@ impl Server {
         self.local.take()
     }
 
-    /// Reads the zone files that changed and swaps what differs. Blocks. With a feed there is nothing to do.
+    /// Reads the cookie secrets, and the zone files that changed, and swaps what differs. Blocks. With a feed there are no
+    /// zone files.
     pub fn reload(&self) {
+        self.reload_secrets();
         let Some(sources) = &self.sources else { return };
         let started = Instant::now();
         let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,6 +240,30 @@ impl Server {
         );
     }
 
+    /// Both secrets change at once for whole batches; a file that is wrong changes nothing.
+    fn reload_secrets(&self) {
+        let cookies = &self.config.cookies;
+        let Some(path) = cookies.secrets_file.as_ref().filter(|_| cookies.enabled) else { return };
+        let secrets = match secrets::read(path) {
+            Ok(secrets) => with_secrets(secrets, cookies.require),
+            Err(error) => {
+                self.status.cookie_secrets_failed.store(1, Ordering::Relaxed);
+                tracing::error!("{error:#}; the cookie secrets stay as they are");
+                return;
+            }
+        };
+        self.status.cookie_secrets_failed.store(0, Ordering::Relaxed);
+        let answering = self.answering.load();
+        let before = answering.settings();
+        if before.cookies.as_ref() != Some(&secrets) {
+            self.answering.swap(Answering::new(Settings { cookies: Some(secrets), ..before.clone() }));
+            tracing::info!("the cookie secrets have changed");
+        }
+        drop(answering);
+        // What a worker still holds is freed at the next reload.
+        self.answering.reap();
+    }
+
     /// Starts the program at `path` to take our place. We go on until it says that it is ready.
     ///
     /// # Errors
@@ -252,6 +287,7 @@ impl Server {
     fn join(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.stop_tasks.send_replace(true);
+        self.stop_watch = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -261,7 +297,6 @@ impl Server {
         &mut self,
         sockets: Sockets,
         cpus: &[usize],
-        settings: &Settings,
         fed: bool,
         beside: Beside,
         stopping: watch::Receiver<bool>,
@@ -269,12 +304,18 @@ impl Server {
         let admission = Admission::new(self.config.tcp.limits());
         let drain = Duration::from_millis(self.config.server.drain_timeout_ms);
         let inherited = sockets.inherited;
+        let rate_limits = self.config.rate_limit.limits();
+        let workers = sockets.workers.len();
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
         for (i, worker) in sockets.workers.into_iter().enumerate() {
-            let engine = || Engine::new(&self.store, settings.clone(), fed);
+            let engine = || Engine::new(&self.store, &self.answering, fed);
             let stop = || Arc::clone(&self.stop);
             let (counters, tcp_counters) = (WorkerCounters::default(), WorkerCounters::default());
-            let datagrams = UdpWorker::new(worker.udp, inherited, engine(), Arc::clone(&counters), stop())?;
+            let mut datagrams =
+                UdpWorker::new(worker.udp, inherited, engine(), Arc::clone(&counters), stop())?;
+            if let Some(limits) = &rate_limits {
+                datagrams = datagrams.limited(Limiter::new(limits, workers, random_keys()?));
+            }
             let connections = TcpWorker::new(
                 worker.tcp,
                 engine(),
@@ -295,6 +336,12 @@ impl Server {
             tcp.push(tcp_counters);
         }
         self.progress = Progress::new(&udp, &tcp);
+        if rate_limits.is_some() {
+            let (stop, stopped) = mpsc::channel();
+            let workers = udp.clone();
+            self.threads.push(spawn("limits".to_owned(), move || limited::watch(&workers, &stopped))?);
+            self.stop_watch = Some(stop);
+        }
         if let Some(listener) = &self.metrics_listener {
             let listener = listener.try_clone()?;
             let sources = MetricSources { udp, tcp, admission, status: Arc::clone(&self.status), beside };
@@ -322,6 +369,10 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut octets = [0; N];
     getrandom::fill(&mut octets).context("random octets")?;
     Ok(octets)
+}
+
+fn random_keys() -> anyhow::Result<[u64; 4]> {
+    Ok([random()?, random()?, random()?, random()?].map(u64::from_ne_bytes))
 }
 
 /// Sets what of the sockets depends on the CPUs, after all are bound in their order.
@@ -426,37 +477,15 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
 }
 
 fn cookies(config: &Config) -> anyhow::Result<CookieSecrets> {
-    let require = config.cookies.require;
-    let Some(path) = &config.cookies.secrets_file else {
-        return Ok(CookieSecrets { current: random()?, previous: None, require });
+    let secrets = match &config.cookies.secrets_file {
+        Some(path) => secrets::read(path)?,
+        None => Secrets { current: random()?, previous: None },
     };
-    let place = || format!("cookies.secrets_file {}", path.display());
-    let text = std::fs::read_to_string(path).with_context(place)?;
-    let mut secrets = Vec::new();
-    for (line, number) in text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty()) {
-        // Never the line itself: it is a secret, or was meant to be.
-        let secret = secret(line)
-            .with_context(|| format!("{}, line {number}: expected 32 hexadecimal digits", place()))?;
-        secrets.push(secret);
-    }
-    match secrets[..] {
-        [current] => Ok(CookieSecrets { current, previous: None, require }),
-        [current, previous] => Ok(CookieSecrets { current, previous: Some(previous), require }),
-        _ => bail!("{}: expected one secret or two, found {}", place(), secrets.len()),
-    }
+    Ok(with_secrets(secrets, config.cookies.require))
 }
 
-fn secret(line: &str) -> Option<[u8; 16]> {
-    let digits = line.as_bytes();
-    let mut secret = [0; 16];
-    if digits.len() != 32 {
-        return None;
-    }
-    for (octet, pair) in secret.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16);
-        *octet = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
-    }
-    Some(secret)
+fn with_secrets(secrets: Secrets, require: bool) -> CookieSecrets {
+    CookieSecrets { current: secrets.current, previous: secrets.previous, require }
 }
 
 /// The newest local snapshot that is whole.

@@ -51,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "hyper",
             "hyper-util",
             "indicatif",
+            "ipnet",
             "landlock",
             "libc",
             "mimalloc",

@@ -134,6 +134,7 @@ fn environment(variables: &HashMap<String, String>) -> Environment {
         .with_list_parse_key("server.listen")
         .with_list_parse_key("sandbox.read")
         .with_list_parse_key("sandbox.write")
+        .with_list_parse_key("rate_limit.exempt")
         .try_parsing(true)
         .source(Some(settings))
 }
@@ -323,6 +324,10 @@ mod tests {
         assert_eq!(config.server.listen.len(), 2);
         assert_eq!(config.server.listen[1].port(), 9);
         assert!(config.cookies.require);
+        let exempt = [("GODWIT_RATE_LIMIT__EXEMPT", "192.0.2.0/24,2001:db8::/32")];
+        let config = loaded("a.toml", "[rate_limit]\nmode = \"log-only\"\n", &exempt, &[]).unwrap();
+        assert_eq!(config.rate_limit.mode, crate::config::Mode::LogOnly);
+        assert_eq!(config.rate_limit.exempt.len(), 2);
     }
 
     #[test]
@@ -355,6 +360,18 @@ mod tests {
                 "tcp:\n  idle_timout_ms: 1\n",
                 ("", ""),
                 "a.yaml, line 2: tcp.idle_timout_ms: unknown field",
+            ),
+            (
+                "a.toml",
+                "[rate_limit]\nslip = 11\n",
+                ("", ""),
+                "a.toml, line 2: rate_limit.slip: expected 0 to 10",
+            ),
+            (
+                "a.toml",
+                "[rate_limit]\nexempt = [\"192.0.2.0/33\"]\n",
+                ("", ""),
+                "a.toml, line 2: rate_limit.exempt",
             ),
             ("a.ini", "", ("", ""), "a.ini: expected a name that ends in"),
             (

@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod load;
+mod rate_limit;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, DEFAULT_FILE, Layers, load};
+pub use rate_limit::{Mode, RateLimit};
 
 use crate::serve::limit::TcpLimits;
 use crate::sys::socket::UdpOptions;
@@ -38,6 +40,8 @@ pub struct Config {
     pub answers: Answers,
     /// DNS cookies (RFC 7873).
     pub cookies: Cookies,
+    /// How many answers one client network gets over UDP.
+    pub rate_limit: RateLimit,
     /// Metrics and health over HTTP.
     pub metrics: Metrics,
     /// What the process keeps itself from.
@@ -253,9 +257,10 @@ pub struct Cookies {
     /// Whether cookies are given and checked. Default true.
     pub enabled: bool,
     /// A file with the secret that all servers of an anycast address share: 32 hexadecimal digits on the first line;
-    /// on the second, if there is one, the secret before. Default: random at each start.
+    /// on the second, if there is one, another secret whose cookies are accepted too. Read again at SIGHUP. Default: random
+    /// at each start.
     pub secrets_file: Option<PathBuf>,
-    /// Answer BADCOOKIE over UDP to who has no valid server cookie. Default false.
+    /// Answer BADCOOKIE over UDP to who sends a cookie, but no valid server cookie. Default false.
     pub require: bool,
 }
 
@@ -409,6 +414,7 @@ impl Config {
             (short_text(self.answers.id_server.as_ref()), "answers.id_server", "at most 255 octets"),
         ]
         .into_iter()
+        .chain(self.rate_limit.ranges())
         .find(|(right, ..)| !right)
         .map(|(_, key, expected)| (key, expected))
     }

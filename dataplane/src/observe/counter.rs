@@ -69,13 +69,53 @@ pub enum Dropped {
     Oversized,
     /// The kernel refused to send the answer.
     Unsendable,
+    /// The answer was over a rate limit.
+    RateLimited,
     /// For another reason that the engine gave.
     Other,
 }
 
 /// The labels of [`Dropped`], in its order.
-pub const DROPPED: [&str; 7] =
-    ["short", "response", "port_zero", "ourselves", "oversized", "unsendable", "other"];
+pub const DROPPED: [&str; 8] =
+    ["short", "response", "port_zero", "ourselves", "oversized", "unsendable", "rate_limited", "other"];
+
+/// What was done about an answer over a rate limit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(usize)]
+pub enum Limited {
+    /// It was dropped.
+    Drop,
+    /// It went out short: with TC, or as it was where it had no records anyway.
+    Slip,
+    /// BADCOOKIE went out in its place.
+    BadCookie,
+    /// It went out, since limits are only counted.
+    Log,
+}
+
+/// The labels of [`Limited`], in its order.
+pub const LIMITED: [&str; 4] = ["drop", "slip", "badcookie", "log"];
+
+/// Which rate limit an answer was over: that of its kind, or that of all answers to a client prefix.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(usize)]
+pub enum LimitedBy {
+    /// Records of one owner name.
+    Answer,
+    /// Referrals to one cut.
+    Referral,
+    /// NODATA in one zone.
+    NoData,
+    /// NXDOMAIN in one zone.
+    NxDomain,
+    /// Errors.
+    Error,
+    /// All answers to a client prefix.
+    Total,
+}
+
+/// The labels of [`LimitedBy`], in its order.
+pub const LIMITED_BY: [&str; 6] = ["answer", "referral", "nodata", "nxdomain", "error", "total"];
 
 /// How a TCP connection ended, or why it was not let in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -124,6 +164,8 @@ pub struct Counters {
     pub answers: [Counter; RCODES.len() + 1],
     /// Messages without an answer, by [`Dropped`].
     pub dropped: [Counter; DROPPED.len()],
+    /// Answers over a rate limit, by [`Limited`] and [`LimitedBy`].
+    pub limited: [[Counter; LIMITED_BY.len()]; LIMITED.len()],
     /// Datagrams that the kernel dropped because the receive buffer was full.
     pub overflow: Counter,
     /// Panics caught.
@@ -145,6 +187,11 @@ impl Counters {
     /// Counts a message that gets no answer.
     pub fn count_drop(&self, reason: Dropped) {
         self.dropped[reason as usize].add(1);
+    }
+
+    /// Counts an answer over a rate limit.
+    pub fn count_limited(&self, action: Limited, by: LimitedBy) {
+        self.limited[action as usize][by as usize].add(1);
     }
 
     /// Counts a connection that ended.
@@ -174,6 +221,10 @@ mod tests {
     fn every_reason_has_a_label() {
         assert_eq!(DROPPED[Dropped::Other as usize], "other");
         assert_eq!(DROPPED.len(), Dropped::Other as usize + 1);
+        assert_eq!(LIMITED[Limited::Log as usize], "log");
+        assert_eq!(LIMITED.len(), Limited::Log as usize + 1);
+        assert_eq!(LIMITED_BY[LimitedBy::Total as usize], "total");
+        assert_eq!(LIMITED_BY.len(), LimitedBy::Total as usize + 1);
         assert_eq!(CLOSED[Closed::Stopping as usize], "stopping");
         assert_eq!(CLOSED.len(), Closed::Stopping as usize + 1);
     }

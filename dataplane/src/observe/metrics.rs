@@ -12,7 +12,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::counter::{CLOSED, Counter, Counters, DROPPED, OTHER_RCODE, RCODES, WorkerCounters};
+use super::counter::{
+    CLOSED, Counter, Counters, DROPPED, LIMITED, LIMITED_BY, OTHER_RCODE, RCODES, WorkerCounters,
+};
 use super::status::Status;
 use crate::serve::limit::Admission;
 use crate::sys::denied;
@@ -100,6 +102,7 @@ impl Collector for Scrape {
             &DROPPED,
             |i| sources.sum(|worker| &worker.dropped[i]),
         )?;
+        limited(sources, &mut encoder)?;
         let overflow = sources.sum(|worker| &worker.overflow);
         counter(
             &mut encoder,
@@ -131,6 +134,19 @@ fn queries(sources: &Sources, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
     Ok(())
 }
 
+fn limited(sources: &Sources, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let help = "Answers over a rate limit, by what was done about it and by the limit's kind";
+    let mut family = encoder.encode_descriptor("rate_limited", help, None, MetricType::Counter)?;
+    for (i, action) in LIMITED.into_iter().enumerate() {
+        for (j, kind) in LIMITED_BY.into_iter().enumerate() {
+            let count = sources.sum(|worker| &worker.limited[i][j]);
+            let labels = [("action", action), ("kind", kind)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+    }
+    Ok(())
+}
+
 fn connections(sources: &Sources, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let accepted = sources.sum(|worker| &worker.accepted);
     counter(encoder, "tcp_connections_accepted", "TCP connections accepted", accepted)?;
@@ -155,6 +171,8 @@ fn served(status: &Status, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     gauge(encoder, "quarantined_zones", help, load(&status.quarantined_zones))?;
     let help = "Zones whose file could not be read: left out, or kept at their last good state";
     gauge(encoder, "failed_zones", help, load(&status.failed_zones))?;
+    let help = "1 while the cookie secrets in use are older than their file, which could not be read";
+    gauge(encoder, "cookie_secrets_failed", help, load(&status.cookie_secrets_failed))?;
     let written = status.snapshots_written.load(Ordering::Relaxed);
     counter(encoder, "snapshots_written", "Local snapshots written", written)?;
     let errors = status.snapshot_errors.load(Ordering::Relaxed);

@@ -3,6 +3,7 @@
 
 pub mod counter;
 pub mod endpoint;
+pub mod limited;
 pub mod log;
 pub mod metrics;
 pub mod progress;

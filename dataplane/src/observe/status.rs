@@ -25,6 +25,8 @@ pub struct Status {
     pub quarantined_zones: AtomicU64,
     /// Zones left out, or kept at an older state, because their file could not be read.
     pub failed_zones: AtomicU64,
+    /// 1 while the cookie secrets in use are older than their file, which could not be read; else 0.
+    pub cookie_secrets_failed: AtomicU64,
     /// Local snapshots written.
     pub snapshots_written: AtomicU64,
     /// Local snapshots that could not be written or read.

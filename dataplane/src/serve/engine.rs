@@ -1,18 +1,49 @@
-//! The engine behind the workers' border: one answerer and one snapshot handle for each worker.
+//! The engine behind the workers' border: one answerer, one snapshot handle and one settings handle for each worker.
 
 use std::sync::Arc;
 
-use godwit_engine::answer::{Answerer, Batch, Client, Outcome, Readiness, Settings};
+use godwit_engine::answer::{self, Answerer, Batch, Client, Outcome, Readiness, Settings};
 use godwit_engine::snapshot::store::{Handle, Store};
 use godwit_engine::snapshot::{Position, Snapshot};
 
 use super::respond::Respond;
 
+/// How all workers answer, until it is swapped whole: a worker sees it with its next batch, as it does a snapshot.
+pub struct Answering {
+    serving: Settings,
+    /// The same while there is no data to answer from.
+    no_data: Settings,
+}
+
+impl Answering {
+    /// Whatever `settings` says about readiness: that is for each batch to say.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Answering {
+            no_data: Settings { ready: Readiness::NoData, ..settings.clone() },
+            serving: Settings { ready: Readiness::Serving, ..settings },
+        }
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.serving
+    }
+
+    fn when(&self, ready: Readiness) -> &Settings {
+        match ready {
+            Readiness::Serving => &self.serving,
+            Readiness::NoData => &self.no_data,
+        }
+    }
+}
+
 /// Answers from the current snapshot.
 pub struct Engine {
-    handle: Handle<Snapshot>,
+    snapshot: Handle<Snapshot>,
+    answering: Handle<Answering>,
     answerer: Answerer,
-    settings: Settings,
     /// Whether a feed is to bring the data: until it has, there is nothing to answer from.
     fed: bool,
 }
@@ -20,8 +51,8 @@ pub struct Engine {
 impl Engine {
     /// For one worker.
     #[must_use]
-    pub fn new(store: &Arc<Store<Snapshot>>, settings: Settings, fed: bool) -> Self {
-        Engine { handle: store.handle(), answerer: Answerer::new(), settings, fed }
+    pub fn new(store: &Arc<Store<Snapshot>>, answering: &Arc<Store<Answering>>, fed: bool) -> Self {
+        Engine { snapshot: store.handle(), answering: answering.handle(), answerer: Answerer::new(), fed }
     }
 }
 
@@ -36,19 +67,24 @@ fn readiness(snapshot: &Snapshot, fed: bool) -> Readiness {
 
 impl Respond for Engine {
     fn refresh(&mut self) {
-        let _ = self.handle.get();
+        let _ = self.snapshot.get();
+        let _ = self.answering.get();
     }
 
     fn respond_batch<B: Batch>(&mut self, now: u32, batch: &mut B) {
-        let snapshot = self.handle.get();
-        self.settings.ready = readiness(snapshot, self.fed);
-        self.answerer.answer_batch(snapshot, &self.settings, now, batch);
+        let snapshot = self.snapshot.get();
+        let settings = self.answering.get().when(readiness(snapshot, self.fed));
+        self.answerer.answer_batch(snapshot, settings, now, batch);
     }
 
     fn respond(&mut self, now: u32, client: &Client, packet: &[u8], out: &mut [u8]) -> Outcome {
-        let snapshot = self.handle.get();
-        self.settings.ready = readiness(snapshot, self.fed);
-        self.answerer.answer(snapshot, &self.settings, client, now, packet, out)
+        let snapshot = self.snapshot.get();
+        let settings = self.answering.get().when(readiness(snapshot, self.fed));
+        self.answerer.answer(snapshot, settings, client, now, packet, out)
+    }
+
+    fn shorten(&mut self, now: u32, client: &Client, packet: &[u8], out: &mut [u8]) -> Outcome {
+        answer::shorten(self.answering.get().settings(), client, now, packet, out)
     }
 
     fn reset(&mut self) {

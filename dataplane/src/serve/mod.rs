@@ -7,12 +7,16 @@
 //!
 //! - [`sockets`]: which sockets the workers get; [`handover`]: from whom, and to whom they go on;
 //! - [`udp`], [`tcp`]: the workers; [`limit`]: how many TCP connections there may be;
+//! - [`rate`]: how many answers of a kind one client network gets over UDP;
+//! - [`secrets`]: the file with the secrets of server cookies;
 //! - [`respond`]: the border to the engine, which is behind it in [`engine`].
 
 pub mod engine;
 pub mod handover;
 pub mod limit;
+pub mod rate;
 pub mod respond;
+pub mod secrets;
 pub mod sockets;
 pub mod tcp;
 pub mod udp;

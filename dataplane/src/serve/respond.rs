@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use godwit_engine::answer::{Batch, Client, DropReason, Outcome, Slot, Transport};
+pub use godwit_engine::answer::{Batch, Client, DropReason, Kind, Outcome, Slot, Transport};
 
 /// Answers messages. One per worker; it may keep scratch space and must not allocate, lock or wait per message.
 pub trait Respond: Send {
@@ -15,6 +15,12 @@ pub trait Respond: Send {
 
     /// Answers one message from the newest snapshot.
     fn respond(&mut self, now: u32, client: &Client, packet: &[u8], out: &mut [u8]) -> Outcome;
+
+    /// Composes what goes out in the place of an answer over a rate limit: without records, with TC or BADCOOKIE. Called for
+    /// messages whose answer would have had records. Without a form of its own: nothing goes out.
+    fn shorten(&mut self, _now: u32, _client: &Client, _packet: &[u8], _out: &mut [u8]) -> Outcome {
+        NOTHING
+    }
 
     /// Throws away scratch space that a panic may have left half-written.
     fn reset(&mut self);
@@ -58,8 +64,25 @@ pub fn respond_guarded<R: Respond>(
     }
 }
 
+/// Composes the short form of an answer over a rate limit, or nothing when the responder panics; says whether it did.
+pub fn shorten_guarded<R: Respond>(
+    responder: &mut R,
+    now: u32,
+    client: &Client,
+    packet: &[u8],
+    out: &mut [u8],
+) -> (Outcome, bool) {
+    match catch_unwind(AssertUnwindSafe(|| responder.shorten(now, client, packet, &mut *out))) {
+        Ok(outcome) => (outcome, false),
+        Err(_) => {
+            responder.reset();
+            (NOTHING, true)
+        }
+    }
+}
+
 /// No answer, and no reason that the engine gave.
-pub(super) const NOTHING: Outcome = Outcome { len: 0, rcode: 0, drop: None };
+pub(super) const NOTHING: Outcome = Outcome::NOTHING;
 
 /// Composes SERVFAIL without looking at anything that could have caused the panic: header, and the question where it
 /// is plain to see.
@@ -78,7 +101,7 @@ fn servfail(packet: &[u8], out: &mut [u8]) -> Outcome {
     out[2] = header[2] & 0x79 | 0x80;
     out[3] = SERVFAIL.to_be_bytes()[1];
     out[4..12].copy_from_slice(&[0, u8::from(question_end.is_some()), 0, 0, 0, 0, 0, 0]);
-    Outcome { len, rcode: SERVFAIL, drop: None }
+    Outcome { len, rcode: SERVFAIL, ..NOTHING }
 }
 
 #[cfg(test)]

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::respond::{self, Batch, Client, DropReason, Outcome, Respond, Slot, Transport};
-use crate::observe::counter::{Dropped, WorkerCounters};
+use godwit_wire::message::rcode;
+
+use super::rate::{Limiter, Over};
+use super::respond::{self, Batch, Client, DropReason, Kind, Outcome, Respond, Slot, Transport};
+use crate::observe::counter::{Dropped, Limited, WorkerCounters};
 use crate::sys::datagrams::{BATCH, Datagrams, Wait};
 use crate::sys::readiness::PollSet;
 use crate::sys::socket::RECEIVE_TIMEOUT;
@@ -27,6 +30,8 @@ pub struct UdpWorker<R> {
     datagrams: Datagrams,
     round: Round,
     responder: R,
+    /// None: no limits.
+    limiter: Option<Limiter>,
     counters: WorkerCounters,
     stop: Arc<AtomicBool>,
 }
@@ -73,7 +78,14 @@ impl<R: Respond> UdpWorker<R> {
             outcomes: [respond::NOTHING; BATCH],
             count: 0,
         };
-        Ok(UdpWorker { sockets, poll, datagrams: Datagrams::new(), round, responder, counters, stop })
+        let datagrams = Datagrams::new();
+        Ok(UdpWorker { sockets, poll, datagrams, round, responder, limiter: None, counters, stop })
+    }
+
+    /// With limits on how many answers of a kind one client network gets; without this there are none.
+    #[must_use]
+    pub fn limited(self, limiter: Limiter) -> Self {
+        UdpWorker { limiter: Some(limiter), ..self }
     }
 
     /// Works until told to stop, then answers what had arrived.
@@ -123,13 +135,13 @@ impl<R: Respond> UdpWorker<R> {
         }
         self.admit(number, received);
 
-        let now = seconds_since_epoch();
+        let now = Now::read();
         let mut batch = UdpBatch { datagrams: &mut self.datagrams, round: &mut self.round };
-        let panics = respond::respond_batch_guarded(&mut self.responder, now, &mut batch);
+        let panics = respond::respond_batch_guarded(&mut self.responder, now.seconds, &mut batch);
         if panics > 0 {
             self.counters.panics.add(panics);
         }
-        self.send(number);
+        self.send(number, now);
         received
     }
 
@@ -163,19 +175,58 @@ impl<R: Respond> UdpWorker<R> {
         self.datagrams.destination(i).unwrap_or(bound.ip()) == source.ip()
     }
 
-    fn send(&mut self, number: usize) {
+    fn send(&mut self, number: usize, now: Now) {
         for at in 0..self.round.count {
-            let outcome = self.round.outcomes[at];
-            if outcome.len > 0 {
-                self.counters.count_answer(outcome.rcode);
-                self.datagrams.queue(usize::from(self.round.index[at]), outcome.len);
-            } else {
+            let mut outcome = self.round.outcomes[at];
+            if outcome.len == 0 {
                 self.counters.count_drop(dropped(outcome.drop));
+                continue;
             }
+            let client = self.round.clients[at].address;
+            let over = self.limiter.as_mut().and_then(|limiter| limiter.charge(now.ms, client, &outcome));
+            if let Some(over) = over {
+                outcome = self.limit(at, now, over);
+                if outcome.len == 0 {
+                    self.counters.count_drop(Dropped::RateLimited);
+                    continue;
+                }
+            }
+            self.counters.count_answer(outcome.rcode);
+            self.datagrams.queue(usize::from(self.round.index[at]), outcome.len);
         }
         let sent = self.datagrams.send(self.sockets[number].socket.as_fd());
         if sent.failed > 0 {
             self.counters.dropped[Dropped::Unsendable as usize].add(sent.failed as u64);
+        }
+    }
+
+    /// What goes out of an answer over a rate limit, counted.
+    #[cold]
+    fn limit(&mut self, at: usize, now: Now, over: Over) -> Outcome {
+        let whole = self.round.outcomes[at];
+        let (action, outcome) = match over.action {
+            Limited::Drop => (Limited::Drop, Outcome::NOTHING),
+            // It has no records, so it is short already; and TC would only bring the client to the same error over TCP.
+            Limited::Slip if whole.kind == Kind::Error => (Limited::Slip, whole),
+            Limited::Slip | Limited::BadCookie => self.shorten(at, now),
+            Limited::Log => (Limited::Log, whole),
+        };
+        self.counters.count_limited(action, over.by);
+        outcome
+    }
+
+    fn shorten(&mut self, at: usize, now: Now) -> (Limited, Outcome) {
+        let (packet, out) = self.datagrams.exchange(usize::from(self.round.index[at]));
+        let client = &self.round.clients[at];
+        let (outcome, panicked) =
+            respond::shorten_guarded(&mut self.responder, now.seconds, client, packet, out);
+        if panicked {
+            self.counters.panics.add(1);
+        }
+        match (outcome.len, outcome.rcode) {
+            (0, _) => (Limited::Drop, outcome),
+            (_, rcode::BADCOOKIE) => (Limited::BadCookie, outcome),
+            _ => (Limited::Slip, outcome),
         }
     }
 }
@@ -189,11 +240,27 @@ pub(super) fn dropped(reason: Option<DropReason>) -> Dropped {
     }
 }
 
-/// The clock that cookies go by (RFC 9018 §4.3), read once per batch.
+/// The clock, read once per batch.
+#[derive(Clone, Copy)]
+struct Now {
+    /// See [`seconds_since_epoch`].
+    seconds: u32,
+    /// Milliseconds since the epoch, for rates: only their low bits, which wrap.
+    ms: u32,
+}
+
+impl Now {
+    fn read() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let low = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0);
+        let seconds = since.as_secs();
+        Now { seconds: low(seconds), ms: low(seconds.wrapping_mul(1000) + u64::from(since.subsec_millis())) }
+    }
+}
+
+/// The clock that cookies go by, in their 32 bits: RFC 9018 §4.3 has serial arithmetic, so that the wrap in 2106 is meant.
 pub(super) fn seconds_since_epoch() -> u32 {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    // RFC 9018 §4.3: serial arithmetic, so that the wrap in 2106 is meant.
-    u32::try_from(seconds & u64::from(u32::MAX)).unwrap_or(0)
+    Now::read().seconds
 }
 
 struct UdpBatch<'a> {

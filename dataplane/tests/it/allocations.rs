@@ -4,11 +4,12 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use godwit_dataplane::observe::counter::WorkerCounters;
+use godwit_dataplane::observe::counter::{Counter, Dropped, Limited, WorkerCounters};
+use godwit_dataplane::serve::rate::{Limiter, RateLimits};
 use godwit_dataplane::serve::udp::UdpWorker;
 use godwit_dataplane::sys::socket::{self, UdpOptions};
 
-use godwit_dataplane::serve::engine::Engine;
+use godwit_dataplane::serve::engine::{Answering, Engine};
 use godwit_engine::answer::{CookieSecrets, Settings};
 use godwit_engine::snapshot::Snapshot;
 use godwit_engine::snapshot::store::Store;
@@ -55,40 +56,52 @@ fn p3_a_udp_worker_allocates_nothing() {
 
 /// A query for A at `name` with EDNS and a client cookie.
 fn edns_query(name: &str) -> Vec<u8> {
-    let mut message = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+    let mut message = plain_query(name);
+    message[11] = 1;
+    message.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+    message
+}
+
+/// A query for A at `name` without EDNS.
+fn plain_query(name: &str) -> Vec<u8> {
+    let mut message = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         message.push(u8::try_from(label.len()).unwrap());
         message.extend_from_slice(label.as_bytes());
     }
     message.extend_from_slice(&[0, 0, 1, 0, 1]);
-    message.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
     message
 }
 
-#[test]
-fn p3_a_udp_worker_with_the_engine_behind_it_allocates_nothing() {
+/// A worker with the engine behind it; after each of 20 changes it gets 100 messages, and allocates nothing.
+fn rounds(limiter: Option<Limiter>, query: fn(&str) -> Vec<u8>) -> WorkerCounters {
     let zones: Vec<_> = (0..100).map(|i| whole(&format!("z{i}.test"), 1, [192, 0, 2, i])).collect();
     let snapshot = Snapshot::empty(&options()).apply(&change_set(zones)).unwrap();
     let store = Store::new(snapshot);
     let cookies = Some(CookieSecrets { current: [5; 16], previous: None, require: false });
-    let engine = Engine::new(&store, Settings { cookies, ..Settings::default() }, true);
+    let answering = Store::new(Answering::new(Settings { cookies, ..Settings::default() }));
+    let engine = Engine::new(&store, &answering, true);
     let socket = socket::bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(socket.local_addr().unwrap()).unwrap();
     let counters = WorkerCounters::default();
     let stop = Arc::new(AtomicBool::new(false));
     let mut worker = UdpWorker::new(vec![socket], false, engine, Arc::clone(&counters), stop).unwrap();
-    let answered =
-        || counters.answers.iter().map(godwit_dataplane::observe::counter::Counter::get).sum::<u64>();
+    if let Some(limiter) = limiter {
+        worker = worker.limited(limiter);
+    }
+    let answered = || counters.answers.iter().map(Counter::get).sum::<u64>();
+    let dropped = || counters.dropped[Dropped::RateLimited as usize].get();
+    let mut received = 0;
     let mut buffer = [0; 4096];
     for round in 0..20u64 {
         let mut queries = Vec::new();
         for i in 0..25 {
-            queries.push(edns_query(&format!("www.z{i}.test")));
-            queries.push(edns_query(&format!("a.b.c.nothing.z{i}.test")));
-            queries.push(edns_query(&format!("www.example{i}.com")));
+            queries.push(query(&format!("www.z{i}.test")));
+            queries.push(query(&format!("a.b.c.nothing.z{i}.test")));
+            queries.push(query(&format!("www.example{i}.com")));
             // Cut short: FORMERR.
-            let whole = edns_query("www.z1.test");
+            let whole = query("www.z1.test");
             queries.push(whole[..whole.len() - 5].to_vec());
         }
         for query in &queries {
@@ -101,15 +114,44 @@ fn p3_a_udp_worker_with_the_engine_behind_it_allocates_nothing() {
             .unwrap();
         store.swap(next);
         let before = allocations();
-        while answered() < (round + 1) * 100 {
+        while answered() + dropped() < (round + 1) * 100 {
             worker.turn();
         }
         assert_eq!(allocations() - before, 0, "round {round}");
-        for _ in 0..100 {
+        while received < answered() {
             client.recv(&mut buffer).unwrap();
+            received += 1;
         }
     }
+    counters
+}
+
+#[test]
+fn p3_a_udp_worker_with_the_engine_behind_it_allocates_nothing() {
+    let counters = rounds(None, edns_query);
     for (rcode, count) in [(0, 500), (1, 500), (3, 500), (5, 500)] {
         assert_eq!(counters.answers[rcode].get(), count, "rcode {rcode}");
+    }
+}
+
+/// Nor where limits bite, in each way in which they do.
+#[test]
+fn p3_rate_limits_allocate_nothing() {
+    let limits = RateLimits {
+        answers_per_second: 1,
+        total_per_second: 40,
+        exempt_loopback: false,
+        table_entries: 1024,
+        ..RateLimits::default()
+    };
+    let limiter = || Limiter::new(&limits, 1, [1, 3, 5, 7]);
+    for (query, short) in
+        [(edns_query as fn(&str) -> Vec<u8>, Limited::BadCookie), (plain_query, Limited::Slip)]
+    {
+        let counters = rounds(Some(limiter()), query);
+        let limited =
+            |action: Limited| counters.limited[action as usize].iter().map(Counter::get).sum::<u64>();
+        assert!(limited(short) > 0 && limited(Limited::Drop) > 0, "{short:?}");
+        assert_eq!(limited(Limited::Drop), counters.dropped[Dropped::RateLimited as usize].get());
     }
 }

@@ -4,12 +4,15 @@
 mod allocations;
 mod chance;
 mod every_type;
+mod client;
+mod cookies;
 mod feed;
 mod handover;
 mod malformed;
 mod operation;
 mod panics;
 mod process;
+mod rate_limit;
 mod reflector;
 mod sandbox;
 mod snapshots;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use godwit_dataplane::observe::counter::WorkerCounters;
 use godwit_dataplane::serve::limit::{Admission, TcpLimits};
-use godwit_dataplane::serve::respond::{Batch, Client, Outcome, Respond, Slot};
+use godwit_dataplane::serve::respond::{Batch, Client, Kind, Outcome, Respond, Slot};
 use godwit_dataplane::serve::tcp::TcpWorker;
 use godwit_dataplane::serve::udp::UdpWorker;
 use godwit_dataplane::sys::socket::{self, UdpOptions};
@@ -43,7 +43,7 @@ impl Respond for Reflector {
         let len = if contains(LARGE) { LARGE_OCTETS } else { packet.len() };
         out[..packet.len()].copy_from_slice(packet);
         out[2] |= 0x80;
-        Outcome { len, rcode: 0, drop: None }
+        Outcome { len, kind: Kind::Answer, ..Outcome::NOTHING }
     }
 
     fn reset(&mut self) {

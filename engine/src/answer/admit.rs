@@ -10,7 +10,7 @@ use godwit_wire::response::{Opt, Response, append_tsig_error};
 use godwit_wire::rr::Rtype;
 
 use super::cookie;
-use super::settings::{Client, DropReason, Outcome, Readiness, Settings, Transport};
+use super::settings::{Client, DropReason, Kind, Outcome, Readiness, Settings, Transport};
 
 /// The question of a query that goes on to the zones, with what of its OPT concerns the answer.
 #[derive(Clone)]
@@ -166,6 +166,8 @@ fn admit_any(
     out: &mut [u8],
     question: &mut Question,
 ) -> Result<(), Outcome> {
+    // As the query before left it: what is refused early has shown nothing, unless it came over TCP.
+    question.proven = frame.client.transport == Transport::Tcp;
     let Some(header) = Header::read(packet) else { return Err(Outcome::dropped(DropReason::Short)) };
     if header.is_response() {
         return Err(Outcome::dropped(DropReason::Response));
@@ -204,7 +206,6 @@ fn admit_any(
     if let Some(tsig_at) = query.tsig_at {
         return Err(reply.bad_key(tsig_at, out));
     }
-    question.proven = frame.client.transport == Transport::Tcp;
     if let (Some(secrets), Some(cookie)) = (&frame.settings.cookies, query.edns.and_then(|edns| edns.cookie))
     {
         question.proven |= cookie::is_valid(secrets, &cookie, frame.client.address, frame.now);
@@ -243,10 +244,11 @@ fn header_only(header: &Header, rcode: u16, out: &mut [u8]) -> Outcome {
     Outcome::sent(HEADER_OCTETS, rcode)
 }
 
-struct Reply<'a> {
-    frame: &'a Frame<'a>,
-    packet: &'a [u8],
-    query: &'a Query<'a>,
+/// A response that has no records.
+pub(super) struct Reply<'a> {
+    pub(super) frame: &'a Frame<'a>,
+    pub(super) packet: &'a [u8],
+    pub(super) query: &'a Query<'a>,
 }
 
 impl Reply<'_> {
@@ -256,11 +258,23 @@ impl Reply<'_> {
 
     /// Answers with the question echoed and no records.
     fn send(&self, rcode: u16, edns: Option<&Edns>, extended_error: Option<u16>, out: &mut [u8]) -> Outcome {
+        self.send_with(0, rcode, edns, extended_error, out)
+    }
+
+    /// [`Reply::send`] with `flags` besides those that every response has.
+    pub(super) fn send_with(
+        &self,
+        flags: u16,
+        rcode: u16,
+        edns: Option<&Edns>,
+        extended_error: Option<u16>,
+        out: &mut [u8],
+    ) -> Outcome {
         let opt = edns.map(|edns| Opt { extended_error, ..self.frame.opt(edns) });
         let size = self.frame.size(edns.map(|edns| edns.udp_payload_octets), out.len());
         let reserved = opt.as_ref().map_or(0, Opt::octets);
         let response = Response::new(out, self.packet, self.query.question_end, size, reserved);
-        let len = response.finish(self.query.header.id, self.flags(), rcode, opt.as_ref(), size);
+        let len = response.finish(self.query.header.id, self.flags() | flags, rcode, opt.as_ref(), size);
         Outcome::sent(len, rcode)
     }
 
@@ -303,7 +317,8 @@ impl Reply<'_> {
         let truncated = if full { flag::TC } else { 0 };
         let flags = self.flags() | flag::AA | truncated;
         let len = response.finish(self.query.header.id, flags, rcode::NOERROR, opt.as_ref(), size);
-        Outcome::sent(len, rcode::NOERROR)
+        // Of no zone, so of no account.
+        Outcome { kind: Kind::Answer, ..Outcome::sent(len, rcode::NOERROR) }
     }
 
     fn meta_type(&self, qtype: Rtype, out: &mut [u8]) -> Result<(), Outcome> {

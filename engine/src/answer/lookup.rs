@@ -8,6 +8,14 @@ use godwit_wire::name::{MAX_NAME_OCTETS, NameRef};
 use crate::snapshot::node::{Flags, Node};
 use crate::snapshot::{Snapshot, ZoneView};
 
+/// The longest name at or above another that exists, with the hash that it was found by.
+#[derive(Clone, Copy)]
+pub(super) struct Closest<'s> {
+    pub(super) node: &'s Node,
+    /// That of the index, keyed per process.
+    pub(super) hash: u64,
+}
+
 /// What a name meets.
 #[derive(Clone, Copy)]
 pub(super) enum Match<'s> {

@@ -14,12 +14,14 @@ mod denial;
 mod lookup;
 mod reply;
 mod settings;
+mod shorten;
 #[cfg(test)]
 mod tests;
 
 pub use settings::{
-    AnyPolicy, Client, CookieSecrets, DropReason, MAX_LINKS, Outcome, Readiness, Settings, Transport,
+    AnyPolicy, Client, CookieSecrets, DropReason, Kind, MAX_LINKS, Outcome, Readiness, Settings, Transport,
 };
+pub use shorten::shorten;
 
 use arrayvec::ArrayVec;
 use godwit_wire::name::NameRef;
@@ -28,6 +30,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::index::Place;
 use crate::snapshot::node::Node;
 use admit::{Frame, Question};
+use lookup::Closest;
 
 /// The most messages of a batch that are looked up together.
 pub const BATCH: usize = 64;
@@ -77,6 +80,8 @@ struct Pending<'s> {
     index: usize,
     /// Where in QNAME the suffix begins.
     at: usize,
+    /// The suffix's hash.
+    hash: u64,
     /// Where the suffix is, if it is anywhere.
     place: Place<'s, Node>,
 }
@@ -141,15 +146,16 @@ impl Answerer {
             let Slot { client, packet, out } = batch.slot(from + place);
             let frame = Frame { settings, client, now };
             if let Err(outcome) = admit::admit(&frame, packet, out, question) {
-                batch.done(from + place, outcome);
+                batch.done(from + place, Outcome { proven: question.proven, ..outcome });
                 continue;
             }
             *admitted = true;
             let name = question.name();
             let start = lookup::skip_labels(name, usize::from(question.labels), snapshot.max_labels());
             let at = name.as_wire().len() - start.as_wire().len();
-            let found = index.place(index.hash(start.as_wire()));
-            let _bounded_by_batch = pending.try_push(Pending { index: place, at, place: found });
+            let hash = index.hash(start.as_wire());
+            let found = index.place(hash);
+            let _bounded_by_batch = pending.try_push(Pending { index: place, at, hash, place: found });
         }
         let closest = self.look_up(snapshot, &mut pending);
         for (place, (question, found)) in self.questions.iter().zip(&closest).enumerate().take(to - from) {
@@ -168,7 +174,7 @@ impl Answerer {
         &self,
         snapshot: &'s Snapshot,
         pending: &mut ArrayVec<Pending<'s>, BATCH>,
-    ) -> [Option<&'s Node>; BATCH] {
+    ) -> [Option<Closest<'s>>; BATCH] {
         let index = snapshot.names();
         let mut closest = [None; BATCH];
         while !pending.is_empty() {
@@ -183,13 +189,14 @@ impl Answerer {
                 let suffix = question.name().as_wire().get(look_up.at..).unwrap_or_default();
                 if let Some(node) = look_up.place.get(suffix) {
                     if let Some(slot) = closest.get_mut(look_up.index) {
-                        *slot = Some(node);
+                        *slot = Some(Closest { node, hash: look_up.hash });
                     }
                     return false;
                 }
                 let Some(parent) = NameRef::from_checked(suffix).parent() else { return false };
                 look_up.at += suffix.len() - parent.as_wire().len();
-                look_up.place = index.place(index.hash(parent.as_wire()));
+                look_up.hash = index.hash(parent.as_wire());
+                look_up.place = index.place(look_up.hash);
                 true
             });
         }

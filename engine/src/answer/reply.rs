@@ -12,8 +12,8 @@ use godwit_wire::rr::Rtype;
 use super::admit::{Frame, Question};
 use super::alias::Chain;
 use super::denial::{self, Proof, Written};
-use super::lookup::{Match, Place};
-use super::settings::{AnyPolicy, Outcome};
+use super::lookup::{Closest, Match, Place};
+use super::settings::{AnyPolicy, Kind, Outcome};
 use crate::snapshot::node::{Flags, Node};
 use crate::snapshot::{Snapshot, ZoneView};
 
@@ -55,13 +55,13 @@ pub(super) fn respond<'s>(
     snapshot: &'s Snapshot,
     frame: &Frame<'_>,
     question: &Question,
-    closest: Option<&'s Node>,
+    closest: Option<Closest<'s>>,
     packet: &[u8],
     out: &mut [u8],
 ) -> Outcome {
     // The common query: the name exists, nothing redirects, and the RRset needs no company.
     if question.is_plain
-        && let Some(node) = closest
+        && let Some(Closest { node, hash }) = closest
         && node.name().as_wire().len() == question.name().as_wire().len()
         && !node.flags().has(Flags::CUT.with(Flags::OCCLUDED))
         && is_simple(question.qtype)
@@ -75,7 +75,15 @@ pub(super) fn respond<'s>(
         let opt = edns.map(|edns| PlainEdns { udp_payload_octets: frame.settings.udp_payload_max, ..edns });
         let answers = [image.first(), signatures];
         if let Some(len) = compose_plain(out, packet, question.end, header, answers, opt, size) {
-            return Outcome::sent(len, rcode::NOERROR);
+            let proven = question.proven;
+            return Outcome {
+                len,
+                rcode: rcode::NOERROR,
+                drop: None,
+                kind: Kind::Answer,
+                account: hash,
+                proven,
+            };
         }
     }
     respond_any(snapshot, frame, question, closest, packet, out)
@@ -86,7 +94,7 @@ fn respond_any<'s>(
     snapshot: &'s Snapshot,
     frame: &Frame<'_>,
     question: &Question,
-    closest: Option<&'s Node>,
+    closest: Option<Closest<'s>>,
     packet: &[u8],
     out: &mut [u8],
 ) -> Outcome {
@@ -106,13 +114,15 @@ fn respond_any<'s>(
         extended_error: None,
         written: Written::default(),
     };
-    let full = reply.answer(closest).is_err();
+    let first = reply.first(closest);
+    let full = reply.answer(first).is_err();
+    let (kind, account) = reply.account(first, closest);
     let authoritative = if reply.authoritative { flag::AA } else { 0 };
     let flags = base_flags | authoritative | if full { flag::TC } else { 0 };
     let (rcode, extended_error) = (reply.rcode, reply.extended_error);
     let opt = opt.map(|opt| Opt { extended_error, ..opt });
     let len = reply.response.finish(question.id, flags, rcode, opt.as_ref(), size);
-    Outcome::sent(len, rcode)
+    Outcome { kind, account, proven: question.proven, ..Outcome::sent(len, rcode) }
 }
 
 /// So many targets of an answer, and name servers of a cut, are looked at for addresses that need not be there.
@@ -139,10 +149,14 @@ impl<'s> Reply<'_, 's> {
         self.question.dnssec_ok()
     }
 
+    /// What QNAME meets.
+    fn first(&self, closest: Option<Closest<'s>>) -> Match<'s> {
+        let closest = closest.map(|closest| closest.node);
+        self.side_asked(Place::Everywhere(self.snapshot).classify(self.question.name(), closest))
+    }
+
     /// Writes all sections. [`Full`] means TC: what stands in the message stays, and nothing is added but OPT.
-    fn answer(&mut self, closest: Option<&'s Node>) -> Result<(), Full> {
-        let question = self.question;
-        let first = self.side_asked(Place::Everywhere(self.snapshot).classify(question.name(), closest));
+    fn answer(&mut self, first: Match<'s>) -> Result<(), Full> {
         let Some(zone) = self.zone_met(&first) else {
             self.rcode = rcode::REFUSED;
             self.authoritative = false;
@@ -150,6 +164,37 @@ impl<'s> Reply<'_, 's> {
             return Ok(());
         };
         Chain::new(self, zone.owner_number()).follow(first)
+    }
+
+    /// What kind of answer was written to a QNAME that met `first`, and on whose account it goes ([`Outcome::account`]).
+    fn account(&self, first: Match<'s>, closest: Option<Closest<'s>>) -> (Kind, u64) {
+        let kind = match self.rcode {
+            rcode::NXDOMAIN => Kind::NxDomain,
+            // Records of a chain stand before a name that came out too long.
+            rcode::NOERROR | rcode::YXDOMAIN => match first {
+                Match::Cut(_) if !self.authoritative => Kind::Referral,
+                Match::OutOfZone => Kind::Error,
+                _ if self.response.count(Section::Authority) > 0
+                    && self.response.count(Section::Answer) == 0 =>
+                {
+                    Kind::NoData
+                }
+                _ => Kind::Answer,
+            },
+            _ => Kind::Error,
+        };
+        let owner = match (kind, first) {
+            (Kind::Error, _) | (_, Match::OutOfZone) => return (kind, 0),
+            (Kind::NxDomain | Kind::NoData, Match::Exact(node) | Match::Cut(node) | Match::Dname(node)) => {
+                node.apex()
+            }
+            (Kind::NxDomain | Kind::NoData, Match::Wildcard { source }) => source.apex(),
+            (_, Match::NxDomain { encloser }) => encloser.apex(),
+            (_, Match::Exact(node) | Match::Cut(node) | Match::Dname(node)) => node.name(),
+            (_, Match::Wildcard { source }) => source.name(),
+        };
+        let known = closest.filter(|closest| closest.node.name() == owner).map(|closest| closest.hash);
+        (kind, known.unwrap_or_else(|| self.snapshot.names().hash(owner.as_wire())))
     }
 
     /// The side of a cut that answers: for DS at an apex the zone above, when it is held (RFC 4035 §3.1.4.1).

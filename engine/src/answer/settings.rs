@@ -15,11 +15,11 @@ pub enum AnyPolicy {
 }
 
 /// The secrets that server cookies are made with (RFC 9018).
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct CookieSecrets {
     /// Makes new cookies.
     pub current: [u8; 16],
-    /// Still accepted, for the time of a change of secrets.
+    /// Accepted too, for the time of a change of secrets: the one before, or the one to come.
     pub previous: Option<[u8; 16]>,
     /// A query over UDP with a cookie option but no valid server cookie gets BADCOOKIE (RFC 7873 §5.2.3).
     pub require: bool,
@@ -109,6 +109,22 @@ pub enum DropReason {
     NoRoom,
 }
 
+/// What kind of answer it is, for limits on how many of one kind go out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Records of the name asked for, or what leads from it elsewhere (CNAME, DNAME).
+    Answer,
+    /// To the name servers below a zone cut.
+    Referral,
+    /// The name exists, and has nothing of the type asked for.
+    NoData,
+    /// The name does not exist.
+    NxDomain,
+    /// Everything without records: a refusal, an error, a cookie alone.
+    Error,
+}
+
 /// What came of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Outcome {
@@ -118,14 +134,31 @@ pub struct Outcome {
     pub rcode: u16,
     /// Why nothing is sent.
     pub drop: Option<DropReason>,
+    /// What kind of answer it is.
+    pub kind: Kind,
+    /// What the answer is about, so that names made up at random share one number: the owner name of an [`Kind::Answer`]
+    /// (the wildcard, the DNAME), the cut of a referral, the zone of NODATA and NXDOMAIN; 0 for an error and for what is
+    /// not about records. A keyed hash, the same for as long as the process lives and unknown outside of it.
+    pub account: u64,
+    /// The client has shown that it receives at its address: TCP, or a valid server cookie.
+    pub proven: bool,
 }
 
 impl Outcome {
+    /// Nothing is sent, and the engine has no reason of its own for it.
+    pub const NOTHING: Outcome =
+        Outcome { len: 0, rcode: 0, drop: None, kind: Kind::Error, account: 0, proven: false };
+
     pub(super) fn dropped(reason: DropReason) -> Self {
-        Outcome { len: 0, rcode: 0, drop: Some(reason) }
+        Outcome { drop: Some(reason), ..Outcome::NOTHING }
     }
 
+    /// An answer about nothing in particular.
     pub(super) fn sent(len: usize, rcode: u16) -> Self {
-        if len == 0 { Outcome::dropped(DropReason::NoRoom) } else { Outcome { len, rcode, drop: None } }
+        if len == 0 {
+            Outcome::dropped(DropReason::NoRoom)
+        } else {
+            Outcome { len, rcode, ..Outcome::NOTHING }
+        }
     }
 }

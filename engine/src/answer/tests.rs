@@ -211,3 +211,163 @@ fn nested_zones_hide_and_show_what_is_around_them() {
     assert_eq!(without.root_digest(), alone.root_digest());
     assert_eq!(counts(&without, Transport::Udp, "w.sub.example.", Rtype::A), (0, 1, 1), "a referral again");
 }
+
+fn outcome_of(
+    snapshot: &Snapshot,
+    settings: &Settings,
+    transport: Transport,
+    packet: &[u8],
+) -> (Outcome, Vec<u8>) {
+    let mut out = vec![0; 65_535];
+    let client = Client { address: "192.0.2.9".parse().unwrap(), transport };
+    let outcome = Answerer::new().answer(snapshot, settings, &client, 0, packet, &mut out);
+    out.truncate(outcome.len);
+    (outcome, out)
+}
+
+/// What names made up at random have in common is their account; what somebody may rightly ask apart has one of its own.
+#[test]
+fn each_answer_has_its_kind_and_account() {
+    let snapshot = snapshot_of(vec![
+        load(
+            "example.",
+            &[
+                ("example.", "SOA", "ns1 host 1 2 3 4 60"),
+                ("example.", "NS", "ns1"),
+                ("www.example.", "A", "192.0.2.2"),
+                ("www.example.", "TXT", "text"),
+                ("mail.example.", "MX", "1 www"),
+                ("alias.example.", "CNAME", "www"),
+                ("astray.example.", "CNAME", "nothing"),
+                ("cut.example.", "NS", "ns.cut"),
+                ("ns.cut.example.", "A", "192.0.2.3"),
+                ("*.wild.example.", "TXT", "x"),
+                ("d.example.", "DNAME", "wild.example."),
+            ],
+        ),
+        load(
+            "sub.example.",
+            &[("sub.example.", "SOA", "ns host 1 2 3 4 60"), ("sub.example.", "NS", "ns.other.")],
+        ),
+    ]);
+    let of = |name: &str| {
+        let name: Name = name.parse().unwrap();
+        snapshot.names().hash(name.as_wire())
+    };
+    for (qname, qtype, kind, account) in [
+        ("www.example.", Rtype::A, Kind::Answer, "www.example."),
+        ("WWW.example.", Rtype::TXT, Kind::Answer, "www.example."),
+        ("www.example.", Rtype::ANY, Kind::Answer, "www.example."),
+        ("mail.example.", Rtype::MX, Kind::Answer, "mail.example."),
+        ("alias.example.", Rtype::A, Kind::Answer, "alias.example."),
+        ("a.wild.example.", Rtype::TXT, Kind::Answer, "*.wild.example."),
+        ("b.c.wild.example.", Rtype::TXT, Kind::Answer, "*.wild.example."),
+        ("x.d.example.", Rtype::TXT, Kind::Answer, "d.example."),
+        ("y.z.d.example.", Rtype::TXT, Kind::Answer, "d.example."),
+        ("www.example.", Rtype::AAAA, Kind::NoData, "example."),
+        ("wild.example.", Rtype::A, Kind::NoData, "example."),
+        ("a.wild.example.", Rtype::A, Kind::NoData, "example."),
+        ("cut.example.", Rtype::DS, Kind::NoData, "example."),
+        ("nothing.example.", Rtype::A, Kind::NxDomain, "example."),
+        // Made up below each name there is, they still share one.
+        ("nothing.www.example.", Rtype::A, Kind::NxDomain, "example."),
+        ("astray.example.", Rtype::A, Kind::NxDomain, "example."),
+        ("nothing.sub.example.", Rtype::A, Kind::NxDomain, "sub.example."),
+        ("cut.example.", Rtype::A, Kind::Referral, "cut.example."),
+        ("a.b.cut.example.", Rtype::A, Kind::Referral, "cut.example."),
+        ("ns.cut.example.", Rtype::A, Kind::Referral, "cut.example."),
+    ] {
+        let (outcome, _) = outcome_of(&snapshot, &Settings::default(), Transport::Udp, &packet(qname, qtype));
+        assert_eq!((outcome.kind, outcome.account), (kind, of(account)), "{qname} {qtype}");
+        assert!(!outcome.proven);
+        let (outcome, _) = outcome_of(&snapshot, &Settings::default(), Transport::Tcp, &packet(qname, qtype));
+        assert_eq!((outcome.kind, outcome.account, outcome.proven), (kind, of(account), true), "{qname}");
+    }
+    for octets in [packet("elsewhere.", Rtype::A), packet("www.example.", Rtype::AXFR), vec![0; 12]] {
+        let (outcome, _) = outcome_of(&snapshot, &Settings::default(), Transport::Udp, &octets);
+        assert_eq!((outcome.kind, outcome.account, outcome.proven), (Kind::Error, 0, false));
+        assert!(outcome.len > 0);
+    }
+}
+
+/// The query with an OPT record, and in it these options.
+fn with_options(qname: &str, options: &[u8]) -> Vec<u8> {
+    let mut packet = packet(qname, Rtype::A);
+    packet[11] = 1;
+    packet.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0]);
+    packet.extend_from_slice(&u16::try_from(options.len()).unwrap().to_be_bytes());
+    packet.extend_from_slice(options);
+    packet
+}
+
+fn cookie_option(cookie: &[u8]) -> Vec<u8> {
+    let mut option = vec![0, 10, 0, u8::try_from(cookie.len()).unwrap()];
+    option.extend_from_slice(cookie);
+    option
+}
+
+/// A client is proven by a cookie that it got from us, and by no other; whatever was answered before.
+#[test]
+fn a_valid_server_cookie_proves_a_client_and_only_then() {
+    let cookies = Some(CookieSecrets { current: [3; 16], previous: None, require: false });
+    let settings = Settings { cookies, ..Settings::default() };
+    let snapshot = snapshot();
+    let first = with_options("www.example.", &cookie_option(&[1; 8]));
+    let (outcome, octets) = outcome_of(&snapshot, &settings, Transport::Udp, &first);
+    assert!(!outcome.proven);
+    let cookie = &octets[octets.len() - 24..];
+    let good = with_options("www.example.", &cookie_option(cookie));
+    assert!(outcome_of(&snapshot, &settings, Transport::Udp, &good).0.proven);
+    // The same answerer goes on: nothing stays of the one before.
+    let mut answerer = Answerer::new();
+    let client = Client { address: "192.0.2.9".parse().unwrap(), transport: Transport::Udp };
+    let mut forged = good.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let scrap = [good[..13].to_vec(), vec![64]].concat();
+    let mut out = vec![0; 4096];
+    for (octets, proven) in
+        [(&good, true), (&first, false), (&good, true), (&forged, false), (&good, true), (&scrap, false)]
+    {
+        let outcome = answerer.answer(&snapshot, &settings, &client, 0, octets, &mut out);
+        assert_eq!(outcome.proven, proven, "{octets:?}");
+    }
+}
+
+/// RFC 2181 §9, RFC 7873 §5.2.3: TC for those who can only come back over TCP, BADCOOKIE for those who know cookies.
+#[test]
+fn a_shortened_answer_says_how_to_come_back_and_nothing_else() {
+    let cookies = Some(CookieSecrets { current: [3; 16], previous: None, require: false });
+    let settings = Settings { cookies, nsid: Some([b'n'; 200].into()), ..Settings::default() };
+    let client = Client { address: "192.0.2.9".parse().unwrap(), transport: Transport::Udp };
+    let mut out = vec![0; 512];
+    let mut short = |settings: &Settings, octets: &[u8]| {
+        let outcome = shorten(settings, &client, 0, octets, &mut out);
+        (outcome, out[..outcome.len].to_vec())
+    };
+    let plain = packet("WWW.example.", Rtype::A);
+    let (outcome, octets) = short(&settings, &plain);
+    assert_eq!(outcome.rcode, 0);
+    assert_eq!(octets[..12], [0, 7, 0x83, 0, 0, 1, 0, 0, 0, 0, 0, 0], "QR, RD, TC");
+    assert_eq!(octets[12..], plain[12..]);
+
+    // As long as the query, which had an NSID option of no octets besides.
+    let (_, octets) = short(&settings, &with_options("www.example.", &[0, 3, 0, 0]));
+    assert_eq!((octets[2] & 2, octets.len()), (2, plain.len() + 11));
+
+    let known = with_options("www.example.", &cookie_option(&[1; 8]));
+    let (outcome, octets) = short(&settings, &known);
+    assert_eq!((outcome.rcode, octets[2] & 2), (23, 0));
+    assert_eq!(octets.len(), known.len() + 16);
+    let good = with_options("www.example.", &cookie_option(&octets[octets.len() - 24..]));
+    assert!(outcome_of(&snapshot(), &settings, Transport::Udp, &good).0.proven);
+    // A client with a good cookie is not limited; if it were, TC is what helps.
+    assert_eq!(short(&settings, &good).0.rcode, 0);
+    // Without cookies of ours there is nothing to come back with.
+    assert_eq!(short(&Settings::default(), &known).0.rcode, 0);
+
+    let mut response = plain.clone();
+    response[2] |= 0x80;
+    for octets in [&plain[..11], &plain[..14], &response] {
+        assert_eq!(short(&settings, octets).0.len, 0);
+    }
+}

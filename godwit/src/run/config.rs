@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{Api, ConfigError, Defaults, Sources, Store};
-use godwit_dataplane::config::{Answers, Cookies, Log, Metrics, Tcp, Udp};
+use godwit_dataplane::config::{Answers, Cookies, Log, Metrics, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
 
 use crate::cli;
@@ -36,6 +36,8 @@ pub(super) struct Config {
     pub(super) answers: Answers,
     /// DNS cookies (RFC 7873).
     pub(super) cookies: Cookies,
+    /// How many answers one client network gets over UDP.
+    pub(super) rate_limit: RateLimit,
     /// Metrics and health of both planes over HTTP.
     pub(super) metrics: Metrics,
     /// Logs.
@@ -69,7 +71,7 @@ impl Default for Server {
 }
 
 impl Checked for Config {
-    const LISTS: &'static [&'static str] = &["server.listen", "defaults.ns"];
+    const LISTS: &'static [&'static str] = &["server.listen", "defaults.ns", "rate_limit.exempt"];
 
     fn out_of_range(&self) -> Option<(String, &'static str)> {
         self.dataplane()
@@ -130,6 +132,7 @@ impl Config {
             tcp: self.tcp.clone(),
             answers: self.answers.clone(),
             cookies: self.cookies.clone(),
+            rate_limit: self.rate_limit.clone(),
             metrics: self.metrics.clone(),
             log: self.log.clone(),
             ..godwit_dataplane::Config::default()
@@ -183,13 +186,18 @@ mod tests {
     fn later_layers_win_and_reach_their_plane() {
         let text = "[server]\nlisten = [\"127.0.0.1:1\"]\nworkers = 2\n[api]\nlisten = \"127.0.0.1:2\"\n\
                     [answers]\nnsid = \"ns1\"\n[defaults]\nns = [\"a.example.\"]\n";
-        let environment = [("GODWIT_SERVER__LISTEN", "127.0.0.1:3,[::1]:3"), ("GODWIT_STORE__READERS", "2")];
+        let environment = [
+            ("GODWIT_SERVER__LISTEN", "127.0.0.1:3,[::1]:3"),
+            ("GODWIT_STORE__READERS", "2"),
+            ("GODWIT_RATE_LIMIT__EXEMPT", "192.0.2.0/24,2001:db8::/32"),
+        ];
         let config = loaded(text, &environment, &["--data", "d", "--api", "127.0.0.1:4"]).unwrap();
         let (data, control) = (config.dataplane(), config.controlplane());
         assert_eq!(data.server.listen.len(), 2);
         assert_eq!(data.server.workers.unwrap().get(), 2);
         assert_eq!(data.server.state.unwrap().to_str(), Some("d/snapshot"));
         assert_eq!(data.answers.nsid.as_deref(), Some("ns1"));
+        assert_eq!(data.rate_limit.exempt.len(), 2);
         assert_eq!((control.api.listen.port(), control.store.readers), (4, 2));
         assert_eq!(control.store.data.to_str(), Some("d"));
         assert_eq!(control.defaults.ns, ["a.example."]);
@@ -204,6 +212,7 @@ mod tests {
                 ("", ""),
                 "godwit.toml, line 2: udp.payload_octets: expected 512 to 4096",
             ),
+            ("[rate_limit]\nslip = 11\n", ("", ""), "godwit.toml, line 2: rate_limit.slip: expected 0 to 10"),
             ("[store]\nreaders = 0\n", ("", ""), "godwit.toml, line 2: store.readers: expected 1 to"),
             ("", ("GODWIT_API__LISTEN", "x"), "environment variable GODWIT_API__LISTEN: api.listen"),
         ] {

@@ -9,6 +9,7 @@ mod config;
 pub(crate) mod lock;
 mod planes;
 
+use std::convert::Infallible;
 use std::fs::DirBuilder;
 use std::io;
 use std::net::TcpListener;
@@ -63,8 +64,12 @@ pub(crate) fn main(arguments: cli::Run) -> anyhow::Result<()> {
     let feed = server.take_feed().context("the feed of the data plane")?;
     let result = runtime.block_on(async {
         let stop = on_signals()?;
+        let hangups = listen(SignalKind::hangup())?;
         let has_snapshot = server.status().has_snapshot.load(Ordering::Relaxed);
-        Planes { config: config.controlplane(), has_snapshot, beside, stop }.run(feed).await
+        tokio::select! {
+            ended = Planes { config: config.controlplane(), has_snapshot, beside, stop }.run(feed) => ended,
+            never = reload_on(hangups, &server) => match never {},
+        }
     });
     tracing::info!("stopping");
     server.stop();
@@ -116,21 +121,15 @@ fn announce(server: &Server) {
 }
 
 /// Becomes true at the first SIGTERM or SIGINT; a second one ends the process where it stands, which loses nothing
-/// that was acknowledged. SIGHUP has nothing to reload here and does nothing.
+/// that was acknowledged.
 fn on_signals() -> anyhow::Result<watch::Receiver<bool>> {
-    let listen = |kind| signal(kind).context("listening for signals");
-    let (mut terminate, mut interrupt, mut hangup): (Signal, Signal, Signal) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let (stopping, stop) = watch::channel(false);
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
-                _ = hangup.recv() => {
-                    tracing::info!("SIGHUP: records come from the API, there is nothing to reload");
-                    continue;
-                }
             }
             if stopping.send_replace(true) {
                 std::process::exit(STOPPED_AT_ONCE);
@@ -138,4 +137,18 @@ fn on_signals() -> anyhow::Result<watch::Receiver<bool>> {
         }
     });
     Ok(stop)
+}
+
+fn listen(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("listening for signals")
+}
+
+/// At each SIGHUP, reads again what the data plane has in files: the cookie secrets. Records come from the API.
+async fn reload_on(mut hangups: Signal, server: &Server) -> Infallible {
+    loop {
+        match hangups.recv().await {
+            Some(()) => tokio::task::block_in_place(|| server.reload()),
+            None => std::future::pending().await,
+        }
+    }
 }

@@ -102,6 +102,27 @@ fn a_hangup_is_no_reason_to_stop() {
 }
 
 #[test]
+fn a_hangup_reads_the_cookie_secrets_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, secrets) = (folder.path().join("godwit.toml"), folder.path().join("secrets"));
+    std::fs::write(&file, format!("[cookies]\nsecrets_file = {secrets:?}\n")).unwrap();
+    std::fs::write(&secrets, "0".repeat(32)).unwrap();
+    let running = Running::launch(&folder.path().join("data"), &["--config", file.to_str().unwrap()]);
+    running.api_address();
+    let said = |line: &str| running.stderr().contains(line).then_some(());
+    for (text, line) in
+        [("1".repeat(32), "the cookie secrets have changed"), (String::new(), "stay as they are")]
+    {
+        let whole = folder.path().join("secrets.new");
+        std::fs::write(&whole, text).unwrap();
+        std::fs::rename(&whole, &secrets).unwrap();
+        assert!(said(line).is_none());
+        running.signal("HUP");
+        wait_for(line, || said(line));
+    }
+}
+
+#[test]
 fn wrong_flags_and_configuration_exit_with_2_and_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("godwit.toml");
