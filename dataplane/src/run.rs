@@ -126,6 +126,7 @@ async fn serve(
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = signals.hangup.recv() => {
+                server.log_reopener().reopen();
                 if reload.is_some() {
                     reload_again = true;
                 } else {

@@ -23,6 +23,7 @@ use crate::feed::local::Follower;
 use crate::observe::counter::WorkerCounters;
 use crate::observe::endpoint;
 use crate::observe::metrics::{Beside, Sources as MetricSources};
+use crate::observe::query_log::{QueryLog, Recorder, Reopener};
 use crate::observe::status::Status;
 use crate::serve::engine::Engine;
 use crate::serve::handover::Successor;
@@ -65,6 +66,8 @@ pub struct Server {
     stop: Arc<AtomicBool>,
     stop_tasks: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    /// Ends after the workers have.
+    query_log: Option<QueryLog>,
 }
 
 impl Server {
@@ -125,6 +128,7 @@ impl Server {
             stop: Arc::new(AtomicBool::new(false)),
             stop_tasks,
             threads: Vec::new(),
+            query_log: None,
             sources,
             config,
             store,
@@ -170,6 +174,12 @@ impl Server {
     /// The sender's side of the feed, once; `None` without a feed.
     pub fn take_feed(&mut self) -> Option<Local> {
         self.local.take()
+    }
+
+    /// What makes the query log go on with a new file where the old one was moved away; whoever gets SIGHUP calls it.
+    #[must_use]
+    pub fn log_reopener(&self) -> Reopener {
+        self.query_log.as_ref().map(QueryLog::reopener).unwrap_or_default()
     }
 
     /// Reads the zone files that changed and swaps what differs. Blocks. With a feed there is nothing to do.
@@ -223,6 +233,9 @@ impl Server {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        if let Some(log) = self.query_log.take() {
+            log.stop();
+        }
     }
 
     fn start_workers(
@@ -238,12 +251,14 @@ impl Server {
         let drain = Duration::from_millis(self.config.server.drain_timeout_ms);
         let inherited = sockets.inherited;
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
+        let mut recorders = self.start_query_log(sockets.workers.len())?;
         for (i, worker) in sockets.workers.into_iter().enumerate() {
             let engine = || Engine::new(&self.store, settings.clone(), fed);
             let stop = || Arc::clone(&self.stop);
             let (counters, tcp_counters) = (WorkerCounters::default(), WorkerCounters::default());
-            let datagrams = UdpWorker::new(worker.udp, inherited, engine(), Arc::clone(&counters), stop())?;
-            let connections = TcpWorker::new(
+            let mut datagrams =
+                UdpWorker::new(worker.udp, inherited, engine(), Arc::clone(&counters), stop())?;
+            let mut connections = TcpWorker::new(
                 worker.tcp,
                 engine(),
                 Arc::clone(&admission),
@@ -251,6 +266,10 @@ impl Server {
                 stop(),
                 drain,
             )?;
+            if let (Some(udp), Some(tcp)) = (recorders.next(), recorders.next()) {
+                datagrams.record(udp);
+                connections.record(tcp);
+            }
             let cpu = cpus[i % cpus.len()];
             self.threads.push(spawn(format!("udp-{i}"), move || {
                 if let Err(error) = affinity::pin(cpu) {
@@ -264,7 +283,9 @@ impl Server {
         }
         if let Some(listener) = &self.metrics_listener {
             let listener = listener.try_clone()?;
-            let sources = MetricSources { udp, tcp, admission, status: Arc::clone(&self.status), beside };
+            let status = Arc::clone(&self.status);
+            let query_log = self.query_log.as_ref().map(|log| Arc::clone(log.counts())).unwrap_or_default();
+            let sources = MetricSources { udp, tcp, admission, status, query_log, beside };
             self.threads.push(spawn("metrics".to_owned(), move || {
                 if let Err(error) = endpoint::serve(listener, sources, stopping) {
                     tracing::error!(%error, "metrics are no longer served");
@@ -272,6 +293,22 @@ impl Server {
             })?);
         }
         Ok(())
+    }
+}
+
+impl Server {
+    /// Starts the query log, unless it is off; a recorder for the UDP worker and one for the TCP worker of each number
+    /// in turn, or none at all.
+    fn start_query_log(&mut self, workers: usize) -> anyhow::Result<std::vec::IntoIter<Recorder>> {
+        let names: Vec<String> =
+            (0..workers).flat_map(|i| [format!("udp-{i}"), format!("tcp-{i}")]).collect();
+        let started = QueryLog::start(&self.config.query_log, &names)?;
+        Ok(started
+            .map_or_else(Vec::new, |(log, recorders)| {
+                self.query_log = Some(log);
+                recorders
+            })
+            .into_iter())
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::respond::{self, Batch, Client, DropReason, Outcome, Respond, Slot, Transport};
 use crate::observe::counter::{Dropped, WorkerCounters};
+use crate::observe::query_log::{Exchange, Fate, Recorder};
 use crate::sys::datagrams::{BATCH, Datagrams, Wait};
 use crate::sys::readiness::PollSet;
 use crate::sys::socket::RECEIVE_TIMEOUT;
@@ -28,6 +29,8 @@ pub struct UdpWorker<R> {
     round: Round,
     responder: R,
     counters: WorkerCounters,
+    /// The worker's end of the query log; `None` while that is off.
+    recorder: Option<Recorder>,
     stop: Arc<AtomicBool>,
 }
 
@@ -73,7 +76,13 @@ impl<R: Respond> UdpWorker<R> {
             outcomes: [respond::NOTHING; BATCH],
             count: 0,
         };
-        Ok(UdpWorker { sockets, poll, datagrams: Datagrams::new(), round, responder, counters, stop })
+        let datagrams = Datagrams::new();
+        Ok(UdpWorker { sockets, poll, datagrams, round, responder, counters, recorder: None, stop })
+    }
+
+    /// Logs queries from now on.
+    pub fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
     }
 
     /// Works until told to stop, then answers what had arrived.
@@ -121,6 +130,9 @@ impl<R: Respond> UdpWorker<R> {
             let before = bound.overflow.replace(now).unwrap_or(now);
             self.counters.overflow.add(u64::from(now.wrapping_sub(before)));
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.received();
+        }
         self.admit(number, received);
 
         let now = seconds_since_epoch();
@@ -130,6 +142,7 @@ impl<R: Respond> UdpWorker<R> {
             self.counters.panics.add(panics);
         }
         self.send(number);
+        self.log_answers(number);
         received
     }
 
@@ -143,11 +156,11 @@ impl<R: Respond> UdpWorker<R> {
                 continue;
             };
             if source.port() == 0 {
-                self.counters.count_drop(Dropped::PortZero);
+                self.refuse(i, number, Dropped::PortZero);
             } else if source.port() == address.port() && self.is_asked(i, address, source) {
-                self.counters.count_drop(Dropped::Ourselves);
+                self.refuse(i, number, Dropped::Ourselves);
             } else if self.datagrams.truncated(i) {
-                self.counters.count_drop(Dropped::Oversized);
+                self.refuse(i, number, Dropped::Oversized);
             } else {
                 let at = self.round.count;
                 self.round.index[at] = u8::try_from(i).unwrap_or(u8::MAX);
@@ -155,6 +168,30 @@ impl<R: Respond> UdpWorker<R> {
                 self.round.outcomes[at] = respond::NOTHING;
                 self.round.count += 1;
             }
+        }
+    }
+
+    /// Counts, and logs, a datagram that is not looked at.
+    fn refuse(&mut self, i: usize, number: usize, reason: Dropped) {
+        self.counters.count_drop(reason);
+        if let Some(recorder) = &mut self.recorder {
+            let server = self.sockets[number].address;
+            log(recorder, &mut self.datagrams, i, server, |_| Fate::Dropped(reason));
+        }
+    }
+
+    /// Logs the datagrams of the batch, after their answers have left.
+    fn log_answers(&mut self, number: usize) {
+        let Some(recorder) = &mut self.recorder else { return };
+        recorder.answered();
+        let server = self.sockets[number].address;
+        for at in 0..self.round.count {
+            let outcome = self.round.outcomes[at];
+            let i = usize::from(self.round.index[at]);
+            log(recorder, &mut self.datagrams, i, server, |answer| match outcome.len {
+                0 => Fate::Dropped(dropped(outcome.drop)),
+                len => Fate::Answered { rcode: outcome.rcode, response: &answer[..len] },
+            });
         }
     }
 
@@ -178,6 +215,21 @@ impl<R: Respond> UdpWorker<R> {
             self.counters.dropped[Dropped::Unsendable as usize].add(sent.failed as u64);
         }
     }
+}
+
+/// Logs datagram `i`, which came to `server`, or to the address that its packet information names.
+fn log(
+    recorder: &mut Recorder,
+    datagrams: &mut Datagrams,
+    i: usize,
+    server: SocketAddr,
+    fate: impl Fn(&[u8]) -> Fate<'_>,
+) {
+    let Some(client) = datagrams.source(i) else { return };
+    let ip = datagrams.destination(i).unwrap_or(server.ip());
+    let server = SocketAddr::new(ip, server.port());
+    let (query, answer) = datagrams.exchange(i);
+    recorder.record(&Exchange { client, server, transport: Transport::Udp, query, fate: fate(answer) });
 }
 
 /// The engine's reason in our counts.

@@ -8,6 +8,7 @@ mod malformed;
 mod operation;
 mod panics;
 mod process;
+mod query_log;
 mod reflector;
 mod snapshots;
 mod source;

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{Api, ConfigError, Defaults, Sources, Store};
-use godwit_dataplane::config::{Answers, Cookies, Log, Metrics, Tcp, Udp};
+use godwit_dataplane::config::{Answers, Cookies, Log, Metrics, QueryLog, Tcp, Udp};
 use serde::{Deserialize, Serialize};
 
 use crate::cli;
@@ -40,6 +40,8 @@ pub(super) struct Config {
     pub(super) metrics: Metrics,
     /// Logs.
     pub(super) log: Log,
+    /// The log of queries.
+    pub(super) query_log: QueryLog,
 }
 
 /// `[server]`
@@ -88,8 +90,11 @@ impl Config {
         let sources = Sources::of_process(arguments.config.clone(), DEFAULT_FILE);
         let mut config: Config = sources.load()?;
         config.override_with(arguments);
-        match config.out_of_range() {
-            Some((key, expected)) => Err(ConfigError::of_command_line(&key, expected)),
+        if let Some((key, expected)) = config.out_of_range() {
+            return Err(ConfigError::of_command_line(&key, expected));
+        }
+        match config.dataplane().missing() {
+            Some((key, expected)) => Err(ConfigError::of_configuration(key, expected)),
             None => Ok(config),
         }
     }
@@ -132,6 +137,7 @@ impl Config {
             cookies: self.cookies.clone(),
             metrics: self.metrics.clone(),
             log: self.log.clone(),
+            query_log: self.query_log.clone(),
             ..godwit_dataplane::Config::default()
         }
     }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::Context;
 use godwit_dataplane::observe::log;
 use godwit_dataplane::observe::metrics::Beside;
+use godwit_dataplane::observe::query_log::Reopener;
 use godwit_dataplane::sys::{affinity, privilege};
 use godwit_dataplane::{Server, Start};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -61,8 +62,9 @@ pub(crate) fn main(arguments: cli::Run) -> anyhow::Result<()> {
         .on_thread_start(affinity::step_back)
         .build()?;
     let feed = server.take_feed().context("the feed of the data plane")?;
+    let reopener = server.log_reopener();
     let result = runtime.block_on(async {
-        let stop = on_signals()?;
+        let stop = on_signals(reopener)?;
         let has_snapshot = server.status().has_snapshot.load(Ordering::Relaxed);
         Planes { config: config.controlplane(), has_snapshot, beside, stop }.run(feed).await
     });
@@ -116,8 +118,8 @@ fn announce(server: &Server) {
 }
 
 /// Becomes true at the first SIGTERM or SIGINT; a second one ends the process where it stands, which loses nothing
-/// that was acknowledged. SIGHUP has nothing to reload here and does nothing.
-fn on_signals() -> anyhow::Result<watch::Receiver<bool>> {
+/// that was acknowledged. SIGHUP has nothing to reload here but the file of the query log.
+fn on_signals(reopener: Reopener) -> anyhow::Result<watch::Receiver<bool>> {
     let listen = |kind| signal(kind).context("listening for signals");
     let (mut terminate, mut interrupt, mut hangup): (Signal, Signal, Signal) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
@@ -128,6 +130,7 @@ fn on_signals() -> anyhow::Result<watch::Receiver<bool>> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {
+                    reopener.reopen();
                     tracing::info!("SIGHUP: records come from the API, there is nothing to reload");
                     continue;
                 }

@@ -94,6 +94,13 @@ pub fn format_rdata(rtype: Rtype, rdata: &[u8]) -> String {
     text
 }
 
+/// Appends an uncompressed name in wire format, in its own case and with its final dot. What is not printable ASCII, and
+/// what has a meaning of its own somewhere in a zone file, is escaped (RFC 1035 §5.1). `None`, and nothing appended,
+/// when the octets are not exactly one name.
+pub fn write_name(octets: &[u8], out: &mut String) -> Option<()> {
+    names::write(octets, out)
+}
+
 /// Appends one record as a line of a zone file: owner, TTL, class, type and RDATA between blanks, names absolute.
 pub fn write_record(owner: NameRef<'_>, ttl: u32, rtype: Rtype, rdata: &[u8], out: &mut String) {
     if names::write(owner.as_wire(), out).is_none() {
