@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "an allocator that counts")]
 
 mod allocations;
+mod escaping;
 mod feed;
 mod handover;
 mod malformed;

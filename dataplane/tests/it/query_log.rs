@@ -372,19 +372,12 @@ fn p7_a_blocked_sink_stalls_nothing_and_what_has_no_room_is_counted() {
 fn a_reader_that_goes_away_costs_what_was_being_written_and_no_more() {
     let folder = folder();
     let socket = folder.path().join("log.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
     let mut process = full(&folder, "json", &format!("unix:{}", socket.display()));
-    let (mut first, _) = listener.accept().unwrap();
-    ask_many(process.address(), 10);
-    let mut text = Vec::new();
-    while text.iter().filter(|octet| **octet == b'\n').count() < 10 {
-        let mut octet = [0];
-        first.read_exact(&mut octet).unwrap();
-        text.push(octet[0]);
-    }
-    // So many that they fill the socket, and are cut somewhere.
-    ask_many(process.address(), 2_000);
-    eventually("the sink takes no more", || metric(&process, "written_total") > 10);
+    // So many before anybody listens that one batch is more than the socket holds: its last record is cut.
+    ask_many(process.address(), 1_500);
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (first, _) = listener.accept().unwrap();
+    eventually("the socket is full", || metric(&process, "written_total") > 100);
     drop(first);
     let (second, _) = listener.accept().unwrap();
     let reader = std::thread::spawn(move || {
@@ -393,15 +386,13 @@ fn a_reader_that_goes_away_costs_what_was_being_written_and_no_more() {
         text
     });
     eventually("everything is accounted for", || {
-        let dropped: u64 =
-            ["ring_full", "sink_lost", "stopped"].map(|reason| dropped(&process, reason)).iter().sum();
-        metric(&process, "written_total") + dropped == 2_010
+        metric(&process, "written_total") + dropped(&process, "sink_lost") == 1_500
     });
-    assert!(dropped(&process, "sink_lost") <= 1);
+    assert_eq!(dropped(&process, "sink_lost"), 1);
     assert!(process.stop().success());
     // The second reader sees whole lines from its first octet on.
     let text = reader.join().unwrap();
-    assert!(!text.is_empty());
+    assert!(text.lines().count() > 100);
     for line in text.lines() {
         let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert_eq!(value["qname"], "www.example.org.");

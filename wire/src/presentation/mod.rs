@@ -18,6 +18,7 @@ mod mnemonic;
 pub(crate) mod names;
 pub(crate) mod number;
 mod octets;
+mod printable;
 pub(crate) mod problem;
 mod radix;
 pub(crate) mod read;
@@ -27,6 +28,8 @@ mod write;
 
 #[cfg(test)]
 mod tests;
+
+pub use printable::Printable;
 
 use crate::name::NameRef;
 use crate::rdata;
