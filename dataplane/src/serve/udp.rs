@@ -176,7 +176,9 @@ impl<R: Respond> UdpWorker<R> {
         self.counters.count_drop(reason);
         if let Some(recorder) = &mut self.recorder {
             let server = self.sockets[number].address;
-            log(recorder, &mut self.datagrams, i, server, |_| Fate::Dropped(reason));
+            if recorder.admits(self.datagrams.exchange(i).0.len(), 0) {
+                log(recorder, &mut self.datagrams, i, server, |_| Fate::Dropped(reason));
+            }
         }
     }
 
@@ -188,6 +190,9 @@ impl<R: Respond> UdpWorker<R> {
         for at in 0..self.round.count {
             let outcome = self.round.outcomes[at];
             let i = usize::from(self.round.index[at]);
+            if !recorder.admits(self.datagrams.exchange(i).0.len(), outcome.len) {
+                continue;
+            }
             log(recorder, &mut self.datagrams, i, server, |answer| match outcome.len {
                 0 => Fate::Dropped(dropped(outcome.drop)),
                 len => Fate::Answered { rcode: outcome.rcode, response: &answer[..len] },

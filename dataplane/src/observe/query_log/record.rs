@@ -65,6 +65,12 @@ pub(super) enum Keep {
 }
 
 impl Keep {
+    /// Octets of the record of a query and a response of so many.
+    pub(super) fn record_octets(self, query_octets: usize, response_octets: usize) -> usize {
+        let (query_room, response_room) = self.octets();
+        HEAD_OCTETS + query_octets.min(query_room) + response_octets.min(response_room)
+    }
+
     fn octets(self) -> (usize, usize) {
         match self {
             Keep::Heads => (PACKET_OCTETS, godwit_wire::message::HEADER_OCTETS),
@@ -245,6 +251,8 @@ mod tests {
             let (head, query_part, response_part) = Head::of(&exchange, times, keep);
             let octets = [&head.to_octets()[..], query_part, response_part].concat();
             assert_eq!(octets.len(), total(*octets.first_chunk().unwrap()));
+            let response_octets = if matches!(fate, Fate::Dropped(_)) { 0 } else { 600 };
+            assert_eq!(octets.len(), keep.record_octets(query.len(), response_octets));
             let record = Record::read(&octets).unwrap();
             assert_eq!(record.head, head);
             assert_eq!((record.head.client, record.head.server), (client, server));

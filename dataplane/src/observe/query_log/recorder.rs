@@ -38,22 +38,32 @@ impl Recorder {
         self.times = Times { received_us: now, answered_us: now };
     }
 
-    /// The answers recorded from now on were ready now.
+    /// The answers recorded from now on were ready now. Only dnstap tells.
     pub fn answered(&mut self) {
-        self.times.answered_us = now_us();
+        if self.keep == Keep::Whole {
+            self.times.answered_us = now_us();
+        }
     }
 
-    /// Records a message, if it is drawn and has room.
-    pub fn record(&mut self, exchange: &Exchange<'_>) {
+    /// Whether the next message is drawn and has room; counts one that has none. To be asked before anything is looked
+    /// up for [`record`](Self::record), since mostly the answer is no where it matters: when sampling, and when nobody
+    /// takes what is logged.
+    pub fn admits(&mut self, query_octets: usize, response_octets: usize) -> bool {
         if !self.sample.draws() {
-            return;
+            return false;
         }
-        let (head, query, response) = Head::of(exchange, self.times, self.keep);
         // Whole or not at all. The room seen here can only grow until it is used: nobody else writes.
-        if self.ring.slots() < head.total() {
+        if self.ring.slots() < self.keep.record_octets(query_octets, response_octets) {
             self.full.add(1);
-            return;
+            return false;
         }
+        true
+    }
+
+    /// Records a message that was admitted.
+    pub fn record(&mut self, exchange: &Exchange<'_>) {
+        let (head, query, response) = Head::of(exchange, self.times, self.keep);
+        debug_assert!(self.ring.slots() >= head.total(), "not admitted");
         for part in [&head.to_octets()[..], query, response] {
             let _has_room = self.ring.push_entire_slice(part);
         }

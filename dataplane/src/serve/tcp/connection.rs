@@ -72,6 +72,9 @@ impl Turn {
     /// Logs a message, whose answer stands in `slot`.
     fn log(&mut self, ends: Ends, query: &[u8], slot: usize, outcome: Outcome) {
         let Some(recorder) = &mut self.recorder else { return };
+        if !recorder.admits(query.len(), outcome.len) {
+            return;
+        }
         let from = slot * MAX_MESSAGE_OCTETS;
         let fate = match outcome.len {
             0 => Fate::Dropped(dropped(outcome.drop)),
