@@ -9,6 +9,7 @@ use clap::Parser;
 use godwit_controlplane::config::{ConfigError, Sources};
 use godwit_controlplane::observe::{endpoint, log};
 use godwit_controlplane::{Config, Controlplane, FirstStart};
+use godwit_wire::presentation::Printable;
 
 /// The API and the database of Godwit, without a data plane in the process.
 #[derive(Debug, Parser)]
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
     let config = match configure(arguments) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("{}", Printable(&error.to_string()));
             return ExitCode::from(2);
         }
     };
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
     match if new_generation { start_generation(&config) } else { run(config) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("godwit-controlplane: {error:#}");
+            eprintln!("godwit-controlplane: {}", Printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

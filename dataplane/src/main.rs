@@ -7,6 +7,7 @@ use godwit_dataplane::config::cli::Arguments;
 use godwit_dataplane::config::{Layers, load};
 use godwit_dataplane::observe::log;
 use godwit_dataplane::{Shutdown, run};
+use godwit_wire::presentation::Printable;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     let config = match load(Layers::of_process(arguments)) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("godwit-dataplane: {error}");
+            complain(&error.to_string());
             return ExitCode::from(WRONG_CONFIGURATION);
         }
     };
@@ -29,14 +30,19 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Err(error) = log::start(&config.log) {
-        eprintln!("godwit-dataplane: {error:#}");
+        complain(&format!("{error:#}"));
         return ExitCode::from(WRONG_CONFIGURATION);
     }
     match run(config, &Shutdown::default()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("godwit-dataplane: {error:#}");
+            complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Errors quote what they are about, which somebody else may have written.
+fn complain(error: &str) {
+    eprintln!("godwit-dataplane: {}", Printable(error));
 }

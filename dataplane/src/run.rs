@@ -141,6 +141,7 @@ async fn serve(
                 alarm.look(now);
             }
             _ = signals.hangup.recv() => {
+                server.log_reopener().reopen();
                 if reload.is_some() {
                     reload_again = true;
                 } else {

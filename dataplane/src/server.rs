@@ -25,6 +25,7 @@ use crate::observe::endpoint;
 use crate::observe::limited;
 use crate::observe::metrics::{Beside, Sources as MetricSources};
 use crate::observe::progress::Progress;
+use crate::observe::query_log::{QueryLog, Recorder, Reopener};
 use crate::observe::status::Status;
 use crate::sandbox::folders::Folders;
 use crate::sandbox::{self, Confinement};
@@ -81,6 +82,8 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     /// Dropped, it ends the watch over rate limits.
     stop_watch: Option<mpsc::Sender<()>>,
+    /// Ends after the workers have.
+    query_log: Option<QueryLog>,
 }
 
 impl Server {
@@ -154,6 +157,7 @@ impl Server {
             stop_tasks,
             threads: Vec::new(),
             stop_watch: None,
+            query_log: None,
             sources,
             config,
             store,
@@ -206,6 +210,12 @@ impl Server {
     /// The sender's side of the feed, once; `None` without a feed.
     pub fn take_feed(&mut self) -> Option<Local> {
         self.local.take()
+    }
+
+    /// What makes the query log go on with a new file where the old one was moved away; whoever gets SIGHUP calls it.
+    #[must_use]
+    pub fn log_reopener(&self) -> Reopener {
+        self.query_log.as_ref().map(QueryLog::reopener).unwrap_or_default()
     }
 
     /// Reads the cookie secrets, and the zone files that changed, and swaps what differs. Blocks. With a feed there are no
@@ -291,6 +301,9 @@ impl Server {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        if let Some(log) = self.query_log.take() {
+            log.stop();
+        }
     }
 
     fn start_workers(
@@ -307,6 +320,7 @@ impl Server {
         let rate_limits = self.config.rate_limit.limits();
         let workers = sockets.workers.len();
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
+        let mut recorders = self.start_query_log(workers)?;
         for (i, worker) in sockets.workers.into_iter().enumerate() {
             let engine = || Engine::new(&self.store, &self.answering, fed);
             let stop = || Arc::clone(&self.stop);
@@ -316,7 +330,7 @@ impl Server {
             if let Some(limits) = &rate_limits {
                 datagrams = datagrams.limited(Limiter::new(limits, workers, random_keys()?));
             }
-            let connections = TcpWorker::new(
+            let mut connections = TcpWorker::new(
                 worker.tcp,
                 engine(),
                 Arc::clone(&admission),
@@ -324,6 +338,10 @@ impl Server {
                 stop(),
                 drain,
             )?;
+            if let (Some(udp), Some(tcp)) = (recorders.next(), recorders.next()) {
+                datagrams.record(udp);
+                connections.record(tcp);
+            }
             let cpu = cpus[i % cpus.len()];
             self.threads.push(spawn(format!("udp-{i}"), move || {
                 if let Err(error) = affinity::pin(cpu) {
@@ -344,7 +362,9 @@ impl Server {
         }
         if let Some(listener) = &self.metrics_listener {
             let listener = listener.try_clone()?;
-            let sources = MetricSources { udp, tcp, admission, status: Arc::clone(&self.status), beside };
+            let status = Arc::clone(&self.status);
+            let query_log = self.query_log.as_ref().map(|log| Arc::clone(log.counts())).unwrap_or_default();
+            let sources = MetricSources { udp, tcp, admission, status, query_log, beside };
             self.threads.push(spawn("metrics".to_owned(), move || {
                 if let Err(error) = endpoint::serve(listener, sources, stopping) {
                     tracing::error!(%error, "metrics are no longer served");
@@ -352,6 +372,22 @@ impl Server {
             })?);
         }
         Ok(())
+    }
+}
+
+impl Server {
+    /// Starts the query log, unless it is off; a recorder for the UDP worker and one for the TCP worker of each number
+    /// in turn, or none at all.
+    fn start_query_log(&mut self, workers: usize) -> anyhow::Result<std::vec::IntoIter<Recorder>> {
+        let names: Vec<String> =
+            (0..workers).flat_map(|i| [format!("udp-{i}"), format!("tcp-{i}")]).collect();
+        let started = QueryLog::start(&self.config.query_log, &names)?;
+        Ok(started
+            .map_or_else(Vec::new, |(log, recorders)| {
+                self.query_log = Some(log);
+                recorders
+            })
+            .into_iter())
     }
 }
 

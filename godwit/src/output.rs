@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use godwit_wire::presentation::Printable;
 use serde::Serialize;
 use serde_json::json;
 
@@ -12,6 +13,11 @@ use crate::client::ClientError;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     pub(crate) json: bool,
+}
+
+/// Writes lines for people. What a server or a file says may have been written by anybody.
+pub(crate) fn write_printable(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    text.lines().try_for_each(|line| writeln!(out, "{}", Printable(line)))
 }
 
 /// A wrong flag or configuration: exit code 2.
@@ -36,7 +42,9 @@ impl Output {
                 serde_json::to_writer_pretty(&mut *out, value)?;
                 writeln!(out)
             } else {
-                text(out)
+                let mut shown = Vec::new();
+                text(&mut shown)?;
+                write_printable(&String::from_utf8_lossy(&shown), out)
             }
         })
     }
@@ -64,7 +72,7 @@ impl Output {
             };
             eprintln!("{}", json!({ "error": format!("{error:#}"), "code": code, "request_id": request_id }));
         } else {
-            eprintln!("godwit: {error:#}");
+            eprintln!("godwit: {}", Printable(&format!("{error:#}")));
         }
         ExitCode::from(if error.is::<Wrong>() { 2 } else { 1 })
     }

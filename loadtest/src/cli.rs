@@ -14,7 +14,7 @@ use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
 use crate::server::kind::Kind;
 use crate::server::{GENERATOR_CPU, echo};
-use crate::{churn, cpu, interrupt, measure, report};
+use crate::{churn, cpu, interrupt, measure, query_log, report};
 
 /// Load generator and side-by-side comparison with other servers.
 #[derive(Debug, Parser)]
@@ -39,6 +39,8 @@ enum Command {
     Compare(Compare),
     /// Measure what changes through the API cost those who ask: `godwit run` on one CPU, queries at a fixed rate
     Churn(Churn),
+    /// Measure what the query log costs those who ask: off, to nowhere, and to somebody who never reads
+    QueryLog(QueryLog),
     /// Write zone files, lists of zones and query files
     Data(Data),
     /// Offer one workload to a server that runs already, with the data of `data`
@@ -197,6 +199,7 @@ impl Cli {
         match self.command {
             Command::Compare(compare) => compare.run(),
             Command::Churn(churn) => churn.run(),
+            Command::QueryLog(query_log) => query_log.run(),
             Command::Data(data) => data.run(),
             Command::Ask(ask) => ask.run(),
             Command::Publish { json, into } => report::publish(&json, &into),
@@ -231,6 +234,37 @@ impl Compare {
         println!("{}", report.configurations());
         println!("{}", report.markdown);
         verdict(&report.failures)
+    }
+}
+
+#[derive(Debug, Args)]
+struct QueryLog {
+    #[command(flatten)]
+    common: Common,
+    /// Interleaved rounds
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Length of each measurement
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    seconds: f64,
+    /// Where to write all figures
+    #[arg(long, default_value = "target/loadtest/query-log.json", value_name = "FILE")]
+    json: PathBuf,
+}
+
+impl QueryLog {
+    fn run(self) -> Result<()> {
+        let options = query_log::Options {
+            source: self.common.source(),
+            rounds: usize::from(self.rounds),
+            seconds: self.seconds,
+            data: self.common.data,
+        };
+        fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
+        let results = query_log::run(&options)?;
+        write_json(&self.json, &results)?;
+        println!("{}", results.markdown());
+        verdict(&results.failures)
     }
 }
 

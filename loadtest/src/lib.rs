@@ -18,6 +18,7 @@ pub mod interrupt;
 pub mod load;
 pub mod measure;
 pub mod message;
+pub mod query_log;
 pub mod report;
 pub mod server;
 pub mod sysctl;

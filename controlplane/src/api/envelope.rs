@@ -9,6 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use godwit_wire::presentation::Printable;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -89,7 +90,8 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
 
 fn with_body(problem: &Problem, id: &str) -> Response {
     let body = ErrorBody {
-        error: problem.message.clone(),
+        // It may quote what was sent; whoever shows it to people may show it as it is.
+        error: Printable(&problem.message).to_string(),
         code: problem.code.as_str().to_owned(),
         request_id: id.to_owned(),
     };

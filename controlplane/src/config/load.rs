@@ -61,6 +61,12 @@ impl ConfigError {
             reason: format!("expected {expected}"),
         }
     }
+
+    /// For what the layers together lack.
+    #[must_use]
+    pub fn of_configuration(key: &str, expected: &str) -> ConfigError {
+        ConfigError { place: "configuration".to_owned(), ..ConfigError::of_command_line(key, expected) }
+    }
 }
 
 impl Sources {

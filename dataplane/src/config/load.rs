@@ -82,6 +82,10 @@ pub fn load(layers: Layers) -> Result<Config, ConfigError> {
             reason: format!("expected {expected}"),
         });
     }
+    if let Some((key, expected)) = config.missing() {
+        let (place, key) = ("configuration".to_owned(), Some(key.to_owned()));
+        return Err(ConfigError { place, key, reason: format!("expected {expected}") });
+    }
     Ok(config)
 }
 

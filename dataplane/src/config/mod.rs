@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod load;
+pub mod query_log;
 mod rate_limit;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, DEFAULT_FILE, Layers, load};
+pub use query_log::{QueryLog, QueryLogFormat, QueryLogMode, QueryLogTarget};
 pub use rate_limit::{Mode, RateLimit};
 
 use crate::serve::limit::TcpLimits;
@@ -48,6 +50,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// Logs.
     pub log: Log,
+    /// The log of queries.
+    pub query_log: QueryLog,
 }
 
 /// The address served when none is given.
@@ -409,6 +413,8 @@ impl Config {
             ((1024..=16 << 20).contains(&tcp.max_unsent_octets), "tcp.max_unsent_octets", "1024 to 16777216"),
             (tcp.max_buffered_octets >= 1 << 20, "tcp.max_buffered_octets", "at least 1048576"),
             (self.server.workers.is_none_or(|n| n.get() <= 1024), "server.workers", "1 to 1024"),
+            (ring_fits(self.query_log.ring_octets), "query_log.ring_octets", "262144 to 1073741824"),
+            (short_text(self.query_log.node.as_ref()), "query_log.node", "at most 255 octets"),
             (short_text(self.answers.nsid.as_ref()), "answers.nsid", "at most 255 octets"),
             (short_text(self.answers.version_bind.as_ref()), "answers.version_bind", "at most 255 octets"),
             (short_text(self.answers.id_server.as_ref()), "answers.id_server", "at most 255 octets"),
@@ -419,12 +425,23 @@ impl Config {
         .map(|(_, key, expected)| (key, expected))
     }
 
+    /// What one key makes another one need, once all layers are put together: a layer alone may well lack it.
+    #[must_use]
+    pub fn missing(&self) -> Option<(&'static str, &'static str)> {
+        (!self.query_log.has_target())
+            .then_some(("query_log.target", "a target, as query_log.mode is not off"))
+    }
+
     /// The effective values as text that can be read back as a configuration file (JSON, which is YAML). Secrets
     /// stand in files of their own and are not in it.
     #[must_use]
     pub fn to_text(&self) -> String {
         serde_json::to_string_pretty(self).expect("maps with text keys, numbers and text are always JSON")
     }
+}
+
+fn ring_fits(octets: usize) -> bool {
+    (query_log::MIN_RING_OCTETS..=query_log::MAX_RING_OCTETS).contains(&octets)
 }
 
 /// One character string (RFC 1035 §3.3).

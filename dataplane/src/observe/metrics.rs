@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use super::counter::{
     CLOSED, Counter, Counters, DROPPED, LIMITED, LIMITED_BY, OTHER_RCODE, RCODES, WorkerCounters,
 };
+use super::query_log::{self, Counts as QueryLogCounts};
 use super::status::Status;
 use crate::serve::limit::Admission;
 use crate::sys::denied;
@@ -30,6 +31,8 @@ pub struct Sources {
     pub admission: Arc<Admission>,
     /// What is served.
     pub status: Arc<Status>,
+    /// The query log.
+    pub query_log: Arc<QueryLogCounts>,
     /// What else the process shows.
     pub beside: Beside,
 }
@@ -113,6 +116,7 @@ impl Collector for Scrape {
         let panics = sources.sum(|worker| &worker.panics);
         counter(&mut encoder, "panics", "Panics caught while answering; each answered SERVFAIL", panics)?;
         connections(sources, &mut encoder)?;
+        logged(&sources.query_log, &mut encoder)?;
         served(&sources.status, &mut encoder)?;
         sandbox(&sources.status, &mut encoder)
     }
@@ -157,6 +161,15 @@ fn connections(sources: &Sources, encoder: &mut DescriptorEncoder<'_>) -> fmt::R
     gauge(encoder, "tcp_connections", "TCP connections open", count(sources.admission.connections()))?;
     let held = count(sources.admission.buffered_octets());
     gauge(encoder, "tcp_buffered_octets", "Octets held by TCP connections", held)
+}
+
+fn logged(log: &QueryLogCounts, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    counter(encoder, "query_log_written", "Queries written to the query log", log.written.get())?;
+    let help = "Queries that should have been logged and were not, by reason";
+    labelled(encoder, "query_log_dropped", help, "reason", &query_log::DROPPED, |i| log.dropped(i))?;
+    let help =
+        "1 while the sink of the query log takes what is written; 0 otherwise, and while the log is off";
+    gauge(encoder, "query_log_sink_up", help, float(log.sink_up.load(Ordering::Relaxed)))
 }
 
 fn served(status: &Status, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -237,6 +250,7 @@ mod tests {
             tcp: vec![WorkerCounters::default()],
             admission: Admission::new(TcpLimits::default()),
             status: Arc::default(),
+            query_log: Arc::default(),
             beside: Beside::default(),
         };
         for worker in sources.workers() {

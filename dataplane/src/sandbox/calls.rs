@@ -169,6 +169,9 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
 /// is. Others would type into that terminal.
 const REQUESTS: &[libc::Ioctl] = &[libc::FIONBIO, libc::FIOCLEX, libc::TCGETS, libc::TIOCGWINSZ];
 
+/// The bits of a socket's type; the rest are flags.
+const SOCKET_TYPE: u64 = 0xF;
+
 /// What a thread may ask about itself, and may give up.
 const PROCESS_OPTIONS: &[libc::c_int] = &[
     libc::PR_SET_NAME,
@@ -181,11 +184,12 @@ const PROCESS_OPTIONS: &[libc::c_int] = &[
     libc::PR_SET_VMA,
 ];
 
-/// The filters, to be installed in this order; `None` where there is no list for the processor.
+/// The filters, to be installed in this order; `None` where there is no list for the processor. `connects`: somebody
+/// reads the query log over TCP.
 ///
 /// # Errors
 /// When they do not compile, which a test rules out.
-pub fn filters() -> anyhow::Result<Option<[BpfProgram; 2]>> {
+pub fn filters(connects: bool) -> anyhow::Result<Option<[BpfProgram; 2]>> {
     let Ok(processor) = TargetArch::try_from(std::env::consts::ARCH) else { return Ok(None) };
     let filter = |rules, mismatch, on_match| -> anyhow::Result<BpfProgram> {
         Ok(SeccompFilter::new(rules, mismatch, on_match, processor)?.try_into()?)
@@ -194,7 +198,7 @@ pub fn filters() -> anyhow::Result<Option<[BpfProgram; 2]>> {
     let unknown = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let clone3 = filter(unknown, SeccompAction::Allow, errno(libc::ENOSYS))?;
     let deny = if denied::CAN_WATCH { SeccompAction::Trap } else { errno(libc::EPERM) };
-    let list = filter(allowed().context("the list of system calls")?, deny, SeccompAction::Allow)?;
+    let list = filter(allowed(connects).context("the list of system calls")?, deny, SeccompAction::Allow)?;
     Ok(Some([clone3, list]))
 }
 
@@ -202,14 +206,18 @@ fn errno(code: libc::c_int) -> SeccompAction {
     SeccompAction::Errno(code.unsigned_abs())
 }
 
-fn allowed() -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompiler::BackendError> {
+fn allowed(connects: bool) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompiler::BackendError> {
     use SeccompCmpOp::{Eq, MaskedEq};
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
         ALLOWED.iter().chain(ALLOWED_HERE).map(|&call| (call, Vec::new())).collect();
     // The first filter answers this one.
     rules.insert(libc::SYS_clone3, Vec::new());
-    // The supervisor's socket and the signals' pair: no other kind is made any more.
-    rules.insert(libc::SYS_socket, vec![argument(0, Eq, value(libc::AF_UNIX))?]);
+    // The supervisor's socket, the signals' pair, the query log's reader: no other kind is made any more.
+    let mut sockets = vec![argument(0, Eq, value(libc::AF_UNIX))?];
+    if connects {
+        sockets.push(argument(1, MaskedEq(SOCKET_TYPE), value(libc::SOCK_STREAM))?);
+    }
+    rules.insert(libc::SYS_socket, sockets);
     rules.insert(libc::SYS_clone, vec![argument(0, MaskedEq(value(NAMESPACES)), 0)?]);
     // Our own limits, not those of others.
     rules.insert(libc::SYS_prlimit64, vec![argument(0, Eq, 0)?]);
@@ -245,13 +253,13 @@ mod tests {
 
     #[test]
     fn the_filters_compile() {
-        assert!(filters().unwrap().is_some());
+        assert!(filters(false).unwrap().is_some() && filters(true).unwrap().is_some());
     }
 
     /// What an intruder would want most.
     #[test]
     fn nothing_that_reaches_beyond_the_process_is_on_the_list() {
-        let rules = allowed().unwrap();
+        let rules = allowed(false).unwrap();
         for call in [
             libc::SYS_ptrace,
             libc::SYS_process_vm_readv,
@@ -300,7 +308,7 @@ mod tests {
     /// What answers queries is decided without looking at arguments, or the kernel could not remember it.
     #[test]
     fn calls_of_the_query_path_have_no_conditions() {
-        let rules = allowed().unwrap();
+        let rules = allowed(false).unwrap();
         for call in [libc::SYS_recvmmsg, libc::SYS_sendmmsg, libc::SYS_epoll_pwait, libc::SYS_clock_gettime] {
             assert_eq!(rules.get(&call).map(Vec::len), Some(0), "{call}");
         }

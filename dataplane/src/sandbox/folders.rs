@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::config::Config;
+use crate::config::{Config, QueryLogMode, QueryLogTarget};
 use crate::source::Sources;
 use crate::sys::libraries;
 
@@ -22,6 +22,8 @@ pub struct Folders {
     pub write: Vec<PathBuf>,
     /// Files may be read and executed.
     pub execute: Vec<PathBuf>,
+    /// The TCP port that may be connected to: where the query log is read.
+    pub connect: Option<u16>,
 }
 
 impl Folders {
@@ -43,10 +45,16 @@ impl Folders {
             read.add_folder_of(file);
         }
 
-        // What else is written to (a query log's folder) belongs here.
         let mut write = Set::default();
         for path in config.sandbox.write.iter().chain(&config.server.state) {
             write.add(path);
+        }
+        let log = config.query_log.target.as_ref().filter(|_| config.query_log.mode != QueryLogMode::Off);
+        let mut connect = None;
+        match log {
+            Some(QueryLogTarget::File(path) | QueryLogTarget::Unix(path)) => write.add_folder_of(path),
+            Some(QueryLogTarget::Tcp(address)) => connect = Some(address.port()),
+            Some(QueryLogTarget::Stdout) | None => {}
         }
 
         let mut execute = Set::default();
@@ -55,7 +63,7 @@ impl Folders {
         for library in libraries::paths() {
             execute.add_folder_of(&library);
         }
-        Folders { read: read.0, write: write.0, execute: execute.0 }
+        Folders { read: read.0, write: write.0, execute: execute.0, connect }
     }
 
     /// Whether a file at this path can be read, as far as the sandbox goes.

@@ -23,7 +23,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, Scope,
 };
 
@@ -150,7 +150,7 @@ pub fn close(
         trial::files(folders, confinement.landlock)?;
     }
     confinement.seccomp = match before.seccomp {
-        0 if wanted(config, config.seccomp) => close_calls()?,
+        0 if wanted(config, config.seccomp) => close_calls(folders.connect.is_some())?,
         0 => 0,
         list if list < calls::LIST => bail!(
             "the process before us allows the system calls of list {list}, this version needs list {}; restart instead",
@@ -226,8 +226,8 @@ fn close_files(folders: &Folders) -> anyhow::Result<u8> {
         | AccessFs::Truncate;
     let execute = AccessFs::ReadFile | AccessFs::Execute;
     let close = || -> anyhow::Result<LandlockStatus> {
-        // Network rights and scopes without a rule: no TCP port is bound or connected to, no process outside gets a
-        // signal from us.
+        // Network rights and scopes without a rule: no TCP port is bound or connected to, but for that of the query
+        // log's reader, and no process outside gets a signal from us.
         let mut rules = Ruleset::default()
             .handle_access(AccessFs::from_all(LANDLOCK_ABI))?
             .handle_access(AccessNet::from_all(LANDLOCK_ABI))?
@@ -239,6 +239,9 @@ fn close_files(folders: &Folders) -> anyhow::Result<u8> {
             for path in paths {
                 rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, access))?;
             }
+        }
+        if let Some(port) = folders.connect {
+            rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
         }
         Ok(rules.restrict_self()?.landlock)
     };
@@ -266,8 +269,8 @@ fn threads() -> Option<usize> {
 }
 
 /// The number of the list that is enforced; 0 where the kernel has no seccomp, or we have no list for this processor.
-fn close_calls() -> anyhow::Result<u32> {
-    let Some(filters) = calls::filters()? else { return Ok(0) };
+fn close_calls(connects: bool) -> anyhow::Result<u32> {
+    let Some(filters) = calls::filters(connects)? else { return Ok(0) };
     for filter in &filters {
         // On all threads, should there be others.
         match seccompiler::apply_filter_all_threads(filter) {

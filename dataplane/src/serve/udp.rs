@@ -14,6 +14,7 @@ use godwit_wire::message::rcode;
 use super::rate::{Limiter, Over};
 use super::respond::{self, Batch, Client, DropReason, Kind, Outcome, Respond, Slot, Transport};
 use crate::observe::counter::{Dropped, Limited, WorkerCounters};
+use crate::observe::query_log::{Exchange, Fate, Recorder};
 use crate::sys::datagrams::{BATCH, Datagrams, Wait};
 use crate::sys::readiness::PollSet;
 use crate::sys::socket::RECEIVE_TIMEOUT;
@@ -33,6 +34,8 @@ pub struct UdpWorker<R> {
     /// None: no limits.
     limiter: Option<Limiter>,
     counters: WorkerCounters,
+    /// The worker's end of the query log; `None` while that is off.
+    recorder: Option<Recorder>,
     stop: Arc<AtomicBool>,
 }
 
@@ -49,6 +52,8 @@ struct Round {
     index: [u8; BATCH],
     clients: [Client; BATCH],
     outcomes: [Outcome; BATCH],
+    /// Whether a rate limit kept the answer back.
+    limited: [bool; BATCH],
     count: usize,
 }
 
@@ -76,16 +81,32 @@ impl<R: Respond> UdpWorker<R> {
             index: [0; BATCH],
             clients: [nobody; BATCH],
             outcomes: [respond::NOTHING; BATCH],
+            limited: [false; BATCH],
             count: 0,
         };
         let datagrams = Datagrams::new();
-        Ok(UdpWorker { sockets, poll, datagrams, round, responder, limiter: None, counters, stop })
+        Ok(UdpWorker {
+            sockets,
+            poll,
+            datagrams,
+            round,
+            responder,
+            limiter: None,
+            counters,
+            recorder: None,
+            stop,
+        })
     }
 
     /// With limits on how many answers of a kind one client network gets; without this there are none.
     #[must_use]
     pub fn limited(self, limiter: Limiter) -> Self {
         UdpWorker { limiter: Some(limiter), ..self }
+    }
+
+    /// Logs queries from now on.
+    pub fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
     }
 
     /// Works until told to stop, then answers what had arrived.
@@ -133,6 +154,9 @@ impl<R: Respond> UdpWorker<R> {
             let before = bound.overflow.replace(now).unwrap_or(now);
             self.counters.overflow.add(u64::from(now.wrapping_sub(before)));
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.received();
+        }
         self.admit(number, received);
 
         let now = Now::read();
@@ -142,6 +166,7 @@ impl<R: Respond> UdpWorker<R> {
             self.counters.panics.add(panics);
         }
         self.send(number, now);
+        self.log_answers(number);
         received
     }
 
@@ -155,18 +180,49 @@ impl<R: Respond> UdpWorker<R> {
                 continue;
             };
             if source.port() == 0 {
-                self.counters.count_drop(Dropped::PortZero);
+                self.refuse(i, number, Dropped::PortZero);
             } else if source.port() == address.port() && self.is_asked(i, address, source) {
-                self.counters.count_drop(Dropped::Ourselves);
+                self.refuse(i, number, Dropped::Ourselves);
             } else if self.datagrams.truncated(i) {
-                self.counters.count_drop(Dropped::Oversized);
+                self.refuse(i, number, Dropped::Oversized);
             } else {
                 let at = self.round.count;
                 self.round.index[at] = u8::try_from(i).unwrap_or(u8::MAX);
                 self.round.clients[at].address = source.ip();
                 self.round.outcomes[at] = respond::NOTHING;
+                self.round.limited[at] = false;
                 self.round.count += 1;
             }
+        }
+    }
+
+    /// Counts, and logs, a datagram that is not looked at.
+    fn refuse(&mut self, i: usize, number: usize, reason: Dropped) {
+        self.counters.count_drop(reason);
+        if let Some(recorder) = &mut self.recorder {
+            let server = self.sockets[number].address;
+            if recorder.admits(self.datagrams.exchange(i).0.len(), 0) {
+                log(recorder, &mut self.datagrams, i, server, |_| Fate::Dropped(reason));
+            }
+        }
+    }
+
+    /// Logs the datagrams of the batch, after their answers have left.
+    fn log_answers(&mut self, number: usize) {
+        let Some(recorder) = &mut self.recorder else { return };
+        recorder.answered();
+        let server = self.sockets[number].address;
+        for at in 0..self.round.count {
+            let outcome = self.round.outcomes[at];
+            let i = usize::from(self.round.index[at]);
+            if !recorder.admits(self.datagrams.exchange(i).0.len(), outcome.len) {
+                continue;
+            }
+            log(recorder, &mut self.datagrams, i, server, |answer| match outcome.len {
+                0 if self.round.limited[at] => Fate::Dropped(Dropped::RateLimited),
+                0 => Fate::Dropped(dropped(outcome.drop)),
+                len => Fate::Answered { rcode: outcome.rcode, response: &answer[..len] },
+            });
         }
     }
 
@@ -186,7 +242,9 @@ impl<R: Respond> UdpWorker<R> {
             let over = self.limiter.as_mut().and_then(|limiter| limiter.charge(now.ms, client, &outcome));
             if let Some(over) = over {
                 outcome = self.limit(at, now, over);
+                self.round.outcomes[at] = outcome;
                 if outcome.len == 0 {
+                    self.round.limited[at] = true;
                     self.counters.count_drop(Dropped::RateLimited);
                     continue;
                 }
@@ -229,6 +287,21 @@ impl<R: Respond> UdpWorker<R> {
             _ => (Limited::Slip, outcome),
         }
     }
+}
+
+/// Logs datagram `i`, which came to `server`, or to the address that its packet information names.
+fn log(
+    recorder: &mut Recorder,
+    datagrams: &mut Datagrams,
+    i: usize,
+    server: SocketAddr,
+    fate: impl Fn(&[u8]) -> Fate<'_>,
+) {
+    let Some(client) = datagrams.source(i) else { return };
+    let ip = datagrams.destination(i).unwrap_or(server.ip());
+    let server = SocketAddr::new(ip, server.port());
+    let (query, answer) = datagrams.exchange(i);
+    recorder.record(&Exchange { client, server, transport: Transport::Udp, query, fate: fate(answer) });
 }
 
 /// The engine's reason in our counts.

@@ -1,4 +1,4 @@
-//! Waiting for sockets: `poll` over a worker's few UDP sockets, `epoll` over TCP connections.
+//! Waiting for sockets: `poll` over a worker's few UDP sockets or a single descriptor, `epoll` over TCP connections.
 #![expect(unsafe_code, reason = "poll and epoll")]
 
 use std::io;
@@ -28,6 +28,19 @@ impl PollSet {
         // SAFETY: `count` entries stand at the pointer. An interruption is a wake-up like any other.
         unsafe { libc::poll(self.0.as_mut_ptr(), count, milliseconds(timeout)) };
     }
+}
+
+/// Waits until `fd` can be read or written without waiting, at most `timeout`; whether it can. A broken one can: what is
+/// wrong with it is said by the call that follows.
+#[must_use]
+pub fn wait_for(fd: BorrowedFd<'_>, interest: Interest, timeout: Duration) -> bool {
+    let events = match interest {
+        Interest::Read => libc::POLLIN,
+        Interest::Write => libc::POLLOUT,
+    };
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    // SAFETY: one entry stands at the pointer. An interruption is a wake-up for nothing.
+    unsafe { libc::poll(&raw mut entry, 1, milliseconds(timeout)) > 0 }
 }
 
 fn milliseconds(timeout: Duration) -> libc::c_int {

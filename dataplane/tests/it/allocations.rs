@@ -4,7 +4,11 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use godwit_dataplane::config::query_log::{
+    MIN_RING_OCTETS, QueryLog as LogSettings, QueryLogFormat, QueryLogMode,
+};
 use godwit_dataplane::observe::counter::{Counter, Dropped, Limited, WorkerCounters};
+use godwit_dataplane::observe::query_log::{QueryLog, Recorder};
 use godwit_dataplane::serve::rate::{Limiter, RateLimits};
 use godwit_dataplane::serve::udp::UdpWorker;
 use godwit_dataplane::sys::socket::{self, UdpOptions};
@@ -15,7 +19,7 @@ use godwit_engine::snapshot::Snapshot;
 use godwit_engine::snapshot::store::Store;
 
 use super::allocations;
-use super::reflector::{Reflector, query};
+use super::reflector::{Reflector, eventually, query};
 use super::snapshots::{change_set, options, whole};
 
 #[test]
@@ -73,8 +77,40 @@ fn plain_query(name: &str) -> Vec<u8> {
     message
 }
 
+/// A query log that takes everything from one worker, and the worker's end of it.
+fn query_log(target: &str, format: QueryLogFormat) -> (QueryLog, Recorder) {
+    let settings = LogSettings {
+        mode: QueryLogMode::Full,
+        format,
+        target: Some(target.parse().unwrap()),
+        ring_octets: MIN_RING_OCTETS,
+        ..LogSettings::default()
+    };
+    let (log, mut recorders) = QueryLog::start(&settings, &["udp-0".to_owned()]).unwrap().unwrap();
+    (log, recorders.remove(0))
+}
+
+#[test]
+fn p3_a_udp_worker_that_logs_every_query_allocates_nothing() {
+    // A sink that takes all of it, and one that is never there, so that the ring runs full.
+    let (log, recorder) = query_log("/dev/null", QueryLogFormat::Json);
+    rounds(None, Some(recorder), edns_query);
+    let counts = log.counts();
+    eventually("all is accounted for", || counts.written.get() + counts.dropped(0) == 2_000);
+    assert!(counts.written.get() > 0);
+    let (log, recorder) = query_log("unix:/nonexistent/tap", QueryLogFormat::Dnstap);
+    rounds(None, Some(recorder), edns_query);
+    let full = log.counts().dropped(0);
+    assert!((1..2_000).contains(&full), "{full}");
+    assert_eq!(log.counts().written.get(), 0);
+}
+
 /// A worker with the engine behind it; after each of 20 changes it gets 100 messages, and allocates nothing.
-fn rounds(limiter: Option<Limiter>, query: fn(&str) -> Vec<u8>) -> WorkerCounters {
+fn rounds(
+    limiter: Option<Limiter>,
+    recorder: Option<Recorder>,
+    query: fn(&str) -> Vec<u8>,
+) -> WorkerCounters {
     let zones: Vec<_> = (0..100).map(|i| whole(&format!("z{i}.test"), 1, [192, 0, 2, i])).collect();
     let snapshot = Snapshot::empty(&options()).apply(&change_set(zones)).unwrap();
     let store = Store::new(snapshot);
@@ -89,6 +125,9 @@ fn rounds(limiter: Option<Limiter>, query: fn(&str) -> Vec<u8>) -> WorkerCounter
     let mut worker = UdpWorker::new(vec![socket], false, engine, Arc::clone(&counters), stop).unwrap();
     if let Some(limiter) = limiter {
         worker = worker.limited(limiter);
+    }
+    if let Some(recorder) = recorder {
+        worker.record(recorder);
     }
     let answered = || counters.answers.iter().map(Counter::get).sum::<u64>();
     let dropped = || counters.dropped[Dropped::RateLimited as usize].get();
@@ -128,7 +167,7 @@ fn rounds(limiter: Option<Limiter>, query: fn(&str) -> Vec<u8>) -> WorkerCounter
 
 #[test]
 fn p3_a_udp_worker_with_the_engine_behind_it_allocates_nothing() {
-    let counters = rounds(None, edns_query);
+    let counters = rounds(None, None, edns_query);
     for (rcode, count) in [(0, 500), (1, 500), (3, 500), (5, 500)] {
         assert_eq!(counters.answers[rcode].get(), count, "rcode {rcode}");
     }
@@ -148,7 +187,7 @@ fn p3_rate_limits_allocate_nothing() {
     for (query, short) in
         [(edns_query as fn(&str) -> Vec<u8>, Limited::BadCookie), (plain_query, Limited::Slip)]
     {
-        let counters = rounds(Some(limiter()), query);
+        let counters = rounds(Some(limiter()), None, query);
         let limited =
             |action: Limited| counters.limited[action as usize].iter().map(Counter::get).sum::<u64>();
         assert!(limited(short) > 0 && limited(Limited::Drop) > 0, "{short:?}");

@@ -9,7 +9,7 @@ use godwit_dataplane::source;
 use godwit_engine::snapshot::{LoadedZone, Snapshot, SnapshotOptions, ZoneView};
 use godwit_wire::feed::DigestKey;
 use godwit_wire::name::Name;
-use godwit_wire::presentation::write_record;
+use godwit_wire::presentation::{Printable, write_record};
 use godwit_wire::rr::{Rrset, Rtype};
 use serde::Serialize;
 use serde_json::json;
@@ -124,7 +124,7 @@ fn import_one(
     let Some(zone) = report.zone else {
         if !output.json {
             for finding in &report.findings {
-                eprintln!("{}", line_of(finding));
+                eprintln!("{}", Printable(&line_of(finding)));
             }
             eprintln!("godwit: zone {apex} is not imported");
         }
@@ -139,7 +139,8 @@ fn import_one(
         }
         Err(error) if is_about_this_zone(&error) => {
             if !output.json {
-                eprintln!("godwit: zone {apex} ({}): {error:#}", file.display());
+                let error = format!("{}: {error:#}", file.display());
+                eprintln!("godwit: zone {apex}: {}", Printable(&error));
             }
             outcome.error = Some(format!("{error:#}"));
         }

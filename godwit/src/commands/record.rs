@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::absolute;
 use crate::cli::{Record, RecordDelete, RecordList, RecordSet};
 use crate::client::{Ask, Client, encoded};
-use crate::output::Output;
+use crate::output::{Output, write_printable};
 
 /// Carries out one of them.
 pub(crate) fn main(command: Record, output: Output) -> anyhow::Result<()> {
@@ -88,7 +88,9 @@ fn list(arguments: &RecordList, output: Output) -> anyhow::Result<()> {
             out.write_all(if first { b"{\"items\":[\n" } else { b",\n" })?;
             serde_json::to_writer(&mut out, &record)?;
         } else {
-            lines(&mut out, &record)?;
+            let mut shown = Vec::new();
+            lines(&mut shown, &record)?;
+            write_printable(&String::from_utf8_lossy(&shown), &mut out)?;
         }
         first = false;
         Ok(())

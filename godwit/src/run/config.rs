@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{Api, ConfigError, Defaults, Sources, Store};
-use godwit_dataplane::config::{Answers, Cookies, Log, Metrics, RateLimit, Tcp, Udp};
+use godwit_dataplane::config::{Answers, Cookies, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
 
 use crate::cli;
@@ -42,6 +42,8 @@ pub(super) struct Config {
     pub(super) metrics: Metrics,
     /// Logs.
     pub(super) log: Log,
+    /// The log of queries.
+    pub(super) query_log: QueryLog,
 }
 
 /// `[server]`
@@ -90,8 +92,11 @@ impl Config {
         let sources = Sources::of_process(arguments.config.clone(), DEFAULT_FILE);
         let mut config: Config = sources.load()?;
         config.override_with(arguments);
-        match config.out_of_range() {
-            Some((key, expected)) => Err(ConfigError::of_command_line(&key, expected)),
+        if let Some((key, expected)) = config.out_of_range() {
+            return Err(ConfigError::of_command_line(&key, expected));
+        }
+        match config.dataplane().missing() {
+            Some((key, expected)) => Err(ConfigError::of_configuration(key, expected)),
             None => Ok(config),
         }
     }
@@ -135,6 +140,7 @@ impl Config {
             rate_limit: self.rate_limit.clone(),
             metrics: self.metrics.clone(),
             log: self.log.clone(),
+            query_log: self.query_log.clone(),
             ..godwit_dataplane::Config::default()
         }
     }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use anyhow::Context;
 use godwit_dataplane::observe::log;
 use godwit_dataplane::observe::metrics::Beside;
+use godwit_dataplane::observe::query_log::Reopener;
 use godwit_dataplane::sys::{affinity, privilege};
 use godwit_dataplane::{Server, Start};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -62,13 +63,14 @@ pub(crate) fn main(arguments: cli::Run) -> anyhow::Result<()> {
         .on_thread_start(affinity::step_back)
         .build()?;
     let feed = server.take_feed().context("the feed of the data plane")?;
+    let reopener = server.log_reopener();
     let result = runtime.block_on(async {
         let stop = on_signals()?;
         let hangups = listen(SignalKind::hangup())?;
         let has_snapshot = server.status().has_snapshot.load(Ordering::Relaxed);
         tokio::select! {
             ended = Planes { config: config.controlplane(), has_snapshot, beside, stop }.run(feed) => ended,
-            never = reload_on(hangups, &server) => match never {},
+            never = reload_on(hangups, &server, reopener) => match never {},
         }
     });
     tracing::info!("stopping");
@@ -143,11 +145,15 @@ fn listen(kind: SignalKind) -> anyhow::Result<Signal> {
     signal(kind).context("listening for signals")
 }
 
-/// At each SIGHUP, reads again what the data plane has in files: the cookie secrets. Records come from the API.
-async fn reload_on(mut hangups: Signal, server: &Server) -> Infallible {
+/// At each SIGHUP, reads again what the data plane has in files, the cookie secrets, and lets the query log go on in a
+/// new file where the old one was moved away. Records come from the API.
+async fn reload_on(mut hangups: Signal, server: &Server, reopener: Reopener) -> Infallible {
     loop {
         match hangups.recv().await {
-            Some(()) => tokio::task::block_in_place(|| server.reload()),
+            Some(()) => {
+                reopener.reopen();
+                tokio::task::block_in_place(|| server.reload());
+            }
             None => std::future::pending().await,
         }
     }

@@ -3,6 +3,7 @@
 mod api_to_answer;
 mod cli;
 mod dns;
+mod escaping;
 mod first_run;
 mod http;
 mod kill9;

@@ -66,6 +66,20 @@ impl Running {
     /// # Errors
     /// It cannot be started.
     pub fn launch(kind: Kind, program: &Path, work: &Path, zones: &[ZoneFile]) -> Result<Running> {
+        Running::launch_with(kind, program, work, zones, &[])
+    }
+
+    /// Likewise, with these variables in its environment.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn launch_with(
+        kind: Kind,
+        program: &Path,
+        work: &Path,
+        zones: &[ZoneFile],
+        environment: &[(&str, &str)],
+    ) -> Result<Running> {
         let port = free_port()?;
         let folder = work.join(format!("{}-{port}", kind.name().replace(' ', "-").to_lowercase()));
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
@@ -73,6 +87,7 @@ impl Running {
         let (mut command, configuration) = kind.prepare(program, &folder, port, zones)?;
         let output = File::create(folder.join("output"))?;
         command.stdout(output.try_clone()?).stderr(output).current_dir(&folder);
+        command.envs(environment.iter().copied());
         // Affinity is inherited: the server is born on its CPU.
         cpu::pin(SERVER_CPU)?;
         let spawned = command.spawn();

@@ -18,6 +18,7 @@ mod mnemonic;
 pub(crate) mod names;
 pub(crate) mod number;
 mod octets;
+mod printable;
 pub(crate) mod problem;
 mod radix;
 pub(crate) mod read;
@@ -27,6 +28,8 @@ mod write;
 
 #[cfg(test)]
 mod tests;
+
+pub use printable::Printable;
 
 use crate::name::NameRef;
 use crate::rdata;
@@ -92,6 +95,13 @@ pub fn format_rdata(rtype: Rtype, rdata: &[u8]) -> String {
     let mut text = String::new();
     write::rdata(rtype, rdata, &mut text);
     text
+}
+
+/// Appends an uncompressed name in wire format, in its own case and with its final dot. What is not printable ASCII, and
+/// what has a meaning of its own somewhere in a zone file, is escaped (RFC 1035 §5.1). `None`, and nothing appended,
+/// when the octets are not exactly one name.
+pub fn write_name(octets: &[u8], out: &mut String) -> Option<()> {
+    names::write(octets, out)
 }
 
 /// Appends one record as a line of a zone file: owner, TTL, class, type and RDATA between blanks, names absolute.

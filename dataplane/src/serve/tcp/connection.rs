@@ -1,7 +1,7 @@
 //! One connection: what it has sent and not been answered, what it was answered and has not fetched, and its turn.
 
 use std::io::{self, ErrorKind};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use godwit_wire::framing::{Messages, PREFIX_OCTETS, impossible, whole_message};
@@ -9,8 +9,11 @@ use godwit_wire::message::MAX_MESSAGE_OCTETS;
 use socket2::SockRef;
 
 use crate::observe::counter::{Closed, Counters};
+use crate::observe::query_log::{Exchange, Fate, Recorder};
 use crate::serve::limit::{TcpLimits, Ticket};
-use crate::serve::respond::{Batch, Client, NOTHING, Outcome, Respond, Slot, respond_batch_guarded};
+use crate::serve::respond::{
+    Batch, Client, NOTHING, Outcome, Respond, Slot, Transport, respond_batch_guarded,
+};
 use crate::serve::udp::dropped;
 use crate::sys::readiness::Interest;
 
@@ -35,6 +38,8 @@ pub(super) struct Turn {
     out_len: usize,
     max_unsent_octets: usize,
     max_queries: u64,
+    /// The worker's end of the query log; `None` while that is off.
+    recorder: Option<Recorder>,
 }
 
 impl Turn {
@@ -49,7 +54,31 @@ impl Turn {
             out_len: 0,
             max_unsent_octets: limits.max_unsent_octets,
             max_queries: limits.max_queries_per_connection,
+            recorder: None,
         }
+    }
+
+    pub(super) fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    pub(super) fn records(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    /// Logs a message, whose answer stands in `slot`.
+    fn log(&mut self, ends: Ends, query: &[u8], slot: usize, outcome: Outcome) {
+        let Some(recorder) = &mut self.recorder else { return };
+        if !recorder.admits(query.len(), outcome.len) {
+            return;
+        }
+        let from = slot * MAX_MESSAGE_OCTETS;
+        let fate = match outcome.len {
+            0 => Fate::Dropped(dropped(outcome.drop)),
+            len => Fate::Answered { rcode: outcome.rcode, response: &self.slots[from..from + len] },
+        };
+        let Ends { client, server } = ends;
+        recorder.record(&Exchange { client, server, transport: Transport::Tcp, query, fate });
     }
 
     /// Puts the answer of a slot behind the others, with its prefix.
@@ -69,6 +98,20 @@ impl Turn {
     }
 }
 
+/// The two ends of a connection, for the query log.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    client: SocketAddr,
+    server: SocketAddr,
+}
+
+impl Ends {
+    fn of(client: SocketAddr, socket: &TcpStream) -> Self {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Ends { client, server: socket.local_addr().unwrap_or(nowhere) }
+    }
+}
+
 /// What a connection is to do after its turn.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Next {
@@ -84,6 +127,8 @@ pub(super) struct Connection {
     socket: TcpStream,
     token: u64,
     client: Client,
+    /// Known where queries are logged.
+    ends: Option<Ends>,
     ticket: Ticket,
     /// Octets read and not answered: a partial message, or whole ones that wait for their turn.
     input: Vec<u8>,
@@ -109,6 +154,7 @@ impl Connection {
             socket,
             token,
             client,
+            ends: None,
             ticket,
             input: Vec::new(),
             output: Vec::new(),
@@ -120,6 +166,11 @@ impl Connection {
             ending: None,
             queued: false,
         }
+    }
+
+    /// Looks up what the query log says of a connection, once.
+    pub(super) fn name_ends(&mut self, client: SocketAddr) {
+        self.ends = Some(Ends::of(client, &self.socket));
     }
 
     pub(super) fn token(&self) -> u64 {
@@ -293,6 +344,9 @@ impl Connection {
         responder: &mut R,
         counters: &Counters,
     ) -> io::Result<usize> {
+        if let Some(recorder) = &mut turn.recorder {
+            recorder.received();
+        }
         let mut batch =
             TcpBatch { chunk, client: self.client, slots: &mut turn.slots, outcomes: [NOTHING; CHUNK] };
         let panics = respond_batch_guarded(responder, turn.seconds, &mut batch);
@@ -300,7 +354,13 @@ impl Connection {
             counters.panics.add(panics);
         }
         let outcomes = batch.outcomes;
+        if let Some(recorder) = &mut turn.recorder {
+            recorder.answered();
+        }
         for (number, outcome) in outcomes[..chunk.count].iter().enumerate() {
+            if let Some(ends) = self.ends {
+                turn.log(ends, chunk.messages[number], number, *outcome);
+            }
             if outcome.len == 0 {
                 counters.count_drop(dropped(outcome.drop));
                 continue;
@@ -445,7 +505,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.set_nodelay(true).unwrap();
         let (socket, address) = listener.accept().unwrap();
-        let who = Client { address: address.ip(), transport: crate::serve::respond::Transport::Tcp };
+        let who = Client { address: address.ip(), transport: Transport::Tcp };
         let admission = crate::serve::limit::Admission::new(TcpLimits::default());
         let ticket = admission.admit(who.address).unwrap();
         let mut connection = Connection::new(socket, 1, who, ticket, Instant::now());

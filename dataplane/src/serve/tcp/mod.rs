@@ -20,6 +20,7 @@ use super::limit::Admission;
 use super::respond::{Client, Respond, Transport};
 use super::udp::seconds_since_epoch;
 use crate::observe::counter::{Closed, WorkerCounters};
+use crate::observe::query_log::Recorder;
 use crate::sys::readiness::{Epoll, Interest};
 
 /// Events fetched at a time.
@@ -88,6 +89,11 @@ impl<R: Respond> TcpWorker<R> {
             drain_timeout,
             swept: Instant::now(),
         })
+    }
+
+    /// Logs queries from now on.
+    pub fn record(&mut self, recorder: Recorder) {
+        self.turn.record(recorder);
     }
 
     /// Works until told to stop, then until the last connection has ended or the drain timeout has passed.
@@ -210,7 +216,11 @@ impl<R: Respond> TcpWorker<R> {
                     }
                     self.counters.accepted.add(1);
                     let client = Client { address: address.ip(), transport: Transport::Tcp };
-                    self.connections[place] = Some(Connection::new(socket, token, client, ticket, now));
+                    let mut connection = Connection::new(socket, token, client, ticket, now);
+                    if self.turn.records() {
+                        connection.name_ends(address);
+                    }
+                    self.connections[place] = Some(connection);
                 }
                 Err(reason) => self.counters.count_close(reason),
             }
