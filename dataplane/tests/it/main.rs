@@ -3,18 +3,18 @@
 
 mod allocations;
 mod chance;
-mod every_type;
 mod client;
 mod cookies;
 mod escaping;
+mod every_type;
 mod feed;
 mod handover;
 mod malformed;
 mod operation;
 mod panics;
 mod process;
-mod rate_limit;
 mod query_log;
+mod rate_limit;
 mod reflector;
 mod sandbox;
 mod snapshots;
