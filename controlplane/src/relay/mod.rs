@@ -12,6 +12,7 @@ pub mod progress;
 pub mod replay;
 pub mod resume;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use sqlx::sqlite::SqlitePool;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use godwit_wire::feed::{Batch, ChangeSet};
+use godwit_wire::name::Name;
 
 use crate::commit::{Backlog, Committed, Notes, Publications};
 use crate::observe::metrics::Metrics;
@@ -36,7 +38,7 @@ pub(crate) const HANDOVER: usize = 4_096;
 const OUTBOX_STEP: i64 = 1_000;
 
 /// Where a data plane says that it stands.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Applied {
     /// History that it follows; 0 when it never followed one.
     pub generation: u64,
@@ -48,6 +50,9 @@ pub struct Applied {
     pub chain: [u8; 32],
     /// How many times it has asked to be sent everything.
     pub resyncs: u64,
+    /// Zones that keep an earlier state than the position says, because a change of them could not be applied, each with
+    /// the version that is served; 0 when none is.
+    pub quarantined: Arc<BTreeMap<Name, u64>>,
 }
 
 /// The way to the data plane of the same process: encoded batches in, applied position out.
@@ -122,7 +127,7 @@ impl Relay {
                 },
                 changed = self.sink.applied.changed() => {
                     changed.map_err(|_| RelayError::SinkClosed)?;
-                    let applied = *self.sink.applied.borrow_and_update();
+                    let applied = self.sink.applied.borrow_and_update().clone();
                     if applied.resyncs != self.resyncs {
                         tracing::warn!(sequence = applied.sequence, "the data plane asks for everything");
                         self.resyncs = applied.resyncs;

@@ -46,7 +46,7 @@ fn way(state: &FeedState, applied: &Applied, known: u64, unpublished: u64) -> Wa
 impl Relay {
     /// Brings the data plane to where the database stands.
     pub(crate) async fn resume(&mut self) -> Result<(), RelayError> {
-        let applied = *self.sink.applied.borrow_and_update();
+        let applied = self.sink.applied.borrow_and_update().clone();
         self.resyncs = applied.resyncs;
         let mut connection = self.readers.acquire().await?;
         let waiting = changes::unpublished_count(&mut connection).await?;
@@ -152,7 +152,7 @@ mod tests {
     fn the_way_on_follows_from_the_positions() {
         let state =
             FeedState { generation: 7, epoch: 3, sequence: 10, chain: [1; 32], reserved: 0, diverged: false };
-        let at = |sequence, chain| Applied { generation: 7, epoch: 2, sequence, chain, resyncs: 0 };
+        let at = |sequence, chain| Applied { generation: 7, epoch: 2, sequence, chain, ..Applied::default() };
         for (row, applied, known, unpublished, expected) in [
             ("level", at(10, [1; 32]), 10, 0, Way::Level),
             ("forked", at(10, [2; 32]), 10, 0, Way::SendAll),

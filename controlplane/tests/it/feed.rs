@@ -83,7 +83,7 @@ async fn a_data_plane_that_is_behind_is_sent_what_it_lacks() {
     put(&server.client, 0, "?wait=applied").await;
     let old = Replica::default();
     old.zones.lock().unwrap().clone_from(&server.replica.zones.lock().unwrap());
-    *old.applied.lock().unwrap() = *server.replica.applied.lock().unwrap();
+    old.applied.lock().unwrap().clone_from(&server.replica.applied.lock().unwrap());
     for n in 1..4 {
         put(&server.client, n, "?wait=applied").await;
     }

@@ -22,14 +22,23 @@ pub(crate) struct Replica {
     pub(crate) complaints: Arc<Mutex<Vec<String>>>,
     /// Change sets applied.
     pub(crate) change_sets: Arc<Mutex<u64>>,
+    /// Held by who wants nothing to be applied for a while.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// Makes the replica ask for everything.
+/// What a replica says besides what it has applied.
 pub(crate) struct Resync(watch::Sender<Applied>);
 
 impl Resync {
     pub(crate) fn ask(&self) {
         self.0.send_modify(|applied| applied.resyncs += 1);
+    }
+
+    /// Says that these zones stay at these versions.
+    pub(crate) fn keep_back(&self, zones: &[(&str, u64)]) {
+        let zones = zones.iter().map(|(zone, version)| (zone.parse().unwrap(), *version));
+        let zones = Arc::new(zones.collect());
+        self.0.send_modify(|applied| applied.quarantined = zones);
     }
 }
 
@@ -37,19 +46,29 @@ impl Replica {
     /// The other end for a control plane.
     pub(crate) fn sink(&self) -> (FeedSink, Arc<Resync>) {
         let (batches, mut receiver) = mpsc::channel::<Bytes>(4);
-        let (position, applied) = watch::channel(*self.applied.lock().unwrap());
+        let (position, applied) = watch::channel(self.applied.lock().unwrap().clone());
         let resync = Arc::new(Resync(position.clone()));
         let replica = self.clone();
         tokio::spawn(async move {
             while let Some(octets) = receiver.recv().await {
-                let mut now = *replica.applied.lock().unwrap();
-                now.resyncs = position.borrow().resyncs;
+                let _turn = replica.turn.lock().await;
+                let mut now = replica.applied.lock().unwrap().clone();
+                {
+                    let said = position.borrow();
+                    now.resyncs = said.resyncs;
+                    now.quarantined = said.quarantined.clone();
+                }
                 let now = replica.apply(&octets, now);
-                *replica.applied.lock().unwrap() = now;
+                *replica.applied.lock().unwrap() = now.clone();
                 position.send_replace(now);
             }
         });
         (FeedSink { batches, applied }, resync)
+    }
+
+    /// Nothing is applied until what this gives is dropped.
+    pub(crate) async fn pause(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.turn.clone().lock_owned().await
     }
 
     fn complain(&self, text: String) {
@@ -86,7 +105,7 @@ impl Replica {
             epoch: batch.epoch,
             sequence: batch.last_sequence(),
             chain: batch.chain(),
-            resyncs: applied.resyncs,
+            ..applied
         }
     }
 

@@ -1,6 +1,7 @@
 //! Change sets to snapshots. One that cannot be applied costs the zones that it names, and nothing else (P6).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use godwit_engine::snapshot::{Position, Snapshot};
 use godwit_wire::feed::{Batch, ChangeSet, ZoneChange, ZoneChangeKind};
@@ -8,11 +9,16 @@ use godwit_wire::name::Name;
 
 use super::place::{self, Place};
 
+/// Zones that keep an earlier state than the position says, each with the version that is served; 0 when none is.
+pub type Quarantine = Arc<BTreeMap<Name, u64>>;
+
 /// The state of the writer between swaps.
 pub struct Applier {
     snapshot: Snapshot,
     /// Zones that keep their last good answers until a whole statement of them can be applied.
     quarantined: HashMap<Name, Cause>,
+    /// The same for whoever is told, made when it is asked for; `None` once it is out of date.
+    quarantine: Option<Quarantine>,
     /// Everything is to be asked for.
     request: bool,
     /// Since everything was asked for: what has not been stated whole yet. Such a snapshot, at its position, says that
@@ -67,6 +73,7 @@ impl Applier {
         Applier {
             snapshot,
             quarantined: HashMap::new(),
+            quarantine: None,
             request: false,
             owed: None,
             first: true,
@@ -91,6 +98,15 @@ impl Applier {
     #[must_use]
     pub fn quarantined(&self) -> usize {
         self.quarantined.len()
+    }
+
+    /// Zones in quarantine, with what is served of them.
+    ///
+    /// **Cost**: one look-up for each of them when they have changed since the last call, otherwise none.
+    pub fn kept_back(&mut self) -> Quarantine {
+        let served = |zone: &Name| self.snapshot.zone(zone.as_ref()).map_or(0, |zone| zone.version());
+        let made = || Arc::new(self.quarantined.keys().map(|zone| (zone.clone(), served(zone))).collect());
+        Arc::clone(self.quarantine.get_or_insert_with(made))
     }
 
     /// Whether the snapshot is all that its position says: no zone in quarantine, nothing asked for that did not come.
@@ -200,6 +216,7 @@ impl Applier {
                 self.snapshot = next;
                 for change in &change_set.zones {
                     if is_whole(change) && self.quarantined.remove(&change.zone).is_some() {
+                        self.quarantine = None;
                         tracing::info!(zone = %change.zone, "the zone is out of quarantine");
                     }
                 }
@@ -252,6 +269,7 @@ impl Applier {
     /// Keeps the zones of a change set as they are, until they are stated whole; whether asking for that may help.
     fn quarantine(&mut self, change_set: &ChangeSet, reason: Option<&str>) -> bool {
         let mut ask = false;
+        self.quarantine = None;
         for change in &change_set.zones {
             let cause = if is_whole(change) { Cause::Whole } else { Cause::Change };
             let before = self.quarantined.insert(change.zone.clone(), cause);

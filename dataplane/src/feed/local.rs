@@ -11,7 +11,7 @@ use godwit_engine::snapshot::Snapshot;
 use godwit_engine::snapshot::store::Store;
 use tokio::sync::{mpsc, watch};
 
-use super::apply::Applier;
+use super::apply::{Applier, Quarantine};
 use crate::observe::status::{Status, now_us};
 use crate::state::keeper::Hold;
 use crate::sys::affinity;
@@ -28,7 +28,7 @@ const IDLE: Duration = Duration::from_millis(250);
 const PARTIAL_HOLD: Duration = Duration::from_secs(2);
 
 /// Where this data plane stands.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Applied {
     /// The history that it follows; 0 when it never followed one.
     pub generation: u64,
@@ -41,6 +41,8 @@ pub struct Applied {
     /// How many times this data plane has asked to be sent everything: every zone as a replacement, or removal, whose
     /// base version is 0. Each rise is one request.
     pub resyncs: u64,
+    /// What of it is not as the position says.
+    pub quarantined: Quarantine,
 }
 
 /// The sender's side of the feed. Dropping it ends the feed; what is served stays.
@@ -71,8 +73,8 @@ impl Follower {
     /// When no thread can be started.
     pub fn start(self) -> std::io::Result<(Local, JoinHandle<()>)> {
         let (batches, receiver) = mpsc::channel(CAPACITY);
-        let applier = Applier::new(Snapshot::clone(&self.store.load()));
-        let (report, applied) = watch::channel(applied(&applier, 0));
+        let mut applier = Applier::new(Snapshot::clone(&self.store.load()));
+        let (report, applied) = watch::channel(applied(&mut applier, 0));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
             affinity::step_back();
@@ -104,7 +106,7 @@ impl Follower {
                 () = tokio::time::sleep(IDLE) => {
                     self.store.reap();
                     if asking.is_due(Instant::now()) {
-                        report.send_replace(applied(&applier, asking.asked));
+                        report.send_replace(applied(&mut applier, asking.asked));
                     }
                     continue;
                 }
@@ -138,7 +140,7 @@ impl Follower {
             self.status.quarantined_zones.store(applier.quarantined() as u64, Ordering::Relaxed);
             asking.wanted |= applier.take_request();
             asking.is_due(Instant::now());
-            report.send_replace(applied(&applier, asking.asked));
+            report.send_replace(applied(&mut applier, asking.asked));
             self.store.reap();
         }
     }
@@ -189,7 +191,7 @@ impl Asking {
     }
 }
 
-fn applied(applier: &Applier, resyncs: u64) -> Applied {
+fn applied(applier: &mut Applier, resyncs: u64) -> Applied {
     let position = applier.snapshot().position();
     Applied {
         generation: position.generation,
@@ -197,6 +199,7 @@ fn applied(applier: &Applier, resyncs: u64) -> Applied {
         sequence: position.sequence,
         chain: position.chain,
         resyncs,
+        quarantined: applier.kept_back(),
     }
 }
 
