@@ -109,7 +109,7 @@ pub(super) async fn wait(
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
-    if !progress.wait(deadline, |applied| applied.sequence >= sequence).await {
+    if !progress.wait(deadline, |applied| applied.has(sequence)).await {
         return Ok("0/1");
     }
     // Seldom are zones in quarantine, and only then it matters which ones the change named.

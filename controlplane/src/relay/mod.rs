@@ -19,7 +19,7 @@ use bytes::Bytes;
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use godwit_wire::feed::{Batch, ChangeSet};
+use godwit_wire::feed::{Batch, ChangeSet, DigestKey};
 use godwit_wire::name::Name;
 
 use crate::commit::{Backlog, Committed, Notes, Publications};
@@ -53,15 +53,29 @@ pub struct Applied {
     /// Zones that keep an earlier state than the position says, because a change of them could not be applied, each with
     /// the version that is served; 0 when none is.
     pub quarantined: Arc<BTreeMap<Name, u64>>,
+    /// It has asked for everything, or began to be sent it, and not all of it has come.
+    pub awaits_everything: bool,
+    /// Until it has come, any zone may lack changes, not only those in quarantine.
+    pub uncertain: bool,
 }
 
-/// The way to the data plane of the same process: encoded batches in, applied position out.
+impl Applied {
+    /// Whether all up to a sequence is there, but for zones in quarantine.
+    #[must_use]
+    pub fn has(&self, sequence: u64) -> bool {
+        self.sequence >= sequence && !self.uncertain
+    }
+}
+
+/// The way to the data plane of the same process: encoded entries in, applied position out.
 #[derive(Debug)]
 pub struct FeedSink {
-    /// Takes `wire::feed::Batch` octets, in order. Full means: the data plane is busy, wait.
+    /// Takes `wire::feed::Entry` octets, in order. Full means: the data plane is busy, wait.
     pub batches: mpsc::Sender<Bytes>,
     /// The data plane's position, watched.
     pub applied: watch::Receiver<Applied>,
+    /// What the digests in heads are keyed with.
+    pub digest_key: DigestKey,
 }
 
 /// The relay of this process.
@@ -78,6 +92,8 @@ pub(crate) struct Relay {
     pub(crate) last_commit: i64,
     /// Resyncs of the data plane that were answered.
     pub(crate) resyncs: u64,
+    /// Told once the data plane was brought to where the database stands; dropped when that fails.
+    pub(crate) level: Option<oneshot::Sender<()>>,
 }
 
 /// One change set on its way out.
@@ -115,7 +131,11 @@ impl Relay {
     }
 
     async fn relay(&mut self) -> Result<(), RelayError> {
+        let level = self.level.take();
         self.resume().await?;
+        if let Some(level) = level {
+            let _ = level.send(());
+        }
         let backlog = self.backlog.clone();
         loop {
             tokio::select! {

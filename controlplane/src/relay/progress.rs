@@ -69,7 +69,7 @@ impl Progress {
     /// remembered, or was before this process.
     #[must_use]
     pub fn applied_at(&self, sequence: u64) -> Option<Option<i64>> {
-        if self.position().sequence < sequence {
+        if !self.position.borrow().has(sequence) {
             return None;
         }
         let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,14 +91,19 @@ impl Progress {
     pub(crate) async fn follow(&self) {
         let mut position = self.position.clone();
         let mut kept_back = position.borrow().quarantined.clone();
+        let mut was_uncertain = position.borrow().uncertain;
         while position.changed().await.is_ok() {
-            let (sequence, quarantined) = {
-                let now = position.borrow_and_update();
-                (now.sequence, now.quarantined.clone())
-            };
+            let Applied { sequence, quarantined, uncertain, .. } = position.borrow_and_update().clone();
+            if uncertain {
+                was_uncertain = true;
+                continue;
+            }
             let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-            // What left the quarantine is served only now: when changes before it were is no longer known for all.
-            if kept_back.keys().any(|zone| !quarantined.contains_key(zone)) {
+            // What left the quarantine, or came with everything, is served only now: when changes before it were is no longer
+            // known for all.
+            if std::mem::take(&mut was_uncertain)
+                || kept_back.keys().any(|zone| !quarantined.contains_key(zone))
+            {
                 applied.clear();
             }
             kept_back = quarantined;

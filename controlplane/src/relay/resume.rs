@@ -33,14 +33,16 @@ fn way(state: &FeedState, applied: &Applied, known: u64, unpublished: u64) -> Wa
     if applied.epoch > state.epoch {
         return Way::Stop;
     }
-    match applied.sequence.checked_sub(known) {
+    let way = match applied.sequence.checked_sub(known) {
         Some(0) if applied.chain == state.chain || known != state.sequence => Way::Level,
         Some(0) => Way::SendAll,
         Some(_) if applied.sequence <= state.reserved => Way::SendAll,
         Some(ahead) if ahead <= unpublished => Way::NoteFirst(ahead),
         Some(_) => Way::Stop,
         None => Way::SendAfter(applied.sequence),
-    }
+    };
+    // What it asked for while nobody published is not asked for again.
+    if applied.awaits_everything && way != Way::Stop { Way::SendAll } else { way }
 }
 
 impl Relay {
@@ -162,6 +164,9 @@ mod tests {
             ("empty of this history", at(0, [0; 32]), 10, 5, Way::SendAll),
             ("ahead by what was not noted", at(12, [2; 32]), 10, 2, Way::NoteFirst(2)),
             ("ahead by more than there is", at(13, [2; 32]), 10, 2, Way::Stop),
+            ("waiting", Applied { awaits_everything: true, ..at(10, [1; 32]) }, 10, 0, Way::SendAll),
+            ("waiting, ahead", Applied { awaits_everything: true, ..at(12, [2; 32]) }, 10, 2, Way::SendAll),
+            ("waiting, too far", Applied { awaits_everything: true, ..at(13, [2; 32]) }, 10, 2, Way::Stop),
             ("an earlier history", Applied { generation: 6, ..at(99, [1; 32]) }, 10, 0, Way::SendAll),
             ("a later history", Applied { generation: 8, ..at(1, [1; 32]) }, 10, 0, Way::Stop),
             ("a later term", Applied { epoch: 4, ..at(10, [1; 32]) }, 10, 0, Way::Stop),

@@ -1,13 +1,14 @@
 //! The octets of a local snapshot.
 //!
 //! ```text
-//! header  magic "GDWTSNAP" ┆ version u16 = 1 ┆ origin u8 (0 zone files, 1 feed) ┆ 0 u8 ┆ zones u64
+//! header  magic "GDWTSNAP" ┆ version u16 = 2 ┆ origin u8 (0 zone files, 1 feed) ┆ flags u8 ┆ zones u64
 //!         ┆ generation u64 ┆ epoch u64 ┆ sequence u64 ┆ chain 32 octets ┆ root digest 32 octets ┆ current_at_us i64
 //!         ┆ BLAKE3 of all this, 32 octets
 //! part    1 u8 when more parts of the zone follow, else 0 ┆ length u64 ┆ zone blob (wire::feed) of these RRsets
 //! ```
 //!
-//! Integers are big-endian. A zone is one part or more, each with a checksum of its own, so that neither side needs
+//! Flags: bit 0, some zone is at an earlier state than the position says (its last good one), so that everything is to be
+//! asked for. Version 1 had none, and is read. Integers are big-endian. A zone is one part or more, each with a checksum of its own, so that neither side needs
 //! memory for a whole zone's octets. Nothing follows the last part of the last zone. What is read is rebuilt record by record, and its root
 //! digest compared with that of the header, so that a wrong zone, one too few, or one of another time is found even
 //! where every checksum fits.
@@ -25,7 +26,11 @@ use godwit_wire::rr::Rtype;
 use super::Found;
 
 const MAGIC: [u8; 8] = *b"GDWTSNAP";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// The version without flags.
+const VERSION_WITHOUT_FLAGS: u16 = 1;
+/// See the module.
+const FLAG_LACKS_CHANGES: u8 = 1;
 const HEADER_OCTETS: usize = 116;
 const CHECKSUM_OCTETS: usize = 32;
 /// About how many octets of a zone stand in one part.
@@ -44,6 +49,7 @@ struct Header {
     origin: Origin,
     zones: u64,
     position: Position,
+    lacks_changes: bool,
     root_digest: Digest,
     current_at_us: i64,
 }
@@ -63,6 +69,7 @@ pub fn write(
         origin,
         zones: snapshot.zone_count() as u64,
         position: snapshot.position(),
+        lacks_changes: snapshot.lacks_changes(),
         root_digest: snapshot.root_digest(),
         current_at_us,
     };
@@ -123,7 +130,10 @@ pub fn read(path: &Path, origin: Origin, options: &SnapshotOptions) -> anyhow::R
     }
     ensure!(left == 0, "{left} octets follow the last zone");
 
-    let snapshot = Snapshot::empty(options).replace_zones(zones).with_position(header.position);
+    let snapshot = Snapshot::empty(options)
+        .replace_zones(zones)
+        .with_position(header.position)
+        .with_lacks_changes(header.lacks_changes);
     ensure!(snapshot.zone_count() as u64 == header.zones, "it holds a zone twice");
     ensure!(snapshot.root_digest() == header.root_digest, "the root digest does not match the records");
     Ok(Found { snapshot, current_at_us: header.current_at_us })
@@ -171,7 +181,7 @@ impl Header {
         octets.extend_from_slice(&MAGIC);
         octets.extend_from_slice(&VERSION.to_be_bytes());
         octets.push(u8::from(self.origin == Origin::Feed));
-        octets.push(0);
+        octets.push(if self.lacks_changes { FLAG_LACKS_CHANGES } else { 0 });
         octets.extend_from_slice(&self.zones.to_be_bytes());
         let Position { generation, epoch, sequence, chain } = self.position;
         for number in [generation, epoch, sequence] {
@@ -189,8 +199,16 @@ impl Header {
         let (content, checksum) = octets.split_at(HEADER_OCTETS);
         ensure!(content[..8] == MAGIC, "not a snapshot of Godwit");
         let version = u16::from_be_bytes([content[8], content[9]]);
-        ensure!(version == VERSION, "format version {version}, expected {VERSION}");
+        ensure!(
+            version == VERSION || version == VERSION_WITHOUT_FLAGS,
+            "format version {version}, expected at most {VERSION}"
+        );
         ensure!(blake3::hash(content).as_bytes() == checksum, "the header's checksum does not match");
+        let lacks_changes = match (version, content[11]) {
+            (VERSION_WITHOUT_FLAGS, _) | (_, 0) => false,
+            (_, FLAG_LACKS_CHANGES) => true,
+            (_, flags) => bail!("flags {flags:#04x} are not known"),
+        };
         let number = |at: usize| content[at..].first_chunk().map_or(0, |octets| u64::from_be_bytes(*octets));
         let hash = |at: usize| content[at..].first_chunk::<32>().copied().unwrap_or_default();
         Ok(Header {
@@ -202,6 +220,7 @@ impl Header {
                 sequence: number(36),
                 chain: hash(44),
             },
+            lacks_changes,
             root_digest: Digest::from_bytes(hash(76)),
             current_at_us: number(108).cast_signed(),
         })

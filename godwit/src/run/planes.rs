@@ -38,7 +38,8 @@ impl Planes {
         let applied = translated(feed.applied);
         let mut pause = PAUSE;
         loop {
-            let sink = FeedSink { batches: feed.batches.clone(), applied: applied.clone() };
+            let (batches, digest_key) = (feed.batches.clone(), feed.digest_key.clone());
+            let sink = FeedSink { batches, applied: applied.clone(), digest_key };
             match self.once(sink).await {
                 Ok(()) => {}
                 Err(error) if self.has_snapshot => {
@@ -110,6 +111,15 @@ fn translated(mut theirs: watch::Receiver<local::Applied>) -> watch::Receiver<Ap
 }
 
 fn in_words_of_control(applied: local::Applied) -> Applied {
-    let local::Applied { generation, epoch, sequence, chain, resyncs, quarantined } = applied;
-    Applied { generation, epoch, sequence, chain, resyncs, quarantined }
+    let local::Applied {
+        generation,
+        epoch,
+        sequence,
+        chain,
+        resyncs,
+        quarantined,
+        awaits_everything,
+        uncertain,
+    } = applied;
+    Applied { generation, epoch, sequence, chain, resyncs, quarantined, awaits_everything, uncertain }
 }

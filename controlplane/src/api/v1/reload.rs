@@ -61,7 +61,7 @@ pub async fn reload(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     };
     let mut connection = app.readers.acquire().await?;
     let target = changes::last_sequence(&mut connection).await?;
-    if !progress.wait(deadline, |applied| applied.sequence >= target).await {
+    if !progress.wait(deadline, |applied| applied.has(target)).await {
         return Err(failed("the data plane has not applied all changes in time; the log has the cause"));
     }
     let count = progress.position().quarantined.len();
