@@ -33,6 +33,9 @@ const DATABASE: &str = "godwit.sqlite";
 /// Lock file in the data folder.
 const LOCK: &str = "lock";
 
+/// How long the relay gets, twice, when it is time to stop: to have begun, and to send what is left.
+const RELAY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The zone that a first start may serve (names and addresses: RFC 2606, RFC 5737).
 const EXAMPLE: &str = "$TTL 300\n@ IN SOA ns1 hostmaster 1 7200 3600 1209600 60\n@ IN NS ns1\nns1 IN A 192.0.2.53\nwww IN A 192.0.2.1\n";
 
@@ -166,6 +169,7 @@ impl Controlplane {
             }
             .run(),
         );
+        let (tell_level, level) = oneshot::channel();
         let relaying = match (sink, progress) {
             (Some(sink), Some(progress)) => {
                 let follower = progress.clone();
@@ -182,24 +186,31 @@ impl Controlplane {
                     metrics,
                     last_commit: 0,
                     resyncs: 0,
+                    level: Some(tell_level),
                 };
                 Some(tokio::spawn(relay.run()))
             }
-            _ => None,
+            _ => {
+                drop(tell_level);
+                None
+            }
         };
-        drop(committer);
         let limits = api::server::Limits {
             connections: config.api.max_connections,
             header_timeout: Duration::from_millis(config.api.header_timeout_ms),
             drain_timeout: Duration::from_millis(config.api.drain_timeout_ms),
         };
         api::server::serve(listener, api::router(app), limits, stopped(stop)).await;
+        // A stop that comes early lets the relay bring over what was there before, for which it needs the writer: a data plane
+        // that never had anything would have nothing to start from. Without a relay this resolves at once.
+        let _ = tokio::time::timeout(RELAY_TIMEOUT, level).await;
+        drop(committer);
         // No request is let in any more: the writer ends when its queue is empty, the relay when the writer is gone and
         // everything is sent.
         let _ = close.send(());
         let writer = writing.await.context("the writer ended in a panic")?;
         if let Some(relaying) = relaying {
-            let _ = tokio::time::timeout(Duration::from_secs(5), relaying).await;
+            let _ = tokio::time::timeout(RELAY_TIMEOUT, relaying).await;
         }
         Database { writer, readers }.close().await.context("closing the database")?;
         tracing::info!("the control plane stopped");

@@ -6,7 +6,10 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use godwit_wire::presentation::Printable;
@@ -55,6 +58,7 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
+    let is_docs = request.uri().path().starts_with("/docs");
     // The template, not the path: names of records stay out of logs and metrics.
     let route = request
         .extensions()
@@ -76,8 +80,14 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
         }
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        // RFC 9110 §15.5.6: 405 says what is allowed.
+        let allow = response.headers_mut().remove(ALLOW);
         response = with_body(&problem, &id);
+        if let Some(allow) = allow {
+            response.headers_mut().insert(ALLOW, allow);
+        }
     }
+    protect(response.headers_mut(), is_docs);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID.clone(), value);
     }
@@ -86,6 +96,23 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let elapsed_ms = started.elapsed().as_secs_f64() * 1_000.0;
     tracing::info!(request_id = %id, %method, route, status, elapsed_ms, "request");
     response
+}
+
+/// What a browser may do with an answer: the pages at `/docs` run their own scripts and nothing else, everything else is
+/// data that is no page, in no frame, and not kept. No other origin may read any of it: there is no CORS.
+fn protect(headers: &mut HeaderMap, is_docs: bool) {
+    let policy = if is_docs {
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    } else {
+        "default-src 'none'; frame-ancestors 'none'"
+    };
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if !is_docs {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
 }
 
 fn with_body(problem: &Problem, id: &str) -> Response {

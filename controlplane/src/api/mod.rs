@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod health;
 pub mod openapi;
 pub mod read;
+mod served;
 pub mod server;
 pub mod v1;
 pub mod write;

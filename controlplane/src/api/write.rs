@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::App;
 use super::envelope::RequestId;
+use super::{App, served};
 use crate::auth::Caller;
 use crate::commit::{Reply, Respond};
 use crate::error::{Code, Problem};
@@ -278,7 +278,7 @@ impl<T> Write<T> {
             headers.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
         }
         if let (Some(timeout), false) = (self.wait, dry_run) {
-            let applied = wait_applied(app, done.published, done.reply.change, timeout).await?;
+            let applied = served::wait(app, done.published, done.reply.change, timeout).await?;
             headers.insert(APPLIED.clone(), HeaderValue::from_static(applied));
         }
         Ok(response)
@@ -304,36 +304,6 @@ fn of_reply(reply: &Reply, dry_run: bool) -> Response {
         headers.insert(CHANGE.clone(), value);
     }
     response
-}
-
-/// How many of the data planes serve the change, once all do or the time is over.
-async fn wait_applied(
-    app: &App,
-    published: Option<tokio::sync::oneshot::Receiver<u64>>,
-    change: Uuid,
-    timeout: Duration,
-) -> Result<&'static str, Problem> {
-    let Some(progress) = &app.progress else { return Ok("0/0") };
-    let deadline = tokio::time::Instant::now() + timeout;
-    let sequence = match published {
-        Some(published) => match tokio::time::timeout_at(deadline, published).await {
-            Ok(Ok(sequence)) => Some(sequence),
-            // Taken over by a reading of the outbox, or not published in time.
-            Ok(Err(_)) | Err(_) => progress.sequence(change),
-        },
-        // The answer to an earlier request, or a change without effect.
-        None => {
-            let mut connection = app.readers.acquire().await?;
-            match crate::store::changes::state(&mut connection, change).await? {
-                Some(state) if !state.has_effect => return Ok("1/1"),
-                Some(state) => progress.sequence(change).or(state.sequence),
-                None => return Ok("1/1"),
-            }
-        }
-    };
-    let Some(sequence) = sequence else { return Ok("0/1") };
-    let remaining = deadline.saturating_duration_since(tokio::time::Instant::now());
-    Ok(if progress.wait(sequence, remaining).await { "1/1" } else { "0/1" })
 }
 
 #[cfg(test)]

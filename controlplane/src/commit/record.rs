@@ -36,9 +36,16 @@ pub async fn write(
         change_set.zones.push(write_zone(connection, request.id, zone, now_us).await?);
     }
     let payload = if change_set.zones.is_empty() { bytes::Bytes::new() } else { super::encode(&change_set) };
-    let commit_number =
-        changes::insert(connection, request.id, now_us, &request.actor, &request.request_id, &payload)
-            .await?;
+    let settled_by = if payload.is_empty() { last_change(connection, plan).await? } else { None };
+    let new = changes::New {
+        id: request.id,
+        at_us: now_us,
+        actor: &request.actor,
+        request_id: &request.request_id,
+        payload: &payload,
+        settled_by,
+    };
+    let commit_number = changes::insert(connection, &new).await?;
     let entry = audit::Entry {
         at_us: now_us,
         actor: &request.actor,
@@ -49,6 +56,16 @@ pub async fn write(
     };
     audit::insert(connection, &entry).await?;
     Ok(Written { outbox: commit_number.map(|number| (number, change_set)) })
+}
+
+/// The newest of the changes that made the zones what they are: what a request that changes nothing waits for.
+async fn last_change(connection: &mut Connection, plan: &Plan) -> sqlx::Result<Option<Uuid>> {
+    let mut last = None;
+    for zone in plan.zones.values() {
+        let made = changes::of_version(connection, zone.zone.apex.as_ref(), zone.zone.version).await?;
+        last = last.max(made);
+    }
+    Ok(last.map(|(_, change)| change))
 }
 
 fn objects(plan: &Plan) -> String {

@@ -23,6 +23,10 @@ use crate::store::{Connection, changes, history, idempotency, now_us, relay};
 const GROUP: usize = 256;
 /// How long publications wait for a commit that takes them along, before they are written down on their own.
 const NOTE_DELAY: Duration = Duration::from_millis(50);
+/// The same after they could not be written: a database that fails is not asked without pause.
+const NOTE_AGAIN: Duration = Duration::from_secs(1);
+/// The pause between two pruning steps while there is more to delete: more comes in a minute than one step takes.
+const PRUNE_AGAIN: Duration = Duration::from_millis(100);
 /// How often what is past its time is looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// The most rows of a table that one pruning step deletes, so that no request waits long behind it.
@@ -80,8 +84,7 @@ impl Writer {
                 }
                 () = tokio::time::sleep_until(note_at), if !noted.is_empty() => None,
                 () = tokio::time::sleep_until(prune_at) => {
-                    prune_at = Instant::now() + PRUNE_EVERY;
-                    self.prune(applied).await;
+                    prune_at = Instant::now() + self.prune(applied).await;
                     continue;
                 }
             };
@@ -90,8 +93,18 @@ impl Writer {
                 let Ok(job) = self.jobs.try_recv() else { break };
                 group.push(job);
             }
+            // Also while requests never cease to come: unread, they would pile up.
+            while let Ok(publications) = self.publications.try_recv() {
+                noted.push(publications);
+            }
             applied = noted.last().map_or(applied, |last| last.applied);
             self.transact(group, &mut noted).await;
+            if !noted.is_empty() {
+                note_at = Instant::now() + NOTE_AGAIN;
+            }
+            if Instant::now() >= prune_at {
+                prune_at = Instant::now() + self.prune(applied).await;
+            }
         }
         while let Ok(publications) = self.publications.try_recv() {
             noted.push(publications);
@@ -154,7 +167,8 @@ impl Writer {
         pending: &mut Vec<Pending>,
     ) -> sqlx::Result<bool> {
         let connection = &mut self.connection;
-        let alone = group.len() == 1;
+        // With publications to write down it is not: they shall not be taken back with it.
+        let alone = group.len() == 1 && noted.is_empty();
         if let Err(error) = sqlx::query(BEGIN).execute(&mut *connection).await {
             for job in group {
                 let _ = job
@@ -201,8 +215,8 @@ impl Writer {
         Ok(true)
     }
 
-    /// Deletes a bounded number of rows that are past their time.
-    async fn prune(&mut self, applied: u64) {
+    /// Deletes a bounded number of rows that are past their time; how long to wait with the next.
+    async fn prune(&mut self, applied: u64) -> Duration {
         let now = now_us();
         let kept = i64::try_from(self.history_kept.as_micros()).unwrap_or(i64::MAX);
         let before = now.saturating_sub(kept);
@@ -211,12 +225,19 @@ impl Writer {
             let answers = idempotency::prune(connection, now, PRUNE_STEP).await?;
             let versions = history::prune(connection, before, PRUNE_STEP).await?;
             let sets = changes::prune(connection, before, applied, PRUNE_STEP).await?;
-            Ok::<u64, sqlx::Error>(answers + versions + sets)
+            Ok::<[u64; 3], sqlx::Error>([answers, versions, sets])
         };
         match pruned.await {
-            Ok(0) => {}
-            Ok(rows) => tracing::debug!(rows, "deleted what is past its time"),
-            Err(error) => tracing::warn!(%error, "could not delete what is past its time"),
+            Ok([0, 0, 0]) => PRUNE_EVERY,
+            Ok(rows) => {
+                tracing::debug!(?rows, "deleted what is past its time");
+                let full = u64::try_from(PRUNE_STEP).unwrap_or(u64::MAX);
+                if rows.iter().any(|rows| *rows >= full) { PRUNE_AGAIN } else { PRUNE_EVERY }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not delete what is past its time");
+                PRUNE_EVERY
+            }
         }
     }
 }

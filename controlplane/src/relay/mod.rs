@@ -12,13 +12,16 @@ pub mod progress;
 pub mod replay;
 pub mod resume;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use godwit_wire::feed::{Batch, ChangeSet};
+use godwit_wire::feed::{Batch, ChangeSet, DigestKey};
+use godwit_wire::name::Name;
 
 use crate::commit::{Backlog, Committed, Notes, Publications};
 use crate::observe::metrics::Metrics;
@@ -35,8 +38,24 @@ pub(crate) const HANDOVER: usize = 4_096;
 /// Rows that one reading of the outbox takes.
 const OUTBOX_STEP: i64 = 1_000;
 
+/// The pause before the database is read again when that failed.
+const READ_AGAIN: Duration = Duration::from_millis(500);
+
+/// What the relay has to read from the database next.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    /// How to go on from where the data plane stands.
+    Resume,
+    /// The whole state.
+    Everything,
+    /// What found no room on the way from the commit.
+    Outbox,
+    /// What comes is handed over.
+    Nothing,
+}
+
 /// Where a data plane says that it stands.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Applied {
     /// History that it follows; 0 when it never followed one.
     pub generation: u64,
@@ -48,15 +67,32 @@ pub struct Applied {
     pub chain: [u8; 32],
     /// How many times it has asked to be sent everything.
     pub resyncs: u64,
+    /// Zones that keep an earlier state than the position says, because a change of them could not be applied, each with
+    /// the version that is served; 0 when none is.
+    pub quarantined: Arc<BTreeMap<Name, u64>>,
+    /// It has asked for everything, or began to be sent it, and not all of it has come.
+    pub awaits_everything: bool,
+    /// Until it has come, any zone may lack changes, not only those in quarantine.
+    pub uncertain: bool,
 }
 
-/// The way to the data plane of the same process: encoded batches in, applied position out.
+impl Applied {
+    /// Whether all up to a sequence is there, but for zones in quarantine.
+    #[must_use]
+    pub fn has(&self, sequence: u64) -> bool {
+        self.sequence >= sequence && !self.uncertain
+    }
+}
+
+/// The way to the data plane of the same process: encoded entries in, applied position out.
 #[derive(Debug)]
 pub struct FeedSink {
-    /// Takes `wire::feed::Batch` octets, in order. Full means: the data plane is busy, wait.
+    /// Takes `wire::feed::Entry` octets, in order. Full means: the data plane is busy, wait.
     pub batches: mpsc::Sender<Bytes>,
     /// The data plane's position, watched.
     pub applied: watch::Receiver<Applied>,
+    /// What the digests in heads are keyed with.
+    pub digest_key: DigestKey,
 }
 
 /// The relay of this process.
@@ -73,6 +109,8 @@ pub(crate) struct Relay {
     pub(crate) last_commit: i64,
     /// Resyncs of the data plane that were answered.
     pub(crate) resyncs: u64,
+    /// Told once the data plane was brought to where the database stands; dropped when that fails.
+    pub(crate) level: Option<oneshot::Sender<()>>,
 }
 
 /// One change set on its way out.
@@ -110,26 +148,50 @@ impl Relay {
     }
 
     async fn relay(&mut self) -> Result<(), RelayError> {
-        self.resume().await?;
         let backlog = self.backlog.clone();
+        let mut due = Due::Resume;
         loop {
-            tokio::select! {
+            let done = match due {
+                Due::Resume => self.resume().await,
+                Due::Everything => self.replay().await,
+                Due::Outbox => self.catch_up().await,
+                Due::Nothing => Ok(()),
+            };
+            match done {
+                Ok(()) => {}
+                // It passes: all readers busy, mostly. What is committed must not wait for a restart because of that.
+                Err(RelayError::Database(error)) => {
+                    tracing::warn!(%error, "the relay cannot read what to publish; it tries again");
+                    tokio::time::sleep(READ_AGAIN).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            if let Some(level) = self.level.take() {
+                let _ = level.send(());
+            }
+            due = tokio::select! {
                 biased;
-                () = backlog.missed() => self.catch_up().await?,
+                () = backlog.missed() => Due::Outbox,
                 received = self.committed.recv() => match received {
-                    Some(first) => self.forward(first).await?,
+                    Some(first) => {
+                        self.forward(first).await?;
+                        Due::Nothing
+                    }
                     None => return Ok(()),
                 },
                 changed = self.sink.applied.changed() => {
                     changed.map_err(|_| RelayError::SinkClosed)?;
-                    let applied = *self.sink.applied.borrow_and_update();
-                    if applied.resyncs != self.resyncs {
+                    let applied = self.sink.applied.borrow_and_update().clone();
+                    if applied.resyncs == self.resyncs {
+                        Due::Nothing
+                    } else {
                         tracing::warn!(sequence = applied.sequence, "the data plane asks for everything");
                         self.resyncs = applied.resyncs;
-                        self.replay().await?;
+                        Due::Everything
                     }
                 }
-            }
+            };
         }
     }
 
@@ -267,4 +329,60 @@ fn weight(change_set: &ChangeSet) -> usize {
         ZoneChangeKind::Remove => 0usize,
     };
     change_set.zones.iter().map(|zone| 64 + of_zone(&zone.kind)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use godwit_wire::feed::Entry;
+
+    use super::*;
+    use crate::commit::{self, Handover};
+    use crate::store::Database;
+
+    /// All readers busy for longer than anybody waits: publishing goes on when one comes free.
+    #[tokio::test]
+    async fn a_database_that_cannot_be_read_for_a_while_does_not_end_the_relay() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t.sqlite");
+        let _database = Database::open(&file, 1).await.unwrap();
+        let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+        let options = options.acquire_timeout(Duration::from_millis(20));
+        let readers = options
+            .connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(&file).read_only(true))
+            .await
+            .unwrap();
+        let busy = readers.acquire().await.unwrap();
+
+        let (committer, _jobs, mut publications) = commit::channel();
+        tokio::spawn(async move {
+            while let Some(noted) = publications.recv().await {
+                noted.written.map(|written| written.send(()));
+            }
+        });
+        let (_handover, committed, backlog) = Handover::new(1);
+        let (_position, applied) = watch::channel(Applied::default());
+        let (batches, mut entries) = mpsc::channel(4);
+        let relay = Relay {
+            state: FeedState { generation: 1, epoch: 1, ..FeedState::default() },
+            sink: FeedSink { batches, applied: applied.clone(), digest_key: DigestKey([1; 32]) },
+            committed,
+            backlog,
+            readers,
+            notes: committer.notes(),
+            progress: Arc::new(Progress::new(applied)),
+            metrics: Metrics::default(),
+            last_commit: 0,
+            resyncs: 0,
+            level: None,
+        };
+        tokio::spawn(relay.run());
+        // Longer than it takes to find no reader free.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(busy);
+        let mut heads = 0;
+        while heads == 0 {
+            let entry = entries.recv().await.expect("the relay goes on");
+            heads += u32::from(matches!(Entry::decode(&entry), Ok(Entry::Head(_))));
+        }
+    }
 }

@@ -3,9 +3,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
 use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Applied;
@@ -63,14 +62,14 @@ impl Progress {
     /// Where the data plane stands.
     #[must_use]
     pub fn position(&self) -> Applied {
-        *self.position.borrow()
+        self.position.borrow().clone()
     }
 
     /// When the data plane had applied a sequence: `None` when it has not; `Some(None)` when that is too long ago to be
     /// remembered, or was before this process.
     #[must_use]
     pub fn applied_at(&self, sequence: u64) -> Option<Option<i64>> {
-        if self.position().sequence < sequence {
+        if !self.position.borrow().has(sequence) {
             return None;
         }
         let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,19 +81,32 @@ impl Progress {
         Some(applied.get(index).map(|&(_, at)| at))
     }
 
-    /// Waits until the data plane has applied a sequence; whether it did in time.
-    pub async fn wait(&self, sequence: u64, timeout: Duration) -> bool {
+    /// Waits until the data plane's position is one that is wanted; whether it came in time.
+    pub async fn wait(&self, deadline: Instant, wanted: impl FnMut(&Applied) -> bool) -> bool {
         let mut position = self.position.clone();
-        let reached = position.wait_for(|applied| applied.sequence >= sequence);
-        matches!(tokio::time::timeout(timeout, reached).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout_at(deadline, position.wait_for(wanted)).await, Ok(Ok(_)))
     }
 
     /// Notes when positions are reached, until the data plane is gone.
     pub(crate) async fn follow(&self) {
         let mut position = self.position.clone();
+        let mut kept_back = position.borrow().quarantined.clone();
+        let mut was_uncertain = position.borrow().uncertain;
         while position.changed().await.is_ok() {
-            let sequence = position.borrow_and_update().sequence;
+            let Applied { sequence, quarantined, uncertain, .. } = position.borrow_and_update().clone();
+            if uncertain {
+                was_uncertain = true;
+                continue;
+            }
             let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+            // What left the quarantine, or came with everything, is served only now: when changes before it were is no longer
+            // known for all.
+            if std::mem::take(&mut was_uncertain)
+                || kept_back.keys().any(|zone| !quarantined.contains_key(zone))
+            {
+                applied.clear();
+            }
+            kept_back = quarantined;
             if applied.back().is_some_and(|&(last, _)| last >= sequence) {
                 continue;
             }
@@ -109,20 +121,23 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
     use std::sync::Arc;
+    use std::time::Duration;
 
     #[tokio::test]
     async fn waiting_ends_when_the_position_is_reached() {
         let (sender, receiver) = watch::channel(Applied { sequence: 4, ..Applied::default() });
         let progress = Arc::new(Progress::new(receiver));
-        assert!(progress.wait(4, Duration::from_secs(5)).await);
+        let soon = || Instant::now() + Duration::from_secs(5);
+        assert!(progress.wait(soon(), |applied| applied.sequence >= 4).await);
         let waiting = tokio::spawn({
             let progress = progress.clone();
-            async move { progress.wait(6, Duration::from_secs(5)).await }
+            async move { progress.wait(soon(), |applied| applied.sequence >= 6).await }
         });
         sender.send_modify(|applied| applied.sequence = 7);
         assert!(waiting.await.unwrap());
-        assert!(!progress.wait(8, Duration::from_millis(1)).await);
+        assert!(!progress.wait(Instant::now(), |applied| applied.sequence >= 8).await);
     }
 
     #[tokio::test]
@@ -145,6 +160,30 @@ mod tests {
         let at = |sequence| progress.applied_at(sequence).unwrap().unwrap();
         assert_eq!(at(6), at(9));
         assert!(at(5) <= at(6));
+    }
+
+    #[tokio::test]
+    async fn what_left_the_quarantine_is_not_said_to_have_been_served_before() {
+        let kept_back = |zones: &[&str]| {
+            Arc::new(zones.iter().map(|zone| (zone.parse().unwrap(), 1)).collect::<BTreeMap<_, _>>())
+        };
+        let start = Applied { quarantined: kept_back(&["a.test."]), ..Applied::default() };
+        let (sender, receiver) = watch::channel(start);
+        let progress = Arc::new(Progress::new(receiver));
+        let follower = progress.clone();
+        tokio::spawn(async move { follower.follow().await });
+        tokio::task::yield_now().await;
+        for (sequence, zones) in [(5, &["a.test."][..]), (6, &[])] {
+            sender.send_modify(|applied| {
+                applied.sequence = sequence;
+                applied.quarantined = kept_back(zones);
+            });
+            while progress.applied.lock().unwrap().back().is_none_or(|&(last, _)| last < sequence) {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(progress.applied_at(5), Some(None));
+        assert!(progress.applied_at(6).unwrap().is_some());
     }
 
     #[test]

@@ -3,18 +3,20 @@
 use sqlx::Connection as _;
 use sqlx::sqlite::SqlitePool;
 
-use godwit_wire::feed::{ChangeSet, OwnedRrset, ZoneChange, ZoneChangeKind};
+use godwit_wire::feed::digest::{Digest, rrset_digest, zone_term};
+use godwit_wire::feed::{ChangeSet, Head, OwnedRrset, ZoneChange, ZoneChangeKind};
 
 use super::{Outgoing, Relay, RelayError};
 use crate::model::name_key;
+use crate::store::relay::FeedState;
 use crate::store::{Connection, changes, now_us, rrsets, zones};
 
 /// Zones that are read at once.
 const ZONES_STEP: i64 = 1_000;
 
 impl Relay {
-    /// Sends every zone as it is now, and that deleted ones are gone. What was committed up to now is part of it and is
-    /// not sent again.
+    /// Sends every zone as it is now, and that deleted ones are gone, and then a head: who is there has it all. What was
+    /// committed up to now is part of it and is not sent again.
     pub(crate) async fn replay(&mut self) -> Result<(), RelayError> {
         let started = std::time::Instant::now();
         self.backlog.clear();
@@ -25,12 +27,17 @@ impl Relay {
         let unpublished = self.unpublished(&mut transaction).await?;
         // Should the process die on the way, the next one must know that these sequences may be taken.
         let zones = zones::count(&mut transaction).await? + zones::departed_count(&mut transaction).await?;
-        self.state.reserved = self.state.sequence + u64::try_from(zones).unwrap_or(0);
+        self.state.reserved = self.state.sequence + u64::try_from(zones).unwrap_or(0).max(1);
         self.write_down().await?;
-        let mut count = 0usize;
-        count += self.send_departed(&mut transaction).await?;
-        count += self.send_zones(&mut transaction).await?;
+        let mut root = Digest::default();
+        let mut count = self.send_departed(&mut transaction).await?;
+        count += self.send_zones(&mut transaction, &mut root).await?;
         transaction.commit().await?;
+        if count == 0 {
+            // Whoever stood elsewhere stands with us then.
+            self.send(vec![of_zones(Vec::new())]).await?;
+        }
+        self.send_head(root).await?;
         if let Some(&(last, _)) = unpublished.last() {
             self.last_commit = self.last_commit.max(last);
         }
@@ -42,6 +49,13 @@ impl Relay {
             "sent the whole state to the data plane"
         );
         Ok(())
+    }
+
+    async fn send_head(&mut self, root_digest: Digest) -> Result<(), RelayError> {
+        let FeedState { generation, epoch, sequence, chain, .. } = self.state;
+        let mut octets = Vec::new();
+        Head { generation, epoch, sequence, chain, root_digest }.encode(&mut octets);
+        self.sink.batches.send(octets.into()).await.map_err(|_| RelayError::SinkClosed)
     }
 
     async fn unpublished(&self, connection: &mut Connection) -> Result<Vec<(i64, uuid::Uuid)>, RelayError> {
@@ -97,7 +111,12 @@ impl Relay {
         }
     }
 
-    async fn send_zones(&mut self, connection: &mut Connection) -> Result<usize, RelayError> {
+    /// Adds the zones to the root digest; how many there are.
+    async fn send_zones(
+        &mut self,
+        connection: &mut Connection,
+        root: &mut Digest,
+    ) -> Result<usize, RelayError> {
         let mut after: Option<Vec<u8>> = None;
         let mut count = 0;
         loop {
@@ -113,6 +132,12 @@ impl Relay {
                     .map(|(owner, rrset)| OwnedRrset { owner, rrset })
                     .collect();
                 count += 1;
+                let key = &self.sink.digest_key;
+                let mut sum = Digest::default();
+                for set in &sets {
+                    sum.add(rrset_digest(key, zone.apex.as_ref(), set.owner.as_ref(), &set.rrset));
+                }
+                root.add(zone_term(key, zone.apex.as_ref(), zone.version, sum));
                 let change = one_zone(ZoneChange {
                     zone: zone.apex,
                     owner: zone.owner_number,
@@ -135,7 +160,10 @@ impl Relay {
 
 /// A zone in a change set of its own, so that one that cannot be applied leaves the others alone.
 fn one_zone(change: ZoneChange) -> Outgoing {
-    let change_set =
-        ChangeSet { id: uuid::Uuid::now_v7().into_bytes(), committed_at_us: now_us(), zones: vec![change] };
+    of_zones(vec![change])
+}
+
+fn of_zones(zones: Vec<ZoneChange>) -> Outgoing {
+    let change_set = ChangeSet { id: uuid::Uuid::now_v7().into_bytes(), committed_at_us: now_us(), zones };
     Outgoing { change_set, commit_number: None, published: None }
 }

@@ -33,20 +33,22 @@ fn way(state: &FeedState, applied: &Applied, known: u64, unpublished: u64) -> Wa
     if applied.epoch > state.epoch {
         return Way::Stop;
     }
-    match applied.sequence.checked_sub(known) {
+    let way = match applied.sequence.checked_sub(known) {
         Some(0) if applied.chain == state.chain || known != state.sequence => Way::Level,
         Some(0) => Way::SendAll,
         Some(_) if applied.sequence <= state.reserved => Way::SendAll,
         Some(ahead) if ahead <= unpublished => Way::NoteFirst(ahead),
         Some(_) => Way::Stop,
         None => Way::SendAfter(applied.sequence),
-    }
+    };
+    // What it asked for while nobody published is not asked for again.
+    if applied.awaits_everything && way != Way::Stop { Way::SendAll } else { way }
 }
 
 impl Relay {
     /// Brings the data plane to where the database stands.
     pub(crate) async fn resume(&mut self) -> Result<(), RelayError> {
-        let applied = *self.sink.applied.borrow_and_update();
+        let applied = self.sink.applied.borrow_and_update().clone();
         self.resyncs = applied.resyncs;
         let mut connection = self.readers.acquire().await?;
         let waiting = changes::unpublished_count(&mut connection).await?;
@@ -152,7 +154,7 @@ mod tests {
     fn the_way_on_follows_from_the_positions() {
         let state =
             FeedState { generation: 7, epoch: 3, sequence: 10, chain: [1; 32], reserved: 0, diverged: false };
-        let at = |sequence, chain| Applied { generation: 7, epoch: 2, sequence, chain, resyncs: 0 };
+        let at = |sequence, chain| Applied { generation: 7, epoch: 2, sequence, chain, ..Applied::default() };
         for (row, applied, known, unpublished, expected) in [
             ("level", at(10, [1; 32]), 10, 0, Way::Level),
             ("forked", at(10, [2; 32]), 10, 0, Way::SendAll),
@@ -162,6 +164,9 @@ mod tests {
             ("empty of this history", at(0, [0; 32]), 10, 5, Way::SendAll),
             ("ahead by what was not noted", at(12, [2; 32]), 10, 2, Way::NoteFirst(2)),
             ("ahead by more than there is", at(13, [2; 32]), 10, 2, Way::Stop),
+            ("waiting", Applied { awaits_everything: true, ..at(10, [1; 32]) }, 10, 0, Way::SendAll),
+            ("waiting, ahead", Applied { awaits_everything: true, ..at(12, [2; 32]) }, 10, 2, Way::SendAll),
+            ("waiting, too far", Applied { awaits_everything: true, ..at(13, [2; 32]) }, 10, 2, Way::Stop),
             ("an earlier history", Applied { generation: 6, ..at(99, [1; 32]) }, 10, 0, Way::SendAll),
             ("a later history", Applied { generation: 8, ..at(1, [1; 32]) }, 10, 0, Way::Stop),
             ("a later term", Applied { epoch: 4, ..at(10, [1; 32]) }, 10, 0, Way::Stop),

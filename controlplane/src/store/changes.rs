@@ -3,22 +3,54 @@
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Connection, damaged};
+use godwit_wire::name::NameRef;
 
-const INSERT: &str =
-    "INSERT INTO changes (id, committed_at_us, actor, request_id, payload) VALUES ($1, $2, $3, $4, $5)";
+use super::{Connection, damaged, zones};
+use crate::model::name_key;
+
+const INSERT: &str = "INSERT INTO changes (id, committed_at_us, actor, request_id, payload, settled_by) VALUES ($1, $2, $3, $4, $5, $6)";
 const ENQUEUE: &str = "INSERT INTO outbox (change_id) VALUES ($1) RETURNING commit_number";
 const UNPUBLISHED: &str = "SELECT outbox.commit_number, changes.id, changes.payload FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence IS NULL AND outbox.commit_number > $1 ORDER BY outbox.commit_number LIMIT $2";
 const UNPUBLISHED_COUNT: &str = "SELECT count(*) FROM outbox WHERE sequence IS NULL";
 const PUBLISHED_AFTER: &str = "SELECT outbox.sequence, changes.id, changes.payload FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence > $1 ORDER BY outbox.sequence LIMIT $2";
 const MARK: &str = "UPDATE outbox SET sequence = $2, published_at_us = $3 WHERE commit_number = $1";
-const STATE: &str = "SELECT changes.committed_at_us, outbox.commit_number, outbox.sequence, outbox.published_at_us FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.id = $1";
+const STATE: &str = "SELECT changes.committed_at_us, changes.settled_by, outbox.commit_number, outbox.sequence, outbox.published_at_us FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.id = $1";
+const PAYLOAD: &str = "SELECT payload FROM changes WHERE id = $1";
+const OF_VERSION: &str = "SELECT outbox.commit_number, outbox.change_id FROM history JOIN outbox ON outbox.change_id = history.change_id WHERE history.zone_key = $1 AND history.version = $2";
 const LAST_SEQUENCE: &str = "SELECT coalesce(max(sequence), 0) FROM outbox";
 const PRUNE: &str = "DELETE FROM changes WHERE id IN (SELECT changes.id FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.committed_at_us < $1 AND (outbox.commit_number IS NULL OR outbox.sequence <= $2) ORDER BY changes.committed_at_us LIMIT $3)";
 
 /// Every statement of this file.
-pub const ALL: &[&str] =
-    &[INSERT, ENQUEUE, UNPUBLISHED, UNPUBLISHED_COUNT, PUBLISHED_AFTER, MARK, STATE, LAST_SEQUENCE, PRUNE];
+pub const ALL: &[&str] = &[
+    INSERT,
+    ENQUEUE,
+    UNPUBLISHED,
+    UNPUBLISHED_COUNT,
+    PUBLISHED_AFTER,
+    MARK,
+    STATE,
+    PAYLOAD,
+    OF_VERSION,
+    LAST_SEQUENCE,
+    PRUNE,
+];
+
+/// A change to be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct New<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// When.
+    pub at_us: i64,
+    /// Token's id, or `local`.
+    pub actor: &'a str,
+    /// Of the HTTP request.
+    pub request_id: &'a str,
+    /// `wire::feed::ChangeSet`, encoded; empty when there is nothing to publish.
+    pub payload: &'a [u8],
+    /// See [`State::settled_by`].
+    pub settled_by: Option<Uuid>,
+}
 
 /// A committed change set.
 #[derive(Clone, Debug)]
@@ -38,6 +70,8 @@ pub struct State {
     pub committed_at_us: i64,
     /// Whether there was anything to publish.
     pub has_effect: bool,
+    /// Of a change without effect: the one whose serving makes it true.
+    pub settled_by: Option<Uuid>,
     /// Once published.
     pub sequence: Option<u64>,
     /// Once published.
@@ -48,26 +82,20 @@ pub struct State {
 ///
 /// # Errors
 /// Of the database.
-pub async fn insert(
-    connection: &mut Connection,
-    id: Uuid,
-    at_us: i64,
-    actor: &str,
-    request_id: &str,
-    payload: &[u8],
-) -> sqlx::Result<Option<i64>> {
+pub async fn insert(connection: &mut Connection, new: &New<'_>) -> sqlx::Result<Option<i64>> {
     sqlx::query(INSERT)
-        .bind(id)
-        .bind(at_us)
-        .bind(actor)
-        .bind(request_id)
-        .bind(payload)
+        .bind(new.id)
+        .bind(new.at_us)
+        .bind(new.actor)
+        .bind(new.request_id)
+        .bind(new.payload)
+        .bind(new.settled_by)
         .execute(&mut *connection)
         .await?;
-    if payload.is_empty() {
+    if new.payload.is_empty() {
         return Ok(None);
     }
-    sqlx::query_scalar(ENQUEUE).bind(id).fetch_one(connection).await.map(Some)
+    sqlx::query_scalar(ENQUEUE).bind(new.id).fetch_one(connection).await.map(Some)
 }
 
 async fn stored(
@@ -140,10 +168,33 @@ pub async fn state(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option
     let sequence = row.try_get::<Option<i64>, _>("sequence")?;
     Ok(Some(State {
         committed_at_us: row.try_get("committed_at_us")?,
+        settled_by: row.try_get("settled_by")?,
         has_effect: row.try_get::<Option<i64>, _>("commit_number")?.is_some(),
         sequence: sequence.map(u64::try_from).transpose().map_err(|_| damaged("outbox", "sequence"))?,
         published_at_us: row.try_get("published_at_us")?,
     }))
+}
+
+/// The change set of a change, encoded; `None` when there is no such change any more, empty when it has no effect.
+///
+/// # Errors
+/// Of the database.
+pub async fn payload(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar(PAYLOAD).bind(id).fetch_optional(connection).await
+}
+
+/// The change that made a version of a zone, with its place in the order of commits; `None` when it is no longer kept.
+///
+/// # Errors
+/// Of the database.
+pub async fn of_version(
+    connection: &mut Connection,
+    apex: NameRef<'_>,
+    version: u64,
+) -> sqlx::Result<Option<(i64, Uuid)>> {
+    let query = sqlx::query(OF_VERSION).bind(name_key::encode(apex)).bind(zones::stored(version));
+    let row = query.fetch_optional(connection).await?;
+    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
 /// The last sequence that was written down.

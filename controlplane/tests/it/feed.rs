@@ -83,7 +83,7 @@ async fn a_data_plane_that_is_behind_is_sent_what_it_lacks() {
     put(&server.client, 0, "?wait=applied").await;
     let old = Replica::default();
     old.zones.lock().unwrap().clone_from(&server.replica.zones.lock().unwrap());
-    *old.applied.lock().unwrap() = *server.replica.applied.lock().unwrap();
+    old.applied.lock().unwrap().clone_from(&server.replica.applied.lock().unwrap());
     for n in 1..4 {
         put(&server.client, n, "?wait=applied").await;
     }
@@ -140,12 +140,47 @@ async fn a_data_plane_that_asks_is_sent_everything() {
     })
     .await;
     put(&server.client, 3, "?wait=applied").await;
-    let (folder, _, token) = server.stop().await;
+    let (folder, replica, token) = server.stop().await;
+    // The first start, and what was asked for: each ended with a head that says what is there.
+    assert_eq!(*replica.heads.lock().unwrap(), 2);
 
     let server = Server::start_in(folder, Replica::default(), Some(token), |_| {}).await;
     until("an empty one has everything", || served(&server.replica, 3)).await;
     put(&server.client, 4, "?wait=applied").await;
     server.replica.assert_content();
+    assert_eq!(*server.replica.heads.lock().unwrap(), 1);
+}
+
+/// What a data plane asked for while nobody published is answered by the next who does.
+#[tokio::test]
+async fn a_request_from_before_the_start_is_answered() {
+    let server = Server::start().await;
+    put(&server.client, 0, "?wait=applied").await;
+    let (folder, replica, token) = server.stop().await;
+    replica.zones.lock().unwrap().clear();
+    {
+        let mut applied = replica.applied.lock().unwrap();
+        (applied.awaits_everything, applied.uncertain) = (true, true);
+    }
+    let server = Server::start_in(folder, replica, Some(token), |_| {}).await;
+    until("it has everything", || served(&server.replica, 0)).await;
+    put(&server.client, 1, "?wait=applied").await;
+    server.replica.assert_content();
+}
+
+/// A database without zones says so, and a data plane that has some loses them.
+#[tokio::test]
+async fn nothing_at_all_is_a_state_as_well() {
+    let server = Server::start().await;
+    server.client.delete("/api/v1/domains/example.com.?wait=applied").await.expect(204);
+    let (folder, replica, token) = server.stop().await;
+    assert!(replica.zones.lock().unwrap().is_empty());
+    let server = Server::start_in(folder, Replica::default(), Some(token), |_| {}).await;
+    until("the head has come", || *server.replica.heads.lock().unwrap() == 1).await;
+    server.replica.assert_content();
+    let answer =
+        server.client.json("POST", "/api/v1/domains?wait=applied", &json!({"name": "a.example."})).await;
+    assert_eq!(answer.expect(201).header("godwit-applied"), "1/1");
 }
 
 /// More changes than the way to the relay holds, while the data plane does not take any: they are read back in order.
@@ -154,7 +189,8 @@ async fn a_slow_data_plane_misses_nothing() {
     let replica = Replica::default();
     let (batches, held) = tokio::sync::mpsc::channel(1);
     let (position, applied) = tokio::sync::watch::channel(godwit_controlplane::Applied::default());
-    let stuck = godwit_controlplane::FeedSink { batches, applied };
+    let stuck =
+        godwit_controlplane::FeedSink { batches, applied, digest_key: godwit_wire::feed::DigestKey([7; 32]) };
     let (_, resync) = replica.sink();
     let server = Server::start_with(folder(), replica, Some((stuck, resync)), None, |_| {}).await;
     for n in 0..50 {

@@ -117,3 +117,25 @@ async fn health_needs_no_token() {
     let nodes = server.client.get("/api/v1/nodes").await.expect(200).json();
     assert_eq!(nodes["items"][0]["node"], "local");
 }
+
+/// What a browser is told, and that no other origin is let in.
+#[tokio::test]
+async fn answers_are_closed_to_pages_of_others() {
+    let server = Server::start().await;
+    let origin = ("origin", "https://elsewhere.test");
+    for (method, path, status) in [
+        ("GET", "/docs/", 200),
+        ("GET", "/api/v1/domains", 200),
+        ("HEAD", "/api/v1/domains", 200),
+        ("GET", "/api/v1/nothing", 404),
+        ("OPTIONS", "/api/v1/domains", 405),
+    ] {
+        let answer = server.client.send(method, path, &[origin], vec![]).await.expect(status);
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert!(answer.header("content-security-policy").contains("frame-ancestors 'none'"), "{path}");
+        assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("access-control-")), "{path}");
+        assert_eq!(answer.header("cache-control") == "no-store", path != "/docs/", "{path}");
+    }
+    let answer = server.client.send("PATCH", "/api/v1/domains", &[], vec![]).await.expect(405);
+    assert!(answer.header("allow").contains("GET") && answer.header("allow").contains("POST"), "{answer:?}");
+}

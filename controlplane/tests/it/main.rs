@@ -1,6 +1,7 @@
 //! The control plane as its callers and its data plane see it: real HTTP over loopback, a real database, and a replica
 //! that checks every batch that it is sent.
 
+mod applied;
 mod changes;
 mod concurrency;
 mod domains;

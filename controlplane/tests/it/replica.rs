@@ -5,10 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use godwit_controlplane::{Applied, FeedSink};
-use godwit_wire::feed::{Batch, RrsetChange, ZoneChange, ZoneChangeKind};
+use godwit_wire::feed::digest::{Digest, rrset_digest, zone_term};
+use godwit_wire::feed::{DigestKey, Entry, Head, RrsetChange, ZoneChange, ZoneChangeKind};
 use godwit_wire::name::Name;
 use godwit_wire::rr::{Rrset, Rtype};
 use tokio::sync::{mpsc, watch};
+
+/// What digests are keyed with.
+const KEY: DigestKey = DigestKey([7; 32]);
 
 /// Version and RRsets.
 pub(crate) type Zone = (u64, BTreeMap<(Name, Rtype), Rrset>);
@@ -22,14 +26,30 @@ pub(crate) struct Replica {
     pub(crate) complaints: Arc<Mutex<Vec<String>>>,
     /// Change sets applied.
     pub(crate) change_sets: Arc<Mutex<u64>>,
+    /// Heads that said exactly what was there.
+    pub(crate) heads: Arc<Mutex<u64>>,
+    /// Held by who wants nothing to be applied for a while.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// Makes the replica ask for everything.
+/// What a replica says besides what it has applied.
 pub(crate) struct Resync(watch::Sender<Applied>);
 
 impl Resync {
     pub(crate) fn ask(&self) {
         self.0.send_modify(|applied| applied.resyncs += 1);
+    }
+
+    /// Says that batches were missed.
+    pub(crate) fn doubt(&self) {
+        self.0.send_modify(|applied| (applied.awaits_everything, applied.uncertain) = (true, true));
+    }
+
+    /// Says that these zones stay at these versions.
+    pub(crate) fn keep_back(&self, zones: &[(&str, u64)]) {
+        let zones = zones.iter().map(|(zone, version)| (zone.parse().unwrap(), *version));
+        let zones = Arc::new(zones.collect());
+        self.0.send_modify(|applied| applied.quarantined = zones);
     }
 }
 
@@ -37,19 +57,30 @@ impl Replica {
     /// The other end for a control plane.
     pub(crate) fn sink(&self) -> (FeedSink, Arc<Resync>) {
         let (batches, mut receiver) = mpsc::channel::<Bytes>(4);
-        let (position, applied) = watch::channel(*self.applied.lock().unwrap());
+        let (position, applied) = watch::channel(self.applied.lock().unwrap().clone());
         let resync = Arc::new(Resync(position.clone()));
         let replica = self.clone();
         tokio::spawn(async move {
             while let Some(octets) = receiver.recv().await {
-                let mut now = *replica.applied.lock().unwrap();
-                now.resyncs = position.borrow().resyncs;
+                let _turn = replica.turn.lock().await;
+                let mut now = replica.applied.lock().unwrap().clone();
+                {
+                    let said = position.borrow();
+                    now.resyncs = said.resyncs;
+                    now.quarantined = said.quarantined.clone();
+                    (now.awaits_everything, now.uncertain) = (said.awaits_everything, said.uncertain);
+                }
                 let now = replica.apply(&octets, now);
-                *replica.applied.lock().unwrap() = now;
+                *replica.applied.lock().unwrap() = now.clone();
                 position.send_replace(now);
             }
         });
-        (FeedSink { batches, applied }, resync)
+        (FeedSink { batches, applied, digest_key: KEY }, resync)
+    }
+
+    /// Nothing is applied until what this gives is dropped.
+    pub(crate) async fn pause(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.turn.clone().lock_owned().await
     }
 
     fn complain(&self, text: String) {
@@ -57,10 +88,14 @@ impl Replica {
     }
 
     fn apply(&self, octets: &[u8], applied: Applied) -> Applied {
-        let batch = match Batch::decode(octets) {
-            Ok(batch) => batch,
+        let batch = match Entry::decode(octets) {
+            Ok(Entry::Batch(batch)) => batch,
+            Ok(Entry::Head(head)) => {
+                self.compare(&head, &applied);
+                return Applied { awaits_everything: false, uncertain: false, ..applied };
+            }
             Err(error) => {
-                self.complain(format!("a batch cannot be read: {error}"));
+                self.complain(format!("an entry cannot be read: {error}"));
                 return applied;
             }
         };
@@ -86,7 +121,26 @@ impl Replica {
             epoch: batch.epoch,
             sequence: batch.last_sequence(),
             chain: batch.chain(),
-            resyncs: applied.resyncs,
+            ..applied
+        }
+    }
+
+    /// What a head says is what is here.
+    fn compare(&self, head: &Head, applied: &Applied) {
+        let mut root = Digest::default();
+        for (apex, (version, sets)) in self.zones.lock().unwrap().iter() {
+            let mut sum = Digest::default();
+            for ((owner, _), set) in sets {
+                sum.add(rrset_digest(&KEY, apex.as_ref(), owner.as_ref(), set));
+            }
+            root.add(zone_term(&KEY, apex.as_ref(), *version, sum));
+        }
+        let place = |generation, sequence, chain| (generation, sequence, chain);
+        let here = place(applied.generation, applied.sequence, applied.chain);
+        if place(head.generation, head.sequence, head.chain) != here || head.root_digest != root {
+            self.complain(format!("a head that does not fit: {head:?} at {applied:?}, {root}"));
+        } else {
+            *self.heads.lock().unwrap() += 1;
         }
     }
 

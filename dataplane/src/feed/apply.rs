@@ -1,26 +1,31 @@
 //! Change sets to snapshots. One that cannot be applied costs the zones that it names, and nothing else (P6).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use godwit_engine::snapshot::{Position, Snapshot};
-use godwit_wire::feed::{Batch, ChangeSet, ZoneChange, ZoneChangeKind};
+use godwit_wire::feed::{Batch, ChangeSet, Entry, Head, ZoneChange, ZoneChangeKind};
 use godwit_wire::name::Name;
 
 use super::place::{self, Place};
+
+/// Zones that keep an earlier state than the position says, each with the version that is served; 0 when none is.
+pub type Quarantine = Arc<BTreeMap<Name, u64>>;
 
 /// The state of the writer between swaps.
 pub struct Applier {
     snapshot: Snapshot,
     /// Zones that keep their last good answers until a whole statement of them can be applied.
     quarantined: HashMap<Name, Cause>,
+    /// The same for whoever is told, made when it is asked for; `None` once it is out of date.
+    quarantine: Option<Quarantine>,
     /// Everything is to be asked for.
     request: bool,
-    /// Since everything was asked for: what has not been stated whole yet. Such a snapshot, at its position, says that
-    /// it has changes that it may lack, so it must not outlive this value.
-    owed: Option<Owed>,
+    /// Everything was asked for, or began to come, and the head that says that all is there has not come. Such a snapshot,
+    /// at its position, says that it has changes that it may lack, so it must not outlive this value.
+    everything: Option<Everything>,
     /// Nothing has come since the start: the sender knows where we stood and may begin with everything.
     first: bool,
-    everything: Everything,
     newest_commit_us: Option<i64>,
 }
 
@@ -33,46 +38,34 @@ enum Cause {
     Whole,
 }
 
-/// What an answer to a request for everything has yet to state.
-struct Owed {
-    zones: HashSet<Name>,
-    /// Something was stated since the request.
+/// Everything, on its way.
+struct Everything {
+    /// Zones that were there when it was asked for and were not stated since.
+    unstated: HashSet<Name>,
+    /// Something was stated since.
     begun: bool,
-}
-
-/// Whether everything is being sent. Until all of it is there, what is served is not one state of the feed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Everything {
-    /// It is not.
-    No,
-    /// It was asked for.
-    Awaited,
-    /// Whole zones come, and nothing else since they began.
-    Coming,
-}
-
-/// What a batch did.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Effect {
-    /// Whether there is a new snapshot to show.
-    pub changed: bool,
-    /// It left a gap behind, or is one part of everything, of which more is to come.
-    pub partial: bool,
+    /// Any zone may lack changes: not only the ones that are in quarantine.
+    uncertain: bool,
 }
 
 impl Applier {
-    /// Goes on from a snapshot.
+    /// Goes on from a snapshot. One that lacks changes does not say of which zones: everything is asked for.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
-        Applier {
+        let lacks_changes = snapshot.lacks_changes();
+        let mut applier = Applier {
             snapshot,
             quarantined: HashMap::new(),
+            quarantine: None,
             request: false,
-            owed: None,
+            everything: None,
             first: true,
-            everything: Everything::No,
             newest_commit_us: None,
+        };
+        if lacks_changes {
+            applier.ask(true);
         }
+        applier
     }
 
     /// The snapshot with all that was applied.
@@ -93,10 +86,25 @@ impl Applier {
         self.quarantined.len()
     }
 
-    /// Whether the snapshot is all that its position says: no zone in quarantine, nothing asked for that did not come.
+    /// Zones in quarantine, with what is served of them.
+    ///
+    /// **Cost**: one look-up for each of them when they have changed since the last call, otherwise none.
+    pub fn kept_back(&mut self) -> Quarantine {
+        let served = |zone: &Name| self.snapshot.zone(zone.as_ref()).map_or(0, |zone| zone.version());
+        let made = || Arc::new(self.quarantined.keys().map(|zone| (zone.clone(), served(zone))).collect());
+        Arc::clone(self.quarantine.get_or_insert_with(made))
+    }
+
+    /// Whether everything was asked for, or began to come, and has not all come.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.owed.is_none() && self.quarantined.is_empty()
+    pub fn awaits_everything(&self) -> bool {
+        self.everything.is_some()
+    }
+
+    /// Whether any zone may lack changes, as batches were missed, or as everything is still coming.
+    #[must_use]
+    pub fn is_uncertain(&self) -> bool {
+        self.everything.as_ref().is_some_and(|everything| everything.uncertain)
     }
 
     /// When the newest change since the last call was committed.
@@ -104,23 +112,30 @@ impl Applier {
         self.newest_commit_us.take()
     }
 
-    /// Applies a batch.
-    pub fn batch(&mut self, octets: &[u8]) -> Effect {
-        let batch = match Batch::decode(octets) {
-            Ok(batch) => batch,
+    /// Takes an entry of the feed; whether there is a new snapshot to show.
+    pub fn entry(&mut self, octets: &[u8]) -> bool {
+        match Entry::decode(octets) {
+            Ok(Entry::Batch(batch)) => self.batch(&batch),
+            Ok(Entry::Head(head)) => self.head(&head),
             Err(error) => {
                 // Which zones it names cannot be told, so nothing less than everything makes good for it.
-                tracing::error!(%error, octets = octets.len(), "a batch cannot be decoded; asking for everything");
-                self.ask();
-                return Effect::default();
+                tracing::error!(%error, octets = octets.len(), "an entry cannot be decoded; asking for everything");
+                self.ask(true);
+                false
             }
-        };
+        }
+    }
+
+    fn batch(&mut self, batch: &Batch) -> bool {
         let whole = batch.change_sets.iter().all(|change_set| change_set.zones.iter().all(is_whole));
         let first = std::mem::take(&mut self.first);
         let (mut gap, mut ask) = (false, false);
-        match place::of(&batch, &self.snapshot.position()) {
+        let position = self.snapshot.position();
+        match place::of(batch, &position) {
+            // Who holds nothing is sent everything.
+            Place::Next if position == Position::default() && whole => self.expect(true),
             Place::Next => {}
-            Place::Repeated => return Effect::default(),
+            Place::Repeated => return false,
             Place::Stale => {
                 tracing::warn!(
                     generation = batch.generation,
@@ -128,62 +143,125 @@ impl Applier {
                     first_sequence = batch.first_sequence,
                     "a batch of a past history or term is left out"
                 );
-                return Effect::default();
+                return false;
             }
             // The sender saw that it cannot go on from where we stand, and begins with everything.
-            Place::Gap if whole && first => (gap, self.everything) = (true, Everything::Coming),
+            Place::Gap if whole && first => self.expect(true),
             Place::Gap => {
                 tracing::warn!(
-                    sequence = self.snapshot.position().sequence,
+                    sequence = position.sequence,
                     first_sequence = batch.first_sequence,
                     "the feed has a gap; asking for everything"
                 );
                 (gap, ask) = (true, true);
             }
         }
-        self.everything = match self.everything {
-            Everything::Awaited | Everything::Coming if whole => Everything::Coming,
-            Everything::Awaited => Everything::Awaited,
-            Everything::No | Everything::Coming => Everything::No,
-        };
         for change_set in &batch.change_sets {
             ask |= self.change_set(change_set);
         }
-        self.stated(&batch);
+        self.stated(batch);
         // Last, so that this batch is not taken for a part of the answer.
         if ask {
-            self.ask();
+            self.ask(gap);
         }
-        self.advance(place::after(&batch));
-        Effect { changed: true, partial: gap || self.everything == Everything::Coming }
+        self.advance(place::after(batch));
+        true
     }
 
-    fn ask(&mut self) {
+    /// What is to be held by now, from whoever knows.
+    fn head(&mut self, head: &Head) -> bool {
+        let position = self.snapshot.position();
+        let at = Position {
+            generation: head.generation,
+            epoch: head.epoch,
+            sequence: head.sequence,
+            chain: head.chain,
+        };
+        let later = (head.generation, head.epoch) >= (position.generation, position.epoch);
+        // Who holds nothing is at the start of every history.
+        let here = position == Position::default() && head.sequence == 0
+            || at == Position { epoch: head.epoch, ..position };
+        if !later || (!here && head.generation == position.generation && head.sequence < position.sequence) {
+            return false;
+        }
+        if !here {
+            tracing::warn!(
+                sequence = position.sequence,
+                head = head.sequence,
+                "the feed is not where we are; asking for everything"
+            );
+            self.ask(true);
+            return false;
+        }
+        if !self.quarantined.is_empty() {
+            // What is in quarantine is known to differ: the rest has come as far as it was sent.
+            self.everything.take_if(|everything| everything.begun);
+            return false;
+        }
+        let Some(next) = self.at_digest(head) else {
+            tracing::error!(
+                sequence = head.sequence,
+                ours = %self.snapshot.root_digest(),
+                theirs = %head.root_digest,
+                "the records are not those of the feed; asking for everything"
+            );
+            self.ask(true);
+            return false;
+        };
+        self.everything = None;
+        self.snapshot = next;
+        self.advance(at);
+        true
+    }
+
+    /// What is there, if its root digest is that of the head; without the zones that were not stated, if it is then.
+    fn at_digest(&self, head: &Head) -> Option<Snapshot> {
+        if self.snapshot.root_digest() == head.root_digest {
+            return Some(self.snapshot.clone());
+        }
+        let everything = self.everything.as_ref()?;
+        let gone: Vec<Name> = everything.unstated.iter().cloned().collect();
+        let next = self.snapshot.remove_zones(&gone);
+        if next.root_digest() != head.root_digest {
+            return None;
+        }
+        tracing::warn!(zones = gone.len(), "zones that the feed does not have are gone");
+        Some(next)
+    }
+
+    /// Asks for everything, and expects it.
+    fn ask(&mut self, uncertain: bool) {
         self.request = true;
-        self.everything = Everything::Awaited;
-        // All zones are gone through once for any number of requests that are not answered yet.
-        if self.owed.as_ref().is_none_or(|owed| owed.begun) {
-            let zones = self.snapshot.zones().map(|zone| zone.apex().to_owned()).collect();
-            self.owed = Some(Owed { zones, begun: false });
-        }
+        self.expect(uncertain);
     }
 
-    /// Takes what a batch states whole off what is owed.
+    fn expect(&mut self, uncertain: bool) {
+        // All zones are gone through once for any number of requests that are not answered yet.
+        if let Some(everything) = &mut self.everything
+            && !everything.begun
+        {
+            everything.uncertain |= uncertain;
+            return;
+        }
+        let uncertain = uncertain || self.is_uncertain();
+        let unstated = self.snapshot.zones().map(|zone| zone.apex().to_owned()).collect();
+        self.everything = Some(Everything { unstated, begun: false, uncertain });
+    }
+
+    /// Notes what a batch states whole.
     fn stated(&mut self, batch: &Batch) {
-        let Some(owed) = &mut self.owed else { return };
+        let Some(everything) = &mut self.everything else { return };
         for change in batch.change_sets.iter().flat_map(|change_set| &change_set.zones) {
             if is_whole(change) {
-                owed.zones.remove(&change.zone);
-                owed.begun = true;
+                everything.unstated.remove(&change.zone);
+                everything.begun = true;
             }
-        }
-        if owed.begun && owed.zones.is_empty() {
-            self.owed = None;
         }
     }
 
     fn advance(&mut self, position: Position) {
-        self.snapshot = self.snapshot.clone().with_position(position);
+        let lacks_changes = !self.quarantined.is_empty();
+        self.snapshot = self.snapshot.clone().with_position(position).with_lacks_changes(lacks_changes);
     }
 
     /// Applies a change set, whole or not at all; whether everything is to be asked for.
@@ -200,6 +278,7 @@ impl Applier {
                 self.snapshot = next;
                 for change in &change_set.zones {
                     if is_whole(change) && self.quarantined.remove(&change.zone).is_some() {
+                        self.quarantine = None;
                         tracing::info!(zone = %change.zone, "the zone is out of quarantine");
                     }
                 }
@@ -252,6 +331,7 @@ impl Applier {
     /// Keeps the zones of a change set as they are, until they are stated whole; whether asking for that may help.
     fn quarantine(&mut self, change_set: &ChangeSet, reason: Option<&str>) -> bool {
         let mut ask = false;
+        self.quarantine = None;
         for change in &change_set.zones {
             let cause = if is_whole(change) { Cause::Whole } else { Cause::Change };
             let before = self.quarantined.insert(change.zone.clone(), cause);

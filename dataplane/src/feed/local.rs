@@ -1,4 +1,4 @@
-//! The feed of the same process: a bounded channel of encoded batches in, the applied position out. The same octets
+//! The feed of the same process: a bounded channel of encoded entries in, the applied position out. The same octets
 //! and the same checks as between machines.
 
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use godwit_engine::snapshot::Snapshot;
 use godwit_engine::snapshot::store::Store;
+use godwit_wire::feed::DigestKey;
 use tokio::sync::{mpsc, watch};
 
-use super::apply::Applier;
+use super::apply::{Applier, Quarantine};
 use crate::observe::status::{Status, now_us};
 use crate::state::keeper::Hold;
 use crate::sys::affinity;
@@ -22,13 +23,8 @@ const CAPACITY: usize = 64;
 const GROUP: usize = 64;
 /// How often old snapshots are looked after while nothing comes.
 const IDLE: Duration = Duration::from_millis(250);
-/// How long after one part of everything the local snapshot waits for the next part. The feed does not say which part
-/// is the last, so a sender that pauses for longer may leave a part on disk; it knows then from the position reported at
-/// the next start that it was in the middle, and sends everything again.
-const PARTIAL_HOLD: Duration = Duration::from_secs(2);
-
 /// Where this data plane stands.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Applied {
     /// The history that it follows; 0 when it never followed one.
     pub generation: u64,
@@ -41,15 +37,23 @@ pub struct Applied {
     /// How many times this data plane has asked to be sent everything: every zone as a replacement, or removal, whose
     /// base version is 0. Each rise is one request.
     pub resyncs: u64,
+    /// What of it is not as the position says.
+    pub quarantined: Quarantine,
+    /// It has asked for everything, or began to be sent it, and not all of it has come.
+    pub awaits_everything: bool,
+    /// Until it has come, any zone may lack changes, not only those in quarantine.
+    pub uncertain: bool,
 }
 
 /// The sender's side of the feed. Dropping it ends the feed; what is served stays.
 #[derive(Debug)]
 pub struct Local {
-    /// Takes the octets of `wire::feed::Batch`, in order. Full: wait.
+    /// Takes the octets of `wire::feed::Entry`, in order. Full: wait.
     pub batches: mpsc::Sender<Bytes>,
     /// Where the data plane stands; its first value is the place of the local snapshot.
     pub applied: watch::Receiver<Applied>,
+    /// What the digests in heads are keyed with.
+    pub digest_key: DigestKey,
 }
 
 /// What the thread of the feed works with.
@@ -71,23 +75,27 @@ impl Follower {
     /// When no thread can be started.
     pub fn start(self) -> std::io::Result<(Local, JoinHandle<()>)> {
         let (batches, receiver) = mpsc::channel(CAPACITY);
-        let applier = Applier::new(Snapshot::clone(&self.store.load()));
-        let (report, applied) = watch::channel(applied(&applier, 0));
+        let mut applier = Applier::new(Snapshot::clone(&self.store.load()));
+        let digest_key = applier.snapshot().digest_key().clone();
+        let mut asking = Asking::default();
+        asking.ask(&mut applier);
+        self.hold.set(applier.awaits_everything());
+        let (report, applied) = watch::channel(applied(&mut applier, asking.asked));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
             affinity::step_back();
-            runtime.block_on(self.follow(applier, receiver, &report));
+            runtime.block_on(self.follow(applier, asking, receiver, &report));
         })?;
-        Ok((Local { batches, applied }, thread))
+        Ok((Local { batches, applied, digest_key }, thread))
     }
 
     async fn follow(
         mut self,
         mut applier: Applier,
+        mut asking: Asking,
         mut receiver: mpsc::Receiver<Bytes>,
         report: &watch::Sender<Applied>,
     ) {
-        let mut asking = Asking::default();
         let mut stopping = false;
         loop {
             let first = tokio::select! {
@@ -104,41 +112,30 @@ impl Follower {
                 () = tokio::time::sleep(IDLE) => {
                     self.store.reap();
                     if asking.is_due(Instant::now()) {
-                        report.send_replace(applied(&applier, asking.asked));
+                        report.send_replace(applied(&mut applier, asking.asked));
                     }
                     continue;
                 }
             };
-            let mut effect = applier.batch(&first);
+            let mut changed = applier.entry(&first);
             for _ in 1..GROUP {
                 let Ok(next) = receiver.try_recv() else { break };
-                let next = applier.batch(&next);
-                // Whether a state is half-way is decided by the batch that it ends with.
-                effect.partial = if next.changed { next.partial } else { effect.partial };
-                effect.changed |= next.changed;
+                changed |= applier.entry(&next);
             }
-            if effect.partial {
-                self.hold.extend(PARTIAL_HOLD);
+            // Held before it can be seen, let go after what is one state of the feed can.
+            let half_way = applier.awaits_everything();
+            if half_way {
+                self.hold.set(true);
             }
-            // Held before it can be seen, let go after something complete is.
-            let complete = applier.is_complete();
-            if !complete {
-                self.hold.set_incomplete(true);
-            }
-            if effect.changed {
+            if changed {
                 self.show(&mut applier);
             }
-            if complete {
-                self.hold.set_incomplete(false);
-            }
-            // An ordinary change comes after everything has: nothing is half-way any more.
-            if effect.changed && !effect.partial {
-                self.hold.end();
+            if !half_way {
+                self.hold.set(false);
             }
             self.status.quarantined_zones.store(applier.quarantined() as u64, Ordering::Relaxed);
-            asking.wanted |= applier.take_request();
-            asking.is_due(Instant::now());
-            report.send_replace(applied(&applier, asking.asked));
+            asking.ask(&mut applier);
+            report.send_replace(applied(&mut applier, asking.asked));
             self.store.reap();
         }
     }
@@ -171,6 +168,12 @@ struct Asking {
 }
 
 impl Asking {
+    /// Takes up what is to be asked for, and asks when it is time.
+    fn ask(&mut self, applier: &mut Applier) {
+        self.wanted |= applier.take_request();
+        self.is_due(Instant::now());
+    }
+
     /// Asks when it is wanted and time; whether it did.
     fn is_due(&mut self, now: Instant) -> bool {
         let pause = match self.last {
@@ -189,7 +192,7 @@ impl Asking {
     }
 }
 
-fn applied(applier: &Applier, resyncs: u64) -> Applied {
+fn applied(applier: &mut Applier, resyncs: u64) -> Applied {
     let position = applier.snapshot().position();
     Applied {
         generation: position.generation,
@@ -197,6 +200,9 @@ fn applied(applier: &Applier, resyncs: u64) -> Applied {
         sequence: position.sequence,
         chain: position.chain,
         resyncs,
+        quarantined: applier.kept_back(),
+        awaits_everything: applier.awaits_everything(),
+        uncertain: applier.is_uncertain(),
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn write(
         epoch,
         sequence,
         chain,
+        lacks_changes: snapshot.lacks_changes(),
         root_digest: snapshot.root_digest(),
         current_at_us,
     };

@@ -28,43 +28,26 @@ pub struct Keeper {
     hold: Arc<Hold>,
 }
 
-/// While what is served must not be written: it is on its way from one whole state to another, or lacks changes that
-/// its position says it has. Written, it would be forgotten at the next start that they are missing.
+/// While what is served must not be written: it is on its way from one state of the feed to another. Written, it would
+/// be forgotten at the next start what of it is missing.
 #[derive(Debug, Default)]
-pub struct Hold(Mutex<Held>);
-
-#[derive(Debug, Default)]
-struct Held {
-    until: Option<Instant>,
-    incomplete: bool,
-}
+pub struct Hold(Mutex<bool>);
 
 impl Hold {
-    /// Nothing is written for `time` from now.
-    pub fn extend(&self, time: Duration) {
-        self.lock().until = Some(Instant::now() + time);
-    }
-
-    /// Ends what [`Hold::extend`] began.
-    pub fn end(&self) {
-        self.lock().until = None;
-    }
-
-    /// Nothing is written from now on, or it may be again. Set before what is incomplete is shown, and taken back after
-    /// what is complete is.
-    pub fn set_incomplete(&self, incomplete: bool) {
-        self.lock().incomplete = incomplete;
+    /// Nothing is written from now on, or it may be again. Set before what is half-way is shown, and taken back after
+    /// what is whole is.
+    pub fn set(&self, held: bool) {
+        *self.lock() = held;
     }
 
     /// What is served, unless it is held. Looked up under the lock: otherwise what is shown only while it is held could
     /// be taken before and the hold seen after.
     fn served(&self, store: &Store<Snapshot>) -> Option<Arc<Snapshot>> {
         let held = self.lock();
-        let holds = held.incomplete || held.until.is_some_and(|until| Instant::now() < until);
-        (!holds).then(|| store.load())
+        (!*held).then(|| store.load())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, bool> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

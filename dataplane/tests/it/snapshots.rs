@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use godwit_dataplane::state::disk::Disk;
 use godwit_dataplane::state::{Origin, State};
 use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
-use godwit_wire::feed::{Batch, ChangeSet, DigestKey, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind};
+use godwit_wire::feed::{
+    Batch, ChangeSet, Digest, DigestKey, Head, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind,
+};
 use godwit_wire::name::Name;
 use godwit_wire::rr::{Rrset, Rtype};
 
@@ -108,6 +110,14 @@ impl Relay {
         self.chain = batch.chain();
         let mut octets = Vec::new();
         batch.encode(&mut octets);
+        octets
+    }
+
+    /// Where it stands, for who holds records of this root digest.
+    pub(crate) fn head(&self, root_digest: Digest) -> Vec<u8> {
+        let Relay { generation, epoch, sequence, chain } = *self;
+        let mut octets = Vec::new();
+        Head { generation, epoch, sequence, chain, root_digest }.encode(&mut octets);
         octets
     }
 

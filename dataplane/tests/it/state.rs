@@ -84,6 +84,31 @@ fn p1_a_damaged_snapshot_never_takes_the_place_of_the_one_that_stood_in_for_it()
     assert_eq!(load(folder.path()), (Some(31), 0));
 }
 
+#[test]
+fn p6_that_changes_are_missing_is_kept_and_older_files_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = open(folder.path());
+    state.save(&snapshot(1).with_lacks_changes(true), 1).unwrap();
+    drop(state);
+    let found = open(folder.path()).load(&options(), |_, error| panic!("{error:#}")).unwrap();
+    assert!(found.snapshot.lacks_changes());
+    let current = folder.path().join("current.snapshot");
+    let octets = std::fs::read(&current).unwrap();
+    for (version, flags, expected) in [(1, 0, Some(false)), (2, 0, Some(false)), (2, 2, None), (3, 0, None)] {
+        let mut octets = octets.clone();
+        (octets[9], octets[11]) = (version, flags);
+        let checksum = blake3::hash(&octets[..HEADER_OCTETS - 32]);
+        octets[HEADER_OCTETS - 32..HEADER_OCTETS].copy_from_slice(checksum.as_bytes());
+        std::fs::write(&current, octets).unwrap();
+        let found = open(folder.path()).load(&options(), |_, _| ());
+        assert_eq!(
+            found.map(|found| found.snapshot.lacks_changes()),
+            expected,
+            "version {version}, flags {flags}"
+        );
+    }
+}
+
 /// Octets of the header with its checksum.
 const HEADER_OCTETS: usize = 148;
 

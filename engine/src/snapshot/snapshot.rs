@@ -51,6 +51,8 @@ pub struct Snapshot {
     hash_key: [u8; 16],
     root_digest: Digest,
     position: Position,
+    /// See [`Snapshot::lacks_changes`].
+    lacks_changes: bool,
     /// No name has more labels than this; it never falls.
     max_labels: usize,
 }
@@ -66,6 +68,7 @@ impl Snapshot {
             hash_key: options.hash_key,
             root_digest: Digest::default(),
             position: Position::default(),
+            lacks_changes: false,
             max_labels: 0,
         }
     }
@@ -80,6 +83,24 @@ impl Snapshot {
     #[must_use]
     pub fn with_position(self, position: Position) -> Self {
         Snapshot { position, ..self }
+    }
+
+    /// Whether some zone is at an earlier state than the position says.
+    #[must_use]
+    pub fn lacks_changes(&self) -> bool {
+        self.lacks_changes
+    }
+
+    /// The same records, with this said about them.
+    #[must_use]
+    pub fn with_lacks_changes(self, lacks_changes: bool) -> Self {
+        Snapshot { lacks_changes, ..self }
+    }
+
+    /// What its digests are keyed with.
+    #[must_use]
+    pub fn digest_key(&self) -> &DigestKey {
+        &self.digest_key
     }
 
     /// How many names it answers for, empty non-terminals included.

@@ -38,7 +38,8 @@ impl Planes {
         let applied = translated(feed.applied);
         let mut pause = PAUSE;
         loop {
-            let sink = FeedSink { batches: feed.batches.clone(), applied: applied.clone() };
+            let (batches, digest_key) = (feed.batches.clone(), feed.digest_key.clone());
+            let sink = FeedSink { batches, applied: applied.clone(), digest_key };
             match self.once(sink).await {
                 Ok(()) => {}
                 Err(error) if self.has_snapshot => {
@@ -100,16 +101,25 @@ fn show_token(token: &str) {
 
 /// The data plane's position in the control plane's words: the planes do not know each other.
 fn translated(mut theirs: watch::Receiver<local::Applied>) -> watch::Receiver<Applied> {
-    let (report, ours) = watch::channel(in_words_of_control(*theirs.borrow_and_update()));
+    let (report, ours) = watch::channel(in_words_of_control(theirs.borrow_and_update().clone()));
     tokio::spawn(async move {
         while theirs.changed().await.is_ok() {
-            report.send_replace(in_words_of_control(*theirs.borrow_and_update()));
+            report.send_replace(in_words_of_control(theirs.borrow_and_update().clone()));
         }
     });
     ours
 }
 
 fn in_words_of_control(applied: local::Applied) -> Applied {
-    let local::Applied { generation, epoch, sequence, chain, resyncs } = applied;
-    Applied { generation, epoch, sequence, chain, resyncs }
+    let local::Applied {
+        generation,
+        epoch,
+        sequence,
+        chain,
+        resyncs,
+        quarantined,
+        awaits_everything,
+        uncertain,
+    } = applied;
+    Applied { generation, epoch, sequence, chain, resyncs, quarantined, awaits_everything, uncertain }
 }

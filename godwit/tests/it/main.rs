@@ -8,4 +8,5 @@ mod first_run;
 mod http;
 mod kill9;
 mod process;
+mod read_after_write;
 mod restart;

@@ -54,8 +54,9 @@ impl Running {
         let file = |name: &str| File::create(folder.path().join(name)).unwrap();
         let free = "127.0.0.1:0";
         let child = godwit()
-            .args(["run", "--dns", free, "--api", free, "--metrics", free, "--workers", "1", "--data"])
+            .args(["run", "--dns", free, "--api", free, "--metrics", free, "--data"])
             .arg(data)
+            .args(["--workers", "1"].iter().filter(|_| !more.contains(&"--workers")))
             .args(more)
             .stdin(Stdio::null())
             .stdout(file("stdout"))
@@ -192,8 +193,13 @@ pub(crate) struct Started {
 impl Started {
     /// A first start.
     pub(crate) fn first() -> Self {
+        Started::first_with(&[])
+    }
+
+    /// A first start with more arguments.
+    pub(crate) fn first_with(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let running = Running::start(&folder.path().join("data"));
+        let running = Running::launch(&folder.path().join("data"), more);
         let token = running.token();
         Started { running, token, folder }
     }

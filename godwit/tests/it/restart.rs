@@ -62,6 +62,22 @@ fn p1_a_database_that_is_gone_does_not_stop_answers_and_is_no_first_start() {
     serves_without_the_database(&started, || replace(&database, &kept));
 }
 
+/// Stopped as soon as it has said its token, before anybody could have asked anything: the next start has what to serve.
+#[test]
+fn p1_a_stop_right_after_the_first_start_leaves_a_snapshot() {
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let mut running = Running::launch(&data, &[]);
+        running.token();
+        assert!(running.stop().success());
+        std::fs::remove_file(data.join("godwit.sqlite")).unwrap();
+        let running = Running::launch(&data, &[]);
+        let message = dns::udp(running.dns(), "www.example.com.", A);
+        assert_eq!(dns::addresses(&message), [Ipv4Addr::new(192, 0, 2, 1)], "{}", running.stderr());
+    }
+}
+
 #[test]
 fn p1_a_database_that_another_process_has_does_not_stop_answers() {
     let started = stopped_after_a_change();

@@ -2,13 +2,14 @@
 //! data plane's; making a snapshot of what is in it is the engine's (`snapshot::Restore`).
 //!
 //! ```text
-//! header  magic "GDWTSNAP" ┆ version u16 = 1 ┆ origin u8 (0 zone files, 1 feed) ┆ 0 u8 ┆ zones u64
+//! header  magic "GDWTSNAP" ┆ version u16 = 2 ┆ origin u8 (0 zone files, 1 feed) ┆ flags u8 ┆ zones u64
 //!         ┆ generation u64 ┆ epoch u64 ┆ sequence u64 ┆ chain 32 octets ┆ root digest 32 octets ┆ current_at_us i64
 //!         ┆ BLAKE3 of all this, 32 octets
 //! part    1 u8 when more parts of the zone follow, else 0 ┆ length u64 ┆ zone blob of these RRsets
 //! ```
 //!
-//! Integers are big-endian. A zone is one part or more, each with a checksum of its own, so that neither side needs
+//! Flags: bit 0, some zone is at an earlier state than the position says (its last good one), so that everything is to be
+//! asked for. Version 1 had none, and is read. Integers are big-endian. A zone is one part or more, each with a checksum of its own, so that neither side needs
 //! memory for a whole zone's octets. Nothing follows the last part of the last zone. The file carries no signature: it never
 //! leaves its machine, and its root digest is keyed.
 
@@ -20,7 +21,11 @@ pub const SNAPSHOT_HEADER_OCTETS: usize = CONTENT_OCTETS + CHECKSUM_OCTETS;
 pub const PART_HEADER_OCTETS: usize = 9;
 
 const MAGIC: [u8; 8] = *b"GDWTSNAP";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// The version without flags.
+const VERSION_WITHOUT_FLAGS: u16 = 1;
+/// See [`SnapshotHeader::lacks_changes`].
+const FLAG_LACKS_CHANGES: u8 = 1;
 const CONTENT_OCTETS: usize = 116;
 const CHECKSUM_OCTETS: usize = 32;
 
@@ -48,6 +53,8 @@ pub struct SnapshotHeader {
     pub sequence: u64,
     /// The chain hash at that sequence.
     pub chain: [u8; 32],
+    /// Some zone is at an earlier state than the position says: its last good one.
+    pub lacks_changes: bool,
     /// The root digest of the zones that follow.
     pub root_digest: Digest,
     /// When they were last known to be current, in microseconds since the epoch.
@@ -61,13 +68,13 @@ pub enum SnapshotFault {
     #[error("not a snapshot of Godwit")]
     Magic,
     /// A version that this reader does not know.
-    #[error("format version {0}, expected {VERSION}")]
+    #[error("format version {0}, expected at most {VERSION}")]
     Version(u16),
     /// The header's octets and its checksum do not belong together.
     #[error("the header's checksum does not match")]
     Checksum,
-    /// The number of the origin is none, or the octet after it is not 0.
-    #[error("the header names no origin that is known")]
+    /// The number of the origin is none, or a flag is not known.
+    #[error("the header names an origin or flags that are not known")]
     Origin,
     /// The first octet of a part is neither 0 nor 1.
     #[error("a part does not say whether more follow")]
@@ -81,7 +88,8 @@ impl SnapshotHeader {
         let mut content = Vec::with_capacity(SNAPSHOT_HEADER_OCTETS);
         content.extend_from_slice(&MAGIC);
         content.extend_from_slice(&VERSION.to_be_bytes());
-        content.extend_from_slice(&[u8::from(self.origin == Origin::Feed), 0]);
+        let flags = if self.lacks_changes { FLAG_LACKS_CHANGES } else { 0 };
+        content.extend_from_slice(&[u8::from(self.origin == Origin::Feed), flags]);
         for number in [self.zones, self.generation, self.epoch, self.sequence] {
             content.extend_from_slice(&number.to_be_bytes());
         }
@@ -108,15 +116,21 @@ impl SnapshotHeader {
             return Err(SnapshotFault::Magic);
         }
         let version = u16::from_be_bytes(take(&mut rest));
-        if version != VERSION {
+        if version != VERSION && version != VERSION_WITHOUT_FLAGS {
             return Err(SnapshotFault::Version(version));
         }
         if blake3::hash(content).as_bytes() != checksum {
             return Err(SnapshotFault::Checksum);
         }
-        let origin = match take(&mut rest) {
-            [0, 0] => Origin::ZoneFiles,
-            [1, 0] => Origin::Feed,
+        let [origin, flags] = take(&mut rest);
+        let origin = match origin {
+            0 => Origin::ZoneFiles,
+            1 => Origin::Feed,
+            _ => return Err(SnapshotFault::Origin),
+        };
+        let lacks_changes = match (version, flags) {
+            (_, 0) => false,
+            (VERSION, FLAG_LACKS_CHANGES) => true,
             _ => return Err(SnapshotFault::Origin),
         };
         // Fields are evaluated in the order they are written in, which is that of the octets.
@@ -127,6 +141,7 @@ impl SnapshotHeader {
             epoch: u64::from_be_bytes(take(&mut rest)),
             sequence: u64::from_be_bytes(take(&mut rest)),
             chain: take(&mut rest),
+            lacks_changes,
             root_digest: Digest::from_bytes(take(&mut rest)),
             current_at_us: i64::from_be_bytes(take(&mut rest)),
         })
@@ -188,6 +203,7 @@ mod tests {
             epoch: 5,
             sequence: 6,
             chain: [7; 32],
+            lacks_changes: true,
             root_digest: Digest::from_bytes([8; 32]),
             current_at_us: -9,
         }
@@ -206,7 +222,10 @@ mod tests {
                 let fault = SnapshotHeader::decode(&damaged).expect_err("it is damaged");
                 let expected = match at {
                     0..8 => SnapshotFault::Magic,
-                    8..10 => SnapshotFault::Version(VERSION ^ if at == 8 { 256 << bit } else { 1 << bit }),
+                    8..10 => {
+                        let version = VERSION ^ if at == 8 { 256 << bit } else { 1 << bit };
+                        SnapshotFault::Version(version)
+                    }
                     _ => SnapshotFault::Checksum,
                 };
                 assert_eq!(fault, expected, "octet {at}");
@@ -216,13 +235,26 @@ mod tests {
 
     #[test]
     fn an_origin_that_is_none_is_refused_under_a_good_checksum() {
-        for (at, octet) in [(10, 2), (11, 1)] {
+        for (at, octet) in [(10, 2), (11, 2)] {
             let mut octets = header().encode();
             octets[at] = octet;
             let checksum = *blake3::hash(&octets[..CONTENT_OCTETS]).as_bytes();
             octets[CONTENT_OCTETS..].copy_from_slice(&checksum);
             assert_eq!(SnapshotHeader::decode(&octets), Err(SnapshotFault::Origin));
         }
+    }
+
+    #[test]
+    fn the_version_before_had_no_flags() {
+        let remade = |flags: u8| {
+            let mut octets = header().encode();
+            (octets[9], octets[11]) = (1, flags);
+            let checksum = *blake3::hash(&octets[..CONTENT_OCTETS]).as_bytes();
+            octets[CONTENT_OCTETS..].copy_from_slice(&checksum);
+            SnapshotHeader::decode(&octets)
+        };
+        assert_eq!(remade(0), Ok(SnapshotHeader { lacks_changes: false, ..header() }));
+        assert_eq!(remade(1), Err(SnapshotFault::Origin));
     }
 
     #[test]

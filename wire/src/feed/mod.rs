@@ -5,6 +5,7 @@
 //! | [`ChangeSet`] | puts and deletes over one or more zones that commit at once | `change_set.rs` |
 //! | [`Batch`] | change sets with consecutive sequences: one stream entry, one link of the hash chain | `batch.rs` |
 //! | [`Head`] | where the feed stands, and the digest of everything at that sequence | `head.rs` |
+//! | [`Entry`] | what a feed carries: a batch, or a head between two | `entry.rs` |
 //! | [`ZoneBlob`] | one whole zone, for a node that cannot get there by change sets | `zone_blob.rs` |
 //! | [`Digest`] | equality of record data, kept up to date by adding and subtracting | `digest.rs` |
 //!
@@ -33,6 +34,13 @@
 //!                       ┆ checksum 32 octets ┆ [signature]
 //! ```
 //!
+//! # The order of a feed
+//!
+//! Batches follow each other by sequence and chain; heads may stand between any two. A sending of everything is every zone
+//! as a replacement, or removal, of base version 0, in batches like any others, and then a head: it is all there when
+//! position and root digest are those of the head. A zone that was not stated, and without which they are, is gone.
+//! Nothing marks the beginning, as nothing depends on it.
+//!
 //! # What decoding promises
 //!
 //! Any octets give a value or a [`DecodeError`] with the offset and the reason. Work is linear in the input, and no
@@ -57,6 +65,7 @@ mod batch;
 mod change_set;
 mod codec;
 pub mod digest;
+mod entry;
 mod head;
 mod local_snapshot;
 mod rrset;
@@ -67,6 +76,7 @@ pub use batch::{Batch, MAX_CHANGE_SETS};
 pub use change_set::{ChangeSet, MAX_ZONE_CHANGES, RrsetChange, ZoneChange, ZoneChangeKind};
 pub use codec::{DecodeError, FORMAT_VERSION, Reason};
 pub use digest::{Digest, DigestKey, RrsetHasher};
+pub use entry::Entry;
 pub use head::Head;
 pub use local_snapshot::{
     Origin, PART_HEADER_OCTETS, PartHeader, SNAPSHOT_HEADER_OCTETS, SnapshotFault, SnapshotHeader,

@@ -669,3 +669,22 @@ fn lengths_have_their_shortest_form_only() {
         assert_eq!(codec::Cursor::new(&out).varint(), Ok(value));
     }
 }
+
+#[test]
+fn entries_are_told_apart_by_their_kind() {
+    let (batch, head) = (example_batch(), example_head());
+    let (mut of_batch, mut of_head) = (Vec::new(), Vec::new());
+    batch.encode(&mut of_batch);
+    head.encode(&mut of_head);
+    assert_eq!(Entry::decode(&of_batch), Ok(Entry::Batch(batch)));
+    assert_eq!(Entry::decode(&of_head), Ok(Entry::Head(head)));
+    // A head that cannot be read is not called a bad batch.
+    assert_eq!(Entry::decode(&of_head[..20]).map_err(|error| error.reason), Err(Reason::Short));
+    of_head[5] = 9;
+    assert_eq!(Entry::decode(&of_head).map_err(|error| error.reason), Err(Reason::Version(9)));
+    for (octets, reason) in
+        [(&b"GDWT\x04\x01"[..], Reason::Kind { found: 4, expected: 2 }), (b"", Reason::Short)]
+    {
+        assert_eq!(Entry::decode(octets).map_err(|error| error.reason), Err(reason));
+    }
+}

@@ -14,12 +14,14 @@ use godwit_wire::name::Name;
 use super::super::App;
 use super::super::envelope::ErrorBody;
 use super::super::read::Segment;
+use super::super::served::Standard;
 use super::super::write::{self, Payload, Write, WriteParams};
 use super::{nodes, reply, timestamp};
 use crate::commit::Respond;
 use crate::error::{Code, Problem};
 use crate::model::change::{Operation, PutMode};
-use crate::store::changes;
+use crate::relay::progress::Progress;
+use crate::store::{Connection, changes};
 use crate::validate::{name, record};
 
 /// Steps that commit at once.
@@ -120,6 +122,9 @@ pub struct NodeState {
     pub applied: bool,
     /// Since when; null when it does not, or has for so long that it is no longer remembered.
     pub applied_at: Option<String>,
+    /// Zones of the change that it keeps at an earlier version, because a change of them could not be applied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<String>,
 }
 
 /// Carries out all steps at once, or none.
@@ -199,24 +204,18 @@ pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Res
     let id = Uuid::try_parse(&text).map_err(|_| unknown())?;
     let mut connection = app.readers.acquire().await?;
     let stored = changes::state(&mut connection, id).await?.ok_or_else(unknown)?;
-    drop(connection);
+    let standard = Standard::of(&mut connection, id, &stored).await?;
     let progress = app.progress.as_ref();
     let recent = progress.and_then(|progress| progress.publication(id));
     let sequence = recent.map(|(sequence, _)| sequence).or(stored.sequence);
     let published_at = recent.map(|(_, at)| at).or(stored.published_at_us);
-    let node = progress.map(|progress| {
-        let applied =
-            if stored.has_effect { sequence.and_then(|at| progress.applied_at(at)) } else { Some(None) };
-        NodeState {
-            node: nodes::LOCAL.to_owned(),
-            applied: applied.is_some(),
-            applied_at: applied.flatten().map(timestamp),
-        }
-    });
-    let nodes: Vec<NodeState> = node.into_iter().collect();
+    let mut nodes = Vec::new();
+    if let Some(progress) = progress {
+        nodes.push(on_local(&mut connection, progress, standard.as_ref()).await?);
+    }
+    drop(connection);
     let state = match sequence {
-        _ if !nodes.is_empty() && nodes.iter().all(|node| node.applied) => "applied",
-        _ if !stored.has_effect => "applied",
+        _ if standard.is_none() || (!nodes.is_empty() && nodes.iter().all(|node| node.applied)) => "applied",
         Some(_) => "published",
         None => "committed",
     };
@@ -229,4 +228,26 @@ pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Res
         nodes,
     };
     Ok(Json(body).into_response())
+}
+
+/// How far a change has come on the data plane of the same process.
+async fn on_local(
+    connection: &mut Connection,
+    progress: &Progress,
+    standard: Option<&Standard>,
+) -> Result<NodeState, Problem> {
+    let node = nodes::LOCAL.to_owned();
+    let Some(standard) = standard else {
+        return Ok(NodeState { node, applied: true, applied_at: None, quarantined: Vec::new() });
+    };
+    // The quarantine after the position: what is at the position by then is in the one that is seen or was let go.
+    let reached = standard.sequence(progress).and_then(|sequence| progress.applied_at(sequence));
+    let kept_back = standard.kept_back(connection, &progress.position().quarantined).await?;
+    let applied = reached.filter(|_| kept_back.is_empty());
+    Ok(NodeState {
+        node,
+        applied: applied.is_some(),
+        applied_at: applied.flatten().map(timestamp),
+        quarantined: kept_back.keys().map(ToString::to_string).collect(),
+    })
 }

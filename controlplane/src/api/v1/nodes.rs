@@ -15,6 +15,9 @@ use crate::error::Problem;
 /// The data plane in the same process.
 pub const LOCAL: &str = "local";
 
+/// The most zones in quarantine that are named.
+const MOST_NAMED: usize = 100;
+
 /// A data plane.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Node {
@@ -29,6 +32,10 @@ pub struct Node {
     pub sequence: u64,
     /// How many times it has asked for everything.
     pub resyncs: u64,
+    /// How many zones it keeps at an earlier state than its sequence says, because a change of them could not be applied.
+    pub quarantined_zones: usize,
+    /// Their names: the first hundred.
+    pub quarantined: Vec<String>,
 }
 
 /// Lists the data planes.
@@ -44,6 +51,8 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Response, Problem> {
             epoch: position.epoch,
             sequence: position.sequence,
             resyncs: position.resyncs,
+            quarantined_zones: position.quarantined.len(),
+            quarantined: position.quarantined.keys().take(MOST_NAMED).map(ToString::to_string).collect(),
         }
     });
     Ok(Json(Page { items: items.collect(), next: None }).into_response())

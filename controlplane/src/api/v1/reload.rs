@@ -61,9 +61,14 @@ pub async fn reload(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     };
     let mut connection = app.readers.acquire().await?;
     let target = changes::last_sequence(&mut connection).await?;
-    let remaining = deadline.saturating_duration_since(tokio::time::Instant::now());
-    if !progress.wait(target, remaining).await {
+    if !progress.wait(deadline, |applied| applied.has(target)).await {
         return Err(failed("the data plane has not applied all changes in time; the log has the cause"));
+    }
+    let count = progress.position().quarantined.len();
+    if count > 0 {
+        let message =
+            format!("the data plane keeps {count} zones in quarantine; GET /api/v1/nodes names them");
+        return Err(failed(&message));
     }
     let version = progress.position().sequence;
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -1,0 +1,30 @@
+//! What a feed carries, one after the other: batches, and now and then a head that says what is to be held by now. Which of
+//! the two some octets are stands in their header.
+
+use super::batch::Batch;
+use super::codec::{Cursor, DecodeError, Kind, Reason};
+use super::head::Head;
+
+/// One entry of a feed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Entry {
+    /// Change sets.
+    Batch(Batch),
+    /// Where the feed stands. Behind the last batch of a sending of everything it is the mark that all has come: who is at
+    /// its position with its root digest holds exactly what the sender holds.
+    Head(Head),
+}
+
+impl Entry {
+    /// Reads one encoding that takes all of `bytes`. A signature is stepped over: see [`Batch::verify`] and
+    /// [`Head::verify`].
+    ///
+    /// # Errors
+    /// [`DecodeError`] when they are anything else; other kinds are said not to be a batch.
+    pub fn decode(bytes: &[u8]) -> Result<Entry, DecodeError> {
+        match Cursor::new(bytes).header(Kind::Head) {
+            Err(DecodeError { reason: Reason::Kind { .. }, .. }) => Batch::decode(bytes).map(Entry::Batch),
+            _ => Head::decode(bytes).map(Entry::Head),
+        }
+    }
+}
