@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Asked {
-    /// One long answer again and again.
+    /// One long answer that fits a datagram, again and again: the DNSKEY RRset with its signatures.
     One,
     /// A thousand names that are there.
     Names,
@@ -55,7 +55,7 @@ impl Asked {
             Burst::new(&messages)
         };
         match self {
-            Asked::One => vec![of(&amplification::attack(&[("text.", 16)], packets::BURST))],
+            Asked::One => vec![of(&amplification::attack(&[("", 48)], packets::BURST))],
             Asked::Names => packets::bursts(source, Mix::Hits),
             Asked::Missing => (0..packets::BURST)
                 .map(|number| {
