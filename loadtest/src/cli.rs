@@ -8,8 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
+use crate::attack::{self, Part};
 use crate::compare::{self, Options};
 use crate::data::{Dataset, Source, Workload, files};
+use crate::load::PATIENCE;
 use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
 use crate::server::kind::Kind;
@@ -25,6 +27,7 @@ use crate::{churn, cpu, interrupt, measure, query_log, report};
   godwit-loadtest compare --workload small,large --server godwit,nsd,echo --rounds 5
   godwit-loadtest compare --shrink 100 --seconds 0.5 --rounds 1        a quick look that everything works
   godwit-loadtest churn
+  godwit-loadtest attack-dns --part slow --server godwit,nsd
   godwit-loadtest data --dataset small
   godwit-loadtest ask --server 127.0.0.1:5300 --workload small         one server, started by hand"
 )]
@@ -41,6 +44,8 @@ enum Command {
     Churn(Churn),
     /// Measure what the query log costs those who ask: off, to nowhere, and to somebody who never reads
     QueryLog(QueryLog),
+    /// Attack Godwit and its peers: floods, slow TCP clients, amplification, reflection; print one table
+    AttackDns(AttackDns),
     /// Write zone files, lists of zones and query files
     Data(Data),
     /// Offer one workload to a server that runs already, with the data of `data`
@@ -53,7 +58,7 @@ enum Command {
     },
     /// Put the tables of a finished run into a Markdown file, between its marks
     Publish {
-        /// What `compare` or `churn` wrote
+        /// What `compare`, `churn` or `attack-dns` wrote
         #[arg(long, default_value = "target/loadtest/results.json")]
         json: PathBuf,
         /// The file to change
@@ -151,6 +156,27 @@ struct Churn {
 }
 
 #[derive(Debug, Args)]
+struct AttackDns {
+    #[command(flatten)]
+    common: Common,
+    /// Only these
+    #[arg(long, value_delimiter = ',', value_enum, default_values = ["godwit", "nsd", "knot", "bind", "powerdns"])]
+    server: Vec<Kind>,
+    /// Only these
+    #[arg(long, value_delimiter = ',', value_enum, default_values = ["overload", "negative", "slow", "amplification", "reflection"])]
+    part: Vec<Part>,
+    /// Seconds of measurements, all servers and parts together; starting servers and waiting come on top
+    #[arg(long, default_value_t = 120.0, value_parser = long_seconds)]
+    seconds: f64,
+    /// Slow TCP connections, if descriptors allow
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(8..=10_000))]
+    connections: u16,
+    /// Where to write all figures
+    #[arg(long, default_value = "target/loadtest/attack.json", value_name = "FILE")]
+    json: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct Data {
     #[command(flatten)]
     common: Common,
@@ -200,6 +226,7 @@ impl Cli {
             Command::Compare(compare) => compare.run(),
             Command::Churn(churn) => churn.run(),
             Command::QueryLog(query_log) => query_log.run(),
+            Command::AttackDns(attack) => attack.run(),
             Command::Data(data) => data.run(),
             Command::Ask(ask) => ask.run(),
             Command::Publish { json, into } => report::publish(&json, &into),
@@ -294,6 +321,28 @@ impl Churn {
     }
 }
 
+impl AttackDns {
+    fn run(self) -> Result<()> {
+        let options = attack::Options {
+            source: self.common.source(),
+            servers: Kind::ALL
+                .into_iter()
+                .filter(|kind| *kind != Kind::Echo && self.server.contains(kind))
+                .collect(),
+            parts: self.part,
+            seconds: self.seconds,
+            connections: usize::from(self.connections),
+            data: self.common.data,
+        };
+        fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
+        let report = attack::report::Report::new(&options, attack::run(&options)?);
+        write_json(&self.json, &report)?;
+        println!("{}", report.configurations());
+        println!("{}", report.markdown);
+        verdict(&report.failures)
+    }
+}
+
 fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -346,6 +395,7 @@ impl Ask {
             shape,
             warm_up: Duration::from_secs(1),
             duration: Duration::from_secs_f64(self.seconds),
+            patience: PATIENCE,
             samples: 2 * measure::SAMPLES,
         };
         let queries = Queries::of(&source, self.workload);
@@ -364,6 +414,15 @@ fn workload_names() -> clap::builder::PossibleValuesParser {
 
 /// Seconds with a fraction, up to ten minutes.
 fn seconds(text: &str) -> Result<f64, String> {
+    within(text, 600.0)
+}
+
+/// Seconds with a fraction, up to a day.
+fn long_seconds(text: &str) -> Result<f64, String> {
+    within(text, 86_400.0)
+}
+
+fn within(text: &str, most: f64) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds"))?;
-    if (0.05..=600.0).contains(&seconds) { Ok(seconds) } else { Err("0.05 to 600 seconds".to_owned()) }
+    if (0.05..=most).contains(&seconds) { Ok(seconds) } else { Err(format!("0.05 to {most} seconds")) }
 }

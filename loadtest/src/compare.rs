@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::data::files::{self, ZoneFile};
 use crate::data::{Dataset, Source, Workload};
+use crate::load::PATIENCE;
 use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
 use crate::measure::{self, Round};
@@ -102,7 +103,7 @@ pub fn run(options: &Options) -> Result<Results> {
 }
 
 fn compare(options: &Options, work: &Path, results: &mut Results) -> Result<()> {
-    let programs = programs(options, results)?;
+    let programs = programs(&options.servers, &mut results.entrants, &mut results.absent)?;
     for dataset in Dataset::ALL {
         let workloads: Vec<Workload> =
             options.workloads.iter().copied().filter(|workload| workload.dataset() == dataset).collect();
@@ -143,10 +144,17 @@ fn compare(options: &Options, work: &Path, results: &mut Results) -> Result<()> 
     Ok(())
 }
 
-/// The programs that are there, and who is missing.
-fn programs(options: &Options, results: &mut Results) -> Result<Vec<(Kind, PathBuf)>> {
+/// The programs that are there; who runs and who is missing is noted.
+///
+/// # Errors
+/// Godwit is not built, or peers are wanted and none is installed.
+pub fn programs(
+    servers: &[Kind],
+    entrants: &mut Vec<Entrant>,
+    absent: &mut Vec<String>,
+) -> Result<Vec<(Kind, PathBuf)>> {
     let mut programs = Vec::new();
-    for &kind in &options.servers {
+    for &kind in servers {
         let Some(program) = kind.program() else {
             if kind == Kind::Godwit {
                 bail!(
@@ -155,15 +163,15 @@ fn programs(options: &Options, results: &mut Results) -> Result<Vec<(Kind, PathB
             }
             let absence = format!("{} is not installed and is left out", kind.name());
             progress(&absence);
-            results.absent.push(absence);
+            absent.push(absence);
             continue;
         };
         let version = kind.version(&program)?;
         progress(&format!("{}: {version} ({})", kind.name(), program.display()));
-        results.entrants.push(Entrant { kind, version, configuration: String::new() });
+        entrants.push(Entrant { kind, version, configuration: String::new() });
         programs.push((kind, program));
     }
-    let wanted = options.servers.iter().any(|kind| kind.is_peer());
+    let wanted = servers.iter().any(|kind| kind.is_peer());
     anyhow::ensure!(
         !wanted || programs.iter().any(|(kind, _)| kind.is_peer()),
         "no peer is installed (nsd, knotd, named, pdns_server): there is nothing to compare with"
@@ -256,6 +264,7 @@ fn plan(options: &Options, workload: Workload, server: &Running) -> Plan {
         shape,
         warm_up: Duration::from_secs_f64(options.warm_up_seconds),
         duration: Duration::from_secs_f64(options.seconds),
+        patience: PATIENCE,
         samples: 2 * measure::SAMPLES,
     }
 }

@@ -86,6 +86,40 @@ pub fn pss(processes: &[i32]) -> u64 {
         .sum()
 }
 
+/// Resident size of these processes together, in octets; from now on [`highest_resident`] counts from here.
+#[must_use]
+pub fn resident(processes: &[i32]) -> u64 {
+    for pid in processes {
+        // 5: the high-water mark starts anew (proc(5)).
+        let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+    }
+    of_status(processes, "VmRSS:")
+}
+
+/// The highest resident size of these processes, added up, in octets.
+#[must_use]
+pub fn highest_resident(processes: &[i32]) -> u64 {
+    of_status(processes, "VmHWM:")
+}
+
+fn of_status(processes: &[i32], field: &str) -> u64 {
+    processes
+        .iter()
+        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
+        .filter_map(|text| {
+            let value = text.lines().find_map(|line| line.strip_prefix(field))?;
+            value.trim().trim_end_matches(" kB").parse::<u64>().ok()
+        })
+        .map(|kib| kib * 1_024)
+        .sum()
+}
+
+/// Open descriptors of these processes together.
+#[must_use]
+pub fn descriptors(processes: &[i32]) -> usize {
+    processes.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).ok()).map(Iterator::count).sum()
+}
+
 /// How many CPUs there are.
 #[must_use]
 pub fn count() -> usize {
@@ -114,6 +148,9 @@ mod tests {
             value = std::hint::black_box(value.wrapping_mul(3));
         }
         assert!(pss(&[me]) > 100_000);
+        let resident = resident(&[me]);
+        assert!(resident > 100_000 && highest_resident(&[me]) >= resident);
+        assert!(descriptors(&[me]) >= 3);
         assert!(parent(me).is_some());
     }
 

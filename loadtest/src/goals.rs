@@ -38,3 +38,28 @@ pub const IDLE_P99: Goal = Goal { best_peer: 1.1, next_best_peer: None, next_flo
 pub const BUSY_P99: f64 = 1.5;
 /// One RRset change through the API until a query sees it, milliseconds.
 pub const VISIBLE_MS: f64 = 1.0;
+
+/// What of its own peak a server still does when a multiple of it is offered.
+#[derive(Clone, Copy, Debug)]
+pub struct OverloadGoal {
+    /// Offered over peak.
+    pub factor: f64,
+    /// Served over peak, at least.
+    pub served: f64,
+}
+
+/// Overload.
+pub const OVERLOAD: [OverloadGoal; 2] =
+    [OverloadGoal { factor: 2.0, served: 0.98 }, OverloadGoal { factor: 10.0, served: 0.90 }];
+/// 99th percentile of the answered under overload, milliseconds.
+pub const OVERLOAD_P99_MS: f64 = 10.0;
+/// CPU time of a name that is not there over that of a hit.
+pub const NEGATIVE: f64 = 1.3;
+/// 99th percentile over UDP while slow TCP clients stand, over the own one without.
+pub const SLOW_P99: f64 = 1.2;
+/// Memory that TCP connections may take: the default budget of Godwit, octets, and its tolerance.
+pub const SLOW_MEMORY: f64 = 256.0 * 1_048_576.0 * 1.05;
+/// Amplification over the best peer's.
+pub const AMPLIFICATION: f64 = 1.0;
+/// What a spoofed victim receives, over what it would without rate limiting.
+pub const REFLECTED: f64 = 0.05;

@@ -6,6 +6,7 @@
     reason = "figures for people: counts and durations here stay far below the limits of their types"
 )]
 
+pub mod attack;
 pub mod churn;
 pub mod cli;
 pub mod compare;

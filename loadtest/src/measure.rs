@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::cpu;
 use crate::data::truth::compare;
-use crate::data::{Source, Workload};
+use crate::data::{Question, Source, Workload};
 use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
 use crate::load::{Outcome, Sample, tcp, tcp_connect, udp};
@@ -98,8 +98,15 @@ pub fn judge(
     queries: &Queries,
     reflector: bool,
 ) -> Round {
-    let samples: &[Sample] = if reflector { &[] } else { &outcome.samples };
-    let mut differences = samples.iter().filter_map(|sample| difference(sample, source, workload, queries));
+    let truth = |index| source.question(workload, index);
+    judge_by((!reflector).then_some(&truth as &dyn Fn(u32) -> Question), outcome, queries)
+}
+
+/// As [`judge`], with any truth; nothing is compared without one.
+#[must_use]
+pub fn judge_by(truth: Option<&dyn Fn(u32) -> Question>, outcome: &Outcome, queries: &Queries) -> Round {
+    let samples: &[Sample] = if truth.is_some() { &outcome.samples } else { &[] };
+    let mut differences = samples.iter().filter_map(|sample| difference(sample, truth?, queries));
     let difference = differences.next();
     let different = usize::from(difference.is_some()) + differences.count();
     let measured = outcome.measured.max(1) as f64;
@@ -120,8 +127,8 @@ pub fn judge(
     }
 }
 
-fn difference(sample: &Sample, source: &Source, workload: Workload, queries: &Queries) -> Option<String> {
-    let question = source.question(workload, sample.query);
+fn difference(sample: &Sample, truth: &dyn Fn(u32) -> Question, queries: &Queries) -> Option<String> {
+    let question = truth(sample.query);
     let mut query = queries.message(sample.query).to_vec();
     query[..2].copy_from_slice(&sample.answer[..2]);
     let reason = compare(&query, &sample.answer, &question.expected).err()?;

@@ -11,11 +11,13 @@ use serde::Serialize;
 
 use crate::data::files;
 use crate::data::{Dataset, Source, Workload};
+use crate::load::PATIENCE;
 use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
 use crate::measure::{self, Round};
 use crate::server::kind::Kind;
 use crate::server::probe::Probe;
+use crate::server::setup::Setup;
 use crate::server::{GENERATOR_CPU, Running};
 use crate::{cpu, interrupt, sysctl};
 
@@ -98,7 +100,8 @@ fn measure_all(options: &Options, work: &Path) -> Result<Results> {
             ("GODWIT_QUERY_LOG__FORMAT", case.format),
             ("GODWIT_QUERY_LOG__TARGET", &case.target),
         ];
-        let mut server = Running::launch_with(Kind::Godwit, &program, &work, &zones, &environment)?;
+        let mut server =
+            Running::launch_with(Kind::Godwit, &program, &work, &Setup::local(&zones), &environment)?;
         server.await_answers(std::time::Instant::now(), &probes)?;
         servers.push(server);
     }
@@ -116,6 +119,7 @@ fn measure_all(options: &Options, work: &Path) -> Result<Results> {
                 warm_up: Duration::from_secs(1),
                 duration: Duration::from_secs_f64(options.seconds),
                 samples: 2 * measure::SAMPLES,
+                patience: PATIENCE,
             };
             let round = measure::round(server, &options.source, workload, &queries, &plan)?;
             eprintln!("round {number}, {}: {:.0} q/s, {:.2} us", measured.name, round.qps, round.cpu_us);

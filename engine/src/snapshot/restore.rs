@@ -97,10 +97,21 @@ impl Restore {
         if self.open.is_some() {
             return Err(RestoreError::Open);
         }
-        let SnapshotHeader { zones: expected, generation, epoch, sequence, chain, lacks_changes, root_digest, .. } =
-            self.header;
+        let SnapshotHeader {
+            zones: expected,
+            generation,
+            epoch,
+            sequence,
+            chain,
+            lacks_changes,
+            root_digest,
+            ..
+        } = self.header;
         let position = Position { generation, epoch, sequence, chain };
-        let snapshot = Snapshot::empty(options).replace_zones(self.zones).with_position(position).with_lacks_changes(lacks_changes);
+        let snapshot = Snapshot::empty(options)
+            .replace_zones(self.zones)
+            .with_position(position)
+            .with_lacks_changes(lacks_changes);
         // One that is there twice counts once.
         let found = snapshot.zone_count() as u64;
         if found != expected {

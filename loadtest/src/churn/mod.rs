@@ -24,12 +24,14 @@ use crate::data::files::{self, ZoneFile};
 use crate::data::record::Record;
 use crate::data::{Dataset, Source, Workload};
 use crate::http::Connection;
+use crate::load::PATIENCE;
 use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
 use crate::load::udp;
 use crate::measure::{self, Round};
 use crate::server::kind::Kind;
 use crate::server::probe::Probe;
+use crate::server::setup::Setup;
 use crate::server::{GENERATOR_CPU, Running, SERVER_CPU};
 use crate::{cpu, interrupt, sysctl};
 
@@ -122,7 +124,7 @@ fn measure_all(options: &Options, work: &Path, results: &mut Results) -> Result<
             servers.push(Running::start(kind, &program, work, &zones, &probes)?);
             continue;
         }
-        let mut godwit = Running::launch(kind, &program, work, &[])?;
+        let mut godwit = Running::launch(kind, &program, work, &Setup::local(&[]))?;
         token = printed_token(&mut godwit)?;
         eprintln!("filling {} through the API", options.source.large().apex);
         let started = Instant::now();
@@ -238,6 +240,7 @@ fn plan(options: &Options, server: &Running) -> Plan {
         shape: Shape::Rate { sockets: SOCKETS, per_second: options.rate },
         warm_up: Duration::from_secs(1),
         duration: Duration::from_secs_f64(options.seconds),
+        patience: PATIENCE,
         samples: 2 * measure::SAMPLES,
     }
 }

@@ -22,6 +22,8 @@ pub struct ZoneFile {
     pub path: PathBuf,
     /// Whether records are changed while the server runs.
     pub changes: bool,
+    /// Whether it is signed.
+    pub signed: bool,
 }
 
 /// The folder of one dataset.
@@ -77,6 +79,7 @@ fn zone_files(folder: &Path, source: &Source, dataset: Dataset) -> Vec<ZoneFile>
             origin: origin.to_owned(),
             path: folder.join(format!("{origin}zone")),
             changes: false,
+            signed: false,
         }]
     };
     match dataset {
@@ -88,7 +91,7 @@ fn zone_files(folder: &Path, source: &Source, dataset: Dataset) -> Vec<ZoneFile>
                 let origin = source.zones().apex(index);
                 // A hundred folders, so that none grows to 100k entries.
                 let path = folder.join(format!("{:02}", index % 100)).join(format!("{origin}zone"));
-                ZoneFile { origin, path, changes: false }
+                ZoneFile { origin, path, changes: false, signed: false }
             })
             .collect(),
     }

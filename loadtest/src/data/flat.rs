@@ -92,9 +92,16 @@ impl Flat {
     #[must_use]
     pub fn question_half_missing(&self, index: u64) -> Question {
         let mut draw = Draw::new(self.seed, "flat missing", index);
-        if draw.below(2) == 0 {
-            return self.question(index);
-        }
+        if draw.below(2) == 0 { self.question(index) } else { self.missing(&mut draw) }
+    }
+
+    /// A question for a name that is not there, chosen by the draw of this index.
+    #[must_use]
+    pub fn question_missing(&self, index: u64) -> Question {
+        self.missing(&mut Draw::new(self.seed, "flat all missing", index))
+    }
+
+    fn missing(&self, draw: &mut Draw) -> Question {
         // Indexes from `count` on give names of the same look, none of which is in the zone.
         let name = self.name(self.count + draw.below(UNIQUE - self.count));
         let expected = Expected {

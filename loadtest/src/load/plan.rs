@@ -45,6 +45,8 @@ pub struct Plan {
     pub warm_up: Duration,
     /// Of the measurement.
     pub duration: Duration,
+    /// How long answers are waited for after it.
+    pub patience: Duration,
     /// How many answers to keep for comparing.
     pub samples: usize,
 }

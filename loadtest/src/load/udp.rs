@@ -9,7 +9,7 @@ use super::lane::{BATCH, Lane};
 use super::plan::Plan;
 use super::queries::Queries;
 use super::slots::Flight;
-use super::{Outcome, PATIENCE, Sampler, Stopwatch};
+use super::{Outcome, Sampler, Stopwatch};
 
 /// How often queries that waited too long are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_millis(100);
@@ -65,7 +65,7 @@ pub fn saturate(
             expire_at = now + EXPIRE_EVERY;
         }
     }
-    run.drain(queries, None)?;
+    run.drain(plan, queries, None)?;
     Ok(run.outcome(&stopwatch, None))
 }
 
@@ -129,7 +129,7 @@ pub fn at_rate(
             expire_at = now + EXPIRE_EVERY;
         }
     }
-    run.drain(queries, Some(&mut histogram))?;
+    run.drain(plan, queries, Some(&mut histogram))?;
     Ok(run.outcome(&stopwatch, Some(histogram)))
 }
 
@@ -188,8 +188,8 @@ impl Run {
     }
 
     /// Waits for what is still in flight and counts the rest as lost.
-    fn drain(&mut self, queries: &Queries, mut late: Option<&mut Histogram<u64>>) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+    fn drain(&mut self, plan: &Plan, queries: &Queries, mut late: Option<&mut Histogram<u64>>) -> Result<()> {
+        let end = Instant::now() + plan.patience;
         while Instant::now() < end && self.lanes.iter().any(|lane| lane.slots.in_flight() > 0) {
             for lane in &mut self.lanes {
                 let received = lane.receive(queries, &mut |flight, _| {

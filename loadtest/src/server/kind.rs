@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use super::setup::{RateLimit, Setup};
 use crate::data::files::ZoneFile;
 
 /// A server, or the reflector that marks the floor.
@@ -114,11 +115,17 @@ impl Kind {
         program: &Path,
         folder: &Path,
         port: u16,
-        zones: &[ZoneFile],
+        setup: &Setup<'_>,
     ) -> Result<(Command, String)> {
         let path = |name: &str| folder.join(name).display().to_string();
+        let rate_limit = self.rate_limit(setup.rate_limit);
         let template = |text: &str| {
-            text.replace("@PORT@", &port.to_string()).replace("@DIR@", &folder.display().to_string())
+            text.replace("@ADDRESS@", &setup.address.to_string())
+                .replace("@PORT@", &port.to_string())
+                .replace("@DIR@", &folder.display().to_string())
+                .replace("@TCP@", &setup.tcp_connections.to_string())
+                .replace("@RATE_LIMIT@", rate_limit)
+                .replace("@MORE@", self.more(setup))
         };
         let (file, text, args): (&str, String, Vec<String>) = match self {
             Kind::Nsd => (
@@ -146,7 +153,7 @@ impl Kind {
                 vec![format!("--config-dir={}", folder.display())],
             ),
             Kind::Godwit => {
-                let listen = format!("127.0.0.1:{port}");
+                let listen = format!("{}:{port}", setup.address);
                 let args = [
                     "--listen",
                     &listen,
@@ -185,16 +192,51 @@ impl Kind {
         };
         let line = format!("{} {}", program.display(), args.join(" "));
         fs::write(folder.join(file), format!("{text}\n"))?;
-        fs::write(folder.join("zones.conf"), self.zone_list(zones))?;
+        fs::write(folder.join("zones.conf"), self.zone_list(setup.zones))?;
         let mut command = parent_bound(program);
         command.args(args).stdin(Stdio::null());
-        Ok((command, format!("$ {line}\n{text}")))
+        let settings = self.environment(program, setup.rate_limit);
+        let shown: String = settings.iter().map(|(key, value)| format!("{key}={value} ")).collect();
+        command.envs(settings);
+        Ok((command, format!("$ {shown}{line}\n{text}")))
+    }
+
+    /// What the configuration file says about response rate limiting.
+    fn rate_limit(self, rate_limit: RateLimit) -> &'static str {
+        match (self, rate_limit) {
+            // NSD limits unless told otherwise; Knot DNS and BIND only when told.
+            (Kind::Nsd, RateLimit::Off) => "rrl-ratelimit: 0\n  rrl-whitelist-ratelimit: 0",
+            (Kind::Nsd, RateLimit::Tuned) => "rrl-ratelimit: 10\n  rrl-slip: 2",
+            (Kind::Knot, RateLimit::Tuned) => "mod-rrl:\n  - id: default\n    rate-limit: 10\n    slip: 2",
+            (Kind::Bind, RateLimit::Tuned) => "rate-limit { responses-per-second 10; slip 2; };",
+            _ => "",
+        }
+    }
+
+    /// Settings by environment: Godwit's, whose configuration is its command line.
+    fn environment(self, program: &Path, rate_limit: RateLimit) -> Vec<(&'static str, &'static str)> {
+        let has = || super::setup::has_rate_limit(program);
+        match (self, rate_limit) {
+            (Kind::Godwit, RateLimit::Off) if has() => vec![super::setup::GODWIT_OFF],
+            (Kind::Godwit, RateLimit::Tuned) if has() => super::setup::GODWIT_TUNED.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What has its place elsewhere in the file.
+    fn more(self, setup: &Setup<'_>) -> &'static str {
+        match self {
+            Kind::Knot if setup.rate_limit == RateLimit::Tuned => "global-module: mod-rrl/default",
+            // Without it, the bind backend knows no DNSSEC.
+            Kind::Powerdns if setup.signed() => "bind-dnssec-db=dnssec.sqlite",
+            _ => "",
+        }
     }
 
     /// The zones in the server's own language.
     fn zone_list(self, zones: &[ZoneFile]) -> String {
         let mut list = if self == Kind::Knot { "zone:\n".to_owned() } else { String::new() };
-        for ZoneFile { origin, path, changes } in zones {
+        for ZoneFile { origin, path, changes, .. } in zones {
             let (origin, path) = (origin.as_str(), path.display());
             // UPDATE messages are taken only where records change during the run.
             let (bind, knot) = if *changes {

@@ -3,6 +3,7 @@
 pub mod echo;
 pub mod kind;
 pub mod probe;
+pub mod setup;
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -15,6 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use self::kind::Kind;
+use self::setup::Setup;
 use crate::data::files::ZoneFile;
 use crate::{cpu, interrupt};
 
@@ -55,7 +57,7 @@ impl Running {
         probes: &[probe::Probe],
     ) -> Result<Running> {
         let started = Instant::now();
-        let mut running = Running::launch(kind, program, work, zones)?;
+        let mut running = Running::launch(kind, program, work, &Setup::local(zones))?;
         running.await_answers(started, probes)?;
         running.load_seconds = started.elapsed().as_secs_f64();
         Ok(running)
@@ -65,8 +67,8 @@ impl Running {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn launch(kind: Kind, program: &Path, work: &Path, zones: &[ZoneFile]) -> Result<Running> {
-        Running::launch_with(kind, program, work, zones, &[])
+    pub fn launch(kind: Kind, program: &Path, work: &Path, setup: &Setup<'_>) -> Result<Running> {
+        Running::launch_with(kind, program, work, setup, &[])
     }
 
     /// Likewise, with these variables in its environment.
@@ -77,14 +79,17 @@ impl Running {
         kind: Kind,
         program: &Path,
         work: &Path,
-        zones: &[ZoneFile],
+        setup: &Setup<'_>,
         environment: &[(&str, &str)],
     ) -> Result<Running> {
         let port = free_port()?;
         let folder = work.join(format!("{}-{port}", kind.name().replace(' ', "-").to_lowercase()));
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let folder = folder.canonicalize()?;
-        let (mut command, configuration) = kind.prepare(program, &folder, port, zones)?;
+        let (mut command, configuration) = kind.prepare(program, &folder, port, setup)?;
+        if kind == Kind::Powerdns && setup.signed() {
+            setup::presign(&folder, setup.zones)?;
+        }
         let output = File::create(folder.join("output"))?;
         command.stdout(output.try_clone()?).stderr(output).current_dir(&folder);
         command.envs(environment.iter().copied());
@@ -93,7 +98,7 @@ impl Running {
         let spawned = command.spawn();
         cpu::pin(GENERATOR_CPU)?;
         let child = spawned.with_context(|| format!("starting {}", program.display()))?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = SocketAddr::from((setup.address, port));
         Ok(Running { kind, address, load_seconds: 0.0, configuration, child, folder })
     }
 

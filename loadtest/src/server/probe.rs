@@ -48,7 +48,7 @@ impl Prober {
     /// # Errors
     /// No socket to be had.
     pub fn connect(server: SocketAddr) -> Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0").context("opening a UDP socket")?;
+        let socket = UdpSocket::bind("0.0.0.0:0").context("opening a UDP socket")?;
         socket.connect(server)?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         Ok(Prober { socket, id: 0, buffer: vec![0; 65_535] })

@@ -148,3 +148,56 @@ fn an_interrupted_run_ends_what_it_started() {
     let work = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(work.into_iter().all(|name| !name.to_string_lossy().starts_with("work-")));
 }
+
+/// Every attack in small on the peers that are installed; reflection only where namespaces can be made.
+#[test]
+fn attacks_run_and_clean_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let json = folder.path().join("attack.json");
+    let run = Command::new(env!("CARGO_BIN_EXE_godwit-loadtest"))
+        .args([
+            "attack-dns",
+            "--server",
+            "nsd,bind",
+            "--shrink",
+            "1000",
+            "--seconds",
+            "1",
+            "--connections",
+            "40",
+        ])
+        .args(["--data", data.to_str().unwrap(), "--json", json.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let namespaces = format!("godwit-{}-", run.id());
+    let output = run.wait_with_output().unwrap();
+    if said(&output).contains("no peer is installed") {
+        assert!(!output.status.success());
+        return;
+    }
+    assert!(output.status.success(), "{}", said(&output));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let results = &report["results"];
+    let absent = results["absent"].to_string();
+    for (server, slow) in results["slow"].as_object().unwrap() {
+        assert!(slow["honest"]["served"].as_u64().unwrap() > 0, "{server}: {slow}");
+        assert!(slow["fleet"]["opened"].as_u64().unwrap() >= 40, "{server}: {slow}");
+        assert!(results["overload"]["malformed"][server]["offers"][1]["offered"].as_f64().unwrap() > 0.0);
+        assert!(results["negative"][server][1][0]["compared"].as_u64().unwrap() > 0, "{server}");
+        if !absent.contains("the signed zone") {
+            let worst = &results["amplification"]["worst name and type, EDNS 4096, DO"][server];
+            assert!(worst["messages"].as_f64().unwrap() > 1.0, "{server}: {worst}");
+        }
+        if !absent.contains("reflection") {
+            let without = &results["reflection"]["one"]["off"][server];
+            assert!(without["octets"].as_f64().unwrap() > 1_000.0, "{server}: {without}");
+        }
+    }
+    let work = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(work.into_iter().all(|name| !name.to_string_lossy().starts_with("work-")));
+    let left = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with(&namespaces)));
+}
