@@ -65,6 +65,7 @@ fn header_of(origin: Origin, snapshot: &Snapshot) -> SnapshotHeader {
         epoch: 2,
         sequence: 3,
         chain: [4; 32],
+        lacks_changes: false,
         root_digest: snapshot.root_digest(),
         current_at_us: 1_800_000_000_000_000,
     }

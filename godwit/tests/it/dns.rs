@@ -109,8 +109,7 @@ impl Everywhere {
 fn answer_to(socket: &UdpSocket, query: &[u8]) -> Message {
     let mut buffer = [0; 4096];
     for _ in 0..ATTEMPTS {
-        loop {
-            let Ok(length) = socket.recv(&mut buffer) else { break };
+        while let Ok(length) = socket.recv(&mut buffer) {
             if buffer[..2] == query[..2] {
                 return Message::parse(&buffer[..length]).unwrap();
             }

@@ -99,7 +99,7 @@ fn what_was_applied_is_answered_by_every_worker_and_shown_by_the_api() {
                 scope.spawn(move || write_and_read(api, server, caller, writes))
             })
             .collect();
-        let results: Vec<_> = callers.into_iter().map(|caller| caller.join()).collect();
+        let results: Vec<_> = callers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
         for result in results {
             result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
