@@ -17,6 +17,7 @@ mod query_log;
 mod rate_limit;
 mod reflector;
 mod sandbox;
+mod scenarios;
 mod snapshots;
 mod source;
 mod state;
