@@ -3,17 +3,18 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::serve::handover::{self, Predecessor};
+use crate::serve::handover::{self, Waiting};
 use crate::server::{Server, Start};
+use crate::sys::signal;
 
 /// Asks a running data plane to stop. Clones ask the same one.
 #[derive(Clone, Debug)]
@@ -52,17 +53,19 @@ pub fn run(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
     let handover_timeout = Duration::from_millis(config.server.handover_timeout_ms);
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let server = Arc::new(Server::start(config, Start { inherited, ..Start::default() })?);
-        announce(&server, predecessor)?;
-        serve(&server, shutdown, &mut signals, &program, handover_timeout).await;
+        let start = Start { inherited, predecessor, ..Start::default() };
+        let server = Arc::new(Server::start(config, start)?);
+        announce(&server)?;
+        let successor = serve(&server, shutdown, &mut signals, &program, handover_timeout).await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         tracing::info!("stopping");
-        if let Some(server) = Arc::into_inner(server) {
-            server.stop();
+        match (Arc::into_inner(server), successor) {
+            (Some(server), Some(successor)) => server.give_way(successor),
+            (Some(server), None) => server.stop(),
+            (None, _) => {}
         }
         Ok(())
     });
-    // A successor that is still being waited for must not keep us.
     runtime.shutdown_background();
     result
 }
@@ -76,7 +79,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("listening for signals");
+        let listen = |kind| tokio::signal::unix::signal(kind).context("listening for signals");
         Ok(Signals {
             hangup: listen(SignalKind::hangup())?,
             terminate: listen(SignalKind::terminate())?,
@@ -86,8 +89,8 @@ impl Signals {
     }
 }
 
-/// Says where we listen, and that we do: to people, to the supervisor, and to the process before us.
-fn announce(server: &Server, predecessor: Option<Predecessor>) -> anyhow::Result<()> {
+/// Says where we listen, and that we do: to people and to the supervisor.
+fn announce(server: &Server) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     for address in server.addresses() {
         writeln!(out, "listening at {address} (UDP and TCP)")?;
@@ -99,34 +102,34 @@ fn announce(server: &Server, predecessor: Option<Predecessor>) -> anyhow::Result
     let (zones, names) = (status.zones.load(Ordering::Relaxed), status.names.load(Ordering::Relaxed));
     writeln!(out, "serving {zones} zones with {names} names")?;
     out.flush()?;
-    if let Some(predecessor) = predecessor
-        && let Err(error) = predecessor.ready()
-    {
-        tracing::warn!(%error, "the process before us is gone already");
-    }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(addresses = ?server.addresses(), zones, names, version = env!("CARGO_PKG_VERSION"), "started");
     Ok(())
 }
 
-/// Until a stop is asked for or a successor is ready.
+/// Until a stop is asked for or a successor is ready, which is returned.
+///
+/// Reloads and handovers do not overlap: a successor reads the files anew, and what it read is not to be older than what
+/// we serve when it begins. So a handover waits for the end of a reload, and a reload that is asked for during a
+/// handover is left to the one who stays.
 async fn serve(
     server: &Arc<Server>,
     shutdown: &Shutdown,
     signals: &mut Signals,
     program: &Path,
     handover_timeout: Duration,
-) {
+) -> Option<Waiting> {
     let mut reload: Option<JoinHandle<()>> = None;
     let mut reload_again = false;
-    let mut successor: Option<JoinHandle<anyhow::Result<()>>> = None;
-    loop {
+    let mut successor: Option<JoinHandle<anyhow::Result<Waiting>>> = None;
+    let called_off = Arc::new(AtomicBool::new(false));
+    let ready = loop {
         tokio::select! {
-            () = shutdown.triggered() => break,
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
+            () = shutdown.triggered() => break None,
+            _ = signals.terminate.recv() => break None,
+            _ = signals.interrupt.recv() => break None,
             _ = signals.hangup.recv() => {
-                if reload.is_some() {
+                if reload.is_some() || successor.is_some() {
                     reload_again = true;
                 } else {
                     reload = Some(start_reload(server));
@@ -136,24 +139,36 @@ async fn serve(
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 reload = std::mem::take(&mut reload_again).then(|| start_reload(server));
             }
-            _ = signals.hand_over.recv(), if successor.is_none() => {
-                successor = start_successor(server, program, handover_timeout);
+            _ = signals.hand_over.recv(), if successor.is_none() && reload.is_none() => {
+                successor = start_successor(server, program, handover_timeout, &called_off);
             }
             outcome = finished(&mut successor) => {
                 successor = None;
                 match outcome {
-                    Ok(()) => {
-                        tracing::info!("the new process has taken over");
-                        break;
+                    Ok(waiting) => {
+                        tracing::info!(process = waiting.id(), "the new process takes over");
+                        if reload_again && let Err(error) = signal::hang_up(waiting.id()) {
+                            tracing::error!(%error, "the new process could not be asked to reload");
+                        }
+                        break Some(waiting);
                     }
                     Err(error) => tracing::error!(error = format!("{error:#}"), "handover failed; we go on"),
                 }
+                reload = std::mem::take(&mut reload_again).then(|| start_reload(server));
             }
         }
-    }
+    };
     if let Some(reload) = reload {
         let _ = reload.await;
     }
+    if let Some(successor) = successor {
+        // Whoever stops us does not want another in our place.
+        called_off.store(true, Ordering::Relaxed);
+        if let Ok(Err(error)) = successor.await {
+            tracing::info!(error = format!("{error:#}"), "handover called off");
+        }
+    }
+    ready
 }
 
 /// The outcome of a task, when there is one and it ends. A task of ours that panics is a fault of ours: it goes on
@@ -180,16 +195,18 @@ fn start_successor(
     server: &Server,
     program: &Path,
     timeout: Duration,
-) -> Option<JoinHandle<anyhow::Result<()>>> {
+    called_off: &Arc<AtomicBool>,
+) -> Option<JoinHandle<anyhow::Result<Waiting>>> {
     match server.start_successor(program) {
         Ok(successor) => {
             let id = successor.id();
             tracing::info!(process = id, program = %program.display(), "handing over");
+            let called_off = Arc::clone(called_off);
             Some(tokio::task::spawn_blocking(move || {
-                successor.wait_ready(timeout)?;
+                let waiting = successor.wait_ready(timeout, &called_off)?;
                 // The supervisor is to watch the new process from now on.
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::MainPid(id)]);
-                Ok(())
+                Ok(waiting)
             }))
         }
         Err(error) => {

@@ -25,7 +25,7 @@ use crate::observe::endpoint;
 use crate::observe::metrics::{Beside, Sources as MetricSources};
 use crate::observe::status::Status;
 use crate::serve::engine::Engine;
-use crate::serve::handover::Successor;
+use crate::serve::handover::{Predecessor, Successor, Waiting};
 use crate::serve::limit::Admission;
 use crate::serve::sockets::{Inherited, Sockets};
 use crate::serve::tcp::TcpWorker;
@@ -33,13 +33,15 @@ use crate::serve::udp::UdpWorker;
 use crate::source::{Reload, Sources, ZoneError};
 use crate::state::keeper::{Hold, Keeper};
 use crate::state::{Origin, State};
-use crate::sys::{affinity, limits, privilege, socket};
+use crate::sys::{affinity, limits, privilege, signal, socket};
 
 /// What a process gives a server besides its configuration.
 #[derive(Debug, Default)]
 pub struct Start {
     /// Sockets that were open before this process.
     pub inherited: Inherited,
+    /// The process that reads them until we do.
+    pub predecessor: Option<Predecessor>,
     /// Records come from the feed of this process, not from zone files.
     pub feed: bool,
     /// The key of the deployment's digests. Without it, the state folder's own.
@@ -64,8 +66,17 @@ pub struct Server {
     local: Option<Local>,
     stop: Arc<AtomicBool>,
     stop_tasks: watch::Sender<bool>,
+    udp_threads: Vec<JoinHandle<()>>,
+    tcp_threads: Vec<JoinHandle<()>>,
+    /// Held by each TCP worker as long as it accepts.
+    accepting: Arc<()>,
     threads: Vec<JoinHandle<()>>,
 }
+
+/// How often a worker is interrupted that is to stop and waits for a packet.
+const INTERRUPT_PAUSE: Duration = Duration::from_micros(200);
+/// How long a successor is kept waiting for TCP workers that do not stop accepting.
+const ACCEPTING_LIMIT: Duration = Duration::from_secs(1);
 
 impl Server {
     /// Binds, loads, and starts to answer. Blocks while zones are loaded.
@@ -75,6 +86,7 @@ impl Server {
     pub fn start(config: Config, start: Start) -> anyhow::Result<Self> {
         let cpus = affinity::allowed_cpus();
         let _ = limits::raise_open_files();
+        signal::prepare_interrupts().context("signals")?;
         let settings = settings(&config)?;
         let workers = config.server.workers.map_or(cpus.len(), std::num::NonZeroUsize::get);
 
@@ -108,7 +120,7 @@ impl Server {
             (found.unwrap_or_else(|| Snapshot::empty(&options)), fresh, None)
         } else {
             let mut sources = Sources::new(&config.zones.files, config.zones.path.as_deref())?;
-            let snapshot = load_zones(&mut sources, state.as_ref(), &options, &status);
+            let snapshot = load_zones(&mut sources, state.as_ref(), &options, &status, handover)?;
             (snapshot, false, Some(Mutex::new(sources)))
         };
         show(&status, &snapshot, !start.feed || fresh);
@@ -124,6 +136,9 @@ impl Server {
             local: None,
             stop: Arc::new(AtomicBool::new(false)),
             stop_tasks,
+            udp_threads: Vec::new(),
+            tcp_threads: Vec::new(),
+            accepting: Arc::default(),
             threads: Vec::new(),
             sources,
             config,
@@ -133,7 +148,12 @@ impl Server {
         let hold = Arc::new(Hold::default());
         let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
         server.keeper = Some(Keeper::start(store, state, status, Arc::clone(&hold), fresh)?);
-        server.start_workers(sockets, &cpus, &settings, start.feed, start.beside, stopping.clone())?;
+        let workers = server.workers(sockets, &settings, start.feed)?;
+        // What could fail has not.
+        if let Some(predecessor) = start.predecessor {
+            predecessor.relieve();
+        }
+        server.start_workers(workers, &cpus, start.beside, stopping.clone())?;
         if start.feed {
             let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
             let (local, thread) = Follower { store, status, hold, stop: stopping }.start()?;
@@ -208,37 +228,56 @@ impl Server {
     }
 
     /// Stops: answers what has come, lets TCP connections end, writes the local snapshot.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        self.end(None);
+    }
+
+    /// Stops likewise. The successor begins when nothing more is taken from the sockets.
+    pub fn give_way(self, successor: Waiting) {
+        self.end(Some(successor));
+    }
+
+    fn end(mut self, successor: Option<Waiting>) {
         // Listeners must not be kept open by our copies: who connects now is to find nobody, or our successor.
         self.sockets.clear();
+        self.stop_reading();
+        drop(successor);
         self.join();
         if let Some(keeper) = self.keeper.take() {
             keeper.stop();
         }
     }
 
+    /// Until no worker takes a datagram or a connection any more.
+    fn stop_reading(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.stop_tasks.send_replace(true);
+        let deadline = Instant::now() + ACCEPTING_LIMIT;
+        let accepting = |server: &Self| Arc::strong_count(&server.accepting) > 1 && Instant::now() < deadline;
+        while self.udp_threads.iter().any(|thread| !thread.is_finished()) || accepting(self) {
+            // Those that wait for a packet would notice at the end of their time only.
+            let waiting = self.udp_threads.iter().chain(&self.tcp_threads);
+            waiting.filter(|thread| !thread.is_finished()).for_each(signal::interrupt);
+            std::thread::sleep(INTERRUPT_PAUSE);
+        }
+    }
+
     fn join(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.stop_tasks.send_replace(true);
-        for thread in self.threads.drain(..) {
+        let threads = self.udp_threads.drain(..).chain(self.tcp_threads.drain(..));
+        for thread in threads.chain(self.threads.drain(..)) {
             let _ = thread.join();
         }
     }
 
-    fn start_workers(
-        &mut self,
-        sockets: Sockets,
-        cpus: &[usize],
-        settings: &Settings,
-        fed: bool,
-        beside: Beside,
-        stopping: watch::Receiver<bool>,
-    ) -> anyhow::Result<()> {
+    /// Makes the workers, so that only their threads are left to be started.
+    fn workers(&self, sockets: Sockets, settings: &Settings, fed: bool) -> anyhow::Result<Workers> {
         let admission = Admission::new(self.config.tcp.limits());
         let drain = Duration::from_millis(self.config.server.drain_timeout_ms);
         let inherited = sockets.inherited;
-        let (mut udp, mut tcp) = (Vec::new(), Vec::new());
-        for (i, worker) in sockets.workers.into_iter().enumerate() {
+        let mut workers = Workers { udp: Vec::new(), tcp: Vec::new(), admission };
+        for worker in sockets.workers {
             let engine = || Engine::new(&self.store, settings.clone(), fed);
             let stop = || Arc::clone(&self.stop);
             let (counters, tcp_counters) = (WorkerCounters::default(), WorkerCounters::default());
@@ -246,21 +285,39 @@ impl Server {
             let connections = TcpWorker::new(
                 worker.tcp,
                 engine(),
-                Arc::clone(&admission),
+                Arc::clone(&workers.admission),
                 Arc::clone(&tcp_counters),
                 stop(),
                 drain,
             )?;
+            workers.udp.push((datagrams, counters));
+            workers.tcp.push((connections.accepting(Arc::clone(&self.accepting)), tcp_counters));
+        }
+        Ok(workers)
+    }
+
+    fn start_workers(
+        &mut self,
+        workers: Workers,
+        cpus: &[usize],
+        beside: Beside,
+        stopping: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let Workers { udp: udp_workers, tcp: tcp_workers, admission } = workers;
+        let (mut udp, mut tcp) = (Vec::new(), Vec::new());
+        for (i, (datagrams, counters)) in udp_workers.into_iter().enumerate() {
             let cpu = cpus[i % cpus.len()];
-            self.threads.push(spawn(format!("udp-{i}"), move || {
+            self.udp_threads.push(spawn(format!("udp-{i}"), move || {
                 if let Err(error) = affinity::pin(cpu) {
                     tracing::warn!(cpu, %error, "a worker could not be kept on its CPU");
                 }
                 datagrams.run();
             })?);
-            self.threads.push(spawn(format!("tcp-{i}"), move || connections.run())?);
             udp.push(counters);
-            tcp.push(tcp_counters);
+        }
+        for (i, (connections, counters)) in tcp_workers.into_iter().enumerate() {
+            self.tcp_threads.push(spawn(format!("tcp-{i}"), move || connections.run())?);
+            tcp.push(counters);
         }
         if let Some(listener) = &self.metrics_listener {
             let listener = listener.try_clone()?;
@@ -273,6 +330,13 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// Workers that have everything but a thread, each with its counts.
+struct Workers {
+    udp: Vec<(UdpWorker<Engine>, WorkerCounters)>,
+    tcp: Vec<(TcpWorker<Engine>, WorkerCounters)>,
+    admission: Arc<Admission>,
 }
 
 impl Drop for Server {
@@ -424,13 +488,15 @@ fn load_local(state: Option<&State>, options: &SnapshotOptions, status: &Status)
     Some(found.snapshot)
 }
 
-/// Reads the zone files. What of them cannot be read is taken from the local snapshot, where there is one.
+/// Reads the zone files. What of them cannot be read is taken from the local snapshot, where there is one. A zone that
+/// is in neither is left out, but not at a handover: the process before us may still have it.
 fn load_zones(
     sources: &mut Sources,
     state: Option<&State>,
     options: &SnapshotOptions,
     status: &Status,
-) -> Snapshot {
+    handover: bool,
+) -> anyhow::Result<Snapshot> {
     let started = Instant::now();
     let (zones, errors) = sources.load();
     let mut base = Snapshot::empty(options);
@@ -443,6 +509,10 @@ fn load_zones(
     let (left_out, kept): (Vec<ZoneError>, Vec<ZoneError>) = errors
         .into_iter()
         .partition(|error| error.zone.as_ref().is_none_or(|zone| !kept_zones.contains(zone)));
+    if handover && let Some(error) = left_out.first() {
+        report(&left_out, "nothing is taken over");
+        bail!("{error} ({} such in all); the process before us goes on", left_out.len());
+    }
     report(&left_out, "it is left out");
     report(&kept, "it keeps its last good state, from the local snapshot");
     status.failed_zones.store((left_out.len() + kept.len()) as u64, Ordering::Relaxed);
@@ -462,7 +532,7 @@ fn load_zones(
             "read the zone files"
         );
     }
-    snapshot
+    Ok(snapshot)
 }
 
 /// Of the local snapshot the zones that are wanted but could not be read now. When the list itself could not be read,

@@ -157,13 +157,20 @@ pub struct Tcp {
     pub max_connections: usize,
     /// Connections of one IPv4 address or IPv6 /64. Default 256.
     pub max_connections_per_client: usize,
+    /// Connections of one network. Default 1024.
+    pub max_connections_per_network: usize,
+    /// Leading bits that the IPv4 addresses of one network share, 1–32. Default 24.
+    pub network_ipv4_bits: u8,
+    /// Likewise for IPv6, 1–128. Default 48.
+    pub network_ipv6_bits: u8,
     /// Queries of one connection. Default 1000000: what a turn costs is bounded otherwise; this only moves
     /// long-lived clients to a new place now and then.
     pub max_queries_per_connection: u64,
     /// Octets of answers to compose before writing. Default 65536.
     pub max_unsent_octets: usize,
-    /// Octets that all connections together may hold. Default 268435456.
-    pub max_buffered_octets: usize,
+    /// Octets that all connections together may hold, those in the kernel's queues included; 4096 are counted for each
+    /// that holds nothing. Default 268435456.
+    pub max_memory_octets: usize,
 }
 
 impl Default for Tcp {
@@ -176,9 +183,12 @@ impl Default for Tcp {
             send_deadline_ms: milliseconds(limits.send_deadline),
             max_connections: limits.max_connections,
             max_connections_per_client: limits.max_connections_per_client,
+            max_connections_per_network: limits.max_connections_per_network,
+            network_ipv4_bits: limits.network_ipv4_bits,
+            network_ipv6_bits: limits.network_ipv6_bits,
             max_queries_per_connection: limits.max_queries_per_connection,
             max_unsent_octets: limits.max_unsent_octets,
-            max_buffered_octets: limits.max_buffered_octets,
+            max_memory_octets: limits.max_memory_octets,
         }
     }
 }
@@ -193,9 +203,12 @@ impl Tcp {
             send_deadline: Duration::from_millis(self.send_deadline_ms),
             max_connections: self.max_connections,
             max_connections_per_client: self.max_connections_per_client,
+            max_connections_per_network: self.max_connections_per_network,
+            network_ipv4_bits: self.network_ipv4_bits,
+            network_ipv6_bits: self.network_ipv6_bits,
             max_queries_per_connection: self.max_queries_per_connection,
             max_unsent_octets: self.max_unsent_octets,
-            max_buffered_octets: self.max_buffered_octets,
+            max_memory_octets: self.max_memory_octets,
         }
     }
 }
@@ -362,9 +375,12 @@ impl Config {
             (tcp.send_deadline_ms >= 10, "tcp.send_deadline_ms", "at least 10"),
             (tcp.max_connections >= 1, "tcp.max_connections", "at least 1"),
             (tcp.max_connections_per_client >= 1, "tcp.max_connections_per_client", "at least 1"),
+            (tcp.max_connections_per_network >= 1, "tcp.max_connections_per_network", "at least 1"),
+            ((1..=32).contains(&tcp.network_ipv4_bits), "tcp.network_ipv4_bits", "1 to 32"),
+            ((1..=128).contains(&tcp.network_ipv6_bits), "tcp.network_ipv6_bits", "1 to 128"),
             (tcp.max_queries_per_connection >= 1, "tcp.max_queries_per_connection", "at least 1"),
             ((1024..=16 << 20).contains(&tcp.max_unsent_octets), "tcp.max_unsent_octets", "1024 to 16777216"),
-            (tcp.max_buffered_octets >= 1 << 20, "tcp.max_buffered_octets", "at least 1048576"),
+            (tcp.max_memory_octets >= 1 << 20, "tcp.max_memory_octets", "at least 1048576"),
             (self.server.workers.is_none_or(|n| n.get() <= 1024), "server.workers", "1 to 1024"),
             (short_text(self.answers.nsid.as_ref()), "answers.nsid", "at most 255 octets"),
             (short_text(self.answers.version_bind.as_ref()), "answers.version_bind", "at most 255 octets"),

@@ -95,16 +95,20 @@ pub enum Closed {
     QueryLimit,
     /// Too many connections of one client.
     ClientLimit,
-    /// Too many connections in all.
+    /// Too many connections of one network.
+    NetworkLimit,
+    /// Too many connections in all, and none to be closed for this one.
     TotalLimit,
-    /// The byte budget of all connections is spent.
+    /// It was the slowest when places ran out.
+    Evicted,
+    /// The byte budget of all connections is spent: it was the slowest, or wanted more.
     Memory,
     /// We stop.
     Stopping,
 }
 
 /// The labels of [`Closed`], in its order.
-pub const CLOSED: [&str; 10] = [
+pub const CLOSED: [&str; 12] = [
     "client",
     "idle",
     "slow_message",
@@ -112,7 +116,9 @@ pub const CLOSED: [&str; 10] = [
     "malformed",
     "query_limit",
     "client_limit",
+    "network_limit",
     "total_limit",
+    "evicted",
     "memory",
     "stopping",
 ];
@@ -174,6 +180,7 @@ mod tests {
     fn every_reason_has_a_label() {
         assert_eq!(DROPPED[Dropped::Other as usize], "other");
         assert_eq!(DROPPED.len(), Dropped::Other as usize + 1);
+        assert_eq!(CLOSED[Closed::Evicted as usize], "evicted");
         assert_eq!(CLOSED[Closed::Stopping as usize], "stopping");
         assert_eq!(CLOSED.len(), Closed::Stopping as usize + 1);
     }

@@ -1,16 +1,21 @@
 //! Sockets inherited and handed on, so that a restart loses no query: the new process reads the same sockets, with
-//! what is queued in them, before the old one stops.
+//! what is queued in them, as soon as the old one has stopped to.
 //!
 //! Two ways in: a supervisor's `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` (a socket named `metrics` serves
-//! metrics), and our own `GODWIT_HANDOVER=ready=N dns=N,N,… metrics=N`, by which a running data plane passes its
-//! descriptors to its successor; on `ready` the successor writes one line when it reads the sockets.
+//! metrics), and our own `GODWIT_HANDOVER=ready=N go=N dns=N,N,… metrics=N`, by which a running data plane passes its
+//! descriptors to its successor. When the successor has loaded everything it writes one line on `ready`, and waits until
+//! `go` is closed: then nobody answers from what was there before, so that no client sees a zone go back to an older
+//! version. What comes in between waits in the sockets, some milliseconds. (A predecessor that knows no `go` stops
+//! by itself when it reads the line.)
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, PipeReader, Write as _};
+use std::fs::File;
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -20,17 +25,34 @@ use crate::sys::inherit;
 const VARIABLE: &str = "GODWIT_HANDOVER";
 const READY: &str = "ready\n";
 
-/// The pipe on which we tell the process before us that it may stop.
+/// How long a successor that is ready waits for its predecessor to stop answering.
+const GO_LIMIT: Duration = Duration::from_secs(10);
+/// How often somebody who waits for a successor looks whether that was called off.
+const CALL_OFF_LOOK: Duration = Duration::from_millis(20);
+
+/// The process before us, on two pipes.
 #[derive(Debug)]
-pub struct Predecessor(std::fs::File);
+pub struct Predecessor {
+    ready: File,
+    go: Option<File>,
+}
 
 impl Predecessor {
-    /// Says that we read the sockets.
-    ///
-    /// # Errors
-    /// When the process before us is gone; then there is nobody to tell.
-    pub fn ready(mut self) -> std::io::Result<()> {
-        self.0.write_all(READY.as_bytes())
+    /// Says that we are ready, and waits until the process before us no longer reads the sockets. Blocks.
+    pub fn relieve(mut self) {
+        if let Err(error) = self.ready.write_all(READY.as_bytes()) {
+            tracing::warn!(%error, "the process before us is gone already");
+            return;
+        }
+        let Some(mut go) = self.go else { return };
+        let (closed, heard) = std::sync::mpsc::channel();
+        let waiting = std::thread::Builder::new().name("handover".to_owned()).spawn(move || {
+            // Nothing is ever written: it ends with the other end, which ends with its process at the latest.
+            let _ = closed.send(go.read(&mut [0]));
+        });
+        if waiting.is_err() || heard.recv_timeout(GO_LIMIT).is_err() {
+            tracing::warn!("the process before us does not stop answering; we begin beside it");
+        }
     }
 }
 
@@ -56,7 +78,7 @@ pub fn inherited() -> anyhow::Result<(Inherited, Option<Predecessor>)> {
 
 fn from_predecessor(value: &str) -> anyhow::Result<(Inherited, Option<Predecessor>)> {
     let mut inherited = Inherited { handover: true, ..Inherited::default() };
-    let mut ready = None;
+    let (mut ready, mut go) = (None, None);
     for part in value.split_whitespace() {
         let Some((role, numbers)) = part.split_once('=') else {
             bail!("expected role=numbers, not \"{part}\"")
@@ -65,7 +87,8 @@ fn from_predecessor(value: &str) -> anyhow::Result<(Inherited, Option<Predecesso
             let number: RawFd = number.parse().with_context(|| format!("\"{number}\" is not a number"))?;
             let fd = inherit::take(number).with_context(|| format!("descriptor {number}"))?;
             match role {
-                "ready" => ready = Some(Predecessor(fd.into())),
+                "ready" => ready = Some(File::from(fd)),
+                "go" => go = Some(File::from(fd)),
                 "dns" => inherited.dns.push(fd),
                 "metrics" => inherited.metrics = Some(fd),
                 // A newer predecessor may pass more than we know; what we do not use is closed.
@@ -73,7 +96,7 @@ fn from_predecessor(value: &str) -> anyhow::Result<(Inherited, Option<Predecesso
             }
         }
     }
-    Ok((inherited, ready))
+    Ok((inherited, ready.map(|ready| Predecessor { ready, go })))
 }
 
 /// The process that is to replace us, on its way.
@@ -81,6 +104,22 @@ fn from_predecessor(value: &str) -> anyhow::Result<(Inherited, Option<Predecesso
 pub struct Successor {
     child: Child,
     ready: PipeReader,
+    go: PipeWriter,
+}
+
+/// A successor that has loaded everything and waits. Dropping this lets it begin.
+#[derive(Debug)]
+pub struct Waiting {
+    id: u32,
+    _go: PipeWriter,
+}
+
+impl Waiting {
+    /// Its process number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
 }
 
 impl Successor {
@@ -90,14 +129,15 @@ impl Successor {
     /// When it cannot be started.
     pub fn start(path: &Path, dns: &[OwnedFd], metrics: Option<BorrowedFd<'_>>) -> anyhow::Result<Self> {
         let (ready, tell) = std::io::pipe()?;
-        let mut value = format!("ready={}", tell.as_raw_fd());
+        let (wait, go) = std::io::pipe()?;
+        let mut value = format!("ready={} go={}", tell.as_raw_fd(), wait.as_raw_fd());
         let numbers: Vec<String> = dns.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         let _ = write!(value, " dns={}", numbers.join(","));
         if let Some(metrics) = metrics {
             let _ = write!(value, " metrics={}", metrics.as_raw_fd());
         }
         let passed: Vec<BorrowedFd<'_>> =
-            dns.iter().map(AsFd::as_fd).chain(metrics).chain([tell.as_fd()]).collect();
+            dns.iter().map(AsFd::as_fd).chain(metrics).chain([tell.as_fd(), wait.as_fd()]).collect();
         for fd in &passed {
             inherit::set_inheritable(*fd, true)?;
         }
@@ -112,7 +152,7 @@ impl Successor {
             inherit::set_inheritable(*fd, false)?;
         }
         let child = child.with_context(|| format!("starting {}", path.display()))?;
-        Ok(Successor { child, ready })
+        Ok(Successor { child, ready, go })
     }
 
     /// Its process number.
@@ -124,8 +164,8 @@ impl Successor {
     /// Waits until it says that it is ready. Blocks.
     ///
     /// # Errors
-    /// When it ends or is silent for `timeout` (then it is ended): we go on.
-    pub fn wait_ready(mut self, timeout: Duration) -> anyhow::Result<()> {
+    /// When it ends, is silent for `timeout`, or is called off (then it is ended): we go on.
+    pub fn wait_ready(mut self, timeout: Duration, called_off: &AtomicBool) -> anyhow::Result<Waiting> {
         let (line, heard) = std::sync::mpsc::channel();
         let ready = self.ready;
         std::thread::Builder::new().name("handover".to_owned()).spawn(move || {
@@ -133,10 +173,18 @@ impl Successor {
             let _ = BufReader::new(ready).read_line(&mut text);
             let _ = line.send(text);
         })?;
-        let problem = match heard.recv_timeout(timeout) {
-            Ok(text) if text == READY => return Ok(()),
-            Ok(_) => "ended before it was ready".to_owned(),
-            Err(_) => format!("was not ready within {} s", timeout.as_secs()),
+        let deadline = Instant::now() + timeout;
+        let problem = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match heard.recv_timeout(left.min(CALL_OFF_LOOK)) {
+                Ok(text) if text == READY => return Ok(Waiting { id: self.child.id(), _go: self.go }),
+                Ok(_) => break "ended before it was ready".to_owned(),
+                Err(_) if called_off.load(Ordering::Relaxed) => break "was called off".to_owned(),
+                Err(_) if left.is_zero() => {
+                    break format!("was not ready within {} s", timeout.as_secs_f32());
+                }
+                Err(_) => {}
+            }
         };
         let _ = self.child.kill();
         let status = self.child.wait()?;
@@ -160,7 +208,7 @@ mod tests {
         let error = Successor::start(Path::new("/nonexistent/program"), &[], None).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/program"), "{error}");
         let successor = Successor::start(Path::new("/bin/false"), &[], None).unwrap();
-        let error = successor.wait_ready(Duration::from_secs(30)).unwrap_err();
+        let error = successor.wait_ready(Duration::from_secs(30), &AtomicBool::new(false)).unwrap_err();
         assert!(error.to_string().contains("ended before it was ready"), "{error}");
     }
 }

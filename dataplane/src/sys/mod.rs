@@ -7,6 +7,7 @@ pub mod inherit;
 pub mod limits;
 pub mod privilege;
 pub mod readiness;
+pub mod signal;
 pub mod socket;
 
 use std::io;

@@ -15,7 +15,7 @@ const RATE: u64 = 8_000;
 const RESTARTS: usize = 20;
 
 /// The processes of this program that have `marker` among their arguments.
-fn processes(marker: &str) -> Vec<u32> {
+pub(crate) fn processes(marker: &str) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -30,7 +30,7 @@ fn processes(marker: &str) -> Vec<u32> {
 }
 
 /// Ends all processes of a test, whatever became of it.
-struct Cleanup(String);
+pub(crate) struct Cleanup(pub(crate) String);
 
 impl Drop for Cleanup {
     fn drop(&mut self) {

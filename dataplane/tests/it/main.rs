@@ -4,15 +4,18 @@
 mod allocations;
 mod feed;
 mod handover;
+mod handover_fire;
 mod malformed;
 mod operation;
 mod panics;
 mod process;
 mod reflector;
+mod scenarios;
 mod snapshots;
 mod source;
 mod state;
 mod tcp_limits;
+mod tcp_storm;
 mod udp_addresses;
 mod zone_files;
 

@@ -2,15 +2,18 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use super::evict::QUIET;
 use crate::observe::counter::{Closed, Counters};
 use crate::serve::limit::{TcpLimits, Ticket};
 use crate::serve::respond::{Batch, Client, NOTHING, Outcome, Respond, Slot, respond_batch_guarded};
 use crate::serve::udp::dropped;
 use crate::sys::readiness::Interest;
+use crate::sys::socket::{KernelQueues, TCP_KERNEL_OCTETS, kernel_queues};
 
 /// Octets of the length in front of each message (RFC 1035 §4.2.2).
 const PREFIX_OCTETS: usize = 2;
@@ -93,6 +96,8 @@ pub(super) struct Connection {
     /// Answers from `output_at` on that could not be written yet. While there are any, nothing is read.
     output: Vec<u8>,
     output_at: usize,
+    /// What its queues take in the kernel: as told last, and what was sent since.
+    kernel: KernelQueues,
     queries: u64,
     /// When the last message came whole, or the connection itself.
     active: Instant,
@@ -116,6 +121,7 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             output_at: 0,
+            kernel: KernelQueues::default(),
             queries: 0,
             active: now,
             partial_since: None,
@@ -148,6 +154,52 @@ impl Connection {
         quiet.then_some(self.active)
     }
 
+    /// For how long it has made no progress. `None` while it waits for us, has asked or begun something just now, or is
+    /// ending; one that never asked has no such grace.
+    pub(super) fn slow_for(&self, now: Instant) -> Option<Duration> {
+        let fresh = |since: Instant| now.duration_since(since) < QUIET;
+        let begun = self.partial_since.or(self.unsent_since);
+        let grace = self.has_asked() && (fresh(self.active) || begun.is_some_and(fresh));
+        (!grace && !self.queued && self.ending.is_none()).then(|| now.duration_since(self.active))
+    }
+
+    /// Whether it ever asked anything.
+    pub(super) fn has_asked(&self) -> bool {
+        self.queries > 0
+    }
+
+    /// Whether it is quiet only because we have not read yet what it asks, as after a pause of ours.
+    pub(super) fn has_asked_unread(&self) -> bool {
+        let mut octet = [std::mem::MaybeUninit::uninit()];
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let quiet = self.input.is_empty() && self.unsent_since.is_none();
+        quiet && SockRef::from(&self.socket).recv_with_flags(&mut octet, flags).is_ok_and(|count| count > 0)
+    }
+
+    /// Octets that it is charged beside its place.
+    pub(super) fn held_octets(&self) -> usize {
+        self.ticket.held_octets()
+    }
+
+    /// Connections of its network, itself included.
+    pub(super) fn network_connections(&self) -> usize {
+        self.ticket.network_connections()
+    }
+
+    /// Charges it what it holds now; whether the budget of all allows it.
+    pub(super) fn charge(&mut self) -> bool {
+        let queues = self.kernel.receive_octets + self.kernel.send_octets;
+        self.ticket.hold(self.input.capacity() + self.output.capacity() + queues)
+    }
+
+    /// Asks the kernel what it holds for this connection, if it may hold anything.
+    pub(super) fn weigh(&mut self) {
+        if self.kernel != KernelQueues::default() || self.unsent_since.is_some() {
+            self.kernel = kernel_queues(self.socket.as_fd()).unwrap_or_default();
+            let _ = self.charge();
+        }
+    }
+
     /// Which deadline has passed.
     pub(super) fn overdue(&self, now: Instant, idle_timeout: Duration, limits: &TcpLimits) -> Option<Closed> {
         let passed = |since: Instant, limit| now.duration_since(since) > limit;
@@ -159,6 +211,10 @@ impl Connection {
         }
         if let Some(since) = self.partial_since {
             return passed(since, limits.message_deadline).then_some(Closed::SlowMessage);
+        }
+        // All answers went to the kernel, and it could not deliver them: they are no newer than the last query.
+        if self.kernel.send_octets > 0 && passed(self.active, limits.send_deadline) {
+            return Some(Closed::SlowReader);
         }
         passed(self.active, idle_timeout).then_some(Closed::Idle)
     }
@@ -194,16 +250,12 @@ impl Connection {
         if self.ending.is_some() {
             return self.discard(turn);
         }
-        let next = if whole_message(&self.input) {
+        if whole_message(&self.input) {
             let input = std::mem::take(&mut self.input);
             self.answer(&input, turn, responder, counters)
         } else {
             self.read(turn, responder, counters)
-        };
-        if !self.ticket.hold(self.input.capacity() + self.output.capacity()) {
-            return Next::Close(Closed::Memory);
         }
-        next
     }
 
     fn read<R: Respond>(&mut self, turn: &mut Turn, responder: &mut R, counters: &Counters) -> Next {
@@ -328,7 +380,7 @@ impl Connection {
             return Ok(());
         }
         // At most one write of a turn stays incomplete: after it, nothing more is answered.
-        let sent = if self.unsent_since.is_some() { 0 } else { send(&self.socket, out)? };
+        let sent = if self.unsent_since.is_some() { 0 } else { self.send(out)? };
         if sent < out.len() {
             self.output.extend_from_slice(&out[sent..]);
             self.unsent_since.get_or_insert(turn.now);
@@ -338,7 +390,10 @@ impl Connection {
 
     /// Writes what waits; whether all of it went.
     fn write_rest(&mut self) -> io::Result<bool> {
-        self.output_at += send(&self.socket, &self.output[self.output_at..])?;
+        let rest = std::mem::take(&mut self.output);
+        let sent = self.send(&rest[self.output_at..]);
+        self.output = rest;
+        self.output_at += sent?;
         if self.output_at < self.output.len() {
             return Ok(false);
         }
@@ -346,6 +401,13 @@ impl Connection {
         self.output_at = 0;
         self.unsent_since = None;
         Ok(true)
+    }
+
+    /// Gives the kernel what it has room for; how much that was.
+    fn send(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let sent = send(&self.socket, octets)?;
+        self.kernel.send_octets = (self.kernel.send_octets + sent).min(TCP_KERNEL_OCTETS);
+        Ok(sent)
     }
 
     /// Reads on after the end, so that the last answers are not lost to a reset.
@@ -432,7 +494,6 @@ fn is_temporary(error: &io::Error) -> bool {
 
 /// Reads without waiting, whatever mode the socket is in: accepted sockets then need no call to set it.
 fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    use std::os::fd::AsFd;
     crate::sys::socket::receive_now(socket.as_fd(), buffer)
 }
 

@@ -8,6 +8,7 @@
 //! Answers leave in the order of the queries, since none has to wait for anything.
 
 mod connection;
+mod evict;
 
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use self::connection::{Connection, LINGER, Next, Turn};
+use self::evict::{Line, QUIET, Scarce};
 use super::limit::Admission;
 use super::respond::{Client, Respond, Transport};
 use super::udp::seconds_since_epoch;
@@ -28,8 +30,8 @@ const EVENTS: usize = 256;
 const ACCEPTS: usize = 64;
 /// How often deadlines are looked at, and the longest an idle thread sleeps.
 const SWEEP: Duration = Duration::from_millis(100);
-/// How long a connection must have asked nothing to make room for a new one, or to be closed when we stop.
-const QUIET: Duration = Duration::from_millis(250);
+/// The most connections closed so that one more answer or partial message finds memory.
+const MEMORY_CLOSES: usize = 64;
 /// How long the listener rests when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -41,6 +43,10 @@ pub struct TcpWorker<R> {
     free: Vec<usize>,
     /// Connections with whole messages left over from their last turn.
     again: Vec<u64>,
+    /// Who makes room for newcomers.
+    for_places: Line,
+    /// Who makes room for those that need memory.
+    for_memory: Line,
     /// Makes tokens of connections that share a place, one after the other, differ.
     generation: u32,
     turn: Turn,
@@ -50,6 +56,8 @@ pub struct TcpWorker<R> {
     stop: Arc<AtomicBool>,
     drain_timeout: Duration,
     swept: Instant,
+    /// Dropped when we accept no more.
+    accepting: Arc<()>,
 }
 
 /// Tokens from here on are listeners.
@@ -79,6 +87,8 @@ impl<R: Respond> TcpWorker<R> {
             connections: Vec::new(),
             free: Vec::new(),
             again: Vec::new(),
+            for_places: Line::new(Scarce::Places),
+            for_memory: Line::new(Scarce::Memory),
             generation: 0,
             turn,
             responder,
@@ -87,7 +97,14 @@ impl<R: Respond> TcpWorker<R> {
             stop,
             drain_timeout,
             swept: Instant::now(),
+            accepting: Arc::default(),
         })
+    }
+
+    /// Holds on to this as long as it accepts connections.
+    #[must_use]
+    pub fn accepting(self, accepting: Arc<()>) -> Self {
+        TcpWorker { accepting, ..self }
     }
 
     /// Works until told to stop, then until the last connection has ended or the drain timeout has passed.
@@ -102,6 +119,7 @@ impl<R: Respond> TcpWorker<R> {
             let _ = self.epoll.remove(self.listeners[number].as_fd());
         }
         self.listeners.clear();
+        self.accepting = Arc::default();
         // At the deadline the rest are told too; closing them at once could reset them and lose what was sent.
         let deadline = now + self.drain_timeout;
         while self.connections.iter().any(Option::is_some) && Instant::now() < deadline + LINGER {
@@ -130,14 +148,14 @@ impl<R: Respond> TcpWorker<R> {
             } else if let Some(place) = self.place(token) {
                 // A broken connection says so when it is read or written. One that is in the line waits there.
                 if self.connections[place].as_ref().is_some_and(|connection| !connection.queued) {
-                    self.serve(place, token);
+                    self.serve(place, token, now);
                 }
             }
         }
         // Those left over stand behind those that have new events: each gets one turn per step.
         for token in std::mem::take(&mut self.again) {
             if let Some(place) = self.place(token) {
-                self.serve(place, token);
+                self.serve(place, token, now);
             }
         }
         if now.duration_since(self.swept) >= SWEEP {
@@ -153,7 +171,7 @@ impl<R: Respond> TcpWorker<R> {
         (connection.token() == token).then_some(place)
     }
 
-    fn serve(&mut self, place: usize, token: u64) {
+    fn serve(&mut self, place: usize, token: u64, now: Instant) {
         let Some(connection) = &mut self.connections[place] else { return };
         let before = connection.interest();
         connection.queued = false;
@@ -167,12 +185,32 @@ impl<R: Respond> TcpWorker<R> {
         }
         let interest = connection.interest();
         if interest != before && self.epoll.change(connection.socket().as_fd(), token, interest).is_err() {
-            self.close(place, Closed::Client);
+            return self.close(place, Closed::Client);
+        }
+        self.settle(place, token, now);
+    }
+
+    /// Charges a connection what it holds. When that is more than the budget of all allows, slower ones are closed, and
+    /// if there are none, or too little is had of them, it is closed itself.
+    fn settle(&mut self, place: usize, token: u64, now: Instant) {
+        let fits = |worker: &mut Self| worker.connections[place].as_mut().is_none_or(Connection::charge);
+        for _ in 0..MEMORY_CLOSES {
+            if fits(self) {
+                return;
+            }
+            let Some(slowest) = self.for_memory.next(&self.connections, Some(token), now) else { break };
+            // A mere place is not worth another's answer; then nobody holds more than that.
+            if self.connections[slowest].as_ref().is_some_and(|slowest| slowest.held_octets() == 0) {
+                break;
+            }
+            self.close(slowest, Closed::Memory);
+        }
+        if !fits(self) {
+            self.close(place, Closed::Memory);
         }
     }
 
     fn accept(&mut self, number: usize, now: Instant) {
-        let mut may_evict = true;
         for _ in 0..ACCEPTS {
             let Some(listener) = self.listeners.get(number) else { return };
             let (socket, address) = match listener.accept() {
@@ -183,15 +221,14 @@ impl<R: Respond> TcpWorker<R> {
                 Err(_) => {
                     // No file descriptor or memory left. Asking again at once would only spin.
                     self.counters.count_close(Closed::TotalLimit);
-                    self.evict(now);
+                    self.evict(Closed::TotalLimit, now);
                     std::thread::sleep(ACCEPT_PAUSE);
                     return;
                 }
             };
             let mut admitted = self.admission.admit(address.ip());
-            if matches!(admitted, Err(Closed::TotalLimit))
-                && std::mem::take(&mut may_evict)
-                && self.evict(now)
+            if let Err(reason @ (Closed::TotalLimit | Closed::Memory)) = admitted
+                && self.evict(reason, now)
             {
                 admitted = self.admission.admit(address.ip());
             }
@@ -217,32 +254,41 @@ impl<R: Respond> TcpWorker<R> {
         }
     }
 
-    /// Closes the connection that has asked nothing for longest; whether there was one.
-    fn evict(&mut self, now: Instant) -> bool {
-        let oldest = self
-            .connections
-            .iter()
-            .enumerate()
-            .filter_map(|(place, connection)| Some((connection.as_ref()?.quiet_since()?, place)))
-            .min();
-        match oldest {
-            Some((since, place)) if now.duration_since(since) >= QUIET => {
-                self.close(place, Closed::TotalLimit);
-                true
-            }
-            _ => false,
+    /// Closes the slowest connection for a newcomer that was turned away; whether there was one.
+    fn evict(&mut self, turned_away: Closed, now: Instant) -> bool {
+        let (line, reason) = match turned_away {
+            Closed::Memory => (&mut self.for_memory, Closed::Memory),
+            _ => (&mut self.for_places, Closed::Evicted),
+        };
+        let slowest = line.next(&self.connections, None, now);
+        if let Some(place) = slowest {
+            self.close(place, reason);
         }
+        slowest.is_some()
     }
 
-    /// Ends connections whose deadline has passed.
+    /// Ends connections whose deadline has passed, then the slowest of what is too much for the reserve to be free: a
+    /// newcomer may come to a worker that has nobody to close.
     fn sweep(&mut self, now: Instant) {
         let idle_timeout = self.admission.idle_timeout();
+        let (mut count, mut held_octets) = (0, 0);
         for place in 0..self.connections.len() {
-            let Some(connection) = &self.connections[place] else { continue };
+            let Some(connection) = &mut self.connections[place] else { continue };
+            connection.weigh();
             if let Some(reason) = connection.overdue(now, idle_timeout, self.admission.limits()) {
                 self.close(place, reason);
+            } else {
+                count += 1;
+                held_octets += connection.held_octets();
             }
         }
+        let mut places = share(self.admission.crowding(), count, self.admission.connections());
+        while places > 0 && self.evict(Closed::TotalLimit, now) {
+            places -= 1;
+        }
+        let octets = share(self.admission.memory_pressure(), held_octets, self.admission.memory_octets());
+        let enough = self.admission.memory_octets().saturating_sub(octets);
+        while octets > 0 && self.admission.memory_octets() > enough && self.evict(Closed::Memory, now) {}
     }
 
     /// While stopping: tells connections that have asked nothing for `quiet` that no more will come.
@@ -262,4 +308,10 @@ impl<R: Respond> TcpWorker<R> {
             self.free.push(place);
         }
     }
+}
+
+/// What of `excess` is a worker's to give back that has `own` of `all`: rounded up, so that together they give enough.
+fn share(excess: usize, own: usize, all: usize) -> usize {
+    let share = (excess as u128 * own as u128).div_ceil(all.max(1) as u128);
+    usize::try_from(share).unwrap_or(usize::MAX).min(excess)
 }
