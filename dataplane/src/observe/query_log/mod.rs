@@ -1,8 +1,8 @@
 //! The query log: who asked what, and what came of it, for operators who want to know. Off unless asked for.
 //!
 //! Each worker has a [`Recorder`], the writing end of a ring of its own that is allocated once: it copies what is
-//! needed and goes on, or counts what had no room. One thread, the [`logger`], empties the rings, puts records into
-//! the form asked for ([`json`] or [`dnstap`]) and writes them to the [`sink`]. So a sink that takes nothing costs the
+//! needed and goes on, or counts what had no room. One thread, the `logger`, empties the rings, puts records into
+//! the form asked for (`json` or `dnstap`) and writes them to the `sink`. So a sink that takes nothing costs the
 //! workers one look at a full ring per query, and nothing here can make an answer wait.
 //!
 //! Every message is accounted for: recorded = written + dropped (by reason) + not written yet.
@@ -141,7 +141,7 @@ impl QueryLog {
         Reopener(Some((Arc::clone(&self.signals), self.thread.clone())))
     }
 
-    /// Writes what the workers have recorded, which have stopped, and ends; waits at most [`STOP_DEADLINE`].
+    /// Writes what the workers have recorded, which have stopped, and ends; waits at most `STOP_DEADLINE`.
     pub fn stop(self) {
         self.signals.stop.store(true, Ordering::Release);
         self.thread.unpark();
