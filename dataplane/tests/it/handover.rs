@@ -177,9 +177,12 @@ fn a_successor_that_cannot_start_changes_nothing() {
 #[test]
 fn sockets_of_a_supervisor_are_served() {
     let folder = zone_folder(&[("example.org", ZONE)]);
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // A port that is free for UDP may be taken for TCP.
+    let (udp, tcp) = std::iter::repeat_with(|| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .find_map(|udp| Some((std::net::TcpListener::bind(udp.local_addr().unwrap()).ok()?, udp)))
+        .map(|(tcp, udp)| (udp, tcp))
+        .unwrap();
     let address = udp.local_addr().unwrap();
-    let tcp = std::net::TcpListener::bind(address).unwrap();
     // What a supervisor does between fork and exec, done by the shell: descriptors 3 and 4, and the process' number.
     let (udp, tcp) = (OwnedFd::from(udp), OwnedFd::from(tcp));
     for fd in [&udp, &tcp] {
