@@ -220,7 +220,8 @@ impl<E: Keyed> Index<E> {
 
     /// Puts entries in whose hashes lead to the page of `hash`.
     fn insert_run(&mut self, hash: u64, run: &mut Vec<(u64, E)>) {
-        if self.page(hash).is_none_or(|page| !page.is_empty()) {
+        // More than a page should hold: directories that are too small grow as they do for single entries, all of them.
+        if run.len() > TAGS || self.page(hash).is_none_or(|page| !page.is_empty()) {
             run.drain(..).for_each(|(_, entry)| drop(self.insert(entry)));
             return;
         }
@@ -231,7 +232,6 @@ impl<E: Keyed> Index<E> {
             *slot = page;
             leaf.count += count;
             self.len += count;
-            self.overflow += count.saturating_sub(TAGS);
         }
         while let Some(growth) = self.growth(hash) {
             self.grow(hash, growth);
