@@ -85,7 +85,7 @@ impl Batch {
     #[must_use]
     pub fn last_sequence(&self) -> u64 {
         let count = u64::try_from(self.change_sets.len()).unwrap_or(u64::MAX);
-        self.first_sequence.saturating_add(count).saturating_sub(1)
+        self.first_sequence.saturating_add(count.saturating_sub(1))
     }
 
     /// The hash that the next batch names as its previous one: BLAKE3 over everything in this one, `previous_chain`
