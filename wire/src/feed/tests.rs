@@ -688,3 +688,13 @@ fn entries_are_told_apart_by_their_kind() {
         assert_eq!(Entry::decode(octets).map_err(|error| error.reason), Err(reason));
     }
 }
+
+#[test]
+fn the_last_sequence_is_right_at_the_end_of_the_numbers() {
+    let mut batch = example_batch();
+    batch.change_sets.truncate(1);
+    batch.first_sequence = u64::MAX;
+    assert_eq!(batch.last_sequence(), u64::MAX);
+    batch.first_sequence = 7;
+    assert_eq!(batch.last_sequence(), 7);
+}
