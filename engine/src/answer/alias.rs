@@ -8,7 +8,7 @@ use godwit_wire::response::{Full, Section};
 use godwit_wire::rr::Rtype;
 
 use super::denial::Proof;
-use super::lookup::{Match, Place};
+use super::lookup::{self, Match};
 use super::reply::{Reply, Subject, lower_name};
 use super::settings::MAX_LINKS;
 use crate::snapshot::ZoneView;
@@ -48,6 +48,7 @@ enum Step {
 }
 
 impl<'r, 'a, 's> Chain<'r, 'a, 's> {
+    /// A chain that begins in a zone of this owner.
     pub(super) fn new(reply: &'r mut Reply<'a, 's>, owner_number: u32) -> Self {
         Chain {
             reply,
@@ -59,40 +60,44 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
         }
     }
 
-    /// Answers from what QNAME met, and from what each target meets in turn.
-    pub(super) fn follow(mut self, first: Match<'s>) -> Result<(), Full> {
+    /// Answers from what QNAME met in `zone`, and from what each target meets in turn.
+    pub(super) fn follow(mut self, first: Match<'s>, zone: ZoneView<'s>) -> Result<(), Full> {
         let question = self.reply.question;
+        let names = self.reply.snapshot.names();
         let mut buffer = [0u8; MAX_NAME_OCTETS];
         let mut subject = Subject { name: question.name(), anchor: Anchor::QNAME };
-        let mut found = first;
+        let (mut found, mut zone) = (first, zone);
         let settings = self.reply.frame.settings;
         let depth = usize::from(settings.max_cname_depth.min(MAX_LINKS));
         loop {
-            let Step::Next(name_at) = self.step(subject, found)? else { return Ok(()) };
+            let Step::Next(name_at) = self.step(zone, subject, found)? else { return Ok(()) };
             self.links += 1;
-            let _bounded_by_links =
-                self.seen.try_push(self.reply.snapshot.names().hash(subject.name.as_wire()));
+            if self.seen.is_empty() {
+                let _bounded_by_links = self.seen.try_push(names.hash(question.name().as_wire()));
+            }
             if !settings.resolve_cname_chain || self.links >= depth {
                 return self.prove_links();
             }
             let Some(name) = lower_name(self.reply.response.message(), name_at, &mut buffer) else {
                 return self.prove_links();
             };
-            let hash = self.reply.snapshot.names().hash(name.as_wire());
-            let looped = self.seen.contains(&hash);
-            found = self.reply.side_asked(Place::Everywhere(self.reply.snapshot).find(name));
-            let same_owner =
-                self.reply.zone_met(&found).is_some_and(|zone| zone.owner_number() == self.owner_number);
-            // The links so far are the answer.
-            if looped || !same_owner {
+            // One hash for the name serves the search for loops and the look-up.
+            let hash = names.hash(name.as_wire());
+            let looped = self.seen.contains(&hash) || self.seen.try_push(hash).is_err();
+            // In a loop, and where another owner's zone begins, the links so far are the answer.
+            if looped {
                 return self.prove_links();
+            }
+            found = self.reply.side_asked(lookup::find_hashed(self.reply.snapshot, name, hash));
+            match self.reply.zone_met_after(&found, zone) {
+                Some(met) if met.owner_number() == self.owner_number => zone = met,
+                _ => return self.prove_links(),
             }
             subject = Subject { name, anchor: Anchor::at(name_at) };
         }
     }
 
-    fn step(&mut self, subject: Subject<'_>, found: Match<'s>) -> Result<Step, Full> {
-        let Some(zone) = self.reply.zone_met(&found) else { return Ok(Step::Done) };
+    fn step(&mut self, zone: ZoneView<'s>, subject: Subject<'_>, found: Match<'s>) -> Result<Step, Full> {
         let qtype = self.reply.question.qtype;
         match found {
             Match::OutOfZone => Ok(Step::Done),

@@ -39,6 +39,18 @@ pub(super) enum Match<'s> {
     },
 }
 
+impl<'s> Match<'s> {
+    /// The node that says what zone it was made in.
+    pub(super) fn node(&self) -> Option<&'s Node> {
+        match *self {
+            Match::OutOfZone => None,
+            Match::Cut(node) | Match::Dname(node) | Match::Exact(node) => Some(node),
+            Match::Wildcard { source } => Some(source),
+            Match::NxDomain { encloser } => Some(encloser),
+        }
+    }
+}
+
 /// Where names are looked for: in everything that is held, or in one zone alone, whatever is nested in it.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'s> {
@@ -126,6 +138,13 @@ impl<'s> Place<'s> {
         rest.copy_from_slice(encloser.as_wire());
         self.get(NameRef::from_checked(name.get(..end.min(MAX_NAME_OCTETS))?))
     }
+}
+
+/// What `name`, whose hash in the index is known, meets in all zones.
+pub(super) fn find_hashed<'s>(snapshot: &'s Snapshot, name: NameRef<'_>, hash: u64) -> Match<'s> {
+    let place = Place::Everywhere(snapshot);
+    let exact = snapshot.names().get_hashed(hash, name.as_wire());
+    place.classify(name, exact.or_else(|| place.closest(name.parent()?)))
 }
 
 /// The name without the labels that it has more than any name held: nothing there can exist.

@@ -163,7 +163,7 @@ impl<'s> Reply<'_, 's> {
             self.extended_error = Some(ede::NOT_AUTHORITATIVE);
             return Ok(());
         };
-        Chain::new(self, zone.owner_number()).follow(first)
+        Chain::new(self, zone.owner_number()).follow(first, zone)
     }
 
     /// What kind of answer was written to a QNAME that met `first`, and on whose account it goes ([`Outcome::account`]).
@@ -210,13 +210,15 @@ impl<'s> Reply<'_, 's> {
     }
 
     /// The zone that a match was made in.
-    pub(super) fn zone_met(&self, found: &Match<'s>) -> Option<ZoneView<'s>> {
-        match *found {
-            Match::OutOfZone => None,
-            Match::Cut(node) | Match::Dname(node) | Match::Exact(node) => self.zone_of(node),
-            Match::Wildcard { source } => self.zone_of(source),
-            Match::NxDomain { encloser } => self.zone_of(encloser),
-        }
+    fn zone_met(&self, found: &Match<'s>) -> Option<ZoneView<'s>> {
+        self.zone_of(found.node()?)
+    }
+
+    /// The zone that a match was made in, after one in `near`: mostly that zone again, which saves the look-up.
+    pub(super) fn zone_met_after(&self, found: &Match<'s>, near: ZoneView<'s>) -> Option<ZoneView<'s>> {
+        let node = found.node()?;
+        let again = !node.flags().has(Flags::APEX) && node.apex() == near.apex();
+        if again { Some(near) } else { self.zone_of(node) }
     }
 
     fn zone_of(&self, node: &'s Node) -> Option<ZoneView<'s>> {
