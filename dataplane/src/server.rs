@@ -40,7 +40,7 @@ use crate::serve::udp::UdpWorker;
 use crate::source::{Reload, Sources, ZoneError};
 use crate::state::keeper::{Hold, Keeper};
 use crate::state::{Origin, State};
-use crate::sys::{affinity, limits, privilege, socket};
+use crate::sys::{affinity, heap, limits, privilege, socket};
 
 /// What a process gives a server besides its configuration.
 #[derive(Debug, Default)]
@@ -140,6 +140,8 @@ impl Server {
                 (snapshot, false, Some(Mutex::new(sources)))
             }
         };
+        // A load takes for a moment more than it leaves.
+        heap::give_back();
         show(&status, &snapshot, !start.feed || fresh);
         let store = Store::new(snapshot);
 
@@ -236,6 +238,7 @@ impl Server {
             let next = self.store.load().replace_zones(changed).remove_zones(&removed);
             show(&self.status, &next, true);
             self.store.swap(next);
+            heap::give_back();
         }
         if errors.is_empty() {
             self.status.mark_current();

@@ -54,6 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ipnet",
             "landlock",
             "libc",
+            "libmimalloc-sys",
             "mimalloc",
             "prometheus-client",
             "prost",

@@ -5,6 +5,7 @@ pub mod affinity;
 pub mod attempt;
 pub mod datagrams;
 pub mod denied;
+pub mod heap;
 pub mod inherit;
 pub mod libraries;
 pub mod limits;
