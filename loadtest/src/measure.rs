@@ -46,13 +46,17 @@ impl Round {
     /// What makes the run fail, if anything.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        if let Some(difference) = &self.difference {
-            return Some(format!("{} of {} answers differ: {difference}", self.different, self.compared));
-        }
-        if self.loss > LOSS_ALLOWED {
-            return Some(format!("{:.2} % of the queries were lost", self.loss * 100.0));
-        }
-        None
+        self.wrong_answers().or_else(|| {
+            let lossy = self.loss > LOSS_ALLOWED;
+            lossy.then(|| format!("{:.2} % of the queries were lost", self.loss * 100.0))
+        })
+    }
+
+    /// What was wrong with the answers that came, if anything.
+    #[must_use]
+    pub fn wrong_answers(&self) -> Option<String> {
+        let difference = self.difference.as_ref()?;
+        Some(format!("{} of {} answers differ: {difference}", self.different, self.compared))
     }
 }
 
