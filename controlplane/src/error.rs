@@ -120,6 +120,9 @@ impl Code {
     }
 }
 
+/// The most octets of a sentence: it may quote a name or a field that came with a request of any length.
+const MAX_MESSAGE_OCTETS: usize = 1_000;
+
 /// What a caller is told.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]
@@ -131,9 +134,15 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with its sentence.
+    /// A problem with its sentence, which is cut where it is too long.
     pub fn new(code: Code, message: impl Into<String>) -> Problem {
-        Problem { code, message: message.into() }
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE_OCTETS {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE_OCTETS));
+            message.push('…');
+            message.shrink_to_fit();
+        }
+        Problem { code, message }
     }
 }
 
@@ -168,6 +177,13 @@ mod tests {
     fn codes_are_all_different() {
         let names: std::collections::HashSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn sentences_are_bounded() {
+        let problem = Problem::new(Code::MalformedRequest, "é".repeat(MAX_MESSAGE_OCTETS));
+        assert!(problem.message.ends_with("é…") && problem.message.len() < MAX_MESSAGE_OCTETS + 4);
+        assert_eq!(Problem::new(Code::MalformedRequest, "short").message, "short");
     }
 
     #[test]

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use godwit_wire::name::Name;
 
+use crate::api::admission::BodyRoom;
 use crate::api::{self, App};
 use crate::auth::{self, Authenticator, Token};
 use crate::commit::plan::Plan;
-use crate::commit::writer::Writer;
+use crate::commit::writer::{PRUNE_EVERY, Writer};
 use crate::commit::{self, Handover, record};
 use crate::config::Config;
 use crate::model::change::{Operation, PutMode, PutZone, Request};
@@ -73,7 +74,7 @@ impl Controlplane {
     pub async fn open(config: Config, first: FirstStart) -> anyhow::Result<Controlplane> {
         let lock = lock(&config.store.data)?;
         let file = config.store.data.join(DATABASE);
-        let open = Database::open(&file, config.store.readers).await;
+        let open = Database::open(&file, config.store.readers, config.store.exports).await;
         let mut database = open.with_context(|| format!("database {}", file.display()))?;
         let new_token = first_start(&mut database, &config, first).await.context("first start")?;
         let state = begin_term(&mut database).await.context("state of the feed")?;
@@ -142,30 +143,35 @@ impl Controlplane {
     /// When the database does not close well; what was acknowledged is safe all the same.
     pub async fn serve(self, sink: Option<FeedSink>, stop: Stop) -> anyhow::Result<()> {
         let Controlplane { config, database, state, listener, metrics, .. } = self;
-        let Database { writer, readers } = database;
-        let (committer, jobs, publications) = commit::channel();
+        let Database { writer, readers, exports } = database;
+        let (committer, queues) = commit::channel();
         let (handover, committed, backlog) = Handover::new(HANDOVER);
         let (close, closed) = oneshot::channel();
         let progress = sink.as_ref().map(|sink| Arc::new(Progress::new(sink.applied.clone())));
         let app = Arc::new(App {
             committer: committer.clone(),
             readers: readers.clone(),
+            exports: exports.clone(),
             progress: progress.clone(),
             metrics: metrics.clone(),
             authenticator: Authenticator::default(),
             request_timeout: Duration::from_millis(config.api.request_timeout_ms),
+            body_timeout: Duration::from_millis(config.api.body_timeout_ms),
+            export_timeout: Duration::from_millis(config.api.export_timeout_ms),
+            in_flight: Arc::new(Semaphore::new(config.api.max_requests)),
+            body_room: BodyRoom::new(config.api.max_body_octets, metrics.clone()),
             default_ns: config.defaults.ns.iter().filter_map(|text| name::absolute(text).ok()).collect(),
         });
         let history_kept = Duration::from_secs(u64::from(config.store.history_days) * 86_400);
         let writing = tokio::spawn(
             Writer {
                 connection: writer,
-                jobs,
-                publications,
+                queues,
                 handover,
                 closed,
                 metrics: metrics.clone(),
                 history_kept,
+                prune_every: PRUNE_EVERY,
             }
             .run(),
         );
@@ -183,7 +189,7 @@ impl Controlplane {
                     readers: readers.clone(),
                     notes,
                     progress,
-                    metrics,
+                    metrics: metrics.clone(),
                     last_commit: 0,
                     resyncs: 0,
                     level: Some(tell_level),
@@ -195,12 +201,7 @@ impl Controlplane {
                 None
             }
         };
-        let limits = api::server::Limits {
-            connections: config.api.max_connections,
-            header_timeout: Duration::from_millis(config.api.header_timeout_ms),
-            drain_timeout: Duration::from_millis(config.api.drain_timeout_ms),
-        };
-        api::server::serve(listener, api::router(app), limits, stopped(stop)).await;
+        api::server::serve(listener, api::router(app), limits(&config), metrics, stopped(stop)).await;
         // A stop that comes early lets the relay bring over what was there before, for which it needs the writer: a data plane
         // that never had anything would have nothing to start from. Without a relay this resolves at once.
         let _ = tokio::time::timeout(RELAY_TIMEOUT, level).await;
@@ -212,7 +213,7 @@ impl Controlplane {
         if let Some(relaying) = relaying {
             let _ = tokio::time::timeout(RELAY_TIMEOUT, relaying).await;
         }
-        Database { writer, readers }.close().await.context("closing the database")?;
+        Database { writer, readers, exports }.close().await.context("closing the database")?;
         tracing::info!("the control plane stopped");
         Ok(())
     }
@@ -223,8 +224,23 @@ async fn open_beside(data: &Path) -> anyhow::Result<(Database, File)> {
     let file = data.join(DATABASE);
     anyhow::ensure!(file.exists(), "there is no database in {}; the first start makes one", data.display());
     let lock = lock(data)?;
-    let database = Database::open(&file, 1).await.with_context(|| format!("database {}", file.display()))?;
+    let database =
+        Database::open(&file, 1, 1).await.with_context(|| format!("database {}", file.display()))?;
     Ok((database, lock))
+}
+
+/// The limits of the listener.
+fn limits(config: &Config) -> api::server::Limits {
+    let api = &config.api;
+    api::server::Limits {
+        connections: api.max_connections,
+        connections_per_client: api.max_connections_per_client,
+        header_octets: api.max_header_octets,
+        header_timeout: Duration::from_millis(api.header_timeout_ms),
+        write_timeout: Duration::from_millis(api.write_timeout_ms),
+        read_octets_per_s: api.read_octets_per_s,
+        drain_timeout: Duration::from_millis(api.drain_timeout_ms),
+    }
 }
 
 /// Resolves when it is time to stop.

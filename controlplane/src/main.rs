@@ -1,5 +1,6 @@
 //! `godwit-controlplane`: arguments → configuration → run.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,18 +53,18 @@ fn main() -> ExitCode {
     let config = match configure(arguments) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{}", Printable(&error.to_string()));
+            say(Printable(&error.to_string()));
             return ExitCode::from(2);
         }
     };
     if check {
         return match serde_json::to_string_pretty(&config) {
             Ok(text) => {
-                println!("{text}");
+                let _ = writeln!(std::io::stdout().lock(), "{text}");
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                eprintln!("{error}");
+                say(error);
                 ExitCode::FAILURE
             }
         };
@@ -71,10 +72,15 @@ fn main() -> ExitCode {
     match if new_generation { start_generation(&config) } else { run(config) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("godwit-controlplane: {}", Printable(&format!("{error:#}")));
+            say(format_args!("godwit-controlplane: {}", Printable(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says a line on standard error. Whoever closed it does not want to know, which is no reason to stop.
+fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 fn configure(arguments: Arguments) -> Result<Config, ConfigError> {
@@ -107,12 +113,13 @@ fn run(config: Config) -> anyhow::Result<()> {
         let metrics_address = config.metrics_address(DEFAULT_METRICS)?;
         let controlplane = Controlplane::open(config, FirstStart::Empty).await?;
         if let Some(token) = controlplane.new_token() {
-            println!("admin token: {}", token.reveal());
+            let shown = writeln!(std::io::stdout().lock(), "admin token: {}", token.reveal());
+            shown.context("the admin token could not be printed; `godwit token create` makes another")?;
         }
-        eprintln!("api: http://{}", controlplane.api_address()?);
+        say(format_args!("api: http://{}", controlplane.api_address()?));
         if let Some(address) = metrics_address {
-            let bound = endpoint::serve(address, controlplane.metrics().registry()).await?;
-            eprintln!("metrics: http://{bound}/metrics");
+            let bound = endpoint::serve(address, controlplane.metrics().registry(), controlplane.metrics()).await?;
+            say(format_args!("metrics: http://{bound}/metrics"));
         }
         let (stopping, stop) = tokio::sync::watch::channel(false);
         tokio::spawn(async move {

@@ -91,6 +91,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "hyper",
             "hyper-util",
             "mimalloc",
+            "percent-encoding",
             "prometheus-client",
             "ring",
             "serde",

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -19,11 +20,19 @@ use uuid::Uuid;
 
 use super::App;
 use crate::error::{Code, Problem};
+use crate::observe::metrics::Limit;
 
 /// Carries the request id, both ways.
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most characters of a request id that a caller brings along.
 const MAX_REQUEST_ID: usize = 64;
+
+/// What `Retry-After` says in seconds with 429 and 503: what holds a request back passes in about that time.
+const RETRY_AFTER_S: &str = "1";
+
+/// Until when the answer to a request has to be there, in its extensions: the deadline, less what it takes to say so.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerBy(pub tokio::time::Instant);
 
 /// The id of a request, in its extensions.
 #[derive(Clone, Debug)]
@@ -57,6 +66,8 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let started = Instant::now();
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
+    let answer_by = tokio::time::Instant::now() + app.request_timeout.mul_f32(0.9);
+    request.extensions_mut().insert(AnswerBy(answer_by));
     let method = request.method().clone();
     let is_docs = request.uri().path().starts_with("/docs");
     // The template, not the path: names of records stay out of logs and metrics.
@@ -74,6 +85,7 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
                 .into_response()
         }
         Err(_) => {
+            app.metrics.limited(Limit::RequestTime);
             let message = "the request took too long; whether it was carried out is not known: ask, or send it again \
                            with the same Idempotency-Key";
             Problem::new(Code::Timeout, message).into_response()
@@ -123,8 +135,27 @@ fn with_body(problem: &Problem, id: &str) -> Response {
         request_id: id.to_owned(),
     };
     let mut response = (problem.code.status(), Json(body)).into_response();
-    if problem.code.status() == axum::http::StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"godwit\""));
+    match problem.code.status() {
+        StatusCode::UNAUTHORIZED => {
+            let challenge = HeaderValue::from_static("Bearer realm=\"godwit\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        // RFC 9110 §10.2.3, RFC 6585 §4.
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// The answer to a request that is not let in as far as [`around`].
+pub(super) fn alone(problem: &Problem) -> Response {
+    let id = Uuid::now_v7().to_string();
+    let mut response = with_body(problem, &id);
+    protect(response.headers_mut(), false);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID.clone(), value);
     }
     response
 }

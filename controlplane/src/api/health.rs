@@ -32,8 +32,12 @@ pub(super) async fn health() -> Response {
     Json(Health { status: "ok", reason: None }).into_response()
 }
 
-/// The database answers.
+/// The database answers, and changes can be made.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    if !app.committer.is_open() {
+        tracing::error!("not ready: the writer has ended");
+        return unavailable("no change can be made; the log has the cause");
+    }
     let asked = async {
         let mut connection = app.readers.acquire().await?;
         crate::store::zones::by_name(&mut connection, godwit_wire::name::NameRef::ROOT).await
@@ -42,8 +46,12 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
         Ok(_) => Json(Health { status: "ok", reason: None }).into_response(),
         Err(error) => {
             tracing::warn!(%error, "not ready");
-            let body = Health { status: "unavailable", reason: Some("the database does not answer") };
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+            unavailable("the database does not answer")
         }
     }
+}
+
+fn unavailable(reason: &'static str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "unavailable", reason: Some(reason) }))
+        .into_response()
 }

@@ -1,9 +1,10 @@
 //! HTTP in, HTTP out: no SQL, no rules.
 //!
-//! A request passes, in this order: [`envelope::around`] (request id, metrics, log, panics, deadline), `authenticate`,
-//! its handler in `v1/`. Whatever goes wrong is a [`Problem`], which `envelope` turns into
+//! A request passes, in this order: the limits of its connection in [`server`], [`envelope::around`] (request id, metrics,
+//! log, panics, deadline), [`admission`] (how many at once), `authenticate`, its handler in `v1/`. Whatever goes wrong is a [`Problem`], which `envelope` turns into
 //! `{"error", "code", "request_id"}`.
 
+pub mod admission;
 pub mod cursor;
 pub mod envelope;
 pub mod health;
@@ -23,6 +24,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use sqlx::sqlite::SqlitePool;
+use tokio::sync::Semaphore;
 
 use godwit_wire::name::Name;
 
@@ -31,6 +33,7 @@ use crate::commit::Committer;
 use crate::error::{Code, Problem};
 use crate::observe::metrics::Metrics;
 use crate::relay::progress::Progress;
+use admission::BodyRoom;
 
 /// What handlers work with.
 pub struct App {
@@ -38,14 +41,24 @@ pub struct App {
     pub committer: Committer,
     /// The way to look something up.
     pub readers: SqlitePool,
+    /// The way to read a zone for longer than others can wait.
+    pub exports: SqlitePool,
     /// How far changes have come; `None` without a data plane.
     pub progress: Option<Arc<Progress>>,
     /// Counters.
     pub metrics: Metrics,
     /// Knows tokens.
     pub authenticator: Authenticator,
-    /// How long a request may take.
+    /// How long a request may take until its answer begins.
     pub request_timeout: Duration,
+    /// Of which its body may take so long to come.
+    pub body_timeout: Duration,
+    /// How long an export may take, slow reader included.
+    pub export_timeout: Duration,
+    /// A permit for each request that may be in flight.
+    pub in_flight: Arc<Semaphore>,
+    /// Room for bodies.
+    pub body_room: BodyRoom,
     /// Name servers of new zones.
     pub default_ns: Vec<Name>,
 }
@@ -62,11 +75,12 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(protected)
         .merge(health::routes(app.clone()))
-        .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/api/v1/openapi.json", description))
+        .merge(openapi::pages(description))
         .method_not_allowed_fallback(|| async {
             Problem::new(Code::MethodNotAllowed, "this method is not allowed here; see /docs")
         })
         .fallback(|| async { Problem::new(Code::NotFound, "there is nothing at this path; see /docs") })
+        .layer(middleware::from_fn_with_state(app.clone(), admission::limit))
         .layer(middleware::from_fn_with_state(app, envelope::around))
 }
 

@@ -6,6 +6,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{App, v1};
 
@@ -14,7 +15,9 @@ use super::{App, v1};
     info(
         title = "Godwit",
         description = "Records, zones and changes. Records are also served under /api/v1/dns-records. Every write takes \
-                       the headers Idempotency-Key and If-Match, and answers Godwit-Change and ETag.",
+                       the headers Idempotency-Key and If-Match, and answers Godwit-Change and ETag. Every request may be \
+                       answered with 429 RATE_LIMITED or 503 DB_UNAVAILABLE, DB_POOL_TIMEOUT (both with Retry-After), and \
+                       with 504 TIMEOUT.",
     ),
     tags(
         (name = "records", description = "RRsets"),
@@ -44,11 +47,19 @@ pub(super) fn routes(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::records::look_up, v1::records::replace, v1::records::delete))
         .routes(routes!(v1::domains::list, v1::domains::create))
         .routes(routes!(v1::domains::look_up, v1::domains::replace, v1::domains::patch, v1::domains::delete))
-        .routes(routes!(v1::transfer::import))
-        .routes(routes!(v1::transfer::export))
+        .routes(routes!(v1::import::import))
+        .routes(routes!(v1::export::export))
         .routes(routes!(v1::changes::create))
         .routes(routes!(v1::changes::look_up))
         .routes(routes!(v1::nodes::list))
         .routes(routes!(v1::reload::reload))
         .with_state(app)
+}
+
+/// The description, and pages to browse it. Nothing of them comes from elsewhere, and the description is sent nowhere: the
+/// pages would have a service of others judge it.
+pub(super) fn pages(description: utoipa::openapi::OpenApi) -> SwaggerUi {
+    SwaggerUi::new("/docs")
+        .url("/api/v1/openapi.json", description)
+        .config(Config::default().validator_url("none"))
 }

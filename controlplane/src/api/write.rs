@@ -12,14 +12,17 @@ use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::envelope::RequestId;
+use super::admission::Taken;
+use super::envelope::{AnswerBy, RequestId};
 use super::{App, served};
 use crate::auth::Caller;
 use crate::commit::{Reply, Respond};
 use crate::error::{Code, Problem};
 use crate::model::change::{self, Idempotency, IfMatch, Operation};
+use crate::observe::metrics::Limit;
 
 /// The most octets of an ordinary body.
 pub const SMALL: usize = 1 << 20;
@@ -27,6 +30,8 @@ pub const SMALL: usize = 1 << 20;
 pub const LARGE: usize = 32 << 20;
 /// How much of a body that is too long is read and thrown away, so that the answer reaches a caller who still writes.
 const MAX_DISCARDED: usize = 64 << 20;
+/// From so many octets on a body is not read as JSON or text by a thread that answers others.
+const READ_ASIDE: usize = 128 << 10;
 /// The most characters of an `Idempotency-Key`.
 const MAX_KEY: usize = 255;
 /// How long `?wait=applied` waits when nothing is said, and at most.
@@ -59,7 +64,7 @@ pub struct WriteParams {
 }
 
 /// A body and how it is read.
-pub trait Payload: Sized {
+pub trait Payload: Sized + Send + 'static {
     /// The most octets.
     const LIMIT: usize;
 
@@ -67,7 +72,7 @@ pub trait Payload: Sized {
     ///
     /// # Errors
     /// `UNSUPPORTED_MEDIA_TYPE` or `MALFORMED_REQUEST`.
-    fn read(media_type: Option<&str>, body: &[u8]) -> Result<Self, Problem>;
+    fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem>;
 }
 
 /// No body.
@@ -77,7 +82,7 @@ pub struct Empty;
 impl Payload for Empty {
     const LIMIT: usize = SMALL;
 
-    fn read(_: Option<&str>, body: &[u8]) -> Result<Empty, Problem> {
+    fn read(_: Option<&str>, body: Vec<u8>) -> Result<Empty, Problem> {
         if body.is_empty() {
             return Ok(Empty);
         }
@@ -86,13 +91,13 @@ impl Payload for Empty {
 }
 
 /// Reads JSON of a type that refuses unknown fields.
-pub(super) fn json<T: DeserializeOwned>(media_type: Option<&str>, body: &[u8]) -> Result<T, Problem> {
+pub(super) fn json<T: DeserializeOwned>(media_type: Option<&str>, body: Vec<u8>) -> Result<T, Problem> {
     if media_type != Some("application/json") {
         let is = media_type.unwrap_or("missing");
         let message = format!("the content type is {is}; expected application/json");
         return Err(Problem::new(Code::UnsupportedMediaType, message));
     }
-    serde_json::from_slice(body)
+    serde_json::from_slice(&body)
         .map_err(|error| Problem::new(Code::MalformedRequest, format!("the body: {error}")))
 }
 
@@ -103,10 +108,10 @@ pub struct ZoneText(pub Vec<u8>);
 impl Payload for ZoneText {
     const LIMIT: usize = LARGE;
 
-    fn read(media_type: Option<&str>, body: &[u8]) -> Result<ZoneText, Problem> {
+    fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<ZoneText, Problem> {
         match media_type {
             // RFC 4027.
-            Some("text/dns" | "text/plain") => Ok(ZoneText(body.to_vec())),
+            Some("text/dns" | "text/plain") => Ok(ZoneText(body)),
             other => {
                 let is = other.unwrap_or("missing");
                 let message = format!("the content type is {is}; expected text/dns or text/plain");
@@ -128,12 +133,14 @@ pub struct Write<T> {
     if_match: Option<IfMatch>,
     idempotency: Option<Idempotency>,
     wait: Option<Duration>,
+    answer_by: Option<Instant>,
+    _room: Taken,
 }
 
 impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &Arc<App>) -> Result<Write<T>, Problem> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Write<T>, Problem> {
         let (parts, body) = request.into_parts();
         let Query(params) = Query::<WriteParams>::try_from_uri(&parts.uri)
             .map_err(|rejection| Problem::new(Code::MalformedRequest, rejection.body_text()))?;
@@ -143,7 +150,9 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
         let if_match = if_match(&parts.headers)?;
         let key = idempotency_key(&parts.headers)?;
         let wait = wait(&params)?;
-        let octets = read_body(&parts.headers, body, T::LIMIT).await?;
+        let answer_by = parts.extensions.get::<AnswerBy>().map(|answer_by| answer_by.0);
+        let (octets, room) = read_in_time(app, &parts.headers, body, T::LIMIT).await?;
+        let is_long = octets.len() > READ_ASIDE;
         let idempotency = key.filter(|_| params.dry_run != Some(true)).map(|key| {
             let mut hasher = Sha256::new();
             hasher.update(parts.method.as_str());
@@ -153,8 +162,26 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
             hasher.update(&octets);
             Idempotency { key, request_hash: hasher.finalize().into() }
         });
-        let body = T::read(media_type(&parts.headers).as_deref(), &octets)?;
-        Ok(Write { body, params, caller, request_id, if_match, idempotency, wait })
+        let media_type = media_type(&parts.headers);
+        // With the room that it takes: a caller that goes away meanwhile does not end the reading.
+        let read = move || (T::read(media_type.as_deref(), octets), room);
+        let (body, room) = if is_long {
+            let read = tokio::task::spawn_blocking(read).await;
+            read.map_err(|_| Problem::new(Code::Internal, "the body could not be read"))?
+        } else {
+            read()
+        };
+        Ok(Write {
+            body: body?,
+            params,
+            caller,
+            request_id,
+            if_match,
+            idempotency,
+            wait,
+            answer_by,
+            _room: room,
+        })
     }
 }
 
@@ -164,7 +191,36 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
+/// The body and the room that it takes.
+async fn read_in_time(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<(Vec<u8>, Taken), Problem> {
+    let mut room = app.body_room.begin();
+    let read = tokio::time::timeout(app.body_timeout, read_body(headers, body, limit, &mut room)).await;
+    let octets = read.unwrap_or_else(|_| {
+        app.metrics.limited(Limit::BodyTime);
+        Err(Problem::new(Code::Timeout, "the body did not come in time; nothing was changed"))
+    });
+    match octets {
+        Ok(octets) => Ok((octets, room)),
+        Err(problem) => {
+            if problem.code == Code::TooLarge {
+                app.metrics.limited(Limit::BodyLength);
+            }
+            Err(problem)
+        }
+    }
+}
+
+async fn read_body(
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: usize,
+    room: &mut Taken,
+) -> Result<Vec<u8>, Problem> {
     let too_large = || Problem::new(Code::TooLarge, format!("the body is longer than {limit} octets"));
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let declared = declared.unwrap_or(0);
@@ -173,8 +229,9 @@ async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<
     if declared > limit && (asks_first || declared > MAX_DISCARDED) {
         return Err(too_large());
     }
-    let mut octets = Vec::with_capacity(declared.min(limit));
+    let mut octets = Vec::new();
     let mut read = 0usize;
+    let mut refused = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::new(Code::MalformedRequest, "the body ended early"))?;
         let Some(data) = frame.data_ref() else { continue };
@@ -182,16 +239,21 @@ async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<
         if read > MAX_DISCARDED {
             return Err(too_large());
         }
-        if read <= limit {
+        if refused.is_none() {
+            let room = if read > limit { Err(too_large()) } else { room.grow_to(read) };
+            refused = room.err();
+        }
+        if refused.is_none() {
             octets.extend_from_slice(data);
         } else {
             octets = Vec::new();
+            room.clear();
         }
     }
-    if read > limit { Err(too_large()) } else { Ok(octets) }
+    refused.map_or(Ok(octets), Err)
 }
 
-/// RFC 9110 §13.1.1. Versions are strong entity tags.
+/// RFC 9110 §13.1.1. Versions are strong entity tags; weak ones and tags that no version has ever been match nothing.
 fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
     let mut versions = Vec::new();
     let mut given = false;
@@ -201,20 +263,55 @@ fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
             let message = "If-Match is not a list of ETags as a zone's version gives them, like \"17\"";
             Problem::new(Code::MalformedRequest, message)
         };
-        let text = value.to_str().map_err(|_| malformed())?;
-        for tag in text.split(',').map(str::trim) {
-            if tag == "*" {
-                return Ok(Some(IfMatch::Any));
-            }
-            let quoted =
-                tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(malformed)?;
-            // A tag that no version has ever been matches nothing.
-            if let Ok(version) = quoted.parse() {
-                versions.push(version);
-            }
+        if value.as_bytes().trim_ascii() == b"*" {
+            return Ok(Some(IfMatch::Any));
+        }
+        for tag in entity_tags(value.as_bytes()).ok_or_else(malformed)? {
+            versions.extend(tag.strong.then(|| version(tag.opaque)).flatten());
         }
     }
     Ok(given.then_some(IfMatch::Versions(versions)))
+}
+
+/// The version that a tag names: written as an answer writes it, not with a sign or zeros before it.
+fn version(opaque: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(opaque).ok()?;
+    text.parse::<u64>().ok().filter(|version| version.to_string() == text)
+}
+
+/// One entity tag (RFC 9110 §8.8.3).
+struct EntityTag<'a> {
+    strong: bool,
+    opaque: &'a [u8],
+}
+
+/// A list of entity tags, which may have commas inside (RFC 9110 §5.6.1: empty elements are passed over); `None` when it is
+/// none.
+fn entity_tags(mut rest: &[u8]) -> Option<Vec<EntityTag<'_>>> {
+    let mut tags = Vec::new();
+    loop {
+        rest = rest.trim_ascii_start();
+        if let Some(after) = rest.strip_prefix(b",") {
+            rest = after;
+            continue;
+        }
+        if rest.is_empty() {
+            return (!tags.is_empty()).then_some(tags);
+        }
+        let weak = rest.strip_prefix(b"W/");
+        let opened = weak.unwrap_or(rest).strip_prefix(b"\"")?;
+        let end = opened.iter().position(|&octet| octet == b'"')?;
+        let (opaque, after) = opened.split_at(end);
+        // etagc: no spaces and no controls.
+        if !opaque.iter().all(|&octet| octet == 0x21 || (octet >= 0x23 && octet != 0x7F)) {
+            return None;
+        }
+        tags.push(EntityTag { strong: weak.is_none(), opaque });
+        rest = after[1..].trim_ascii_start();
+        if !(rest.is_empty() || rest.starts_with(b",")) {
+            return None;
+        }
+    }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -278,6 +375,9 @@ impl<T> Write<T> {
             headers.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
         }
         if let (Some(timeout), false) = (self.wait, dry_run) {
+            // The change is made: whatever the wait brings has to be said before the deadline of the request.
+            let left = self.answer_by.map(|by| by.saturating_duration_since(Instant::now()));
+            let timeout = left.map_or(timeout, |left| timeout.min(left));
             let applied = served::wait(app, done.published, done.reply.change, timeout).await?;
             headers.insert(APPLIED.clone(), HeaderValue::from_static(applied));
         }
@@ -317,12 +417,24 @@ mod tests {
             ("\"1\", \"2\"", Some(IfMatch::Versions(vec![1, 2]))),
             ("*", Some(IfMatch::Any)),
             ("\"other\"", Some(IfMatch::Versions(vec![]))),
+            ("W/\"17\"", Some(IfMatch::Versions(vec![]))),
+            ("W/\"17\", \"18\"", Some(IfMatch::Versions(vec![18]))),
+            ("\"a,b\",, \"3\" ,", Some(IfMatch::Versions(vec![3]))),
+            ("\"+1\", \"01\", \"\"", Some(IfMatch::Versions(vec![]))),
             ("17", None),
-            ("W/\"17\"", None),
+            ("", None),
+            (",", None),
+            ("\"17", None),
+            ("\"1\" \"2\"", None),
+            ("\"1 2\"", None),
+            ("w/\"17\"", None),
+            ("*, \"1\"", None),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(IF_MATCH, HeaderValue::from_static(value));
-            assert_eq!(if_match(&headers).ok().flatten(), expected, "{value}");
+            let read = if_match(&headers);
+            assert_eq!(read.is_err(), expected.is_none(), "{value}");
+            assert_eq!(read.ok().flatten(), expected, "{value}");
         }
         assert_eq!(if_match(&HeaderMap::new()).unwrap(), None);
     }

@@ -2,7 +2,8 @@
 //!
 //! Requests that wait at the same time are grouped into one transaction (one disk sync for all), each behind its own
 //! savepoint with its own preconditions, result and change set: one that fails leaves the others alone. A caller is
-//! answered after the commit is on disk, never before.
+//! answered after the commit is on disk, never before. A long change has a transaction of its own, and those that came
+//! meanwhile are carried out before the next long one.
 //!
 //! - [`plan`]: what a request does to the zones that it names, worked out in memory and judged by `validate/`;
 //! - [`record`](mod@record): writes a plan down and encodes its change set;
@@ -39,6 +40,8 @@ pub const TRANSACTION_STATEMENTS: &[&str] = &[BEGIN, COMMIT, ROLLBACK, SAVEPOINT
 
 /// Requests that may wait for the writer. Beyond it callers wait to be let in, up to their own deadline.
 const QUEUE: usize = 1024;
+/// The same for long ones: each holds its whole change in memory.
+const LONG_QUEUE: usize = 16;
 
 /// What the caller gets for a change that was made; kept as it is for requests that are sent again.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
@@ -107,6 +110,8 @@ pub struct Publications {
 #[derive(Clone)]
 pub struct Committer {
     jobs: mpsc::Sender<Job>,
+    /// Long ones wait apart: a short one waits for one of them at most.
+    long_jobs: mpsc::Sender<Job>,
     publications: mpsc::UnboundedSender<Publications>,
 }
 
@@ -125,8 +130,14 @@ impl Committer {
                 "the change could not be carried out; nothing was changed; try again",
             )
         };
-        self.jobs.send(Job { request, respond, done }).await.map_err(|_| gone())?;
+        let queue = if request.is_long() { &self.long_jobs } else { &self.jobs };
+        queue.send(Job { request, respond, done }).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
+    }
+
+    /// Whether there is a writer.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.jobs.is_closed()
     }
 
     /// The way for the relay to have publications written down. It does not keep the writer alive.
@@ -148,11 +159,21 @@ impl Notes {
     }
 }
 
-/// The two ends for [`writer::Writer`], and the handle.
-pub(crate) fn channel() -> (Committer, mpsc::Receiver<Job>, mpsc::UnboundedReceiver<Publications>) {
+/// What waits for [`writer::Writer`].
+pub(crate) struct Queues {
+    pub(crate) jobs: mpsc::Receiver<Job>,
+    pub(crate) long_jobs: mpsc::Receiver<Job>,
+    pub(crate) publications: mpsc::UnboundedReceiver<Publications>,
+}
+
+/// The ends for [`writer::Writer`], and the handle.
+pub(crate) fn channel() -> (Committer, Queues) {
     let (jobs, job_receiver) = mpsc::channel(QUEUE);
+    let (long_jobs, long_job_receiver) = mpsc::channel(LONG_QUEUE);
     let (publications, publication_receiver) = mpsc::unbounded_channel();
-    (Committer { jobs, publications }, job_receiver, publication_receiver)
+    let queues =
+        Queues { jobs: job_receiver, long_jobs: long_job_receiver, publications: publication_receiver };
+    (Committer { jobs, long_jobs, publications }, queues)
 }
 
 /// The way from the writer to the relay: change sets in commit order.

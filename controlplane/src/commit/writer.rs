@@ -1,18 +1,21 @@
 //! The task that owns the writing connection.
+//!
+//! It takes in turn: the short requests that wait, as many as go into one transaction; then one long one, if any waits.
+//! What the relay has published is written down with either, or on its own when nothing else comes.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use godwit_wire::feed::ChangeSet;
 
 use super::plan::Plan;
 use super::{
-    BEGIN, COMMIT, Committed, Done, Handover, Job, Publications, RELEASE, ROLLBACK, ROLLBACK_TO, Reply,
-    SAVEPOINT, record,
+    BEGIN, COMMIT, Committed, Done, Handover, Job, Publications, Queues, RELEASE, ROLLBACK, ROLLBACK_TO,
+    Reply, SAVEPOINT, record,
 };
 use crate::error::{Code, Problem};
 use crate::model::change::{Idempotency, Request};
@@ -21,6 +24,8 @@ use crate::store::{Connection, changes, history, idempotency, now_us, relay};
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
 const GROUP: usize = 256;
+/// The same for the steps that they have together.
+const GROUP_STEPS: usize = 4_000;
 /// How long publications wait for a commit that takes them along, before they are written down on their own.
 const NOTE_DELAY: Duration = Duration::from_millis(50);
 /// The same after they could not be written: a database that fails is not asked without pause.
@@ -28,21 +33,22 @@ const NOTE_AGAIN: Duration = Duration::from_secs(1);
 /// The pause between two pruning steps while there is more to delete: more comes in a minute than one step takes.
 const PRUNE_AGAIN: Duration = Duration::from_millis(100);
 /// How often what is past its time is looked for.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// The most rows of a table that one pruning step deletes, so that no request waits long behind it.
 const PRUNE_STEP: i64 = 500;
 
 /// See the module.
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
-    pub(crate) jobs: mpsc::Receiver<Job>,
-    pub(crate) publications: mpsc::UnboundedReceiver<Publications>,
+    pub(crate) queues: Queues,
     pub(crate) handover: Handover,
     /// Resolves when no further request is taken.
     pub(crate) closed: oneshot::Receiver<()>,
     pub(crate) metrics: Metrics,
     /// How long changes and history are kept.
     pub(crate) history_kept: Duration,
+    /// See [`PRUNE_EVERY`].
+    pub(crate) prune_every: Duration,
 }
 
 /// A request that was carried out inside the open transaction; answered once that is committed.
@@ -58,22 +64,28 @@ impl Writer {
     pub(crate) async fn run(mut self) -> Connection {
         let mut noted: Vec<Publications> = Vec::new();
         let mut note_at = Instant::now();
-        let mut prune_at = Instant::now() + PRUNE_EVERY;
+        let mut prune_at = Instant::now() + self.prune_every;
         let mut applied = 0;
         let mut open = true;
         loop {
+            let queues = &mut self.queues;
+            let mut long = None;
             let first = tokio::select! {
                 biased;
-                job = self.jobs.recv() => match job {
-                    Some(job) => Some(job),
-                    None => break,
-                },
+                Some(job) = queues.jobs.recv() => Some(job),
+                Some(job) = queues.long_jobs.recv() => {
+                    long = Some(job);
+                    None
+                }
+                // Both are empty: closed then means that there will be nothing more.
+                () = std::future::ready(()), if queues.jobs.is_closed() && queues.long_jobs.is_closed() => break,
                 _ = &mut self.closed, if open => {
                     open = false;
-                    self.jobs.close();
+                    queues.jobs.close();
+                    queues.long_jobs.close();
                     continue;
                 }
-                Some(publications) = self.publications.recv() => {
+                Some(publications) = queues.publications.recv() => {
                     if publications.written.is_some() {
                         note_at = Instant::now();
                     } else if noted.is_empty() {
@@ -89,16 +101,23 @@ impl Writer {
                 }
             };
             let mut group: Vec<Job> = first.into_iter().collect();
-            while group.len() < GROUP {
-                let Ok(job) = self.jobs.try_recv() else { break };
+            let mut steps = group.iter().map(|job| job.request.operations.len()).sum::<usize>();
+            while group.len() < GROUP && steps < GROUP_STEPS {
+                let Ok(job) = self.queues.jobs.try_recv() else { break };
+                steps += job.request.operations.len();
                 group.push(job);
             }
             // Also while requests never cease to come: unread, they would pile up.
-            while let Ok(publications) = self.publications.try_recv() {
+            while let Ok(publications) = self.queues.publications.try_recv() {
                 noted.push(publications);
             }
             applied = noted.last().map_or(applied, |last| last.applied);
-            self.transact(group, &mut noted).await;
+            if !group.is_empty() || (long.is_none() && !noted.is_empty()) {
+                self.transact(group, &mut noted).await;
+            }
+            if let Some(job) = long.or_else(|| self.queues.long_jobs.try_recv().ok()) {
+                self.transact(vec![job], &mut noted).await;
+            }
             if !noted.is_empty() {
                 note_at = Instant::now() + NOTE_AGAIN;
             }
@@ -106,7 +125,7 @@ impl Writer {
                 prune_at = Instant::now() + self.prune(applied).await;
             }
         }
-        while let Ok(publications) = self.publications.try_recv() {
+        while let Ok(publications) = self.queues.publications.try_recv() {
             noted.push(publications);
         }
         if !noted.is_empty() {
@@ -211,7 +230,17 @@ impl Writer {
                 return Ok(false);
             }
         }
-        sqlx::query(COMMIT).execute(connection).await?;
+        if let Err(error) = sqlx::query(COMMIT).execute(connection).await {
+            // Mostly nothing of it is there. But where the disk failed at the very end, what stands in the log may be read
+            // back by the next start.
+            let message = "the database did not confirm the change; it is not made as far as is known: look, or send it \
+                           again with the same Idempotency-Key";
+            tracing::error!(%error, "a commit failed");
+            for one in pending.drain(..) {
+                let _ = one.done.send(Err(Problem::new(Code::DbUnavailable, message)));
+            }
+            return Err(error);
+        }
         Ok(true)
     }
 
@@ -228,15 +257,15 @@ impl Writer {
             Ok::<[u64; 3], sqlx::Error>([answers, versions, sets])
         };
         match pruned.await {
-            Ok([0, 0, 0]) => PRUNE_EVERY,
+            Ok([0, 0, 0]) => self.prune_every,
             Ok(rows) => {
                 tracing::debug!(?rows, "deleted what is past its time");
                 let full = u64::try_from(PRUNE_STEP).unwrap_or(u64::MAX);
-                if rows.iter().any(|rows| *rows >= full) { PRUNE_AGAIN } else { PRUNE_EVERY }
+                if rows.iter().any(|rows| *rows >= full) { PRUNE_AGAIN } else { self.prune_every }
             }
             Err(error) => {
                 tracing::warn!(%error, "could not delete what is past its time");
-                PRUNE_EVERY
+                self.prune_every
             }
         }
     }
@@ -318,3 +347,6 @@ async fn guarded<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T,
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,14 +34,32 @@ pub struct Config {
 pub struct Api {
     /// Address and port. Default 127.0.0.1:8053: without TLS in front the API stays on this machine.
     pub listen: SocketAddr,
-    /// Milliseconds that a request may take. Default 30000.
+    /// Milliseconds that a request may take until its answer begins. Default 30000.
     pub request_timeout_ms: u64,
-    /// Milliseconds that a client may take to send a request's header. Default 10000.
+    /// Milliseconds of these that its body may take to come. Default 20000.
+    pub body_timeout_ms: u64,
+    /// Milliseconds that a connection may be open, or idle after an answer, until a whole header has come. Default 10000.
     pub header_timeout_ms: u64,
+    /// Milliseconds that an answer may wait for a client that does not read. Default 10000.
+    pub write_timeout_ms: u64,
+    /// The slowest that a client may read, in octets a second, once its answer has to wait for it: who reads slower uses up
+    /// `write_timeout_ms`. Default 8192.
+    pub read_octets_per_s: u32,
+    /// Milliseconds that an export may take, a slow reader included. Default 300000.
+    pub export_timeout_ms: u64,
     /// Milliseconds that open requests get to end after a stop was asked for. Default 5000.
     pub drain_timeout_ms: u64,
     /// Connections at once. Default 1024.
     pub max_connections: usize,
+    /// Of which one client may have so many: one IPv4 address, or one IPv6 network of 64 bits. Default 128. All who come
+    /// through a proxy are one client.
+    pub max_connections_per_client: usize,
+    /// Requests in flight at once, answers that are not read yet included. Default 512.
+    pub max_requests: usize,
+    /// Octets of a request's header, its first line included. Default 16384.
+    pub max_header_octets: usize,
+    /// Octets of the bodies of all requests in flight together. Default 134217728.
+    pub max_body_octets: usize,
 }
 
 impl Default for Api {
@@ -49,9 +67,17 @@ impl Default for Api {
         Api {
             listen: SocketAddr::from(([127, 0, 0, 1], 8053)),
             request_timeout_ms: 30_000,
+            body_timeout_ms: 20_000,
             header_timeout_ms: 10_000,
+            write_timeout_ms: 10_000,
+            read_octets_per_s: 8_192,
+            export_timeout_ms: 300_000,
             drain_timeout_ms: 5_000,
             max_connections: 1_024,
+            max_connections_per_client: 128,
+            max_requests: 512,
+            max_header_octets: 16 << 10,
+            max_body_octets: 128 << 20,
         }
     }
 }
@@ -64,13 +90,15 @@ pub struct Store {
     pub data: PathBuf,
     /// Connections that read. Default 4.
     pub readers: u32,
+    /// Exports at once: each has a connection of its own. Default 2.
+    pub exports: u32,
     /// Days for which changes and the history of zones are kept. Default 30.
     pub history_days: u32,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Store { data: PathBuf::from("./godwit-data"), readers: 4, history_days: 30 }
+        Store { data: PathBuf::from("./godwit-data"), readers: 4, exports: 2, history_days: 30 }
     }
 }
 
@@ -118,10 +146,32 @@ impl Config {
         let timeout = 100..=3_600_000;
         [
             (timeout.contains(&self.api.request_timeout_ms), "api.request_timeout_ms", "100 to 3600000"),
+            (timeout.contains(&self.api.body_timeout_ms), "api.body_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.header_timeout_ms), "api.header_timeout_ms", "100 to 3600000"),
+            (timeout.contains(&self.api.write_timeout_ms), "api.write_timeout_ms", "100 to 3600000"),
+            (self.api.read_octets_per_s > 0, "api.read_octets_per_s", "at least 1"),
+            (
+                (100..=86_400_000).contains(&self.api.export_timeout_ms),
+                "api.export_timeout_ms",
+                "100 to 86400000",
+            ),
             (self.api.drain_timeout_ms <= 3_600_000, "api.drain_timeout_ms", "at most 3600000"),
             ((1..=1_000_000).contains(&self.api.max_connections), "api.max_connections", "1 to 1000000"),
+            (
+                (1..=1_000_000).contains(&self.api.max_connections_per_client),
+                "api.max_connections_per_client",
+                "1 to 1000000",
+            ),
+            ((1..=1_000_000).contains(&self.api.max_requests), "api.max_requests", "1 to 1000000"),
+            (
+                (1_024..=64 << 10).contains(&self.api.max_header_octets),
+                "api.max_header_octets",
+                "1024 to 65536",
+            ),
+            // One body of the largest kind has to fit.
+            (self.api.max_body_octets >= 32 << 20, "api.max_body_octets", "at least 33554432"),
             (readers.contains(&self.store.readers), "store.readers", "1 to 64"),
+            (readers.contains(&self.store.exports), "store.exports", "1 to 64"),
             ((1..=36_500).contains(&self.store.history_days), "store.history_days", "1 to 36500"),
             (!self.defaults.ns.is_empty(), "defaults.ns", "at least one name server"),
             (

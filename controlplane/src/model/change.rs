@@ -137,6 +137,9 @@ pub struct Idempotency {
     pub request_hash: [u8; 32],
 }
 
+/// From so many steps on a change is long.
+const LONG_STEPS: usize = 1_000;
+
 /// A whole request to change something.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -156,4 +159,17 @@ pub struct Request {
     pub idempotency: Option<Idempotency>,
     /// Judge it, and change nothing.
     pub dry_run: bool,
+}
+
+impl Request {
+    /// Whether it may take the writer for long: it has many steps, or writes or deletes a zone of unknown size.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        let is_long = |operation: &Operation| match operation {
+            Operation::PutZone(put) => put.mode != PutMode::Create || put.rrsets.len() >= LONG_STEPS,
+            Operation::DeleteZone { .. } => true,
+            _ => false,
+        };
+        self.operations.len() >= LONG_STEPS || self.operations.iter().any(is_long)
+    }
 }

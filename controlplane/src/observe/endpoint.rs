@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -10,15 +11,31 @@ use axum::routing::get;
 use prometheus_client::registry::Registry;
 
 use super::metrics::Metrics;
+use crate::api::server::{self, Limits};
 
 /// The media type of OpenMetrics, which Prometheus asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Few ask, and what they are given is short.
+const LIMITS: Limits = Limits {
+    connections: 64,
+    connections_per_client: 32,
+    header_octets: 8 << 10,
+    header_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(10),
+    read_octets_per_s: 8 << 10,
+    drain_timeout: Duration::ZERO,
+};
 
 /// Serves a registry for as long as the process lives; gives the bound address.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve(address: SocketAddr, registry: Arc<Registry>) -> anyhow::Result<SocketAddr> {
+pub async fn serve(
+    address: SocketAddr,
+    registry: Arc<Registry>,
+    metrics: Metrics,
+) -> anyhow::Result<SocketAddr> {
     let listener =
         tokio::net::TcpListener::bind(address).await.with_context(|| format!("metrics address {address}"))?;
     let bound = listener.local_addr()?;
@@ -28,10 +45,6 @@ pub async fn serve(address: SocketAddr, registry: Arc<Registry>) -> anyhow::Resu
     };
     let health = || async { ([(CONTENT_TYPE, "application/json")], "{\"status\":\"ok\"}") };
     let router = Router::new().route("/metrics", get(scrape)).route("/health", get(health));
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "metrics are no longer served");
-        }
-    });
+    tokio::spawn(server::serve(listener, router, LIMITS, metrics, std::future::pending()));
     Ok(bound)
 }

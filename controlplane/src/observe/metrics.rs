@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,9 +18,73 @@ pub struct RequestLabels {
     pub status: u16,
 }
 
+/// A limit that was reached: something was refused, cut short or closed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[allow(missing_docs, reason = "`docs/metrics.md` says of each which setting it is")]
+pub enum Limit {
+    Connections,
+    ConnectionsPerClient,
+    HeaderOctets,
+    HeaderTime,
+    Requests,
+    RequestTime,
+    BodyOctets,
+    BodyTime,
+    BodyLength,
+    WriteTime,
+    Exports,
+    ExportTime,
+}
+
+impl Limit {
+    /// Every one of them.
+    pub const ALL: &[Limit] = &[
+        Limit::Connections,
+        Limit::ConnectionsPerClient,
+        Limit::HeaderOctets,
+        Limit::HeaderTime,
+        Limit::Requests,
+        Limit::RequestTime,
+        Limit::BodyOctets,
+        Limit::BodyTime,
+        Limit::BodyLength,
+        Limit::WriteTime,
+        Limit::Exports,
+        Limit::ExportTime,
+    ];
+}
+
+impl EncodeLabelValue for Limit {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let name = match self {
+            Limit::Connections => "connections",
+            Limit::ConnectionsPerClient => "connections_per_client",
+            Limit::HeaderOctets => "header_octets",
+            Limit::HeaderTime => "header_time",
+            Limit::Requests => "requests",
+            Limit::RequestTime => "request_time",
+            Limit::BodyOctets => "body_octets",
+            Limit::BodyTime => "body_time",
+            Limit::BodyLength => "body_length",
+            Limit::WriteTime => "write_time",
+            Limit::Exports => "exports",
+            Limit::ExportTime => "export_time",
+        };
+        name.encode(encoder)
+    }
+}
+
+/// Labels of a limit.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct LimitLabels {
+    /// Which one.
+    pub limit: Limit,
+}
+
 /// All metrics. Clones share their numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
+    limited: Family<LimitLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     changes: Counter,
     outbox_depth: Gauge,
@@ -34,6 +98,11 @@ impl Metrics {
     /// Counts an answered request.
     pub fn request(&self, route: String, status: u16) {
         self.requests.get_or_create(&RequestLabels { route, status }).inc();
+    }
+
+    /// Counts that a limit was reached.
+    pub fn limited(&self, limit: Limit) {
+        self.limited.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// Counts a committed change that is to be published.
@@ -67,6 +136,11 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("godwit_controlplane");
         registry.register("requests", "Answered requests by route and status", self.requests.clone());
+        for &limit in Limit::ALL {
+            // There from the start, so that it is seen to rise.
+            drop(self.limited.get_or_create(&LimitLabels { limit }));
+        }
+        registry.register("limited", "What was refused or cut short, by the limit", self.limited.clone());
         registry.register("changes", "Committed changes", self.changes.clone());
         registry.register(
             "outbox_depth",
@@ -115,6 +189,7 @@ mod tests {
         metrics.change();
         metrics.published(1, 7);
         metrics.leader(true);
+        metrics.limited(Limit::WriteTime);
         let text = Metrics::text(&metrics.registry());
         for line in [
             "godwit_controlplane_requests_total{route=\"/api/v1/records\",status=\"200\"} 1",
@@ -123,6 +198,8 @@ mod tests {
             "godwit_controlplane_relay_leader 1",
             "godwit_controlplane_buffer_depth 0",
             "godwit_controlplane_sequence 7",
+            "godwit_controlplane_limited_total{limit=\"write_time\"} 1",
+            "godwit_controlplane_limited_total{limit=\"body_octets\"} 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -344,7 +344,7 @@ mod tests {
     async fn a_database_that_cannot_be_read_for_a_while_does_not_end_the_relay() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("t.sqlite");
-        let _database = Database::open(&file, 1).await.unwrap();
+        let _database = Database::open(&file, 1, 1).await.unwrap();
         let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
         let options = options.acquire_timeout(Duration::from_millis(20));
         let readers = options
@@ -353,9 +353,9 @@ mod tests {
             .unwrap();
         let busy = readers.acquire().await.unwrap();
 
-        let (committer, _jobs, mut publications) = commit::channel();
+        let (committer, mut queues) = commit::channel();
         tokio::spawn(async move {
-            while let Some(noted) = publications.recv().await {
+            while let Some(noted) = queues.publications.recv().await {
                 noted.written.map(|written| written.send(()));
             }
         });

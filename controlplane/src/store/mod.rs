@@ -36,13 +36,18 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Folds the write-ahead log into the file.
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
-/// An open database: one connection that writes, a pool that reads.
+/// How long somebody waits for a connection of a pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open database: one connection that writes, pools that read.
 #[derive(Debug)]
 pub struct Database {
     /// The only connection that writes.
     pub writer: Connection,
     /// Connections that cannot write.
     pub readers: SqlitePool,
+    /// The same, for who reads long.
+    pub exports: SqlitePool,
 }
 
 /// Why a row could not be read as what it must be.
@@ -67,7 +72,7 @@ impl Database {
     ///
     /// # Errors
     /// When the file cannot be opened, is no database, or its schema is newer than this program.
-    pub async fn open(file: &Path, readers: u32) -> Result<Database, sqlx::Error> {
+    pub async fn open(file: &Path, readers: u32, exports: u32) -> Result<Database, sqlx::Error> {
         let options = SqliteConnectOptions::new()
             .filename(file)
             .create_if_missing(true)
@@ -83,12 +88,11 @@ impl Database {
             .run_direct(None, &mut writer, false)
             .await
             .map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(readers)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_with(options.read_only(true).create_if_missing(false))
-            .await?;
-        Ok(Database { writer, readers })
+        let read_only = options.read_only(true).create_if_missing(false);
+        let pool = |most| SqlitePoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE_TIMEOUT);
+        let readers = pool(readers).connect_with(read_only.clone()).await?;
+        let exports = pool(exports).connect_lazy_with(read_only);
+        Ok(Database { writer, readers, exports })
     }
 
     /// Closes both sides; the readers first, so that the writer can fold the write-ahead log into the file.
@@ -96,6 +100,7 @@ impl Database {
     /// # Errors
     /// When the last write to the file fails. What was committed is safe in the log all the same.
     pub async fn close(mut self) -> Result<(), sqlx::Error> {
+        self.exports.close().await;
         self.readers.close().await;
         // Closing does so too, but only where the threads of all readers have ended by then: said aloud, the file alone
         // is the whole database, also for who copies it.
@@ -137,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn every_statement_is_understood_by_the_database() {
         let folder = tempfile::tempdir().unwrap();
-        let mut database = Database::open(&folder.path().join("t.sqlite"), 1).await.unwrap();
+        let mut database = Database::open(&folder.path().join("t.sqlite"), 1, 1).await.unwrap();
         let statements = statements();
         assert!(statements.len() > 30);
         for statement in statements {
@@ -151,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn acknowledged_means_synced_and_readers_cannot_write() {
         let folder = tempfile::tempdir().unwrap();
-        let mut database = Database::open(&folder.path().join("t.sqlite"), 1).await.unwrap();
+        let mut database = Database::open(&folder.path().join("t.sqlite"), 1, 1).await.unwrap();
         let synchronous: i64 =
             sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut database.writer).await.unwrap();
         assert_eq!(synchronous, 2, "FULL");
@@ -172,7 +177,7 @@ mod tests {
         let file = folder.path().join("t.sqlite");
         let mut schemas = Vec::new();
         for _ in 0..2 {
-            let mut database = Database::open(&file, 1).await.unwrap();
+            let mut database = Database::open(&file, 1, 1).await.unwrap();
             let schema: Vec<String> =
                 sqlx::query_scalar("SELECT coalesce(sql, '') FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%' ORDER BY name")
                     .fetch_all(&mut database.writer)

@@ -24,17 +24,30 @@ pub fn absolute(text: &str) -> Result<Name, Problem> {
     if !text.is_ascii() {
         return Err(problem(text, "write names outside ASCII as A-labels (xn--…, RFC 5890 §2.3.2.1)"));
     }
-    // Spaces and control octets have an escaped form (RFC 1035 §5.1); bare ones are mistakes.
-    if text
-        .bytes()
-        .any(|octet| !octet.is_ascii_graphic() || matches!(octet, b'"' | b'(' | b')' | b';' | b'@' | b'$'))
-    {
+    if !is_escaped(text) {
         return Err(problem(text, "a character in it needs to be escaped as \\DDD"));
     }
     if let Ok(name) = Name::from_str(text) {
         return Ok(name);
     }
     Err(problem(text, "labels have 1 to 63 octets, the whole name at most 255 (RFC 1035 §2.3.4)"))
+}
+
+/// Whether what has an escaped form (RFC 1035 §5.1) has it: bare spaces and special characters are mistakes, control octets
+/// are so in any form but `\DDD`.
+fn is_escaped(text: &str) -> bool {
+    let mut octets = text.bytes();
+    while let Some(octet) = octets.next() {
+        let fine = match octet {
+            b'\\' => octets.next().is_none_or(|escaped| matches!(escaped, b' '..=b'~')),
+            b'"' | b'(' | b')' | b';' | b'@' | b'$' => false,
+            octet => octet.is_ascii_graphic(),
+        };
+        if !fine {
+            return false;
+        }
+    }
+    true
 }
 
 /// Reads a name that may be relative to `zone`: without a final dot, or `@` for the zone itself.
@@ -91,6 +104,12 @@ mod tests {
             ("", Some(zone.as_ref()), None),
             ("a..b.", None, None),
             ("a b.example.com.", None, None),
+            ("a\\ b.example.com.", None, Some("a\\ b.example.com.")),
+            ("a\\032b.example.com.", None, Some("a\\ b.example.com.")),
+            ("\\\"\\(\\)\\;\\@\\$.example.com.", None, Some("\"();@$.example.com.")),
+            ("a\\\u{7}.example.com.", None, None),
+            ("a\"b.example.com.", None, None),
+            ("a\\\\\"b.example.com.", None, None),
             ("a\u{7}.example.com.", None, None),
             ("bücher.example.", None, None),
             (&label, Some(zone.as_ref()), None),

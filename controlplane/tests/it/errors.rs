@@ -253,6 +253,18 @@ async fn each_mistake_has_its_status_and_code() {
         ),
         with(
             row(
+                "weak If-Match",
+                "PUT",
+                www,
+                &json!({"type": "A", "value": ["192.0.2.7"]}),
+                412,
+                "VERSION_CONFLICT",
+            ),
+            "if-match",
+            "W/\"1\"",
+        ),
+        with(
+            row(
                 "stale If-Match of a delete",
                 "DELETE",
                 "/api/v1/records/www.example.com.?type=A",
@@ -411,6 +423,28 @@ async fn a_revoked_token_is_refused_within_a_second() {
         }
         assert!(started.elapsed() < std::time::Duration::from_secs(1), "still let in");
     }
+}
+
+/// A token of another scope, as later versions will make them.
+#[tokio::test]
+async fn a_token_of_another_scope_is_refused() {
+    let server = Server::start().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(server.database());
+    let mut connection = options.connect().await.unwrap();
+    sqlx::query("UPDATE tokens SET scope = 'records:read'").execute(&mut connection).await.unwrap();
+    let answer = server.client.get("/api/v1/domains").await.expect(403);
+    assert_eq!(answer.code(), "INSUFFICIENT_SCOPE");
+}
+
+/// What an answer quotes of a request is as short as a sentence.
+#[tokio::test]
+async fn errors_do_not_send_back_what_came() {
+    let server = Server::start().await;
+    let field = "x".repeat(500_000);
+    let body = json!({field: 1});
+    let answer = server.client.json("POST", "/api/v1/records", &body).await.expect(400);
+    assert_eq!(answer.code(), "MALFORMED_REQUEST");
+    assert!(answer.text.contains("unknown field") && answer.text.len() < 2_000, "{}", answer.text.len());
 }
 
 #[tokio::test]

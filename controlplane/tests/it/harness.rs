@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use godwit_controlplane::auth::Token;
+use godwit_controlplane::observe::metrics::Metrics;
 use godwit_controlplane::{Config, Controlplane, FirstStart};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{HeaderMap, Request, StatusCode};
@@ -22,6 +23,7 @@ pub(crate) struct Server {
     pub(crate) replica: Replica,
     pub(crate) resync: Option<Arc<Resync>>,
     pub(crate) folder: Arc<tempfile::TempDir>,
+    metrics: Metrics,
     stop: watch::Sender<bool>,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -101,10 +103,11 @@ impl Server {
         let controlplane = Controlplane::open(config, FirstStart::ExampleZone).await.unwrap();
         let address = controlplane.api_address().unwrap();
         let token = controlplane.new_token().map(Token::reveal).or(token).unwrap();
+        let metrics = controlplane.metrics();
         let (stop, stopping) = watch::channel(false);
         let (sink, resync) = sink.unzip();
         let running = tokio::spawn(controlplane.serve(sink, stopping));
-        Server { client: Client { address, token }, replica, resync, folder, stop, running }
+        Server { client: Client { address, token }, replica, resync, folder, metrics, stop, running }
     }
 
     /// Stops it as an operator does; gives what a restart needs.
@@ -112,6 +115,23 @@ impl Server {
         self.stop.send(true).unwrap();
         tokio::time::timeout(Duration::from_secs(30), self.running).await.unwrap().unwrap().unwrap();
         (self.folder, self.replica, self.client.token)
+    }
+
+    /// How often a limit was reached.
+    pub(crate) fn limited(&self, limit: &str) -> u64 {
+        let text = Metrics::text(&self.metrics.registry());
+        let name = format!("godwit_controlplane_limited_total{{limit=\"{limit}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.unwrap_or_else(|| panic!("no {name}in\n{text}")).parse().unwrap()
+    }
+
+    /// Waits until a limit was reached.
+    pub(crate) async fn until_limited(&self, limit: &str) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while self.limited(limit) == 0 {
+            assert!(tokio::time::Instant::now() < deadline, "{limit} was never reached");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub(crate) fn database(&self) -> PathBuf {
@@ -147,7 +167,7 @@ impl Client {
         let answer = Answer {
             status: parts.status,
             headers: parts.headers,
-            text: String::from_utf8(octets.to_vec()).unwrap(),
+            text: String::from_utf8_lossy(&octets).into_owned(),
         };
         // Our own mistakes are never the expected outcome of a test.
         assert_ne!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{method} {path}: {}", answer.text);

@@ -39,3 +39,48 @@ async fn every_described_route_is_served() {
         server.client.send("GET", path, &[("authorization", "Bearer gw_x")], vec![]).await.expect(401);
     }
 }
+
+/// What stands in the attribute of each element of a kind.
+fn attributes<'a>(html: &'a str, element: &str, attribute: &str) -> Vec<&'a str> {
+    let values = html.split(element).skip(1).map(|rest| {
+        let tag = rest.split('>').next().unwrap();
+        let value =
+            tag.split_once(&format!("{attribute}=\"")).unwrap_or_else(|| panic!("{element}{tag}>: inline")).1;
+        value.split('"').next().unwrap()
+    });
+    values.collect()
+}
+
+/// The pages need nothing that their policy forbids: no script inside them, nothing from elsewhere, and every part as what
+/// browsers take it for (`nosniff`).
+#[tokio::test]
+async fn the_pages_need_nothing_that_their_policy_forbids() {
+    let server = Server::start().await;
+    let page = server.client.get("/docs/").await.expect(200);
+    let policy = page.header("content-security-policy");
+    assert!(policy.contains("script-src 'self';") && !policy.contains("unsafe-eval"), "{policy}");
+    let scripts = attributes(&page.text, "<script", "src");
+    let others = attributes(&page.text, "<link", "href");
+    assert!(scripts.len() >= 3 && others.len() >= 2, "{}", page.text);
+    for (part, kind) in
+        scripts.iter().map(|part| (part, "javascript")).chain(others.iter().map(|part| (part, "")))
+    {
+        assert!(!part.contains(':') && !part.starts_with("//"), "{part} comes from elsewhere");
+        let path = format!("/docs/{}", part.trim_start_matches("./"));
+        let answer = server.client.get(&path).await;
+        let media_type = answer.headers["content-type"].to_str().unwrap().to_owned();
+        assert_eq!(answer.status, 200, "{path}");
+        let kind = if kind.is_empty() && part.ends_with(".css") { "css" } else { kind };
+        assert!(media_type.contains(kind), "{path} is {media_type}");
+    }
+    for handler in [" onload=", " onclick=", " onerror=", "javascript:"] {
+        assert!(!page.text.contains(handler), "{handler}");
+    }
+    // The description is ours, and nobody else is asked to judge it.
+    let start = server.client.get("/docs/swagger-initializer.js").await.expect(200).text;
+    assert!(
+        start.contains("\"/api/v1/openapi.json\"") && start.contains("\"validatorUrl\": \"none\""),
+        "{start}"
+    );
+    assert!(!start.contains("://"), "{start}");
+}

@@ -16,7 +16,7 @@ use super::super::envelope::ErrorBody;
 use super::super::read::Segment;
 use super::super::served::Standard;
 use super::super::write::{self, Payload, Write, WriteParams};
-use super::{nodes, reply, timestamp};
+use super::{nodes, reply, shown, timestamp};
 use crate::commit::Respond;
 use crate::error::{Code, Problem};
 use crate::model::change::{Operation, PutMode};
@@ -35,7 +35,7 @@ pub struct ChangesBody {
 impl Payload for ChangesBody {
     const LIMIT: usize = write::LARGE;
 
-    fn read(media_type: Option<&str>, body: &[u8]) -> Result<Self, Problem> {
+    fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
         write::json(media_type, body)
     }
 }
@@ -148,7 +148,7 @@ pub async fn create(State(app): State<Arc<App>>, mut write: Write<ChangesBody>) 
         operations.await.map_err(|_| Problem::new(Code::Internal, "the changes could not be read"))??;
     let respond: Respond = Box::new(|plan, change| {
         let zones = plan.zones.values().map(|plan| ZoneState {
-            name: plan.zone.apex.to_string(),
+            name: shown(plan.zone.apex.as_ref()),
             version: plan.zone.version,
             serial: plan.zone.serial,
         });
@@ -248,6 +248,6 @@ async fn on_local(
         node,
         applied: applied.is_some(),
         applied_at: applied.flatten().map(timestamp),
-        quarantined: kept_back.keys().map(ToString::to_string).collect(),
+        quarantined: kept_back.keys().map(|zone| shown(zone.as_ref())).collect(),
     })
 }

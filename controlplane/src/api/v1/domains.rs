@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::{ETAG, HeaderValue, LOCATION};
 use axum::response::{IntoResponse as _, Response};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -18,7 +19,7 @@ use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment};
 use super::super::write::{self, Empty, Payload, Write, WriteParams};
 use super::records::{Record, zone_named};
-use super::{reply, timestamp};
+use super::{reply, shown, timestamp};
 use crate::commit::Respond;
 use crate::commit::plan::ZonePlan;
 use crate::error::{Code, Problem};
@@ -28,6 +29,9 @@ use crate::model::soa::{DEFAULT_APEX_TTL_S, Soa, default_mailbox, ns_rrset};
 use crate::model::zone::{TtlPolicy, Zone};
 use crate::store::{rrsets, zones};
 use crate::validate::{DEFAULT_TTL_S, name, record};
+
+/// All but what is unreserved (RFC 3986 §2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A zone.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -132,7 +136,7 @@ macro_rules! json_bodies {
         impl Payload for $body {
             const LIMIT: usize = $limit;
 
-            fn read(media_type: Option<&str>, body: &[u8]) -> Result<Self, Problem> {
+            fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
                 write::json(media_type, body)
             }
         }
@@ -154,7 +158,7 @@ pub struct ListParams {
 impl Domain {
     pub(super) fn of(zone: &Zone) -> Domain {
         Domain {
-            name: zone.apex.to_string(),
+            name: shown(zone.apex.as_ref()),
             version: zone.version,
             serial: zone.serial,
             ttl_policy: zone.ttl_policy,
@@ -186,8 +190,8 @@ impl Domain {
 impl SoaBody {
     fn of(soa: &Soa) -> SoaBody {
         SoaBody {
-            mname: Some(soa.primary.to_string()),
-            rname: Some(soa.mailbox.to_string()),
+            mname: Some(shown(soa.primary.as_ref())),
+            rname: Some(shown(soa.mailbox.as_ref())),
             refresh: Some(soa.refresh),
             retry: Some(soa.retry),
             expire: Some(soa.expire),
@@ -288,7 +292,7 @@ pub async fn create(State(app): State<Arc<App>>, write: Write<CreateBody>) -> Re
     };
     let respond = with_domain(201);
     let mut response = write.commit(&app, "domain.create", vec![Operation::PutZone(put)], respond).await?;
-    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/domains/{apex}")) {
+    if let Ok(location) = HeaderValue::from_str(&location(&apex)) {
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
@@ -307,24 +311,15 @@ pub async fn create(State(app): State<Arc<App>>, write: Write<CreateBody>) -> Re
 pub async fn replace(
     State(app): State<Arc<App>>,
     Segment(text): Segment,
-    write: Write<ReplaceBody>,
+    mut write: Write<ReplaceBody>,
 ) -> Result<Response, Problem> {
     let apex = name::absolute(&text)?;
-    let mut sets = Vec::with_capacity(write.body.records.len());
-    for (index, one) in write.body.records.iter().enumerate() {
-        let read = zone_record(&apex, one);
-        sets.push(
-            read.map_err(|problem| {
-                Problem::new(problem.code, format!("record {index}: {}", problem.message))
-            })?,
-        );
-    }
-    let put = PutZone {
-        rrsets: sets,
-        mode: PutMode::Replace,
-        ttl_policy: write.body.ttl_policy,
-        ..new_zone(&app, apex)
-    };
+    let (records, zone) = (std::mem::take(&mut write.body.records), apex.clone());
+    // Megabytes of text: not on a thread that answers other requests.
+    let read = tokio::task::spawn_blocking(move || zone_records(&zone, &records)).await;
+    let rrsets = read.map_err(|_| Problem::new(Code::Internal, "the records could not be read"))??;
+    let put =
+        PutZone { rrsets, mode: PutMode::Replace, ttl_policy: write.body.ttl_policy, ..new_zone(&app, apex) };
     write.commit(&app, "domain.put", vec![Operation::PutZone(put)], with_domain(200)).await
 }
 
@@ -388,6 +383,19 @@ pub(super) fn new_zone(app: &App, apex: Name) -> PutZone {
     }
 }
 
+/// Where a zone is found: its name is in the path as octets that stand for themselves there, or escaped (RFC 3986 §2).
+fn location(apex: &Name) -> String {
+    format!("/api/v1/domains/{}", utf8_percent_encode(&shown(apex.as_ref()), ESCAPED))
+}
+
+fn zone_records(apex: &Name, records: &[ZoneRecord]) -> Result<Vec<(Name, Rrset)>, Problem> {
+    let read = |(index, one): (usize, &ZoneRecord)| {
+        zone_record(apex, one)
+            .map_err(|problem| Problem::new(problem.code, format!("record {index}: {}", problem.message)))
+    };
+    records.iter().enumerate().map(read).collect()
+}
+
 fn zone_record(apex: &Name, one: &ZoneRecord) -> Result<(Name, Rrset), Problem> {
     let rtype = record::rtype(&one.rtype)?;
     let owner = name::relative(&one.name, Some(apex.as_ref()))?;
@@ -401,4 +409,24 @@ fn with_domain(status: u16) -> Respond {
         let domain = plan.zones.values().next().map(Domain::of_plan);
         reply(plan, change, status, domain.as_ref())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_is_a_path() {
+        for (apex, expected) in [
+            ("example.com.", "example.com."),
+            ("_a-b.example.", "_a-b.example."),
+            ("*.example.", "%2A.example."),
+            ("a\\032b\\.c.example.", "a%5C032b%5C.c.example."),
+            ("\\255.example.", "%5C255.example."),
+            ("a/b?c#d%.example.", "a%2Fb%3Fc%23d%25.example."),
+            (".", "."),
+        ] {
+            assert_eq!(location(&apex.parse().unwrap()), format!("/api/v1/domains/{expected}"), "{apex}");
+        }
+    }
 }

@@ -3,17 +3,27 @@
 pub mod changes;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod domains;
+pub mod export;
+pub mod import;
 pub mod nodes;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod records;
 pub mod reload;
-pub mod transfer;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use godwit_wire::name::NameRef;
+use godwit_wire::presentation;
+
 use crate::commit::Reply;
 use crate::commit::plan::Plan;
+
+/// A name as the API writes it: as one that it takes, whatever its octets are.
+fn shown(name: NameRef<'_>) -> String {
+    let mut text = String::new();
+    presentation::write_name(name.as_wire(), &mut text).map_or_else(|| name.to_string(), |()| text)
+}
 
 /// A time as the API writes it (RFC 3339, UTC).
 fn timestamp(us: i64) -> String {

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::super::App;
 use super::super::cursor::Page;
+use super::shown;
 use crate::error::Problem;
 
 /// The data plane in the same process.
@@ -52,7 +53,12 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Response, Problem> {
             sequence: position.sequence,
             resyncs: position.resyncs,
             quarantined_zones: position.quarantined.len(),
-            quarantined: position.quarantined.keys().take(MOST_NAMED).map(ToString::to_string).collect(),
+            quarantined: position
+                .quarantined
+                .keys()
+                .take(MOST_NAMED)
+                .map(|zone| shown(zone.as_ref()))
+                .collect(),
         }
     });
     Ok(Json(Page { items: items.collect(), next: None }).into_response())

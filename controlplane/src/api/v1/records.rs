@@ -19,11 +19,12 @@ use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment};
 use super::super::write::{self, Empty, Payload, Write, WriteParams};
-use super::reply;
+use super::{reply, shown};
 use crate::commit::Respond;
 use crate::error::{Code, Problem};
 use crate::model::change::{Operation, PutMode};
 use crate::model::zone::Zone;
+use crate::store::rrsets::Listed;
 use crate::store::{Connection, rrsets, zones};
 use crate::validate::{name, record};
 
@@ -68,7 +69,7 @@ pub struct RecordBody {
 impl Payload for RecordBody {
     const LIMIT: usize = write::SMALL;
 
-    fn read(media_type: Option<&str>, body: &[u8]) -> Result<Self, Problem> {
+    fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
         write::json(media_type, body)
     }
 }
@@ -76,14 +77,15 @@ impl Payload for RecordBody {
 impl Record {
     pub(super) fn of(owner: NameRef<'_>, rrset: &Rrset) -> Record {
         let value = rrset.rdata.iter().map(|rdata| presentation::format_rdata(rrset.rtype, rdata));
-        Record {
-            name: owner.to_string(),
-            rtype: rrset.rtype.to_string(),
-            ttl: rrset.ttl,
-            value: value.collect(),
-        }
+        Record { name: shown(owner), rtype: rrset.rtype.to_string(), ttl: rrset.ttl, value: value.collect() }
     }
 }
+
+/// RRsets that are read at once for a list.
+const PAGE_ROWS: usize = 128;
+const PAGE_STEP: i64 = PAGE_ROWS as i64;
+/// From so many octets of RDATA on, a page takes no further RRset: an RRset has up to 64,000, a page up to a thousand of them.
+const MAX_PAGE_OCTETS: usize = 1 << 20;
 
 /// Query parameters of the list.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
@@ -95,7 +97,7 @@ pub struct ListParams {
     /// Records of this type only.
     #[serde(rename = "type")]
     pub rtype: Option<String>,
-    /// Items of a page: 1 to 1000, 100 when left out.
+    /// Items of a page: 1 to 1000, 100 when left out. A page of large records has fewer.
     pub limit: Option<i64>,
     /// `next` of the page before.
     pub cursor: Option<String>,
@@ -142,13 +144,39 @@ pub async fn list(
         None => rrsets::Position::default(),
     };
     let zone_id = zone.map(|zone| zone.id);
-    let mut listed = rrsets::list(&mut connection, zone_id, rtype, &after, limit + 1).await?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = listed.len() > limit;
-    listed.truncate(limit);
+    let (listed, more) = page(&mut connection, zone_id, rtype, after, limit).await?;
+    drop(connection);
     let next = listed.last().filter(|_| more).map(|last| cursor::of_position(&last.position));
     let items = listed.iter().map(|listed| Record::of(listed.owner.as_ref(), &listed.rrset)).collect();
     Ok(Json(Page { items, next }).into_response())
+}
+
+/// At most `limit` RRsets, fewer where they are large, and whether there are more.
+async fn page(
+    connection: &mut Connection,
+    zone_id: Option<i64>,
+    rtype: Option<Rtype>,
+    mut after: rrsets::Position,
+    limit: i64,
+) -> Result<(Vec<Listed>, bool), Problem> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut all = Vec::new();
+    let mut octets = 0;
+    loop {
+        let step = rrsets::list(connection, zone_id, rtype, &after, PAGE_STEP).await?;
+        let is_last = step.len() < PAGE_ROWS;
+        for listed in step {
+            if all.len() == limit || octets >= MAX_PAGE_OCTETS {
+                return Ok((all, true));
+            }
+            octets += listed.rrset.rdata.iter().map(|rdata| rdata.len()).sum::<usize>();
+            after = listed.position.clone();
+            all.push(listed);
+        }
+        if is_last {
+            return Ok((all, false));
+        }
+    }
 }
 
 /// The RRsets of one name, or one of them with `?type=`.

@@ -1,10 +1,9 @@
-//! Zones as zone files: `/domains/{zone}/import` and `/export`.
+//! A zone from a zone file: `/domains/{zone}/import`.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, ETAG};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -13,13 +12,11 @@ use super::super::envelope::ErrorBody;
 use super::super::read::Segment;
 use super::super::write::{Write, WriteParams, ZoneText};
 use super::domains::{Domain, new_zone};
-use super::records::zone_named;
 use super::reply;
 use crate::commit::Respond;
 use crate::error::Problem;
 use crate::model::change::{Operation, PutZone};
 use crate::model::zone::TtlPolicy;
-use crate::store::rrsets;
 use crate::validate::{name, zone_file};
 
 /// What an import did.
@@ -68,30 +65,4 @@ pub async fn import(
         reply(plan, change, if made { 201 } else { 200 }, imported.as_ref())
     });
     write.commit(&app, "domain.import", vec![Operation::PutZone(put)], respond).await
-}
-
-/// A zone as a zone file, in canonical order, SOA first.
-#[utoipa::path(get, path = "/api/v1/domains/{zone}/export", tag = "domains", params(
-    ("zone" = String, Path, description = "Apex", example = "example.com."),
-), responses(
-    (status = 200, description = "The zone file", body = String, content_type = "text/dns"),
-    (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
-))]
-pub async fn export(State(app): State<Arc<App>>, Segment(text): Segment) -> Result<Response, Problem> {
-    let apex = name::absolute(&text)?;
-    let mut connection = app.readers.acquire().await?;
-    // One snapshot of the database: version and records fit each other.
-    let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
-    let zone = zone_named(&mut transaction, &apex).await?;
-    let mut sets = rrsets::of_zone(&mut transaction, zone.id).await?;
-    transaction.commit().await?;
-    // RFC 1035 §5.2: readers want to see the SOA first.
-    sets.sort_by_key(|(owner, set)| !(*owner == apex && set.rtype == godwit_wire::rr::Rtype::SOA));
-    let mut text = String::new();
-    for (owner, set) in &sets {
-        zone_file::write(owner, set, &mut text);
-    }
-    let headers =
-        [(CONTENT_TYPE, "text/dns; charset=us-ascii".to_owned()), (ETAG, format!("\"{}\"", zone.version))];
-    Ok((headers, text).into_response())
 }

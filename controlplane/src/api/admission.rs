@@ -1,0 +1,173 @@
+//! What requests may take of this process together: how many are in flight, and how many octets of their bodies are held.
+//! Who comes when it is full is told to come again.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::App;
+use crate::error::{Code, Problem};
+use crate::observe::metrics::{Limit, Metrics};
+
+/// Octets that one permit of [`BodyRoom`] stands for.
+const UNIT_OCTETS: usize = 1 << 10;
+/// The longest piece of an answer that is given to the connection at once: the rest is held, and counted, here.
+const PIECE_OCTETS: usize = 64 << 10;
+
+/// Lets so many requests in at once. A request is in flight until its answer is with the connection but for the last
+/// pieces. Probes are let in always: they ask whether this process lives.
+pub(super) async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if matches!(request.uri().path(), "/health" | "/ready") {
+        return next.run(request).await;
+    }
+    let Ok(place) = app.in_flight.clone().try_acquire_owned() else {
+        app.metrics.limited(Limit::Requests);
+        return Problem::new(Code::RateLimited, "too many requests are in flight; try again").into_response();
+    };
+    let response = next.run(request).await;
+    response.map(|body| Body::new(Held { body, rest: Bytes::new(), _place: place }))
+}
+
+/// The body of an answer that keeps its request in flight until it is gone.
+struct Held {
+    body: Body,
+    rest: Bytes,
+    _place: OwnedSemaphorePermit,
+}
+
+impl hyper::body::Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        while this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(PIECE_OCTETS));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
+    }
+}
+
+/// Room for the bodies of all requests together.
+#[derive(Clone, Debug)]
+pub struct BodyRoom {
+    units: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+/// What one body takes of it; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Taken {
+    room: BodyRoom,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl BodyRoom {
+    /// Room for so many octets.
+    #[must_use]
+    pub fn new(octets: usize, metrics: Metrics) -> BodyRoom {
+        let units = octets.div_ceil(UNIT_OCTETS).min(Semaphore::MAX_PERMITS);
+        BodyRoom { units: Arc::new(Semaphore::new(units)), metrics }
+    }
+
+    pub(super) fn begin(&self) -> Taken {
+        Taken { room: self.clone(), permit: None }
+    }
+}
+
+impl Taken {
+    /// Takes what is needed to hold so many octets in all.
+    pub(super) fn grow_to(&mut self, octets: usize) -> Result<(), Problem> {
+        let has = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let lacks = octets.div_ceil(UNIT_OCTETS).saturating_sub(has);
+        if lacks == 0 {
+            return Ok(());
+        }
+        let lacks = u32::try_from(lacks).unwrap_or(u32::MAX);
+        let Ok(more) = self.room.units.clone().try_acquire_many_owned(lacks) else {
+            self.room.metrics.limited(Limit::BodyOctets);
+            let message = "the bodies of other requests take all the room there is; try again";
+            return Err(Problem::new(Code::RateLimited, message));
+        };
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+        Ok(())
+    }
+
+    /// Gives all of it back.
+    pub(super) fn clear(&mut self) {
+        self.permit = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+    use hyper::body::Body as _;
+
+    #[tokio::test]
+    async fn a_long_answer_goes_out_in_pieces_and_holds_its_place_until_the_last() {
+        let places = Arc::new(Semaphore::new(1));
+        let whole = Bytes::from(vec![7; PIECE_OCTETS * 2 + 5]);
+        let place = places.clone().try_acquire_owned().unwrap();
+        let mut held = Held { body: Body::from(whole.clone()), rest: Bytes::new(), _place: place };
+        let mut pieces = Vec::new();
+        while !held.is_end_stream() {
+            assert_eq!(held.size_hint().exact(), Some((whole.len() - pieces.len()) as u64));
+            let piece = held.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert!(piece.len() <= PIECE_OCTETS);
+            pieces.extend_from_slice(&piece);
+            assert_eq!(places.available_permits(), 0);
+        }
+        assert_eq!(pieces, whole);
+        drop(held);
+        assert_eq!(places.available_permits(), 1);
+    }
+
+    #[test]
+    fn room_for_bodies_is_shared_and_comes_back() {
+        let room = BodyRoom::new(10 * UNIT_OCTETS, Metrics::default());
+        let (mut one, mut other) = (room.begin(), room.begin());
+        one.grow_to(1).unwrap();
+        one.grow_to(6 * UNIT_OCTETS).unwrap();
+        other.grow_to(4 * UNIT_OCTETS).unwrap();
+        assert_eq!(other.grow_to(4 * UNIT_OCTETS + 1).unwrap_err().code, Code::RateLimited);
+        one.clear();
+        other.grow_to(10 * UNIT_OCTETS).unwrap();
+        drop(other);
+        one.grow_to(10 * UNIT_OCTETS).unwrap();
+    }
+}

@@ -1,0 +1,328 @@
+//! The order of the writer's work: what has to be done whatever else there is to do.
+
+use std::sync::{Arc, Mutex};
+
+use godwit_wire::name::Name;
+
+use super::*;
+use crate::commit::{Committer, Respond};
+use crate::model::change::{Operation, PutMode, PutZone};
+use crate::model::soa::{Soa, default_mailbox, ns_rrset};
+use crate::store::Database;
+use crate::store::relay::FeedState;
+
+/// Long enough for whatever is not going to happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A writer at work, and a look into its database.
+struct Running {
+    committer: Committer,
+    readers: sqlx::sqlite::SqlitePool,
+    file: std::path::PathBuf,
+    closed: Option<oneshot::Sender<()>>,
+    _folder: tempfile::TempDir,
+}
+
+/// A writer that does nothing yet.
+async fn at_rest() -> (Writer, Running) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.sqlite");
+    let Database { mut writer, readers, .. } = Database::open(&file, 2, 1).await.unwrap();
+    // The row that publications are written to.
+    relay::read(&mut writer, 7).await.unwrap();
+    let (committer, queues) = crate::commit::channel();
+    let (handover, ..) = Handover::new(1);
+    let (close, closed) = oneshot::channel();
+    let writer = Writer {
+        connection: writer,
+        queues,
+        handover,
+        closed,
+        metrics: Metrics::default(),
+        history_kept: Duration::from_secs(3600),
+        prune_every: PRUNE_EVERY,
+    };
+    (writer, Running { committer, readers, file, closed: Some(close), _folder: folder })
+}
+
+impl Running {
+    fn notes(&self) -> crate::commit::Notes {
+        self.committer.notes()
+    }
+
+    async fn sequence_on_disk(&self) -> u64 {
+        relay::read(&mut self.readers.acquire().await.unwrap(), 0).await.unwrap().sequence
+    }
+}
+
+fn publications(sequence: u64, written: Option<oneshot::Sender<()>>) -> Publications {
+    let state = FeedState { generation: 7, epoch: 1, sequence, ..FeedState::default() };
+    Publications { marks: Vec::new(), at_us: 1, state, applied: sequence, written }
+}
+
+fn zone(apex: &str, mode: PutMode) -> Operation {
+    let apex: Name = apex.parse().unwrap();
+    Operation::PutZone(PutZone {
+        default_soa: Soa::of_new_zone(Name::root(), default_mailbox(apex.as_ref())).rrset(),
+        default_ns: ns_rrset(&["ns.test.".parse().unwrap()]),
+        rrsets: Vec::new(),
+        mode,
+        ttl_policy: None,
+        apex,
+    })
+}
+
+fn request(operation: Operation, dry_run: bool) -> Request {
+    Request {
+        id: uuid::Uuid::now_v7(),
+        actor: "local".to_owned(),
+        request_id: String::new(),
+        action: "test",
+        operations: vec![operation],
+        if_match: None,
+        idempotency: None,
+        dry_run,
+    }
+}
+
+fn respond() -> Respond {
+    Box::new(|_, change| Reply { status: 200, body: String::new(), version: None, change })
+}
+
+/// One that fails.
+fn failing() -> Request {
+    let apex = "nowhere.test.".parse().unwrap();
+    request(Operation::PatchZone { apex, ttl_policy: None, soa: None }, false)
+}
+
+async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+/// Callers that ask again as soon as they are answered, more of them than go into two transactions: some always wait.
+async fn never_ceasing(committer: &Committer) -> tokio::task::JoinSet<()> {
+    const CALLERS: usize = GROUP * 2 + 50;
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..CALLERS {
+        let committer = committer.clone();
+        callers.spawn(async move {
+            loop {
+                let request = request(zone(&format!("z{n}.test."), PutMode::Create), true);
+                if committer.commit(request, respond()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    queued(&committer.jobs, CALLERS).await;
+    callers
+}
+
+/// Until so many wait.
+async fn queued(queue: &tokio::sync::mpsc::Sender<Job>, count: usize) {
+    let come = async {
+        while queue.max_capacity() - queue.capacity() < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time("they wait", come).await;
+}
+
+#[tokio::test]
+async fn publications_are_written_down_while_requests_never_cease() {
+    let (writer, running) = at_rest().await;
+    let callers = never_ceasing(&running.committer).await;
+    tokio::spawn(writer.run());
+    let (written, on_disk) = oneshot::channel();
+    running.notes().note(publications(3, Some(written)));
+    in_time("what was published is written down", on_disk).await.unwrap();
+    assert_eq!(running.sequence_on_disk().await, 3);
+    drop(callers);
+}
+
+#[tokio::test]
+async fn what_is_past_its_time_goes_while_requests_never_cease() {
+    let (mut writer, running) = at_rest().await;
+    idempotency::keep(&mut writer.connection, "c", "k", &[0; 32], b"{}", 1).await.unwrap();
+    writer.prune_every = Duration::from_millis(50);
+    let callers = never_ceasing(&running.committer).await;
+    tokio::spawn(writer.run());
+    let gone = async {
+        let kept =
+            || sqlx::query_scalar::<_, i64>("SELECT count(*) FROM idempotency").fetch_one(&running.readers);
+        while kept().await.unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    in_time("the answer of 1970 is forgotten", gone).await;
+    drop(callers);
+}
+
+/// A request that is alone and fails takes its transaction back; what was published must not go with it.
+#[tokio::test]
+async fn failing_requests_do_not_keep_publications_from_the_disk() {
+    let (writer, running) = at_rest().await;
+    tokio::spawn(writer.run());
+    let (written, mut on_disk) = oneshot::channel();
+    running.notes().note(publications(5, Some(written)));
+    for _ in 0..50 {
+        let failed = running.committer.commit(failing(), respond()).await.unwrap_err();
+        assert_eq!(failed.code, Code::DomainNotFound);
+    }
+    assert_eq!(on_disk.try_recv(), Ok(()), "50 requests have failed since");
+    assert_eq!(running.sequence_on_disk().await, 5);
+}
+
+/// Counts what is logged as an error.
+struct Errors(Arc<Mutex<usize>>);
+
+impl tracing::Subscriber for Errors {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        *self.0.lock().unwrap() += 1;
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// Each attempt to write to a database that fails is logged: there is one a second, not one after the other.
+#[tokio::test]
+async fn a_database_that_fails_is_not_asked_without_pause() {
+    let (mut writer, running) = at_rest().await;
+    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut writer.connection).await.unwrap();
+    let mut other = open(&running.file).await;
+    sqlx::query(BEGIN).execute(&mut other).await.unwrap();
+    let errors = Arc::new(Mutex::new(0));
+    let _logged = tracing::subscriber::set_default(Errors(errors.clone()));
+    tokio::spawn(writer.run());
+    let started = Instant::now();
+    let (written, mut on_disk) = oneshot::channel();
+    running.notes().note(publications(9, Some(written)));
+    while *errors.lock().unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let attempts = *errors.lock().unwrap();
+    let most = 1 + usize::try_from(started.elapsed().as_secs()).unwrap();
+    assert!(attempts <= most, "{attempts} attempts, at most {most} were to be made");
+    assert!(on_disk.try_recv().is_err());
+    sqlx::query(ROLLBACK).execute(&mut other).await.unwrap();
+    in_time("it is written once the database can be had", on_disk).await.unwrap();
+}
+
+async fn open(file: &std::path::Path) -> Connection {
+    use sqlx::ConnectOptions as _;
+    sqlx::sqlite::SqliteConnectOptions::new().filename(file).connect().await.unwrap()
+}
+
+/// More is past its time than one step takes: the next step comes soon, and each is bounded.
+#[tokio::test]
+async fn a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause() {
+    let (mut writer, running) = at_rest().await;
+    for n in 0..PRUNE_STEP + 1 {
+        idempotency::keep(&mut writer.connection, "c", &n.to_string(), &[0; 32], b"{}", 1).await.unwrap();
+    }
+    let left = || async {
+        let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM idempotency");
+        count.fetch_one(&running.readers).await.unwrap()
+    };
+    assert_eq!(writer.prune(0).await, PRUNE_AGAIN);
+    assert_eq!(left().await, 1, "one step and no more");
+    assert_eq!(writer.prune(0).await, PRUNE_EVERY);
+    assert_eq!(left().await, 0);
+}
+
+/// What no data plane has applied is kept however old it is, and so is what is not old enough.
+#[tokio::test]
+async fn changes_go_when_they_are_old_and_applied() {
+    let (mut writer, running) = at_rest().await;
+    let connection = &mut writer.connection;
+    for (sequence, at_us) in [(1, 1), (2, 1), (3, now_us())] {
+        let id = uuid::Uuid::now_v7();
+        let new = changes::New { id, at_us, actor: "a", request_id: "", payload: b"x", settled_by: None };
+        let number = changes::insert(connection, &new).await.unwrap().unwrap();
+        changes::mark(connection, number, sequence, at_us).await.unwrap();
+    }
+    let left = || async {
+        let kept = sqlx::query_scalar::<_, i64>("SELECT sequence FROM outbox ORDER BY sequence");
+        kept.fetch_all(&running.readers).await.unwrap()
+    };
+    writer.prune(1).await;
+    assert_eq!(left().await, [2, 3]);
+    writer.prune(9).await;
+    assert_eq!(left().await, [3]);
+}
+
+/// Long changes wait in a queue of their own: a short one that comes meanwhile waits for the one that is being made.
+#[tokio::test]
+async fn a_short_change_waits_for_one_long_one_at_most() {
+    let (writer, running) = at_rest().await;
+    let order: Arc<Mutex<Vec<String>>> = Arc::default();
+    let commit = |name: &str, mode| {
+        let (committer, order, name) = (running.committer.clone(), order.clone(), name.to_owned());
+        async move {
+            let request = request(zone(&format!("{name}.test."), mode), false);
+            committer.commit(request, respond()).await.unwrap();
+            order.lock().unwrap().push(name);
+        }
+    };
+    // The short one comes while the first long one is in its transaction.
+    let short = commit("short", PutMode::Create);
+    let (handle, (inside, began)) = (tokio::runtime::Handle::current(), oneshot::channel());
+    let first: Respond = Box::new(move |_, change| {
+        let short = handle.spawn(short);
+        let _ = inside.send(short);
+        Reply { status: 200, body: String::new(), version: None, change }
+    });
+    let committer = running.committer.clone();
+    let one = tokio::spawn(async move {
+        committer.commit(request(zone("long0.test.", PutMode::Upsert), false), first).await.unwrap();
+    });
+    queued(&running.committer.long_jobs, 1).await;
+    let mut others = tokio::task::JoinSet::new();
+    for n in 1..4 {
+        others.spawn(commit(&format!("long{n}"), PutMode::Upsert));
+    }
+    queued(&running.committer.long_jobs, 4).await;
+    tokio::spawn(writer.run());
+    one.await.unwrap();
+    in_time("the short one is made", async { began.await.unwrap().await.unwrap() }).await;
+    in_time("all are made", others.join_all()).await;
+    assert_eq!(order.lock().unwrap()[0], "short", "{order:?}");
+}
+
+/// A stop lets what waits in either queue be carried out.
+#[tokio::test]
+async fn a_stop_ends_when_both_queues_are_empty() {
+    let (writer, mut running) = at_rest().await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for (name, mode) in
+        [("a.test.", PutMode::Upsert), ("b.test.", PutMode::Create), ("c.test.", PutMode::Upsert)]
+    {
+        let committer = running.committer.clone();
+        waiting.spawn(async move { committer.commit(request(zone(name, mode), false), respond()).await });
+    }
+    queued(&running.committer.long_jobs, 2).await;
+    queued(&running.committer.jobs, 1).await;
+    running.closed.take().unwrap().send(()).unwrap();
+    in_time("the writer ends", writer.run()).await;
+    for done in waiting.join_all().await {
+        done.unwrap();
+    }
+    let late = running.committer.commit(failing(), respond()).await.unwrap_err();
+    assert_eq!(late.code, Code::DbUnavailable);
+    assert!(!running.committer.is_open());
+}
