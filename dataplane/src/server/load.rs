@@ -1,0 +1,194 @@
+//! Records: read at the start, and read again at a reload. With what of them cannot be read, the last good state goes
+//! on.
+
+use std::path::Path;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use godwit_engine::answer::Settings;
+use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
+use godwit_wire::name::Name;
+
+use super::Server;
+use super::prepare::with_secrets;
+use crate::observe::status::Status;
+use crate::sandbox::folders::Folders;
+use crate::serve::engine::Answering;
+use crate::serve::secrets;
+use crate::source::{Reload, Sources, ZoneError};
+use crate::state::State;
+use crate::sys::heap;
+
+impl Server {
+    /// Reads the cookie secrets, and the zone files that changed, and swaps what differs. Blocks. With a feed there are no
+    /// zone files.
+    pub fn reload(&self) {
+        self.reload_secrets();
+        let Some(sources) = &self.sources else { return };
+        let started = Instant::now();
+        let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let Reload { changed, removed, errors, unchanged } = sources.reload(false);
+        report(&errors, "it keeps its last good state");
+        if let Some(folders) = &self.folders {
+            report_closed(&errors, folders);
+        }
+        self.status.failed_zones.store(errors.len() as u64, Ordering::Relaxed);
+        let (changed_count, removed_count) = (changed.len(), removed.len());
+        if changed_count > 0 || removed_count > 0 {
+            let next = self.store.load().replace_zones(changed).remove_zones(&removed);
+            show(&self.status, &next, true);
+            self.store.swap(next);
+            heap::give_back();
+        }
+        if errors.is_empty() {
+            self.status.mark_current();
+        }
+        tracing::info!(
+            changed = changed_count,
+            removed = removed_count,
+            unchanged,
+            failed = errors.len(),
+            elapsed_ms = milliseconds_since(started),
+            "reloaded"
+        );
+    }
+
+    /// Both secrets change at once for whole batches; a file that is wrong changes nothing.
+    fn reload_secrets(&self) {
+        let cookies = &self.config.cookies;
+        let Some(path) = cookies.secrets_file.as_ref().filter(|_| cookies.enabled) else { return };
+        let secrets = match secrets::read(path) {
+            Ok(secrets) => with_secrets(secrets, cookies.require),
+            Err(error) => {
+                self.status.cookie_secrets_failed.store(1, Ordering::Relaxed);
+                tracing::error!("{error:#}; the cookie secrets stay as they are");
+                return;
+            }
+        };
+        self.status.cookie_secrets_failed.store(0, Ordering::Relaxed);
+        let answering = self.answering.load();
+        let before = answering.settings();
+        if before.cookies.as_ref() != Some(&secrets) {
+            self.answering.swap(Answering::new(Settings { cookies: Some(secrets), ..before.clone() }));
+            tracing::info!("the cookie secrets have changed");
+        }
+        drop(answering);
+        // What a worker still holds is freed at the next reload.
+        self.answering.reap();
+    }
+}
+
+/// The newest local snapshot that is whole.
+pub(super) fn load_local(
+    state: Option<&State>,
+    options: &SnapshotOptions,
+    status: &Status,
+) -> Option<Snapshot> {
+    let started = Instant::now();
+    let found = state?.load(options, |path, error| {
+        status.snapshot_errors.fetch_add(1, Ordering::Relaxed);
+        let error = format!("{error:#}");
+        tracing::error!(file = %path.display(), error, "a local snapshot is damaged; trying the one before");
+    })?;
+    status.current_at_us.store(found.current_at_us, Ordering::Relaxed);
+    tracing::info!(
+        sequence = found.snapshot.position().sequence,
+        zones = found.snapshot.zone_count(),
+        names = found.snapshot.name_count(),
+        elapsed_ms = milliseconds_since(started),
+        "read the local snapshot"
+    );
+    Some(found.snapshot)
+}
+
+/// Reads the zone files. What of them cannot be read is taken from the local snapshot, where there is one.
+pub(super) fn load_zones(
+    sources: &mut Sources,
+    state: Option<&State>,
+    options: &SnapshotOptions,
+    status: &Status,
+) -> Snapshot {
+    let started = Instant::now();
+    let (zones, errors) = sources.load();
+    let mut base = Snapshot::empty(options);
+    if !errors.is_empty()
+        && let Some(local) = load_local(state, options, status)
+    {
+        base = keep_failed(&local, &zones, &errors);
+    }
+    let kept_zones: Vec<Name> = base.zones().map(|zone| zone.apex().to_owned()).collect();
+    let (left_out, kept): (Vec<ZoneError>, Vec<ZoneError>) = errors
+        .into_iter()
+        .partition(|error| error.zone.as_ref().is_none_or(|zone| !kept_zones.contains(zone)));
+    report(&left_out, "it is left out");
+    report(&kept, "it keeps its last good state, from the local snapshot");
+    status.failed_zones.store((left_out.len() + kept.len()) as u64, Ordering::Relaxed);
+    // Where the list could not be read, they include some that nobody may want: the next list decides.
+    sources.adopt(kept_zones);
+    let loaded = zones.len();
+    let snapshot = base.replace_zones(zones);
+    if left_out.is_empty() && kept.is_empty() {
+        status.mark_current();
+    }
+    if loaded > 0 || !left_out.is_empty() {
+        tracing::info!(
+            zones = loaded,
+            failed = left_out.len() + kept.len(),
+            names = snapshot.name_count(),
+            elapsed_ms = milliseconds_since(started),
+            "read the zone files"
+        );
+    }
+    snapshot
+}
+
+/// Of the local snapshot the zones that are wanted but could not be read now. When the list itself could not be read,
+/// nobody knows what is wanted, and all of them are kept.
+fn keep_failed(
+    local: &Snapshot,
+    zones: &[godwit_engine::snapshot::LoadedZone],
+    errors: &[ZoneError],
+) -> Snapshot {
+    let list_failed = errors.iter().any(|error| error.zone.is_none());
+    let read: std::collections::BTreeSet<Name> = zones.iter().map(|zone| zone.apex().to_owned()).collect();
+    let failed: std::collections::BTreeSet<&Name> =
+        errors.iter().filter_map(|error| error.zone.as_ref()).collect();
+    let unwanted: Vec<Name> = local
+        .zones()
+        .map(|zone| zone.apex().to_owned())
+        .filter(|apex| read.contains(apex) || !(list_failed || failed.contains(apex)))
+        .collect();
+    local.remove_zones(&unwanted)
+}
+
+fn report(errors: &[ZoneError], consequence: &str) {
+    for error in errors {
+        tracing::error!("{error}; {consequence}");
+    }
+}
+
+/// Says of files that could not be read because nobody told us at the start that we would read there.
+fn report_closed(errors: &[ZoneError], folders: &Folders) {
+    for error in errors {
+        if !folders.cover(Path::new(&error.file)) {
+            let file = &error.file;
+            tracing::warn!(
+                file,
+                "its folder was closed at the start; sandbox.read names folders to keep open"
+            );
+        }
+    }
+}
+
+/// As a number that JSON can hold.
+fn milliseconds_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn show(status: &Status, snapshot: &Snapshot, has_snapshot: bool) {
+    status.sequence.store(snapshot.position().sequence, Ordering::Relaxed);
+    status.zones.store(snapshot.zone_count() as u64, Ordering::Relaxed);
+    status.names.store(snapshot.name_count() as u64, Ordering::Relaxed);
+    status.has_snapshot.store(has_snapshot, Ordering::Relaxed);
+}

@@ -1,0 +1,265 @@
+//! Puts the parts together: sockets, workers, the store, where records come from, and what is shown of it all. Has no
+//! state outside of [`Server`], so that a process can hold several.
+//!
+//! - `prepare`: what a process settles before it reads what others wrote;
+//! - `load`: records, at the start and at a reload;
+//! - `workers`: the threads.
+
+mod load;
+mod prepare;
+mod workers;
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use godwit_engine::snapshot::store::Store;
+use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
+use godwit_wire::feed::DigestKey;
+use tokio::sync::watch;
+
+use self::load::{load_local, load_zones, show};
+use self::prepare::{become_user, confine, metrics_listener, settings, steer};
+use crate::config::{Config, DEFAULT_LISTEN};
+use crate::feed::Local;
+use crate::feed::local::Follower;
+use crate::observe::metrics::Beside;
+use crate::observe::progress::Progress;
+use crate::observe::query_log::{QueryLog, Reopener};
+use crate::observe::status::Status;
+use crate::sandbox;
+use crate::sandbox::folders::Folders;
+use crate::serve::engine::Answering;
+use crate::serve::handover::Successor;
+use crate::serve::sockets::{Inherited, Sockets};
+use crate::source::Sources;
+use crate::state::keeper::{Hold, Keeper};
+use crate::state::{Origin, State};
+use crate::sys::{affinity, heap, limits};
+
+/// What a process gives a server besides its configuration.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// Sockets that were open before this process.
+    pub inherited: Inherited,
+    /// Records come from the feed of this process, not from zone files.
+    pub feed: bool,
+    /// The key of the deployment's digests. Without it, the state folder's own.
+    pub digest_key: Option<DigestKey>,
+    /// Metrics of another part of the process, to be shown with ours.
+    pub beside: Beside,
+    /// This server is all that the process does, so the process can be closed to everything else: the path of the program
+    /// that a handover starts. `None`: others share the process, and it stays open.
+    pub confine: Option<PathBuf>,
+}
+
+/// A running data plane. Dropping it stops it, without draining.
+pub struct Server {
+    config: Config,
+    addresses: Vec<SocketAddr>,
+    metrics_address: Option<SocketAddr>,
+    /// Copies for a successor; what the workers hold is theirs.
+    sockets: Vec<OwnedFd>,
+    metrics_listener: Option<TcpListener>,
+    store: Arc<Store<Snapshot>>,
+    /// How the workers answer; swapped when secrets change.
+    answering: Arc<Store<Answering>>,
+    status: Arc<Status>,
+    /// Zone files; none with a feed.
+    sources: Option<Mutex<Sources>>,
+    /// What may be read and written, where that is enforced.
+    folders: Option<Folders>,
+    progress: Progress,
+    keeper: Option<Keeper>,
+    local: Option<Local>,
+    stop: Arc<AtomicBool>,
+    stop_tasks: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+    /// Dropped, it ends the watch over rate limits.
+    stop_watch: Option<mpsc::Sender<()>>,
+    /// Ends after the workers have.
+    query_log: Option<QueryLog>,
+}
+
+impl Server {
+    /// Binds, loads, and starts to answer. Blocks while zones are loaded.
+    ///
+    /// # Errors
+    /// What cannot be had: an address, the user, the state folder. A zone that cannot be read is logged and left out.
+    pub fn start(config: Config, start: Start) -> anyhow::Result<Self> {
+        let cpus = affinity::allowed_cpus();
+        let _ = limits::raise_open_files();
+        let settings = settings(&config)?;
+        let workers = config.server.workers.map_or(cpus.len(), std::num::NonZeroUsize::get);
+
+        let handover = start.inherited.handover;
+        let inherited_metrics = start.inherited.metrics.map(TcpListener::from);
+        let inherited = Inherited { metrics: None, ..start.inherited };
+        let default = DEFAULT_LISTEN.parse().context("the default address")?;
+        let options = config.udp.options();
+        let sockets = Sockets::open(&config.server.listen, default, inherited, workers, &options)?;
+        steer(&config, &sockets, &cpus)?;
+        let metrics_listener = metrics_listener(&config, inherited_metrics)?;
+
+        // From here on nothing needs more than an ordinary user has.
+        become_user(&config, handover)?;
+        if start.confine.is_some() {
+            sandbox::give_up_privileges(&config.sandbox)?;
+        }
+
+        let origin = if start.feed { Origin::Feed } else { Origin::ZoneFiles };
+        let folder = config.server.state.as_deref();
+        let state = folder.map(|folder| State::open(folder, origin, handover)).transpose()?;
+        let sources = (!start.feed)
+            .then(|| Sources::new(&config.zones.files, config.zones.path.as_deref()))
+            .transpose()?;
+        // Before anything is read that others wrote, and before any thread is started.
+        let (confinement, folders) = confine(&config, start.confine.as_deref(), sources.as_ref(), handover)?;
+        let options = SnapshotOptions {
+            hash_key: random()?,
+            digest_key: match (start.digest_key, &state) {
+                (Some(key), _) => key,
+                (None, Some(state)) => state.digest_key()?,
+                (None, None) => DigestKey(random()?),
+            },
+        };
+        let status = Arc::new(Status { confinement: confinement.into(), ..Status::default() });
+        let (snapshot, fresh, sources) = match sources {
+            None => {
+                let found = load_local(state.as_ref(), &options, &status);
+                let fresh = found.is_some();
+                (found.unwrap_or_else(|| Snapshot::empty(&options)), fresh, None)
+            }
+            Some(mut sources) => {
+                let snapshot = load_zones(&mut sources, state.as_ref(), &options, &status);
+                (snapshot, false, Some(Mutex::new(sources)))
+            }
+        };
+        // A load takes for a moment more than it leaves.
+        heap::give_back();
+        show(&status, &snapshot, !start.feed || fresh);
+        let store = Store::new(snapshot);
+
+        let (stop_tasks, stopping) = watch::channel(false);
+        let mut server = Server {
+            addresses: sockets.addresses.clone(),
+            metrics_address: metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?,
+            sockets: sockets.duplicate()?,
+            metrics_listener,
+            folders,
+            progress: Progress::new(&[], &[]),
+            keeper: None,
+            local: None,
+            stop: Arc::new(AtomicBool::new(false)),
+            stop_tasks,
+            threads: Vec::new(),
+            stop_watch: None,
+            query_log: None,
+            sources,
+            config,
+            store,
+            answering: Store::new(Answering::new(settings)),
+            status,
+        };
+        let hold = Arc::new(Hold::default());
+        let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
+        server.keeper = Some(Keeper::start(store, state, status, Arc::clone(&hold), fresh)?);
+        server.start_workers(sockets, &cpus, start.feed, start.beside, stopping.clone())?;
+        if start.feed {
+            let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
+            let (local, thread) = Follower { store, status, hold, stop: stopping }.start()?;
+            server.local = Some(local);
+            server.threads.push(thread);
+        }
+        Ok(server)
+    }
+
+    /// Addresses answered at, ports filled in.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where metrics are served.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
+    /// What is served now.
+    #[must_use]
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Whether the workers make progress.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The store of snapshots, for whoever reads them beside the workers.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store<Snapshot>> {
+        &self.store
+    }
+
+    /// The sender's side of the feed, once; `None` without a feed.
+    pub fn take_feed(&mut self) -> Option<Local> {
+        self.local.take()
+    }
+
+    /// What makes the query log go on with a new file where the old one was moved away; whoever gets SIGHUP calls it.
+    #[must_use]
+    pub fn log_reopener(&self) -> Reopener {
+        self.query_log.as_ref().map(QueryLog::reopener).unwrap_or_default()
+    }
+
+    /// Starts the program at `path` to take our place. We go on until it says that it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_successor(&self, path: &Path) -> anyhow::Result<Successor> {
+        let confinement = self.status.confinement.get().copied().unwrap_or_default();
+        let metrics = self.metrics_listener.as_ref().map(AsFd::as_fd);
+        Successor::start(path, &self.sockets, metrics, &confinement)
+    }
+
+    /// Stops: answers what has come, lets TCP connections end, writes the local snapshot.
+    pub fn stop(mut self) {
+        // Listeners must not be kept open by our copies: who connects now is to find nobody, or our successor.
+        self.sockets.clear();
+        self.join();
+        if let Some(keeper) = self.keeper.take() {
+            keeper.stop();
+        }
+    }
+
+    fn join(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.stop_tasks.send_replace(true);
+        self.stop_watch = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        if let Some(log) = self.query_log.take() {
+            log.stop();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut octets = [0; N];
+    getrandom::fill(&mut octets).context("random octets")?;
+    Ok(octets)
+}
