@@ -202,7 +202,12 @@ impl Report {
             self.row(text, name, |kind| at(kind).map(|spread| spread.show(0)), &ratios);
         }
         let lost = |kind| self.spread(Workload::LargeRate, kind, |round| round.loss * 100.0);
-        self.row(text, "lost, %", |kind| lost(kind).map(|spread| spread.show(2)), &["–"; 4].map(str::to_owned));
+        self.row(
+            text,
+            "lost, %",
+            |kind| lost(kind).map(|spread| spread.show(2)),
+            &["–"; 4].map(str::to_owned),
+        );
     }
 
     fn loads(&self, text: &mut String) {
