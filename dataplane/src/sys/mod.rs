@@ -5,6 +5,7 @@ pub mod affinity;
 pub mod attempt;
 pub mod datagrams;
 pub mod denied;
+pub mod host;
 pub mod inherit;
 pub mod libraries;
 pub mod limits;

@@ -171,6 +171,21 @@ fn every_query_is_a_line_with_what_was_asked_and_answered() {
 }
 
 #[test]
+fn a_confined_server_without_a_name_of_its_own_has_that_of_the_host() {
+    let folder = folder();
+    let path = folder.path().join("queries.json");
+    let arguments = arguments(&folder, &format!("mode = \"full\"\ntarget = \"{}\"\n", path.display()));
+    let config = folder.path().join("dataplane.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("node = \"ns1\"\n", "")).unwrap();
+    let mut process = Process::spawn(command().args(arguments));
+    ask_many(process.address(), 1);
+    assert!(process.stop().success());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(lines(&path)[0]["node"], host.trim());
+}
+
+#[test]
 fn sampled_means_one_in_so_many() {
     let folder = folder();
     let path = folder.path().join("queries.json");

@@ -33,6 +33,7 @@ use self::record::Keep;
 use self::sink::Sink;
 use super::counter::Counter;
 use crate::config::{QueryLog as Settings, QueryLogFormat, QueryLogMode};
+use crate::sys::host;
 
 /// How long a stop waits for what is logged already. After that the thread is left to end with the process: a sink
 /// that takes nothing must not hold up a stop.
@@ -167,9 +168,7 @@ impl Reopener {
 }
 
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { NAMELESS.to_owned() } else { name.to_owned() }
+    Some(host::name()).filter(|name| !name.is_empty()).unwrap_or_else(|| NAMELESS.to_owned())
 }
 
 /// Where a worker's sampling begins; never 0.
