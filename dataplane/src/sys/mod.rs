@@ -11,6 +11,7 @@ pub mod libraries;
 pub mod limits;
 pub mod privilege;
 pub mod readiness;
+pub mod signal;
 pub mod socket;
 
 use std::io;

@@ -19,7 +19,7 @@ pub(crate) fn logging(folder: &TempDir, settings: &str) -> Process {
     Process::spawn(command().args(arguments(folder, settings)))
 }
 
-fn arguments(folder: &TempDir, settings: &str) -> Vec<String> {
+pub(crate) fn arguments(folder: &TempDir, settings: &str) -> Vec<String> {
     let config = folder.path().join("dataplane.toml");
     std::fs::write(&config, format!("[query_log]\nnode = \"ns1\"\n{settings}")).unwrap();
     let zones = folder.path().join("zones");
@@ -58,7 +58,7 @@ pub(crate) fn query(id: u16, name: &[u8]) -> Vec<u8> {
 const WWW: &[u8] = b"\x03www\x07example\x03org\x00";
 
 /// Asks `count` times over UDP and requires every answer.
-fn ask_many(address: SocketAddr, count: u32) {
+pub(crate) fn ask_many(address: SocketAddr, count: u32) {
     const WINDOW: u32 = 32;
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(address).unwrap();

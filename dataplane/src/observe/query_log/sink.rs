@@ -63,6 +63,20 @@ impl Sink {
         self.output.is_some()
     }
 
+    /// Whether the target has a place in the file system where others may put something else.
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.target, QueryLogTarget::File(_))
+    }
+
+    /// How many octets that are written at once stand together in the end, whoever else writes there: as after a handover
+    /// the process before us for a while.
+    pub(super) fn kept_together(&self) -> usize {
+        match &self.output {
+            Some(Output { kind: Kind::Nonblocking | Kind::Shared, .. }) => libc::PIPE_BUF,
+            _ => usize::MAX,
+        }
+    }
+
     /// Opens or connects, and begins the stream. Waits at most a few seconds.
     ///
     /// # Errors
@@ -179,6 +193,7 @@ fn old(path: &Path) -> PathBuf {
 
 impl Output {
     fn write(&mut self, octets: &[u8], wait: Duration) -> io::Result<usize> {
+        // More than there is room for would make it wait.
         let portion = if self.kind == Kind::Shared { libc::PIPE_BUF } else { octets.len() };
         let portion = &octets[..octets.len().min(portion)];
         if self.kind != Kind::Regular && !wait_for(self.fd.as_fd(), Interest::Write, wait) {
