@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 
 use super::process::{PROGRAM, Process, ZONE, zone_folder};
+use super::query_log::ask_many;
 use super::reflector::eventually;
 
 /// The processes of this program that have `marker` among their arguments.
@@ -53,7 +54,7 @@ fn sockets_at(process: u32, port: u16) -> BTreeSet<String> {
 }
 
 #[test]
-fn p1_every_socket_is_handed_on() {
+fn p1_every_socket_is_handed_on_and_read() {
     let folder = zone_folder(&[("example.org", ZONE)]);
     let marker = folder.path().to_str().unwrap().to_owned();
     let _cleanup = Cleanup(marker.clone());
@@ -74,6 +75,10 @@ fn p1_every_socket_is_handed_on() {
     assert!(process.wait().success(), "{}", process.log());
     let after = sockets_at(processes(&marker)[0], port);
     assert_eq!(after, before);
+    // And all are read: each client's address picks one of them.
+    for _ in 0..32 {
+        ask_many(process.address(), 1);
+    }
 }
 
 #[test]
