@@ -2,12 +2,13 @@
 //! answer mix two versions of a zone, and no client see a version come back.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use godwit_dataplane::sys::socket::{UdpOptions, bind_udp};
+use godwit_dataplane::sys::socket::{UdpOptions, prepare_udp};
 use socket2::SockRef;
 
 use super::handover::{Cleanup, processes};
@@ -153,7 +154,8 @@ pub(crate) fn under_fire(address: SocketAddr, upgrades: impl FnOnce()) {
 
 /// Queries that the socket of a worker holds. The server has asked for as much as we do here: what we get says what it got.
 fn room() -> u64 {
-    let like_theirs = bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
+    let like_theirs = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    prepare_udp(like_theirs.as_fd(), Ipv4Addr::LOCALHOST.into(), &UdpOptions::default()).unwrap();
     (SockRef::from(&like_theirs).recv_buffer_size().unwrap() / CHARGE_OCTETS) as u64
 }
 
@@ -170,7 +172,9 @@ fn dropped_on_the_way() -> u64 {
 fn clients(address: SocketAddr) -> Vec<UdpSocket> {
     let options = UdpOptions { receive_buffer_octets: 8 << 20, ..UdpOptions::default() };
     let client = |_| {
-        let client = bind_udp("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+        // Not of a group that shares its port, or another program's socket could come to share it.
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        prepare_udp(client.as_fd(), Ipv4Addr::LOCALHOST.into(), &options).unwrap();
         client.connect(address).unwrap();
         client.set_nonblocking(true).unwrap();
         client
