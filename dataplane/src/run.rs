@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -15,8 +15,13 @@ use tokio::time::MissedTickBehavior;
 use crate::config::Config;
 use crate::observe::watchdog::Watchdog;
 use crate::sandbox::alarm::Alarm;
-use crate::serve::handover::{self, Predecessor};
+use crate::serve::handover::{self, Waiting};
 use crate::server::{Server, Start};
+use crate::sys::signal;
+
+/// How long a process looks for signals that are on their way to it: for a stop before it gives way to a successor, and for
+/// a reload after it has. Whoever sent them did so before, and means the one who stays.
+const LAST_LOOK: Duration = Duration::from_millis(100);
 
 /// Asks a running data plane to stop. Clones ask the same one.
 #[derive(Clone, Debug)]
@@ -56,17 +61,28 @@ pub fn run(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let confine = Some(program.clone());
-        let server = Arc::new(Server::start(config, Start { inherited, confine, ..Start::default() })?);
-        announce(&server, predecessor)?;
-        serve(&server, shutdown, &mut signals, &program, handover_timeout).await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let start = Start { inherited, predecessor, confine, ..Start::default() };
+        let server = Arc::new(Server::start(config, start)?);
+        announce(&server);
+        let successor = serve(&server, shutdown, &mut signals, &program, handover_timeout).await;
+        if successor.is_none() {
+            // With a successor the service goes on; a supervisor that hears of a stop would end it too.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        }
         tracing::info!("stopping");
-        if let Some(server) = Arc::into_inner(server) {
-            server.stop();
+        match (Arc::into_inner(server), successor) {
+            (Some(server), Some(successor)) => {
+                let process = successor.id();
+                server.give_way(successor);
+                if tokio::time::timeout(LAST_LOOK, signals.hangup.recv()).await.is_ok() {
+                    reload(process);
+                }
+            }
+            (Some(server), None) => server.stop(),
+            (None, _) => {}
         }
         Ok(())
     });
-    // A successor that is still being waited for must not keep us.
     runtime.shutdown_background();
     result
 }
@@ -80,7 +96,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("listening for signals");
+        let listen = |kind| tokio::signal::unix::signal(kind).context("listening for signals");
         Ok(Signals {
             hangup: listen(SignalKind::hangup())?,
             terminate: listen(SignalKind::terminate())?,
@@ -90,49 +106,54 @@ impl Signals {
     }
 }
 
-/// Says where we listen, and that we do: to people, to the supervisor, and to the process before us.
-fn announce(server: &Server, predecessor: Option<Predecessor>) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    for address in server.addresses() {
-        writeln!(out, "listening at {address} (UDP and TCP)")?;
-    }
-    if let Some(address) = server.metrics_address() {
-        writeln!(out, "metrics at http://{address}/metrics")?;
-    }
+/// Says where we listen, and that we do: to people and to the supervisor.
+fn announce(server: &Server) {
     let status = server.status();
     let (zones, names) = (status.zones.load(Ordering::Relaxed), status.names.load(Ordering::Relaxed));
-    writeln!(out, "serving {zones} zones with {names} names")?;
-    out.flush()?;
-    if let Some(predecessor) = predecessor
-        && let Err(error) = predecessor.ready()
-    {
-        tracing::warn!(%error, "the process before us is gone already");
+    let say = || -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        for address in server.addresses() {
+            writeln!(out, "listening at {address} (UDP and TCP)")?;
+        }
+        if let Some(address) = server.metrics_address() {
+            writeln!(out, "metrics at http://{address}/metrics")?;
+        }
+        writeln!(out, "serving {zones} zones with {names} names")?;
+        out.flush()
+    };
+    // We answer already, and after a handover nobody else would: that nobody listens to us is no reason to end.
+    if let Err(error) = say() {
+        tracing::warn!(%error, "standard output is closed");
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(addresses = ?server.addresses(), zones, names, version = env!("CARGO_PKG_VERSION"), "started");
-    Ok(())
 }
 
-/// Until a stop is asked for or a successor is ready.
+/// Until a stop is asked for, or a successor is ready, which is returned.
+///
+/// Reloads and handovers do not overlap: a successor reads the files anew, and what it read is not to be older than what
+/// we serve when it begins. So a handover waits for the end of a reload, and a reload that is asked for during a
+/// handover is left to the one who stays.
 async fn serve(
     server: &Arc<Server>,
     shutdown: &Shutdown,
     signals: &mut Signals,
     program: &Path,
     handover_timeout: Duration,
-) {
+) -> Option<Waiting> {
     let mut reload: Option<JoinHandle<()>> = None;
     let mut reload_again = false;
-    let mut successor: Option<JoinHandle<anyhow::Result<()>>> = None;
+    let mut successor: Option<JoinHandle<anyhow::Result<Waiting>>> = None;
+    let called_off = Arc::new(AtomicBool::new(false));
     let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
     let mut alarm = Alarm::default();
     let mut look = tokio::time::interval(watchdog.interval());
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    let ready = loop {
         tokio::select! {
-            () = shutdown.triggered() => break,
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
+            // In this order: a stop means a successor too that is ready at the same time.
+            biased;
+            () = asked_to_stop(shutdown, &mut signals.terminate, &mut signals.interrupt) => break None,
             _ = look.tick() => {
                 let now = Instant::now();
                 watchdog.beat(server.progress(), now, || {
@@ -142,7 +163,7 @@ async fn serve(
             }
             _ = signals.hangup.recv() => {
                 server.log_reopener().reopen();
-                if reload.is_some() {
+                if reload.is_some() || successor.is_some() {
                     reload_again = true;
                 } else {
                     reload = Some(start_reload(server));
@@ -152,23 +173,74 @@ async fn serve(
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 reload = std::mem::take(&mut reload_again).then(|| start_reload(server));
             }
-            _ = signals.hand_over.recv(), if successor.is_none() => {
-                successor = start_successor(server, program, handover_timeout);
+            _ = signals.hand_over.recv(), if reload.is_none() => {
+                // One at a time; asked for again meanwhile, it is the same.
+                if successor.is_none() {
+                    successor = start_successor(server, program, handover_timeout, &called_off);
+                }
             }
             outcome = finished(&mut successor) => {
                 successor = None;
                 match outcome {
-                    Ok(()) => {
-                        tracing::info!("the new process has taken over");
-                        break;
+                    Ok(waiting) => {
+                        let stop = asked_to_stop(shutdown, &mut signals.terminate, &mut signals.interrupt);
+                        if tokio::time::timeout(LAST_LOOK, stop).await.is_ok() {
+                            call_off(waiting);
+                            break None;
+                        }
+                        hand_over(&waiting, reload_again);
+                        break Some(waiting);
                     }
                     Err(error) => tracing::error!(error = format!("{error:#}"), "handover failed; we go on"),
                 }
+                reload = std::mem::take(&mut reload_again).then(|| start_reload(server));
             }
         }
-    }
+    };
     if let Some(reload) = reload {
         let _ = reload.await;
+    }
+    if let Some(successor) = successor {
+        // Whoever stops us does not want another in our place.
+        called_off.store(true, Ordering::Relaxed);
+        match successor.await {
+            Ok(Ok(waiting)) => call_off(waiting),
+            Ok(Err(error)) => tracing::info!(error = format!("{error:#}"), "handover called off"),
+            Err(_) => {}
+        }
+    }
+    ready
+}
+
+/// Until somebody asks for a stop.
+async fn asked_to_stop(shutdown: &Shutdown, terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        () = shutdown.triggered() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Ends a successor that was ready.
+fn call_off(successor: Waiting) {
+    successor.end();
+    tracing::info!("handover called off");
+}
+
+/// Tells the supervisor whom to watch from now on, and the new process what we were asked for and have left to it.
+fn hand_over(successor: &Waiting, reload_too: bool) {
+    let process = successor.id();
+    tracing::info!(process, "the new process takes over");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::MainPid(process)]);
+    if reload_too {
+        reload(process);
+    }
+}
+
+/// Asks our successor to reload. (Its number is nobody else's as long as we are its parent.)
+fn reload(process: u32) {
+    if let Err(error) = signal::hang_up(process) {
+        tracing::error!(%error, "the new process could not be asked to reload");
     }
 }
 
@@ -196,17 +268,13 @@ fn start_successor(
     server: &Server,
     program: &Path,
     timeout: Duration,
-) -> Option<JoinHandle<anyhow::Result<()>>> {
+    called_off: &Arc<AtomicBool>,
+) -> Option<JoinHandle<anyhow::Result<Waiting>>> {
     match server.start_successor(program) {
         Ok(successor) => {
-            let id = successor.id();
-            tracing::info!(process = id, program = %program.display(), "handing over");
-            Some(tokio::task::spawn_blocking(move || {
-                successor.wait_ready(timeout)?;
-                // The supervisor is to watch the new process from now on.
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::MainPid(id)]);
-                Ok(())
-            }))
+            tracing::info!(process = successor.id(), program = %program.display(), "handing over");
+            let called_off = Arc::clone(called_off);
+            Some(tokio::task::spawn_blocking(move || successor.wait_ready(timeout, &called_off)))
         }
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "handover failed; we go on");

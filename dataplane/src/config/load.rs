@@ -74,6 +74,7 @@ pub fn load(layers: Layers) -> Result<Config, ConfigError> {
         key,
         reason,
     })?;
+    config.file = file.map(|file| file.path);
     override_with(&mut config, layers.arguments);
     if let Some((key, expected)) = config.out_of_range() {
         return Err(ConfigError {

@@ -52,6 +52,9 @@ pub struct Config {
     pub log: Log,
     /// The log of queries.
     pub query_log: QueryLog,
+    /// The file that was read, if one was. Not to be set: it says where a successor will read.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// The address served when none is given.

@@ -41,7 +41,8 @@ impl Folders {
         for file in sources.map(Sources::files).unwrap_or_default() {
             read.add_folder_of(&file);
         }
-        if let Some(file) = &config.cookies.secrets_file {
+        // The file with the configuration is read again by a successor.
+        for file in config.cookies.secrets_file.iter().chain(&config.file) {
             read.add_folder_of(file);
         }
 
@@ -145,7 +146,7 @@ mod tests {
     fn the_folders_of_what_is_configured_and_where_links_lead() {
         let outer = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(outer.path()).unwrap();
-        for folder in ["zones/below", "elsewhere", "state", "bin", "other"] {
+        for folder in ["zones/below", "elsewhere", "state", "bin", "other", "settings"] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
         for file in ["zones/below/a.zone", "elsewhere/b", "other/c"] {
@@ -156,9 +157,10 @@ mod tests {
         config.zones.path = Some(root.join("zones"));
         config.zones.files.insert("a.example".to_owned(), root.join("zones/below/a.zone"));
         config.server.state = Some(root.join("state"));
+        config.file = Some(root.join("settings/dataplane.toml"));
         let sources = Sources::new(&config.zones.files, config.zones.path.as_deref()).unwrap();
         let folders = Folders::of(&config, &root.join("bin/program"), Some(&sources));
-        assert_eq!(folders.read, [root.join("zones"), root.join("elsewhere")]);
+        assert_eq!(folders.read, [root.join("zones"), root.join("elsewhere"), root.join("settings")]);
         assert_eq!(folders.write, [root.join("state")]);
         assert!(folders.execute.contains(&root.join("bin")), "{folders:?}");
         assert!(

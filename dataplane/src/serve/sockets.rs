@@ -49,6 +49,8 @@ struct Group {
     address: SocketAddr,
     udp: VecDeque<UdpSocket>,
     tcp: VecDeque<TcpListener>,
+    /// Another process reads them until we do.
+    in_use: bool,
 }
 
 impl Sockets {
@@ -72,6 +74,7 @@ impl Sockets {
         if inherited.handover && !listen.is_empty() {
             groups.retain(|group| listen.iter().any(|&wanted| fits(wanted, group.address)));
         }
+        groups.iter_mut().for_each(|group| group.in_use = inherited.handover);
         let wanted =
             if listen.is_empty() && groups.is_empty() { std::slice::from_ref(&default) } else { listen };
         for &address in wanted {
@@ -108,26 +111,35 @@ impl Sockets {
 
     /// Gives each worker a socket of the group, and makes more where there are too few. When there are more sockets
     /// than workers, some workers get several: one that nobody reads would swallow its share of the queries.
+    ///
+    /// For the same reason a group in use gets no more: the new socket would have its share from now on, and what waits in
+    /// it would be lost should we never begin.
     fn deal(&mut self, mut group: Group, options: &UdpOptions) -> anyhow::Result<()> {
         let address = group.address;
         while group.udp.len() < self.workers.len() {
             // A port below 1024 cannot be bound again after the user was changed; then workers share a socket.
-            let socket = match (socket::bind_udp(address, options), group.udp.front()) {
-                (Ok(socket), _) => socket,
-                (Err(_), Some(first)) => first.try_clone()?,
-                (Err(error), None) => {
-                    return Err(error).with_context(|| format!("listening at {address} (UDP)"));
-                }
+            let socket = match group.udp.front() {
+                Some(first) if group.in_use => first.try_clone()?,
+                first => match (socket::bind_udp(address, options), first) {
+                    (Ok(socket), _) => socket,
+                    (Err(_), Some(first)) => first.try_clone()?,
+                    (Err(error), None) => {
+                        return Err(error).with_context(|| format!("listening at {address} (UDP)"));
+                    }
+                },
             };
             group.udp.push_back(socket);
         }
         while group.tcp.len() < self.workers.len() {
-            let listener = match (socket::bind_tcp(address), group.tcp.front()) {
-                (Ok(listener), _) => listener,
-                (Err(_), Some(first)) => first.try_clone()?,
-                (Err(error), None) => {
-                    return Err(error).with_context(|| format!("listening at {address} (TCP)"));
-                }
+            let listener = match group.tcp.front() {
+                Some(first) if group.in_use => first.try_clone()?,
+                first => match (socket::bind_tcp(address), first) {
+                    (Ok(listener), _) => listener,
+                    (Err(_), Some(first)) => first.try_clone()?,
+                    (Err(error), None) => {
+                        return Err(error).with_context(|| format!("listening at {address} (TCP)"));
+                    }
+                },
             };
             group.tcp.push_back(listener);
         }
@@ -159,7 +171,7 @@ fn sort_in(fd: OwnedFd, groups: &mut Vec<Group>) -> anyhow::Result<()> {
     let group = match groups.iter_mut().position(|group| group.address == address) {
         Some(at) => &mut groups[at],
         None => {
-            groups.push(Group { address, udp: VecDeque::new(), tcp: VecDeque::new() });
+            groups.push(Group { address, udp: VecDeque::new(), tcp: VecDeque::new(), in_use: false });
             groups.last_mut().expect("just pushed")
         }
     };
@@ -192,7 +204,9 @@ fn bind(address: SocketAddr, options: &UdpOptions) -> anyhow::Result<Group> {
         let udp = socket::bind_udp(address, options).with_context(|| explain("UDP"))?;
         let bound = udp.local_addr()?;
         match socket::bind_tcp(bound) {
-            Ok(tcp) => return Ok(Group { address: bound, udp: [udp].into(), tcp: [tcp].into() }),
+            Ok(tcp) => {
+                return Ok(Group { address: bound, udp: [udp].into(), tcp: [tcp].into(), in_use: false });
+            }
             // The kernel picked a port that is free for UDP only.
             Err(_) if address.port() == 0 && tries < PORT_TRIES => tries += 1,
             Err(error) => return Err(error).with_context(|| explain("TCP")),
@@ -202,6 +216,9 @@ fn bind(address: SocketAddr, options: &UdpOptions) -> anyhow::Result<Group> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     fn open(listen: &[&str], inherited: Inherited, workers: usize) -> anyhow::Result<Sockets> {
@@ -220,15 +237,24 @@ mod tests {
         }
     }
 
+    /// Which sockets they are, whatever their descriptors.
+    fn inodes(sockets: &Sockets) -> BTreeSet<u64> {
+        let inode = |fd: OwnedFd| std::fs::File::from(fd).metadata().unwrap().ino();
+        sockets.duplicate().unwrap().into_iter().map(inode).collect()
+    }
+
     #[test]
     fn inherited_sockets_are_all_served_whatever_the_number_of_workers() {
         let before = open(&["127.0.0.1:0"], Inherited::default(), 3).unwrap();
-        for workers in [1, 3, 5] {
-            let inherited = Inherited { dns: before.duplicate().unwrap(), handover: true, metrics: None };
+        assert_eq!(inodes(&before).len(), 6);
+        for (workers, handover) in [(1, true), (3, true), (5, true), (5, false)] {
+            let inherited = Inherited { dns: before.duplicate().unwrap(), handover, metrics: None };
             let after = open(&["127.0.0.1:0"], inherited, workers).unwrap();
             assert_eq!(after.addresses, before.addresses);
             assert_eq!(after.workers.len(), workers);
             assert_eq!(after.descriptors().count(), workers.max(3) * 2);
+            // While another process reads them, there are no others.
+            assert_eq!(inodes(&after) == inodes(&before), handover, "{workers} workers");
             assert!(after.workers.iter().all(|worker| !worker.udp.is_empty() && !worker.tcp.is_empty()));
         }
     }

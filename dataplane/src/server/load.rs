@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use anyhow::bail;
 use godwit_engine::answer::Settings;
 use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
 use godwit_wire::name::Name;
@@ -103,14 +104,23 @@ pub(super) fn load_local(
 }
 
 /// Reads the zone files. What of them cannot be read is taken from the local snapshot, where there is one.
+///
+/// # Errors
+/// At a handover, what of them cannot be read: the process before us may have it, and have it newer than the local
+/// snapshot, which is written some time after a change.
 pub(super) fn load_zones(
     sources: &mut Sources,
     state: Option<&State>,
     options: &SnapshotOptions,
     status: &Status,
-) -> Snapshot {
+    handover: bool,
+) -> anyhow::Result<Snapshot> {
     let started = Instant::now();
     let (zones, errors) = sources.load();
+    if handover && let Some(first) = errors.first() {
+        report(&errors, "nothing is taken over");
+        bail!("{first} ({} such in all); the process before us goes on", errors.len());
+    }
     let mut base = Snapshot::empty(options);
     if !errors.is_empty()
         && let Some(local) = load_local(state, options, status)
@@ -140,7 +150,7 @@ pub(super) fn load_zones(
             "read the zone files"
         );
     }
-    snapshot
+    Ok(snapshot)
 }
 
 /// Of the local snapshot the zones that are wanted but could not be read now. When the list itself could not be read,

@@ -3,8 +3,9 @@
 //!
 //! - `prepare`: what a process settles before it reads what others wrote;
 //! - `load`: records, at the start and at a reload;
-//! - `workers`: the threads.
+//! - `workers`: the threads; `gate`: what holds them up until they may work.
 
+mod gate;
 mod load;
 mod prepare;
 mod workers;
@@ -12,9 +13,10 @@ mod workers;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use godwit_engine::snapshot::store::Store;
@@ -22,6 +24,7 @@ use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
 use godwit_wire::feed::DigestKey;
 use tokio::sync::watch;
 
+use self::gate::Gate;
 use self::load::{load_local, load_zones, show};
 use self::prepare::{become_user, confine, metrics_listener, settings, steer};
 use crate::config::{Config, DEFAULT_LISTEN};
@@ -34,18 +37,24 @@ use crate::observe::status::Status;
 use crate::sandbox;
 use crate::sandbox::folders::Folders;
 use crate::serve::engine::Answering;
-use crate::serve::handover::Successor;
+use crate::serve::handover::{Predecessor, Successor, Waiting};
 use crate::serve::sockets::{Inherited, Sockets};
 use crate::source::Sources;
 use crate::state::keeper::{Hold, Keeper};
 use crate::state::{Origin, State};
-use crate::sys::{affinity, heap, limits};
+use crate::sys::{affinity, heap, limits, signal};
+
+/// How long we wait, when we could begin, for our predecessor to stop answering. Longer than it waits for a worker of its own
+/// that does not stop.
+const RELIEF_LIMIT: Duration = Duration::from_secs(6);
 
 /// What a process gives a server besides its configuration.
 #[derive(Debug, Default)]
 pub struct Start {
     /// Sockets that were open before this process.
     pub inherited: Inherited,
+    /// The process that reads them until we do.
+    pub predecessor: Option<Predecessor>,
     /// Records come from the feed of this process, not from zone files.
     pub feed: bool,
     /// The key of the deployment's digests. Without it, the state folder's own.
@@ -78,7 +87,13 @@ pub struct Server {
     local: Option<Local>,
     stop: Arc<AtomicBool>,
     stop_tasks: watch::Sender<bool>,
+    udp_threads: Vec<JoinHandle<()>>,
+    tcp_threads: Vec<JoinHandle<()>>,
+    /// Held by each TCP worker as long as it accepts.
+    accepting: Arc<()>,
     threads: Vec<JoinHandle<()>>,
+    /// What all of them wait at until we may begin.
+    gate: Gate,
     /// Dropped, it ends the watch over rate limits.
     stop_watch: Option<mpsc::Sender<()>>,
     /// Ends after the workers have.
@@ -88,11 +103,17 @@ pub struct Server {
 impl Server {
     /// Binds, loads, and starts to answer. Blocks while zones are loaded.
     ///
+    /// With a predecessor, everything that can fail comes before it is relieved: the sandbox that may deny what this
+    /// configuration needs, the zones, the threads. Until then it answers, and when we fail it goes on; from then on
+    /// nobody else would.
+    ///
     /// # Errors
-    /// What cannot be had: an address, the user, the state folder. A zone that cannot be read is logged and left out.
+    /// What cannot be had: an address, the user, the state folder. A zone that cannot be read is logged and left out; at a
+    /// handover it is an error.
     pub fn start(config: Config, start: Start) -> anyhow::Result<Self> {
         let cpus = affinity::allowed_cpus();
         let _ = limits::raise_open_files();
+        signal::prepare_interrupts().context("signals")?;
         let settings = settings(&config)?;
         let workers = config.server.workers.map_or(cpus.len(), std::num::NonZeroUsize::get);
 
@@ -135,7 +156,7 @@ impl Server {
                 (found.unwrap_or_else(|| Snapshot::empty(&options)), fresh, None)
             }
             Some(mut sources) => {
-                let snapshot = load_zones(&mut sources, state.as_ref(), &options, &status);
+                let snapshot = load_zones(&mut sources, state.as_ref(), &options, &status, handover)?;
                 (snapshot, false, Some(Mutex::new(sources)))
             }
         };
@@ -156,7 +177,11 @@ impl Server {
             local: None,
             stop: Arc::new(AtomicBool::new(false)),
             stop_tasks,
+            udp_threads: Vec::new(),
+            tcp_threads: Vec::new(),
+            accepting: Arc::default(),
             threads: Vec::new(),
+            gate: Gate::default(),
             stop_watch: None,
             query_log: None,
             sources,
@@ -168,13 +193,20 @@ impl Server {
         let hold = Arc::new(Hold::default());
         let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
         server.keeper = Some(Keeper::start(store, state, status, Arc::clone(&hold), fresh)?);
-        server.start_workers(sockets, &cpus, start.feed, start.beside, stopping.clone())?;
+        let counted = server.start_workers(sockets, &cpus, start.feed, start.beside, stopping.clone())?;
         if start.feed {
             let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
             let (local, thread) = Follower { store, status, hold, stop: stopping }.start()?;
             server.local = Some(local);
             server.threads.push(thread);
         }
+        // What could fail has not.
+        if let Some(predecessor) = start.predecessor {
+            predecessor.relieve(RELIEF_LIMIT);
+        }
+        // Only now, as until now nobody has moved, and that was as it should be.
+        server.progress = counted.progress();
+        server.gate.open();
         Ok(server)
     }
 
@@ -230,24 +262,29 @@ impl Server {
     }
 
     /// Stops: answers what has come, lets TCP connections end, writes the local snapshot.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        self.end(None);
+    }
+
+    /// Stops likewise. The successor begins when nothing more is taken from the sockets.
+    pub fn give_way(self, successor: Waiting) {
+        self.end(Some(successor));
+    }
+
+    fn end(mut self, successor: Option<Waiting>) {
         // Listeners must not be kept open by our copies: who connects now is to find nobody, or our successor.
         self.sockets.clear();
+        if let (Some(log), Some(_)) = (&self.query_log, &successor) {
+            // Before it begins, as it has the same target.
+            log.hand_over();
+        }
+        self.stop_reading();
+        if let Some(successor) = successor {
+            successor.begin();
+        }
         self.join();
         if let Some(keeper) = self.keeper.take() {
             keeper.stop();
-        }
-    }
-
-    fn join(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.stop_tasks.send_replace(true);
-        self.stop_watch = None;
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-        if let Some(log) = self.query_log.take() {
-            log.stop();
         }
     }
 }

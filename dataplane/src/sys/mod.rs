@@ -6,11 +6,13 @@ pub mod attempt;
 pub mod datagrams;
 pub mod denied;
 pub mod heap;
+pub mod host;
 pub mod inherit;
 pub mod libraries;
 pub mod limits;
 pub mod privilege;
 pub mod readiness;
+pub mod signal;
 pub mod socket;
 
 use std::io;

@@ -86,7 +86,7 @@ fn query_log(target: &str, format: QueryLogFormat) -> (QueryLog, Recorder) {
         ring_octets: MIN_RING_OCTETS,
         ..LogSettings::default()
     };
-    let (log, mut recorders) = QueryLog::start(&settings, &["udp-0".to_owned()]).unwrap().unwrap();
+    let (log, mut recorders) = QueryLog::start(&settings, &["udp-0".to_owned()], || true).unwrap().unwrap();
     (log, recorders.remove(0))
 }
 

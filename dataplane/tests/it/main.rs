@@ -9,6 +9,9 @@ mod escaping;
 mod every_type;
 mod feed;
 mod handover;
+mod handover_ends;
+mod handover_fire;
+mod handover_log;
 mod malformed;
 mod operation;
 mod panics;
@@ -26,6 +29,7 @@ mod state_faults;
 mod state_kill;
 mod supervisor;
 mod tcp_limits;
+mod traffic;
 mod udp_addresses;
 mod zone_files;
 

@@ -1,9 +1,10 @@
 //! The program itself, started on free ports, and a small client.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -29,6 +30,8 @@ pub(crate) struct Process {
     pub(crate) metrics: Option<SocketAddr>,
     /// Its logs.
     log: PathBuf,
+    /// What it, and later processes of a handover, printed after it said that it serves.
+    printed: Arc<Mutex<Vec<String>>>,
     _folder: TempDir,
 }
 
@@ -76,7 +79,14 @@ impl Process {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let stderr = std::fs::File::create(&log).unwrap();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        // A program that was just copied may still be open for writing: in a child that another test is about to start.
+        let mut child = loop {
+            match command.spawn() {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                other => break other.unwrap(),
+            }
+        };
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (mut addresses, mut metrics) = (Vec::new(), None);
         loop {
@@ -91,9 +101,12 @@ impl Process {
                 break;
             }
         }
-        // Later processes of a handover write there too.
-        std::thread::spawn(move || lines.for_each(drop));
-        Process { child, addresses, metrics, log, _folder: folder }
+        let printed = Arc::<Mutex<Vec<String>>>::default();
+        let more = Arc::clone(&printed);
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| more.lock().unwrap().push(line));
+        });
+        Process { child, addresses, metrics, log, printed, _folder: folder }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -102,6 +115,11 @@ impl Process {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The lines on standard output so far, but for those that say where it listens.
+    pub(crate) fn printed(&self) -> Vec<String> {
+        self.printed.lock().unwrap().clone()
     }
 
     pub(crate) fn signal(&self, signal: &str) {

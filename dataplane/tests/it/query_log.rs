@@ -19,7 +19,7 @@ pub(crate) fn logging(folder: &TempDir, settings: &str) -> Process {
     Process::spawn(command().args(arguments(folder, settings)))
 }
 
-fn arguments(folder: &TempDir, settings: &str) -> Vec<String> {
+pub(crate) fn arguments(folder: &TempDir, settings: &str) -> Vec<String> {
     let config = folder.path().join("dataplane.toml");
     std::fs::write(&config, format!("[query_log]\nnode = \"ns1\"\n{settings}")).unwrap();
     let zones = folder.path().join("zones");
@@ -58,7 +58,7 @@ pub(crate) fn query(id: u16, name: &[u8]) -> Vec<u8> {
 const WWW: &[u8] = b"\x03www\x07example\x03org\x00";
 
 /// Asks `count` times over UDP and requires every answer.
-fn ask_many(address: SocketAddr, count: u32) {
+pub(crate) fn ask_many(address: SocketAddr, count: u32) {
     const WINDOW: u32 = 32;
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(address).unwrap();
@@ -168,6 +168,21 @@ fn every_query_is_a_line_with_what_was_asked_and_answered() {
     let line = find("dropped", "short");
     assert_eq!((&line["id"], &line["qname"], &line["rcode"]), (&Value::Null, &Value::Null, &Value::Null));
     assert_eq!(find("dropped", "oversized")["query_octets"], 2048);
+}
+
+#[test]
+fn a_confined_server_without_a_name_of_its_own_has_that_of_the_host() {
+    let folder = folder();
+    let path = folder.path().join("queries.json");
+    let arguments = arguments(&folder, &format!("mode = \"full\"\ntarget = \"{}\"\n", path.display()));
+    let config = folder.path().join("dataplane.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("node = \"ns1\"\n", "")).unwrap();
+    let mut process = Process::spawn(command().args(arguments));
+    ask_many(process.address(), 1);
+    assert!(process.stop().success());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(lines(&path)[0]["node"], host.trim());
 }
 
 #[test]
@@ -353,7 +368,9 @@ fn p7_a_blocked_sink_stalls_nothing_and_what_has_no_room_is_counted() {
         let _reader = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let mut process = full(&folder, format, path.to_str().unwrap());
         ask_many(process.address(), 20_000);
-        eventually("the ring is full", || dropped(&process, "ring_full") > 0);
+        eventually("it is said", || metric(&process, "sink_up") == 0);
+        // The batch is full, and so is the ring again.
+        ask_many(process.address(), 20_000);
         let before = resident_kib(&process);
         let dropped_before = dropped(&process, "ring_full");
         ask_many(process.address(), 20_000);
@@ -361,7 +378,6 @@ fn p7_a_blocked_sink_stalls_nothing_and_what_has_no_room_is_counted() {
         let after = resident_kib(&process);
         assert!(after < before + 1024, "{format}: grew from {before} to {after} KiB");
         assert_eq!(dropped(&process, "ring_full"), dropped_before + 20_000, "{format}");
-        eventually("it is said", || metric(&process, "sink_up") == 0);
         // Neither is a stop held up, which tells what became of every query.
         assert!(process.stop().success());
         assert_eq!(process.log().matches("the query log is not written").count(), 1, "{}", process.log());

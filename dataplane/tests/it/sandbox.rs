@@ -31,7 +31,7 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
 }
 
 /// Whether the kernel that runs this test has landlock: the list of what is active says so.
-fn kernel_has_landlock() -> bool {
+pub(crate) fn kernel_has_landlock() -> bool {
     std::fs::read_to_string("/sys/kernel/security/lsm").map_or(true, |list| list.contains("landlock"))
 }
 

@@ -4,7 +4,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-use super::process::{Process, ZONE, command, zone_folder};
+use super::handover::{Cleanup, processes};
+use super::process::{Process, ZONE, command, send_signal, zone_folder};
 
 /// The supervisor's socket.
 struct Notices(UnixDatagram);
@@ -16,12 +17,16 @@ impl Notices {
         Notices(socket)
     }
 
+    fn next(&self) -> String {
+        let mut buffer = [0; 4096];
+        let len = self.0.recv(&mut buffer).expect("a message");
+        String::from_utf8(buffer[..len].to_vec()).unwrap()
+    }
+
     /// The next message with this line.
     fn wait_for(&self, line: &str) -> String {
-        let mut buffer = [0; 4096];
         loop {
-            let len = self.0.recv(&mut buffer).unwrap_or_else(|error| panic!("waiting for {line}: {error}"));
-            let text = String::from_utf8(buffer[..len].to_vec()).unwrap();
+            let text = self.next();
             if text.lines().any(|found| found == line) {
                 return text;
             }
@@ -55,6 +60,31 @@ fn a_supervisor_hears_of_each_step() {
     process.signal("TERM");
     notices.wait_for("STOPPING=1");
     assert!(process.wait().success());
+}
+
+/// A stop that was told would make the supervisor end the service, and the successor with it.
+#[test]
+fn at_a_handover_a_supervisor_hears_whom_to_watch_and_of_no_stop() {
+    let folder = zone_folder(&[("example.org", ZONE)]);
+    let marker = folder.path().to_str().unwrap();
+    let _cleanup = Cleanup(marker.to_owned());
+    let place = tempfile::tempdir().unwrap();
+    super::process::open_to_all(place.path());
+    let path = place.path().join("notify");
+    let notices = Notices::at(&path);
+    super::process::open_to_all(&path);
+    let mut command = command();
+    command.args(["--listen", "127.0.0.1:0", "--metrics", "off", "--zones", marker]);
+    let mut process = Process::spawn(command.env("NOTIFY_SOCKET", &path));
+    notices.wait_for("READY=1");
+    process.signal("USR2");
+    let watched = notices.next();
+    assert!(process.wait().success());
+    let successor = processes(marker)[0];
+    assert_eq!(watched, format!("MAINPID={successor}\n"));
+    assert_eq!(notices.next(), "READY=1\n", "of the successor");
+    send_signal(successor, "TERM");
+    assert_eq!(notices.next(), "STOPPING=1\n", "the first that is told");
 }
 
 /// Both units, with a program that exists in place of ours.

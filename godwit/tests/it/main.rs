@@ -5,6 +5,7 @@ mod cli;
 mod dns;
 mod escaping;
 mod first_run;
+mod hangup;
 mod http;
 mod kill9;
 mod process;

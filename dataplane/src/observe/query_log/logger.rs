@@ -138,19 +138,20 @@ impl Logger {
             return false;
         }
         if !self.sink.is_open() {
-            match self.sink.open() {
-                Ok(()) => self.is_up(),
-                Err(error) => {
+            match self.open() {
+                Some(Ok(())) => self.is_up(),
+                Some(Err(error)) => {
                     self.lost(&error);
                     return false;
                 }
+                None => return false,
             }
         }
         if self.batch.is_empty() && !self.fill() {
             self.standing.well_at = Instant::now();
             return false;
         }
-        match self.sink.write(self.batch.rest(), WRITE_WAIT) {
+        match self.sink.write(self.batch.portion(self.sink.kept_together()), WRITE_WAIT) {
             Ok(0) => {
                 if self.standing.well_at.elapsed() > BLOCKED {
                     self.is_down("it takes nothing");
@@ -165,6 +166,15 @@ impl Logger {
             Err(error) => self.lost(&error),
         }
         true
+    }
+
+    /// `None`: the file is another process' by now. (Sockets it does not share with us.)
+    fn open(&mut self) -> Option<io::Result<()>> {
+        if !self.sink.is_file() {
+            return Some(self.sink.open());
+        }
+        let handed_over = self.signals.handed_over();
+        (!*handed_over).then(|| self.sink.open())
     }
 
     /// Composes a batch from the rings, each in its turn; whether there was anything.
@@ -201,7 +211,9 @@ impl Logger {
         if asked {
             self.standing.rest_until = self.standing.looked_at;
         }
-        if self.sink.is_moved() {
+        let signals = Arc::clone(&self.signals);
+        let handed_over = signals.handed_over();
+        if !*handed_over && self.sink.is_moved() {
             // Its last record whole, where it can be.
             while self.batch.is_cut()
                 && let Ok(count) = self.sink.write(self.batch.current(), WRITE_WAIT)
@@ -288,9 +300,14 @@ impl Batch {
         self.ends.is_empty()
     }
 
-    /// What is to be written.
-    fn rest(&self) -> &[u8] {
-        &self.octets[self.written..]
+    /// What is to be written next: whole records, as many as fit into `octets`, or what of the first one does.
+    fn portion(&self, octets: usize) -> &[u8] {
+        let most = self.written.saturating_add(octets).min(self.octets.len());
+        if most == self.octets.len() {
+            return &self.octets[self.written..];
+        }
+        let whole = self.ends.partition_point(|&end| end <= most).checked_sub(1).map(|last| self.ends[last]);
+        &self.octets[self.written..whole.unwrap_or(most)]
     }
 
     /// What is to be written of the record that was begun.
@@ -360,8 +377,25 @@ mod tests {
         assert!(batch.is_cut());
         assert_eq!(batch.current(), b"ree\n");
         assert_eq!(batch.skip_cut(), 1);
-        assert_eq!(batch.rest(), b"x\n");
+        assert_eq!(batch.portion(usize::MAX), b"x\n");
         assert_eq!(batch.advance(2), 1);
         assert!(batch.is_empty() && batch.octets.is_empty() && !batch.is_cut());
+    }
+
+    #[test]
+    fn a_portion_is_made_of_whole_records_where_one_fits() {
+        let mut batch = Batch::default();
+        for record in ["one\n", "three\n", "x\n"] {
+            batch.octets.extend_from_slice(record.as_bytes());
+            batch.end_record();
+        }
+        for (octets, expected) in
+            [(3, "one"), (4, "one\n"), (9, "one\n"), (10, "one\nthree\n"), (12, "one\nthree\nx\n")]
+        {
+            assert_eq!(batch.portion(octets), expected.as_bytes(), "{octets}");
+        }
+        batch.advance(5);
+        assert_eq!(batch.portion(6), b"hree\n");
+        assert_eq!(batch.portion(7), b"hree\nx\n");
     }
 }

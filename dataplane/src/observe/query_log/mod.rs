@@ -15,8 +15,8 @@ mod record;
 mod recorder;
 mod sink;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use self::record::Keep;
 use self::sink::Sink;
 use super::counter::Counter;
 use crate::config::{QueryLog as Settings, QueryLogFormat, QueryLogMode};
+use crate::sys::host;
 
 /// How long a stop waits for what is logged already. After that the thread is left to end with the process: a sink
 /// that takes nothing must not hold up a stop.
@@ -75,6 +76,14 @@ impl Counts {
 pub(crate) struct Signals {
     stop: AtomicBool,
     reopen: AtomicBool,
+    /// Whether another process has the target now. Held while files are opened, moved or looked after.
+    handed_over: Mutex<bool>,
+}
+
+impl Signals {
+    fn handed_over(&self) -> MutexGuard<'_, bool> {
+        self.handed_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A running query log.
@@ -88,11 +97,16 @@ pub struct QueryLog {
 
 impl QueryLog {
     /// Starts the log for these workers, with a recorder for each in their order; `None` when it is off. The target
-    /// need not be there: it is tried again until it is.
+    /// need not be there: it is tried again until it is. Nothing is done to it before `may_begin` returns, which is called
+    /// on the thread of the log; it says whether anything ever will be.
     ///
     /// # Errors
     /// When no thread or no random number can be had.
-    pub fn start(settings: &Settings, workers: &[String]) -> anyhow::Result<Option<(Self, Vec<Recorder>)>> {
+    pub fn start(
+        settings: &Settings,
+        workers: &[String],
+        may_begin: impl FnOnce() -> bool + Send + 'static,
+    ) -> anyhow::Result<Option<(Self, Vec<Recorder>)>> {
         let (one_in, target) = match (settings.mode, &settings.target) {
             (QueryLogMode::Off, _) | (_, None) => return Ok(None),
             (QueryLogMode::Sampled, Some(target)) => (settings.sample_one_in.get(), target),
@@ -118,7 +132,9 @@ impl QueryLog {
         let mut logger = Logger::new(rings, workers, &node, sink, Arc::clone(&counts), Arc::clone(&signals));
         let (ending, ended) = channel::bounded(1);
         let work = move || {
-            logger.run();
+            if may_begin() {
+                logger.run();
+            }
             let _ = ending.send(());
         };
         let handle = std::thread::Builder::new()
@@ -139,6 +155,12 @@ impl QueryLog {
     #[must_use]
     pub fn reopener(&self) -> Reopener {
         Reopener(Some((Arc::clone(&self.signals), self.thread.clone())))
+    }
+
+    /// From now on another process writes to the same target: what is open here is written to its end, and no file is
+    /// opened or moved any more, as it would be the other's.
+    pub fn hand_over(&self) {
+        *self.signals.handed_over() = true;
     }
 
     /// Writes what the workers have recorded, which have stopped, and ends; waits at most `STOP_DEADLINE`.
@@ -167,9 +189,7 @@ impl Reopener {
 }
 
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { NAMELESS.to_owned() } else { name.to_owned() }
+    Some(host::name()).filter(|name| !name.is_empty()).unwrap_or_else(|| NAMELESS.to_owned())
 }
 
 /// Where a worker's sampling begins; never 0.

@@ -17,6 +17,10 @@ use crate::sys::readiness::{Interest, wait_for};
 
 /// How long a TCP connection may take to be made, and a handshake to be answered.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a file that ends within a line stays as it is until we take it for left so.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How often that is looked at.
+const SETTLE_LOOKS: usize = 10;
 /// What a file that is made may be read by: owner and group. It says who asked for what.
 const FILE_MODE: u32 = 0o640;
 /// What an older file of frames is renamed to: a stream cannot be appended to, its readers stop at its end.
@@ -61,6 +65,20 @@ impl Sink {
 
     pub(super) fn is_open(&self) -> bool {
         self.output.is_some()
+    }
+
+    /// Whether the target has a place in the file system where others may put something else.
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.target, QueryLogTarget::File(_))
+    }
+
+    /// How many octets that are written at once stand together in the end, whoever else writes there: as after a handover
+    /// the process before us for a while.
+    pub(super) fn kept_together(&self) -> usize {
+        match &self.output {
+            Some(Output { kind: Kind::Nonblocking | Kind::Shared, .. }) => libc::PIPE_BUF,
+            _ => usize::MAX,
+        }
     }
 
     /// Opens or connects, and begins the stream. Waits at most a few seconds.
@@ -157,12 +175,31 @@ fn open_file(path: &Path, format: QueryLogFormat) -> io::Result<Output> {
     let mut file =
         OpenOptions::new().create(true).append(true).mode(FILE_MODE).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
-    if metadata.is_file() && metadata.len() > 0 && !is_stream && !ends_in_newline(path, metadata.len())? {
+    if metadata.is_file() && !is_stream && ends_within_a_line(path, &file)? {
         // Whoever wrote here before was interrupted within a line; ours begin on a new one.
         file.write_all(b"\n")?;
     }
     let kind = if metadata.is_file() { Kind::Regular } else { Kind::Nonblocking };
     Ok(Output { fd: file, kind })
+}
+
+/// Whether the last line is not whole and nobody is about to make it so. The process before us may be in the middle of a
+/// write, of which the file shows the beginning.
+fn ends_within_a_line(path: &Path, file: &File) -> io::Result<bool> {
+    let mut len = file.metadata()?.len();
+    for _ in 0..SETTLE_LOOKS {
+        if len == 0 || ends_in_newline(path, len)? {
+            return Ok(false);
+        }
+        std::thread::sleep(SETTLE);
+        let now = file.metadata()?.len();
+        if now == len {
+            return Ok(true);
+        }
+        len = now;
+    }
+    // It is written to all the time, so it is not left.
+    Ok(false)
 }
 
 fn ends_in_newline(path: &Path, len: u64) -> io::Result<bool> {
@@ -179,6 +216,7 @@ fn old(path: &Path) -> PathBuf {
 
 impl Output {
     fn write(&mut self, octets: &[u8], wait: Duration) -> io::Result<usize> {
+        // More than there is room for would make it wait.
         let portion = if self.kind == Kind::Shared { libc::PIPE_BUF } else { octets.len() };
         let portion = &octets[..octets.len().min(portion)];
         if self.kind != Kind::Regular && !wait_for(self.fd.as_fd(), Interest::Write, wait) {

@@ -51,6 +51,8 @@ pub struct TcpWorker<R> {
     stop: Arc<AtomicBool>,
     drain_timeout: Duration,
     swept: Instant,
+    /// Dropped when we accept no more.
+    accepting: Arc<()>,
 }
 
 /// Tokens from here on are listeners.
@@ -88,7 +90,14 @@ impl<R: Respond> TcpWorker<R> {
             stop,
             drain_timeout,
             swept: Instant::now(),
+            accepting: Arc::default(),
         })
+    }
+
+    /// Holds on to this as long as it accepts connections.
+    #[must_use]
+    pub fn accepting(self, accepting: Arc<()>) -> Self {
+        TcpWorker { accepting, ..self }
     }
 
     /// Logs queries from now on.
@@ -108,6 +117,7 @@ impl<R: Respond> TcpWorker<R> {
             let _ = self.epoll.remove(self.listeners[number].as_fd());
         }
         self.listeners.clear();
+        self.accepting = Arc::default();
         // At the deadline the rest are told too; closing them at once could reset them and lose what was sent.
         let deadline = now + self.drain_timeout;
         while self.connections.iter().any(Option::is_some) && Instant::now() < deadline + LINGER {
