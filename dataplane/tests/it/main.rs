@@ -26,6 +26,7 @@ mod state_faults;
 mod state_kill;
 mod supervisor;
 mod tcp_limits;
+mod tcp_storm;
 mod udp_addresses;
 mod zone_files;
 
