@@ -170,13 +170,20 @@ pub struct Tcp {
     pub max_connections: usize,
     /// Connections of one IPv4 address or IPv6 /64. Default 256.
     pub max_connections_per_client: usize,
+    /// Connections of one network. Default 1024.
+    pub max_connections_per_network: usize,
+    /// Leading bits that the IPv4 addresses of one network share, 1–32. Default 24.
+    pub network_ipv4_bits: u8,
+    /// Likewise for IPv6, 1–128. Default 48.
+    pub network_ipv6_bits: u8,
     /// Queries of one connection. Default 1000000: what a turn costs is bounded otherwise; this only moves
     /// long-lived clients to a new place now and then.
     pub max_queries_per_connection: u64,
     /// Octets of answers to compose before writing. Default 65536.
     pub max_unsent_octets: usize,
-    /// Octets that all connections together may hold. Default 268435456.
-    pub max_buffered_octets: usize,
+    /// Octets that all connections together may hold, those in the kernel's queues included; 4096 are counted for each
+    /// that holds nothing, and 12288 are set aside for each of `max_connections`. Default 268435456.
+    pub max_memory_octets: usize,
 }
 
 impl Default for Tcp {
@@ -189,9 +196,12 @@ impl Default for Tcp {
             send_deadline_ms: milliseconds(limits.send_deadline),
             max_connections: limits.max_connections,
             max_connections_per_client: limits.max_connections_per_client,
+            max_connections_per_network: limits.max_connections_per_network,
+            network_ipv4_bits: limits.network_ipv4_bits,
+            network_ipv6_bits: limits.network_ipv6_bits,
             max_queries_per_connection: limits.max_queries_per_connection,
             max_unsent_octets: limits.max_unsent_octets,
-            max_buffered_octets: limits.max_buffered_octets,
+            max_memory_octets: limits.max_memory_octets,
         }
     }
 }
@@ -206,9 +216,12 @@ impl Tcp {
             send_deadline: Duration::from_millis(self.send_deadline_ms),
             max_connections: self.max_connections,
             max_connections_per_client: self.max_connections_per_client,
+            max_connections_per_network: self.max_connections_per_network,
+            network_ipv4_bits: self.network_ipv4_bits,
+            network_ipv6_bits: self.network_ipv6_bits,
             max_queries_per_connection: self.max_queries_per_connection,
             max_unsent_octets: self.max_unsent_octets,
-            max_buffered_octets: self.max_buffered_octets,
+            max_memory_octets: self.max_memory_octets,
         }
     }
 }
@@ -412,9 +425,12 @@ impl Config {
             (tcp.send_deadline_ms >= 10, "tcp.send_deadline_ms", "at least 10"),
             (tcp.max_connections >= 1, "tcp.max_connections", "at least 1"),
             (tcp.max_connections_per_client >= 1, "tcp.max_connections_per_client", "at least 1"),
+            (tcp.max_connections_per_network >= 1, "tcp.max_connections_per_network", "at least 1"),
+            ((1..=32).contains(&tcp.network_ipv4_bits), "tcp.network_ipv4_bits", "1 to 32"),
+            ((1..=128).contains(&tcp.network_ipv6_bits), "tcp.network_ipv6_bits", "1 to 128"),
             (tcp.max_queries_per_connection >= 1, "tcp.max_queries_per_connection", "at least 1"),
             ((1024..=16 << 20).contains(&tcp.max_unsent_octets), "tcp.max_unsent_octets", "1024 to 16777216"),
-            (tcp.max_buffered_octets >= 1 << 20, "tcp.max_buffered_octets", "at least 1048576"),
+            (tcp.max_memory_octets >= 1 << 20, "tcp.max_memory_octets", "at least 1048576"),
             (self.server.workers.is_none_or(|n| n.get() <= 1024), "server.workers", "1 to 1024"),
             (ring_fits(self.query_log.ring_octets), "query_log.ring_octets", "262144 to 1073741824"),
             (short_text(self.query_log.node.as_ref()), "query_log.node", "at most 255 octets"),
@@ -431,8 +447,18 @@ impl Config {
     /// What one key makes another one need, once all layers are put together: a layer alone may well lack it.
     #[must_use]
     pub fn missing(&self) -> Option<(&'static str, &'static str)> {
-        (!self.query_log.has_target())
-            .then_some(("query_log.target", "a target, as query_log.mode is not off"))
+        let Tcp { max_memory_octets, max_connections, .. } = self.tcp;
+        [
+            (self.query_log.has_target(), "query_log.target", "a target, as query_log.mode is not off"),
+            (
+                max_memory_octets / TCP_PLACE_OCTETS >= max_connections,
+                "tcp.max_memory_octets",
+                "at least 16384 for each of tcp.max_connections",
+            ),
+        ]
+        .into_iter()
+        .find(|(right, ..)| !right)
+        .map(|(_, key, expected)| (key, expected))
     }
 
     /// The effective values as text that can be read back as a configuration file (JSON, which is YAML). Secrets
@@ -442,6 +468,10 @@ impl Config {
         serde_json::to_string_pretty(self).expect("maps with text keys, numbers and text are always JSON")
     }
 }
+
+/// The least memory for each TCP connection that there may be: what is set aside for it, and a third of that again for
+/// those that hold more.
+const TCP_PLACE_OCTETS: usize = 16_384;
 
 fn ring_fits(octets: usize) -> bool {
     (query_log::MIN_RING_OCTETS..=query_log::MAX_RING_OCTETS).contains(&octets)

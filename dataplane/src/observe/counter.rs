@@ -135,16 +135,20 @@ pub enum Closed {
     QueryLimit,
     /// Too many connections of one client.
     ClientLimit,
-    /// Too many connections in all.
+    /// Too many connections of one network.
+    NetworkLimit,
+    /// Too many connections in all, and none to be closed for this one.
     TotalLimit,
-    /// The byte budget of all connections is spent.
+    /// It was the slowest when places ran out.
+    Evicted,
+    /// The byte budget of all connections is spent: it was the slowest, or wanted more.
     Memory,
     /// We stop.
     Stopping,
 }
 
 /// The labels of [`Closed`], in its order.
-pub const CLOSED: [&str; 10] = [
+pub const CLOSED: [&str; 12] = [
     "client",
     "idle",
     "slow_message",
@@ -152,7 +156,9 @@ pub const CLOSED: [&str; 10] = [
     "malformed",
     "query_limit",
     "client_limit",
+    "network_limit",
     "total_limit",
+    "evicted",
     "memory",
     "stopping",
 ];
@@ -225,6 +231,7 @@ mod tests {
         assert_eq!(LIMITED.len(), Limited::Log as usize + 1);
         assert_eq!(LIMITED_BY[LimitedBy::Total as usize], "total");
         assert_eq!(LIMITED_BY.len(), LimitedBy::Total as usize + 1);
+        assert_eq!(CLOSED[Closed::Evicted as usize], "evicted");
         assert_eq!(CLOSED[Closed::Stopping as usize], "stopping");
         assert_eq!(CLOSED.len(), Closed::Stopping as usize + 1);
     }

@@ -159,8 +159,8 @@ fn connections(sources: &Sources, encoder: &mut DescriptorEncoder<'_>) -> fmt::R
         sources.sum(|worker| &worker.closed[i])
     })?;
     gauge(encoder, "tcp_connections", "TCP connections open", count(sources.admission.connections()))?;
-    let held = count(sources.admission.buffered_octets());
-    gauge(encoder, "tcp_buffered_octets", "Octets held by TCP connections", held)
+    let held = count(sources.admission.memory_octets());
+    gauge(encoder, "tcp_memory_octets", "Octets that TCP connections are charged", held)
 }
 
 fn logged(log: &QueryLogCounts, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -162,6 +162,19 @@ pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Connections that may wait to be accepted (the kernel's own limit, `somaxconn`, applies too).
 const LISTEN_BACKLOG: i32 = 4096;
+/// Room that the kernel gives a connection for what it was sent and we have not read. It counts twice that, for its
+/// own overhead. Fixed, because the kernel would else let each connection grow to megabytes.
+const TCP_RECEIVE_OCTETS: usize = 32 * 1024;
+/// Likewise for answers on their way: the longest one, and a little.
+const TCP_SEND_OCTETS: usize = 96 * 1024;
+/// The most that what a connection was sent and we have not read takes in the kernel, as it counts it.
+pub const TCP_RECEIVE_QUEUE_OCTETS: usize = 2 * TCP_RECEIVE_OCTETS;
+/// Likewise for what we sent and the peer has not fetched.
+pub const TCP_SEND_QUEUE_OCTETS: usize = 2 * TCP_SEND_OCTETS;
+/// Both together.
+pub const TCP_KERNEL_OCTETS: usize = TCP_RECEIVE_QUEUE_OCTETS + TCP_SEND_QUEUE_OCTETS;
+/// The most that the kernel counts for a write of ours beside its octets, where each leaves as a segment of its own.
+pub const TCP_SEGMENT_OCTETS: usize = 1280;
 
 /// Sets what a worker relies on, also for listeners that were inherited.
 ///
@@ -170,8 +183,42 @@ const LISTEN_BACKLOG: i32 = 4096;
 pub fn prepare_tcp(listener: BorrowedFd<'_>) -> io::Result<()> {
     let reference = socket2::SockRef::from(&listener);
     reference.set_nonblocking(true)?;
-    // Connections take this over from their listener. Answers are written coalesced, so nothing is won by waiting.
+    // Connections take these over from their listener. Answers are written coalesced, so nothing is won by waiting.
+    reference.set_recv_buffer_size(TCP_RECEIVE_OCTETS)?;
+    reference.set_send_buffer_size(TCP_SEND_OCTETS)?;
     reference.set_tcp_nodelay(true)
+}
+
+/// What the queues of a TCP connection take in the kernel at the moment, in octets as it counts them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct KernelQueues {
+    /// Sent by the peer and not read.
+    pub receive_octets: usize,
+    /// Sent by us and not fetched by the peer.
+    pub send_octets: usize,
+}
+
+/// Asks the kernel (`SO_MEMINFO`, Linux 4.12).
+///
+/// # Errors
+/// Which the kernel reports.
+pub fn kernel_queues(socket: BorrowedFd<'_>) -> io::Result<KernelQueues> {
+    // SK_MEMINFO_RMEM_ALLOC and SK_MEMINFO_WMEM_QUEUED of <linux/sock_diag.h>: places in what is told.
+    const RECEIVE: usize = 0;
+    const SEND: usize = 5;
+    let mut values = [0_u32; 9];
+    let mut len = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the array has the stated length and lives until the call returns.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(KernelQueues { receive_octets: values[RECEIVE] as usize, send_octets: values[SEND] as usize })
 }
 
 /// Reads from a connected socket what is there, without waiting, whatever mode the socket is in.
@@ -218,6 +265,39 @@ mod tests {
         bind_udp(address, &UdpOptions::default()).unwrap();
         let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         assert_eq!(probe(listener.local_addr().unwrap()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn what_a_connection_takes_in_the_kernel_is_bounded_and_told() {
+        use std::io::{Read, Write};
+        let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        assert_eq!(kernel_queues(socket.as_fd()).unwrap(), KernelQueues::default());
+        // Both ways until the kernel takes no more; a window that opens late lets some more in.
+        for _ in 0..20 {
+            for stream in [&mut client, &mut socket] {
+                while stream.write(&[0; 8192]).is_ok() {}
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let full = kernel_queues(socket.as_fd()).unwrap();
+        assert!(full.receive_octets > 8 * 1024 && full.send_octets > 64 * 1024, "{full:?}");
+        // The kernel takes the last segment whole.
+        let most = TCP_KERNEL_OCTETS + 2 * 65_536;
+        assert!(full.receive_octets + full.send_octets <= most, "{full:?}");
+        let mut buffer = [0; 65_536];
+        for _ in 0..20 {
+            for stream in [&mut client, &mut socket] {
+                while stream.read(&mut buffer).is_ok() {}
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(kernel_queues(socket.as_fd()).unwrap().receive_octets, 0);
+        assert_eq!(kernel_queues(socket.as_fd()).unwrap().send_octets, 0);
     }
 
     #[test]

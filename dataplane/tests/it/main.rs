@@ -29,6 +29,7 @@ mod state_faults;
 mod state_kill;
 mod supervisor;
 mod tcp_limits;
+mod tcp_storm;
 mod traffic;
 mod udp_addresses;
 mod zone_files;

@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use godwit_dataplane::observe::counter::Closed;
-use godwit_dataplane::serve::limit::TcpLimits;
+use godwit_dataplane::serve::limit::{ALLOWANCE_OCTETS, IDLE_OCTETS, TcpLimits};
+use godwit_dataplane::sys::socket::TCP_KERNEL_OCTETS;
 
 use super::reflector::{Workers, eventually, framed, query};
 
@@ -130,17 +131,19 @@ fn p7_a_client_that_does_not_read_is_not_read_from_and_then_dropped() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             eventually("it is dropped", || {
-                most.fetch_max(workers.admission.buffered_octets(), std::sync::atomic::Ordering::Relaxed);
+                most.fetch_max(workers.admission.memory_octets(), std::sync::atomic::Ordering::Relaxed);
                 closed(&workers, Closed::SlowReader) == 1
             });
         });
         let failed = (0..200).any(|_| client.write_all(&queries).is_err());
         assert!(failed, "8 GB of answers were taken in");
     });
-    // What was held: unfetched answers, and queries that were read with the last turn.
+    // What was held: unfetched answers, queries that were read with the last turn, and the kernel's queues.
     let most = most.into_inner();
-    assert!(most <= 2 * max_unsent + 3 * 65_537, "{most} octets held");
-    eventually("its memory is given back", || workers.admission.buffered_octets() == 0);
+    let kernel = TCP_KERNEL_OCTETS + 2 * 65_536;
+    assert!(most <= IDLE_OCTETS + 2 * max_unsent + 3 * 65_537 + kernel, "{most} octets held");
+    assert!(most >= max_unsent + TCP_KERNEL_OCTETS / 2, "{most} octets: the kernel's are not counted");
+    eventually("its memory is given back", || workers.admission.memory_octets() == 0);
 }
 
 #[test]
@@ -260,8 +263,10 @@ fn p7_a_length_below_that_of_a_header_ends_the_connection() {
 
 #[test]
 fn p7_the_byte_budget_of_all_connections_holds() {
+    let budget = 10 * (IDLE_OCTETS + ALLOWANCE_OCTETS) + 150_000;
     let limits = TcpLimits {
-        max_buffered_octets: 200_000,
+        max_connections: 10,
+        max_memory_octets: budget,
         message_deadline: Duration::from_secs(5),
         ..TcpLimits::default()
     };
@@ -274,7 +279,104 @@ fn p7_the_byte_budget_of_all_connections_holds() {
         let _ = client.write_all(&part);
     }
     eventually("some are dropped", || closed(&workers, Closed::Memory) >= 5);
-    assert!(workers.admission.buffered_octets() <= 200_000);
+    eventually("the budget holds", || workers.admission.memory_octets() <= budget);
+}
+
+/// Silent connections of clients that will not ask anything.
+fn silent(workers: &Workers, count: usize) -> Vec<TcpStream> {
+    let silent: Vec<_> = (0..count).map(|_| connect(workers)).collect();
+    eventually("they are in", || workers.admission.connections() == count);
+    silent
+}
+
+fn asks_and_is_answered(workers: &Workers) {
+    let mut honest = connect(workers);
+    honest.write_all(&framed(&query(9, "a"))).unwrap();
+    assert_eq!(read_answer(&mut honest)[..2], [0, 9]);
+}
+
+#[test]
+fn p7_who_never_asked_makes_room_at_once() {
+    let workers = Workers::tcp(TcpLimits { max_connections: 4, ..TcpLimits::default() });
+    let _silent = silent(&workers, 4);
+    asks_and_is_answered(&workers);
+    assert_eq!(closed(&workers, Closed::TotalLimit), 0);
+    assert!(closed(&workers, Closed::Evicted) >= 1);
+}
+
+#[test]
+fn p7_who_is_told_that_no_more_will_come_makes_room_at_once() {
+    let workers = Workers::tcp(TcpLimits { max_connections: 4, ..TcpLimits::default() });
+    let mut malformed: Vec<_> = (0..4).map(|_| connect(&workers)).collect();
+    for client in &mut malformed {
+        // An answer before it, so that nothing but its end tells it from honest ones.
+        client.write_all(&[framed(&query(1, "a")), vec![0, 1, 0]].concat()).unwrap();
+        read_answer(client);
+    }
+    assert!(malformed.iter_mut().all(is_closed), "they are told");
+    asks_and_is_answered(&workers);
+    assert_eq!(closed(&workers, Closed::TotalLimit), 0);
+}
+
+#[test]
+fn p7_quiet_connections_leave_a_reserve() {
+    let limits =
+        TcpLimits { max_connections: 32, idle_timeout: Duration::from_secs(600), ..TcpLimits::default() };
+    let workers = Workers::tcp(limits);
+    let _silent = silent(&workers, 32);
+    eventually("two of them make room", || workers.admission.connections() == 30);
+    assert_eq!(closed(&workers, Closed::Evicted), 2);
+}
+
+#[test]
+fn p7_who_asked_for_much_just_now_gives_way_too() {
+    // Spare memory for two that fetch nothing, and some.
+    let limits = TcpLimits {
+        max_connections: 10,
+        max_memory_octets: 10 * (IDLE_OCTETS + ALLOWANCE_OCTETS) + 3 * TCP_KERNEL_OCTETS,
+        ..TcpLimits::default()
+    };
+    let budget = limits.max_memory_octets;
+    let workers = Workers::tcp(limits);
+    let much: Vec<u8> = (0..16).flat_map(|id| framed(&query(id, "large"))).collect();
+    for _ in 0..20 {
+        let mut greedy: Vec<_> = (0..3).map(|_| connect(&workers)).collect();
+        let before = closed(&workers, Closed::Memory);
+        for client in &mut greedy {
+            client.write_all(&much).unwrap();
+        }
+        eventually("there is not enough for all", || closed(&workers, Closed::Memory) > before);
+        // One who asks for as much and fetches it finds room, however lately the others have asked.
+        let mut honest = connect(&workers);
+        honest.write_all(&much).unwrap();
+        for id in 0..16u16 {
+            assert_eq!(read_answer(&mut honest)[..2], id.to_be_bytes());
+        }
+        eventually("the budget holds", || workers.admission.memory_octets() <= budget);
+    }
+}
+
+#[test]
+fn p7_who_holds_no_more_than_its_allowance_is_not_closed_for_what_others_hold() {
+    let places = 10 * (IDLE_OCTETS + ALLOWANCE_OCTETS);
+    let limits = TcpLimits { max_connections: 10, max_memory_octets: places, ..TcpLimits::default() };
+    let workers = Workers::tcp(limits);
+    let mut clients: Vec<_> = (0..9).map(|_| connect(&workers)).collect();
+    // Nobody may hold more: whoever does is closed.
+    let mut greedy = connect(&workers);
+    let much: Vec<u8> = (0..16).flat_map(|id| framed(&query(id, "large"))).collect();
+    greedy.write_all(&much).unwrap();
+    eventually("it is closed", || closed(&workers, Closed::Memory) == 1);
+    // All the others have begun a message, and are answered once it is whole.
+    let message = framed(&query(2, &"a".repeat(60)));
+    for part in [&message[..70], &message[70..]] {
+        clients.iter_mut().for_each(|client| client.write_all(part).unwrap());
+    }
+    for client in &mut clients {
+        assert_eq!(read_answer(client)[..2], [0, 2]);
+    }
+    assert_eq!(closed(&workers, Closed::Memory), 1);
+    eventually("the budget holds", || workers.admission.memory_octets() <= places);
 }
 
 #[test]
@@ -315,6 +417,7 @@ fn p7_idle_connections_hold_no_buffers() {
             assert_eq!(read_answer(client)[..2], id.to_be_bytes(), "round {round}");
         }
         assert_eq!(workers.admission.connections(), usize::from(COUNT));
-        eventually("nothing is held", || workers.admission.buffered_octets() == 0);
+        let places = usize::from(COUNT) * IDLE_OCTETS;
+        eventually("nothing but places is held", || workers.admission.memory_octets() == places);
     }
 }

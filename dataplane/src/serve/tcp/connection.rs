@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use godwit_wire::framing::{Messages, PREFIX_OCTETS, impossible, whole_message};
@@ -16,6 +17,9 @@ use crate::serve::respond::{
 };
 use crate::serve::udp::dropped;
 use crate::sys::readiness::Interest;
+use crate::sys::socket::{
+    KernelQueues, TCP_RECEIVE_QUEUE_OCTETS, TCP_SEGMENT_OCTETS, TCP_SEND_QUEUE_OCTETS, kernel_queues,
+};
 
 /// Octets read in one turn of a connection.
 const READ_OCTETS: usize = 16 * 1024;
@@ -135,6 +139,8 @@ pub(super) struct Connection {
     /// Answers from `output_at` on that could not be written yet. While there are any, nothing is read.
     output: Vec<u8>,
     output_at: usize,
+    /// What its queues take in the kernel: as told last, and at most what was sent since.
+    kernel: KernelQueues,
     queries: u64,
     /// When the last message came whole, or the connection itself.
     active: Instant,
@@ -159,6 +165,7 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             output_at: 0,
+            kernel: KernelQueues::default(),
             queries: 0,
             active: now,
             partial_since: None,
@@ -196,6 +203,56 @@ impl Connection {
         quiet.then_some(self.active)
     }
 
+    /// Since when it makes no progress, or is told that no more will come.
+    pub(super) fn slow_since(&self) -> Instant {
+        self.ending.map_or(self.active, |(_, since)| since)
+    }
+
+    /// Whether a message, or the wait for answers to be fetched, began so lately.
+    pub(super) fn has_begun_within(&self, now: Instant, time: Duration) -> bool {
+        self.partial_since.or(self.unsent_since).is_some_and(|since| now.duration_since(since) < time)
+    }
+
+    /// Whether it ever asked anything.
+    pub(super) fn has_asked(&self) -> bool {
+        self.queries > 0
+    }
+
+    /// Whether it is quiet only because we have not read yet what it asks, as after a pause of ours.
+    pub(super) fn has_asked_unread(&self) -> bool {
+        let mut octet = [std::mem::MaybeUninit::uninit()];
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        self.quiet_since().is_some()
+            && SockRef::from(&self.socket).recv_with_flags(&mut octet, flags).is_ok_and(|count| count > 0)
+    }
+
+    /// Octets that it is charged beyond its allowance.
+    pub(super) fn beyond_octets(&self) -> usize {
+        self.ticket.beyond_octets()
+    }
+
+    /// Connections of its network, itself included.
+    pub(super) fn network_connections(&self) -> usize {
+        self.ticket.network_connections()
+    }
+
+    /// Charges it what it holds now; whether the budget of all allows it.
+    pub(super) fn charge(&mut self) -> bool {
+        // While nothing is read, all that the kernel takes in may come at any moment.
+        let to_read =
+            if self.unsent_since.is_some() { TCP_RECEIVE_QUEUE_OCTETS } else { self.kernel.receive_octets };
+        let queues = to_read + self.kernel.send_octets;
+        self.ticket.hold(self.input.capacity() + self.output.capacity() + queues)
+    }
+
+    /// Asks the kernel what it holds for this connection, if it may hold anything, and charges that.
+    pub(super) fn weigh(&mut self) {
+        if self.kernel != KernelQueues::default() || self.unsent_since.is_some() {
+            self.kernel = kernel_queues(self.socket.as_fd()).unwrap_or_default();
+            let _ = self.charge();
+        }
+    }
+
     /// Which deadline has passed.
     pub(super) fn overdue(&self, now: Instant, idle_timeout: Duration, limits: &TcpLimits) -> Option<Closed> {
         let passed = |since: Instant, limit| now.duration_since(since) > limit;
@@ -208,7 +265,11 @@ impl Connection {
         if let Some(since) = self.partial_since {
             return passed(since, limits.message_deadline).then_some(Closed::SlowMessage);
         }
-        passed(self.active, idle_timeout).then_some(Closed::Idle)
+        // All answers went to the kernel, and it could not deliver them: they are no newer than the last query.
+        if self.kernel.send_octets > 0 && passed(self.active, limits.send_deadline) {
+            return Some(Closed::SlowReader);
+        }
+        (passed(self.active, idle_timeout) && !self.has_asked_unread()).then_some(Closed::Idle)
     }
 
     /// Ends it from our side: what is unsent still goes out.
@@ -242,16 +303,12 @@ impl Connection {
         if self.ending.is_some() {
             return self.discard(turn);
         }
-        let next = if whole_message(&self.input) {
+        if whole_message(&self.input) {
             let input = std::mem::take(&mut self.input);
             self.answer(&input, turn, responder, counters)
         } else {
             self.read(turn, responder, counters)
-        };
-        if !self.ticket.hold(self.input.capacity() + self.output.capacity()) {
-            return Next::Close(Closed::Memory);
         }
-        next
     }
 
     fn read<R: Respond>(&mut self, turn: &mut Turn, responder: &mut R, counters: &Counters) -> Next {
@@ -385,7 +442,7 @@ impl Connection {
             return Ok(());
         }
         // At most one write of a turn stays incomplete: after it, nothing more is answered.
-        let sent = if self.unsent_since.is_some() { 0 } else { send(&self.socket, out)? };
+        let sent = if self.unsent_since.is_some() { 0 } else { self.send(out)? };
         if sent < out.len() {
             self.output.extend_from_slice(&out[sent..]);
             self.unsent_since.get_or_insert(turn.now);
@@ -395,7 +452,10 @@ impl Connection {
 
     /// Writes what waits; whether all of it went.
     fn write_rest(&mut self) -> io::Result<bool> {
-        self.output_at += send(&self.socket, &self.output[self.output_at..])?;
+        let rest = std::mem::take(&mut self.output);
+        let sent = self.send(&rest[self.output_at..]);
+        self.output = rest;
+        self.output_at += sent?;
         if self.output_at < self.output.len() {
             return Ok(false);
         }
@@ -403,6 +463,14 @@ impl Connection {
         self.output_at = 0;
         self.unsent_since = None;
         Ok(true)
+    }
+
+    /// Gives the kernel what it has room for; how much that was.
+    fn send(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let sent = send(&self.socket, octets)?;
+        let took = if sent == 0 { 0 } else { sent + TCP_SEGMENT_OCTETS };
+        self.kernel.send_octets = (self.kernel.send_octets + took).min(TCP_SEND_QUEUE_OCTETS);
+        Ok(sent)
     }
 
     /// Reads on after the end, so that the last answers are not lost to a reset.
@@ -468,7 +536,6 @@ fn is_temporary(error: &io::Error) -> bool {
 
 /// Reads without waiting, whatever mode the socket is in: accepted sockets then need no call to set it.
 fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    use std::os::fd::AsFd;
     crate::sys::socket::receive_now(socket.as_fd(), buffer)
 }
 

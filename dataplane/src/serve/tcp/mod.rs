@@ -8,15 +8,17 @@
 //! Answers leave in the order of the queries, since none has to wait for anything.
 
 mod connection;
+mod evict;
 
-use std::net::TcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use self::connection::{Connection, LINGER, Next, Turn};
-use super::limit::Admission;
+use self::evict::{Line, Need, QUIET, Scarce};
+use super::limit::{Admission, Ticket};
 use super::respond::{Client, Respond, Transport};
 use super::udp::seconds_since_epoch;
 use crate::observe::counter::{Closed, WorkerCounters};
@@ -29,8 +31,10 @@ const EVENTS: usize = 256;
 const ACCEPTS: usize = 64;
 /// How often deadlines are looked at, and the longest an idle thread sleeps.
 const SWEEP: Duration = Duration::from_millis(100);
-/// How long a connection must have asked nothing to make room for a new one, or to be closed when we stop.
-const QUIET: Duration = Duration::from_millis(250);
+/// How often room is made for one newcomer: those of other workers may take it first.
+const PLACE_TRIES: usize = 4;
+/// The most connections closed so that one more answer or partial message finds memory.
+const MEMORY_CLOSES: usize = 64;
 /// How long the listener rests when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -42,6 +46,10 @@ pub struct TcpWorker<R> {
     free: Vec<usize>,
     /// Connections with whole messages left over from their last turn.
     again: Vec<u64>,
+    /// Who makes room for newcomers.
+    for_places: Line,
+    /// Who makes room for those that need memory.
+    for_memory: Line,
     /// Makes tokens of connections that share a place, one after the other, differ.
     generation: u32,
     turn: Turn,
@@ -82,6 +90,8 @@ impl<R: Respond> TcpWorker<R> {
             connections: Vec::new(),
             free: Vec::new(),
             again: Vec::new(),
+            for_places: Line::new(Scarce::Places),
+            for_memory: Line::new(Scarce::Memory),
             generation: 0,
             turn,
             responder,
@@ -112,6 +122,7 @@ impl<R: Respond> TcpWorker<R> {
         }
         // Who had connected by now is served; who comes later is left to the process that has the listener too.
         let now = Instant::now();
+        self.turn.begin(now, seconds_since_epoch());
         for number in 0..self.listeners.len() {
             self.accept(number, now);
             let _ = self.epoll.remove(self.listeners[number].as_fd());
@@ -146,14 +157,14 @@ impl<R: Respond> TcpWorker<R> {
             } else if let Some(place) = self.place(token) {
                 // A broken connection says so when it is read or written. One that is in the line waits there.
                 if self.connections[place].as_ref().is_some_and(|connection| !connection.queued) {
-                    self.serve(place, token);
+                    self.serve(place, token, now);
                 }
             }
         }
         // Those left over stand behind those that have new events: each gets one turn per step.
         for token in std::mem::take(&mut self.again) {
             if let Some(place) = self.place(token) {
-                self.serve(place, token);
+                self.serve(place, token, now);
             }
         }
         if now.duration_since(self.swept) >= SWEEP {
@@ -169,7 +180,7 @@ impl<R: Respond> TcpWorker<R> {
         (connection.token() == token).then_some(place)
     }
 
-    fn serve(&mut self, place: usize, token: u64) {
+    fn serve(&mut self, place: usize, token: u64, now: Instant) {
         let Some(connection) = &mut self.connections[place] else { return };
         let before = connection.interest();
         connection.queued = false;
@@ -183,12 +194,58 @@ impl<R: Respond> TcpWorker<R> {
         }
         let interest = connection.interest();
         if interest != before && self.epoll.change(connection.socket().as_fd(), token, interest).is_err() {
-            self.close(place, Closed::Client);
+            return self.close(place, Closed::Client);
+        }
+        self.settle(place, token, now);
+    }
+
+    /// Charges a connection what it holds. When that is more than the budget of all allows, slower ones are closed, and
+    /// if there are none, or too little is had of them, it is closed itself.
+    fn settle(&mut self, place: usize, token: u64, now: Instant) {
+        let fits = |worker: &mut Self| worker.connections[place].as_mut().is_none_or(Connection::charge);
+        if !fits(self) {
+            // What was sent is charged until the kernel is asked.
+            if let Some(connection) = &mut self.connections[place] {
+                connection.weigh();
+            }
+            let spare = self.admission.limits().spare_octets();
+            for _ in 0..MEMORY_CLOSES {
+                if fits(self) || !self.free_memory(Some(token), spare, now) {
+                    break;
+                }
+            }
+            if !fits(self) {
+                return self.close(place, Closed::Memory);
+            }
+        }
+        if self.connections[place].as_ref().is_some_and(|connection| connection.beyond_octets() > 0) {
+            self.for_memory.tell();
         }
     }
 
+    /// Closes the slowest of those that hold much; whether there was one. Not when the kernel, asked what it really holds,
+    /// says that this one holds little, or that all together hold no more than `enough`.
+    fn free_memory(&mut self, except: Option<u64>, enough: usize, now: Instant) -> bool {
+        let next = self.for_memory.next(&self.connections, Need::Now, except, now);
+        let Some(place) = next else { return false };
+        let Some(connection) = &mut self.connections[place] else { return false };
+        connection.weigh();
+        if connection.beyond_octets() > 0 && self.admission.beyond_octets() > enough {
+            self.close(place, Closed::Memory);
+        }
+        true
+    }
+
+    /// Closes the slowest for a place; whether there was one.
+    fn free_place(&mut self, need: Need, except: Option<u64>, now: Instant) -> bool {
+        let slowest = self.for_places.next(&self.connections, need, except, now);
+        if let Some(place) = slowest {
+            self.close(place, Closed::Evicted);
+        }
+        slowest.is_some()
+    }
+
     fn accept(&mut self, number: usize, now: Instant) {
-        let mut may_evict = true;
         for _ in 0..ACCEPTS {
             let Some(listener) = self.listeners.get(number) else { return };
             let (socket, address) = match listener.accept() {
@@ -199,70 +256,80 @@ impl<R: Respond> TcpWorker<R> {
                 Err(_) => {
                     // No file descriptor or memory left. Asking again at once would only spin.
                     self.counters.count_close(Closed::TotalLimit);
-                    self.evict(now);
+                    self.free_place(Need::Now, None, now);
                     std::thread::sleep(ACCEPT_PAUSE);
                     return;
                 }
             };
-            let mut admitted = self.admission.admit(address.ip());
-            if matches!(admitted, Err(Closed::TotalLimit))
-                && std::mem::take(&mut may_evict)
-                && self.evict(now)
-            {
-                admitted = self.admission.admit(address.ip());
-            }
-            match admitted {
-                Ok(ticket) => {
-                    let place = self.free.pop().unwrap_or_else(|| {
-                        self.connections.push(None);
-                        self.connections.len() - 1
-                    });
-                    self.generation = self.generation.wrapping_add(1) & 0x7FFF_FFFF;
-                    let token = u64::from(self.generation) << 32 | place as u64;
-                    if self.epoll.add(socket.as_fd(), token, Interest::Read).is_err() {
-                        self.free.push(place);
-                        self.counters.count_close(Closed::TotalLimit);
-                        continue;
-                    }
-                    self.counters.accepted.add(1);
-                    let client = Client { address: address.ip(), transport: Transport::Tcp };
-                    let mut connection = Connection::new(socket, token, client, ticket, now);
-                    if self.turn.records() {
-                        connection.name_ends(address);
-                    }
-                    self.connections[place] = Some(connection);
-                }
+            match self.admit(address.ip(), now) {
+                Ok(ticket) => self.welcome(socket, address, ticket, now),
                 Err(reason) => self.counters.count_close(reason),
             }
         }
     }
 
-    /// Closes the connection that has asked nothing for longest; whether there was one.
-    fn evict(&mut self, now: Instant) -> bool {
-        let oldest = self
-            .connections
-            .iter()
-            .enumerate()
-            .filter_map(|(place, connection)| Some((connection.as_ref()?.quiet_since()?, place)))
-            .min();
-        match oldest {
-            Some((since, place)) if now.duration_since(since) >= QUIET => {
-                self.close(place, Closed::TotalLimit);
-                true
+    /// Lets a newcomer in, in the place of a slower one if need be.
+    fn admit(&mut self, address: IpAddr, now: Instant) -> Result<Ticket, Closed> {
+        let mut admitted = self.admission.admit(address);
+        for _ in 0..PLACE_TRIES {
+            if !matches!(admitted, Err(Closed::TotalLimit)) || !self.free_place(Need::Now, None, now) {
+                break;
             }
-            _ => false,
+            admitted = self.admission.admit(address);
+        }
+        admitted
+    }
+
+    /// Gives a newcomer its place and its first turn.
+    fn welcome(&mut self, socket: TcpStream, address: SocketAddr, ticket: Ticket, now: Instant) {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
+        });
+        self.generation = self.generation.wrapping_add(1) & 0x7FFF_FFFF;
+        let token = u64::from(self.generation) << 32 | place as u64;
+        if self.epoll.add(socket.as_fd(), token, Interest::Read).is_err() {
+            self.free.push(place);
+            self.counters.count_close(Closed::TotalLimit);
+            return;
+        }
+        self.counters.accepted.add(1);
+        let client = Client { address: address.ip(), transport: Transport::Tcp };
+        let mut connection = Connection::new(socket, token, client, ticket, now);
+        if self.turn.records() {
+            connection.name_ends(address);
+        }
+        self.connections[place] = Some(connection);
+        // An honest client's query has come with it by now. Once that is read, it is no stranger to those who come next.
+        self.serve(place, token, now);
+        if self.admission.crowding() > 0 {
+            self.free_place(Need::Reserve, Some(token), now);
         }
     }
 
-    /// Ends connections whose deadline has passed.
+    /// Ends connections whose deadline has passed, then the slowest of what is too much for the reserve to be free: a
+    /// newcomer may come to a worker that has nobody to close.
     fn sweep(&mut self, now: Instant) {
         let idle_timeout = self.admission.idle_timeout();
+        let (mut count, mut beyond_octets) = (0, 0);
         for place in 0..self.connections.len() {
-            let Some(connection) = &self.connections[place] else { continue };
+            let Some(connection) = &mut self.connections[place] else { continue };
+            connection.weigh();
             if let Some(reason) = connection.overdue(now, idle_timeout, self.admission.limits()) {
                 self.close(place, reason);
+            } else {
+                count += 1;
+                beyond_octets += connection.beyond_octets();
             }
         }
+        let mut places = share(self.admission.crowding(), count, self.admission.connections());
+        while places > 0 && self.free_place(Need::Reserve, None, now) {
+            places -= 1;
+        }
+        let all = self.admission.beyond_octets();
+        let octets = share(self.admission.memory_pressure(), beyond_octets, all);
+        let enough = all.saturating_sub(octets);
+        while octets > 0 && self.admission.beyond_octets() > enough && self.free_memory(None, enough, now) {}
     }
 
     /// While stopping: tells connections that have asked nothing for `quiet` that no more will come.
@@ -282,4 +349,10 @@ impl<R: Respond> TcpWorker<R> {
             self.free.push(place);
         }
     }
+}
+
+/// What of `excess` is a worker's to give back that has `own` of `all`: rounded up, so that together they give enough.
+fn share(excess: usize, own: usize, all: usize) -> usize {
+    let share = (excess as u128 * own as u128).div_ceil(all.max(1) as u128);
+    usize::try_from(share).unwrap_or(usize::MAX).min(excess)
 }
