@@ -130,6 +130,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "indicatif",
             "libc",
             "mimalloc",
+            "percent-encoding",
             "serde",
             "serde_json",
             "socket2",
