@@ -46,7 +46,7 @@ fn to_standard_output(client: &mut Client, ask: &Ask, apex: &str, output: Output
         }
         // A zone file is ASCII: no character is in two pieces.
         let text = serde_json::to_string(&String::from_utf8_lossy(piece))?;
-        out.write_all(text[1..text.len() - 1].as_bytes())
+        out.write_all(&text.as_bytes()[1..text.len() - 1])
     });
     let done = fetched.and_then(|()| {
         if output.json {
