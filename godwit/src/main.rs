@@ -12,15 +12,19 @@ mod run;
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde_json::json;
 
 use cli::{Arguments, Command};
-use output::Output;
+use output::{Output, say};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return wrong_usage(&error),
+    };
     let output = Output { json: arguments.json };
     let result = match arguments.command {
         Command::Run(arguments) => run::main(arguments),
@@ -34,4 +38,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output.failed(&error),
     }
+}
+
+/// What clap says about the command line, help and version included; as JSON where that was asked for.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json");
+    if !(wants_json && error.use_stderr()) {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    // The first paragraph: what is wrong. How it is done right is in --help.
+    let reason = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    say(json!({ "error": reason, "code": "WRONG_USAGE", "request_id": null }));
+    ExitCode::from(2)
 }

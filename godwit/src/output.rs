@@ -15,6 +15,11 @@ pub(crate) struct Output {
     pub(crate) json: bool,
 }
 
+/// Says a line on standard error. Whoever closed it does not want to know, which is no reason to stop.
+pub(crate) fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Writes lines for people. What a server or a file says may have been written by anybody.
 pub(crate) fn write_printable(text: &str, out: &mut dyn Write) -> io::Result<()> {
     text.lines().try_for_each(|line| writeln!(out, "{}", Printable(line)))
@@ -70,9 +75,9 @@ impl Output {
                 None if error.is::<Wrong>() => ("WRONG_USAGE", None),
                 None => ("FAILED", None),
             };
-            eprintln!("{}", json!({ "error": format!("{error:#}"), "code": code, "request_id": request_id }));
+            say(json!({ "error": format!("{error:#}"), "code": code, "request_id": request_id }));
         } else {
-            eprintln!("godwit: {}", Printable(&format!("{error:#}")));
+            say(format_args!("godwit: {}", Printable(&format!("{error:#}"))));
         }
         ExitCode::from(if error.is::<Wrong>() { 2 } else { 1 })
     }

@@ -131,6 +131,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "indicatif",
             "libc",
             "mimalloc",
+            "percent-encoding",
             "serde",
             "serde_json",
             "socket2",

@@ -91,13 +91,13 @@ impl Payload for Empty {
 }
 
 /// Reads JSON of a type that refuses unknown fields.
-pub(super) fn json<T: DeserializeOwned>(media_type: Option<&str>, body: Vec<u8>) -> Result<T, Problem> {
+pub(super) fn json<T: DeserializeOwned>(media_type: Option<&str>, body: &[u8]) -> Result<T, Problem> {
     if media_type != Some("application/json") {
         let is = media_type.unwrap_or("missing");
         let message = format!("the content type is {is}; expected application/json");
         return Err(Problem::new(Code::UnsupportedMediaType, message));
     }
-    serde_json::from_slice(&body)
+    serde_json::from_slice(body)
         .map_err(|error| Problem::new(Code::MalformedRequest, format!("the body: {error}")))
 }
 

@@ -112,6 +112,18 @@ async fn exports_that_are_not_read_stop_nobody_else() {
     server.stop().await;
 }
 
+/// A stop does not wait for who never reads, nor for what is read for them.
+#[tokio::test]
+async fn a_stop_cuts_who_does_not_read() {
+    let server = with_large_zone(|config| {
+        (config.api.drain_timeout_ms, config.api.write_timeout_ms) = (100, 3_600_000);
+    })
+    .await;
+    let export = begun(&server.client).await;
+    server.stop().await;
+    assert!(export.into_body().collect().await.is_err());
+}
+
 /// A client that goes away ends its export.
 #[tokio::test]
 async fn an_export_ends_with_its_client() {

@@ -231,18 +231,3 @@ async fn a_write_that_waits_longer_than_requests_may_is_told_that_it_is_made() {
     assert_eq!(answer.header("godwit-applied"), "0/1");
     drop(paused);
 }
-
-/// A stop does not wait for who never reads.
-#[tokio::test]
-async fn a_stop_cuts_who_does_not_read() {
-    let server = start(|api| (api.drain_timeout_ms, api.write_timeout_ms) = (100, 3_600_000)).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = socket.connect(server.client.address).await.unwrap();
-    let ask = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n".repeat(20);
-    stream.write_all(ask.as_bytes()).await.unwrap();
-    let mut first = [0; 1];
-    stream.read_exact(&mut first).await.unwrap();
-    server.stop().await;
-    rest(&mut stream).await;
-}

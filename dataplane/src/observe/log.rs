@@ -22,7 +22,9 @@ pub fn start(log: &Log) -> anyhow::Result<()> {
         LogFormat::Text => false,
         LogFormat::Auto => !stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    // A line that cannot be written is lost. To say so where it cannot be said would be a panic.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     let started = if json {
         builder.json().flatten_event(true).try_init()
     } else {

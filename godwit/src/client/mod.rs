@@ -9,10 +9,11 @@ mod target;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -23,11 +24,16 @@ use target::Endpoint;
 pub(crate) use target::encoded;
 
 use crate::cli::Target;
+use crate::output::say;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take: a zone of 32 MiB is checked and committed in it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long the next piece of a long answer may take.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest answer that is held whole: more than any that the API gives.
+const MAX_ANSWER_OCTETS: usize = 64 << 20;
 /// Pauses before a request is sent again: the server asked for patience, or the connection broke.
 const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
@@ -35,7 +41,7 @@ const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1
 pub(crate) struct Client {
     endpoint: Endpoint,
     runtime: Runtime,
-    sender: Option<SendRequest<Full<Bytes>>>,
+    sender: Option<Connection>,
 }
 
 /// What to ask.
@@ -92,7 +98,7 @@ impl Answer {
             && let Some((have, all)) = applied.split_once('/')
             && have != all
         {
-            eprintln!("godwit: committed, but so far served by {have} of {all} data planes");
+            say(format_args!("godwit: committed, but so far served by {have} of {all} data planes"));
         }
     }
 }
@@ -108,17 +114,36 @@ impl Client {
     /// Asks, and again after a pause when the server cannot just now or the connection broke.
     pub(crate) fn ask(&mut self, ask: &Ask) -> Result<Answer, ClientError> {
         let key = uuid::Uuid::now_v7().to_string();
-        let mut pauses = PAUSES.iter();
+        let Client { endpoint, runtime, sender } = self;
+        again(|| runtime.block_on(whole(endpoint, sender, ask, &key)))
+    }
+
+    /// Asks for a long answer and gives it on piece by piece. It is asked for again only while nothing of it has come.
+    ///
+    /// # Errors
+    /// What the API or the connection says, or `take`.
+    pub(crate) fn fetch(
+        &mut self,
+        ask: &Ask,
+        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Client { endpoint, runtime, sender } = self;
+        let begin = || runtime.block_on(began(endpoint, sender, ask, ""));
+        let (mut body, connection) = again(begin)?;
         loop {
-            let error = match self.runtime.block_on(once(&self.endpoint, &mut self.sender, ask, &key)) {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            match pauses.next() {
-                Some(pause) if error.may_pass() => std::thread::sleep(*pause),
-                _ => return Err(error),
+            let next = runtime.block_on(async { tokio::time::timeout(PIECE_TIMEOUT, body.frame()).await });
+            let slow = ClientError::Slow { url: endpoint.url.clone(), seconds: PIECE_TIMEOUT.as_secs() };
+            match next.map_err(|_| slow)? {
+                None => break,
+                Some(frame) => {
+                    if let Ok(data) = frame.map_err(|error| lost(endpoint, &error))?.into_data() {
+                        take(&data)?;
+                    }
+                }
             }
         }
+        *sender = Some(connection);
+        Ok(())
     }
 
     /// All items of a list, page after page.
@@ -148,34 +173,104 @@ impl Client {
     }
 }
 
-async fn once(
+/// Tries again after a pause when the server cannot just now or the connection broke.
+fn again<T>(mut once: impl FnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    let mut pauses = PAUSES.iter();
+    let mut broken: Option<ClientError> = None;
+    loop {
+        let error = match once() {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        // A server that was there a moment ago is starting again, maybe.
+        let is_gone = matches!(error, ClientError::Refused { .. } | ClientError::Unreachable { .. });
+        let may_pass = error.may_pass() || (is_gone && broken.is_some());
+        if matches!(error, ClientError::Lost { .. }) {
+            broken = Some(error.clone());
+        }
+        match pauses.next() {
+            Some(pause) if may_pass => std::thread::sleep(*pause),
+            // What was sent then may have been done, whoever is there now.
+            _ if is_gone => return Err(broken.unwrap_or(error)),
+            _ => return Err(error),
+        }
+    }
+}
+
+fn lost(endpoint: &Endpoint, error: &dyn std::error::Error) -> ClientError {
+    ClientError::Lost { url: endpoint.url.clone(), reason: error.to_string() }
+}
+
+type Connection = SendRequest<Full<Bytes>>;
+
+/// Sends a request; the body of its answer is still to be read.
+async fn sent(
     endpoint: &Endpoint,
-    sender: &mut Option<SendRequest<Full<Bytes>>>,
+    sender: &mut Option<Connection>,
     ask: &Ask,
     key: &str,
-) -> Result<Answer, ClientError> {
+) -> Result<(Response<Incoming>, Connection), ClientError> {
     let mut connection = match sender.take() {
         Some(open) if !open.is_closed() => open,
         _ => connect(endpoint).await?,
     };
-    let lost =
-        |error: hyper::Error| ClientError::Lost { url: endpoint.url.clone(), reason: error.to_string() };
-    connection.ready().await.map_err(lost)?;
-    let request = request(endpoint, ask, key)?;
+    connection.ready().await.map_err(|error| lost(endpoint, &error))?;
+    let response = connection.send_request(request(endpoint, ask, key)?).await;
+    Ok((response.map_err(|error| lost(endpoint, &error))?, connection))
+}
+
+/// A request and its whole answer.
+async fn whole(
+    endpoint: &Endpoint,
+    sender: &mut Option<Connection>,
+    ask: &Ask,
+    key: &str,
+) -> Result<Answer, ClientError> {
     let answered = async {
-        let response = connection.send_request(request).await.map_err(lost)?;
+        let (response, connection) = sent(endpoint, sender, ask, key).await?;
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.map_err(lost)?.to_bytes();
-        Ok((parts, body))
+        Ok::<_, ClientError>((parts, held(endpoint, body).await?, connection))
     };
-    let (parts, body) = tokio::time::timeout(ANSWER_TIMEOUT, answered)
-        .await
-        .map_err(|_| ClientError::Slow { url: endpoint.url.clone(), seconds: ANSWER_TIMEOUT.as_secs() })??;
+    let (parts, body, connection) = in_time(endpoint, answered).await?;
     *sender = Some(connection);
     if parts.status.is_success() {
         return Ok(Answer { headers: parts.headers, body });
     }
     Err(refusal(endpoint, parts.status, &body))
+}
+
+/// A request and the beginning of its answer, if it is a good one.
+async fn began(
+    endpoint: &Endpoint,
+    sender: &mut Option<Connection>,
+    ask: &Ask,
+    key: &str,
+) -> Result<(Incoming, Connection), ClientError> {
+    let (response, connection) = in_time(endpoint, sent(endpoint, sender, ask, key)).await?;
+    let (parts, body) = response.into_parts();
+    if parts.status.is_success() {
+        return Ok((body, connection));
+    }
+    let body = in_time(endpoint, held(endpoint, body)).await?;
+    Err(refusal(endpoint, parts.status, &body))
+}
+
+async fn held(endpoint: &Endpoint, body: Incoming) -> Result<Bytes, ClientError> {
+    let collected = Limited::new(body, MAX_ANSWER_OCTETS).collect().await;
+    collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            return ClientError::NotTheApi { reason: "an answer without end".to_owned() };
+        }
+        lost(endpoint, &*error)
+    })
+}
+
+async fn in_time<T>(
+    endpoint: &Endpoint,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    let slow = |_| ClientError::Slow { url: endpoint.url.clone(), seconds: ANSWER_TIMEOUT.as_secs() };
+    tokio::time::timeout(ANSWER_TIMEOUT, work).await.map_err(slow)?
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<SendRequest<Full<Bytes>>, ClientError> {

@@ -1,13 +1,18 @@
 //! Where the API is, and who asks: the command line's URL and token, checked.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Context;
 use hyper::Uri;
 use hyper::header::HeaderValue;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::cli::Target;
 use crate::output::Wrong;
+
+/// Of a token file no more is read: it may be a device.
+const MAX_FILE_OCTETS: u64 = 4_096;
 
 /// A checked target.
 #[derive(Debug)]
@@ -25,6 +30,11 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     pub(crate) fn of(target: &Target) -> anyhow::Result<Self> {
         let url = target.url.clone();
+        if url.contains('@') {
+            // Not shown: there may be a password in it.
+            let reason = "--url: a user or password has no place in it; give the token as GODWIT_TOKEN";
+            return Err(Wrong(reason.to_owned()).into());
+        }
         let wrong = |reason: &str| Wrong(format!("--url {url}: {reason}"));
         let uri: Uri = url.parse().map_err(|_| wrong("not a URL, as http://127.0.0.1:8053"))?;
         match uri.scheme_str() {
@@ -63,23 +73,18 @@ fn token(target: &Target) -> anyhow::Result<Option<HeaderValue>> {
 
 /// The first line, which may be the one that the first start printed.
 fn token_of_file(file: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Wrong(format!("--token-file {}: {error}", file.display())))?;
+    let mut text = String::new();
+    let read =
+        std::fs::File::open(file).and_then(|file| file.take(MAX_FILE_OCTETS).read_to_string(&mut text));
+    read.map_err(|error| Wrong(format!("--token-file {}: {error}", file.display())))?;
     let line = text.lines().next().unwrap_or_default().trim();
     Ok(line.strip_prefix("admin token:").unwrap_or(line).trim().to_owned())
 }
 
 /// A text as one segment of a path or one value of a query (RFC 3986 §2.1).
 pub(crate) fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for octet in text.bytes() {
-        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
-            encoded.push(char::from(octet));
-        } else {
-            encoded.push_str(&format!("%{octet:02X}"));
-        }
-    }
-    encoded
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 #[cfg(test)]
@@ -106,9 +111,10 @@ mod tests {
             ("127.0.0.1:8053", "127.0.0.1:8053"),
             ("ftp://a", "expected http://"),
             ("http://a/?x", "query"),
+            ("http://user:secret@a/", "no place in it"),
         ] {
             let error = of(url).unwrap_err();
-            assert!(error.contains(expected), "{url}: {error}");
+            assert!(error.contains(expected) && !error.contains("secret"), "{url}: {error}");
         }
     }
 

@@ -19,7 +19,7 @@ use super::zone::{Finding, line_of};
 use super::{large_zone, origin};
 use crate::cli::Import;
 use crate::client::{Ask, Client, ClientError, encoded};
-use crate::output::{Output, Said, Wrong};
+use crate::output::{Output, Said, Wrong, say};
 
 /// What became of one zone.
 #[derive(Debug, Serialize)]
@@ -55,26 +55,44 @@ pub(crate) fn main(import: &Import, output: Output) -> anyhow::Result<()> {
     let mut progress = Progress::new("zones", zones.len() as u64);
     let mut outcomes = Vec::with_capacity(zones.len());
     let folder = zones.len() > 1;
+    let count = zones.len();
+    let mut stopped = None;
     for (apex, file) in zones {
-        let outcome = import_one(&mut client, &apex, &file, max_request, output)?;
+        match import_one(&mut client, &apex, &file, max_request, output) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) => {
+                stopped = Some(error.context(format!("importing {}", file.display())));
+                break;
+            }
+        }
         if folder {
             progress.add(1);
         }
-        outcomes.push(outcome);
     }
     drop(progress);
+    if outcomes.is_empty()
+        && let Some(error) = stopped
+    {
+        return Err(error);
+    }
     let failed = outcomes.iter().filter(|outcome| outcome.state == "failed").count();
     let imported = outcomes.len() - failed;
-    output.result(&json!({ "zones": outcomes, "imported": imported, "failed": failed }), |out| {
+    let not_tried = count - outcomes.len();
+    let value = json!({ "zones": outcomes, "imported": imported, "failed": failed, "not_tried": not_tried });
+    output.result(&value, |out| {
         for outcome in outcomes.iter().filter(|outcome| outcome.state == "imported") {
             let (rrsets, changed) = (outcome.rrsets.unwrap_or(0), outcome.changed.unwrap_or(0));
             writeln!(out, "{}: {rrsets} RRsets, {changed} changed", outcome.zone)?;
         }
         if folder {
-            writeln!(out, "{imported} zones imported, {failed} failed")?;
+            let rest = if not_tried > 0 { format!(", {not_tried} not tried") } else { String::new() };
+            writeln!(out, "{imported} zones imported, {failed} failed{rest}")?;
         }
         Ok(())
     })?;
+    if let Some(error) = stopped {
+        return Err(error);
+    }
     if failed == 0 { Ok(()) } else { Err(Said.into()) }
 }
 
@@ -124,9 +142,9 @@ fn import_one(
     let Some(zone) = report.zone else {
         if !output.json {
             for finding in &report.findings {
-                eprintln!("{}", Printable(&line_of(finding)));
+                say(Printable(&line_of(finding)));
             }
-            eprintln!("godwit: zone {apex} is not imported");
+            say(format_args!("godwit: zone {apex} is not imported"));
         }
         outcome.findings = report.findings.iter().map(Finding::of).collect();
         outcome.error = Some("the zone file is not right".to_owned());
@@ -140,7 +158,7 @@ fn import_one(
         Err(error) if is_about_this_zone(&error) => {
             if !output.json {
                 let error = format!("{}: {error:#}", file.display());
-                eprintln!("godwit: zone {apex}: {}", Printable(&error));
+                say(format_args!("godwit: zone {apex}: {}", Printable(&error)));
             }
             outcome.error = Some(format!("{error:#}"));
         }

@@ -8,8 +8,8 @@ use std::hash::{BuildHasher, RandomState};
 
 use anyhow::bail;
 use godwit_engine::snapshot::ZoneView;
-use godwit_wire::name::Name;
-use godwit_wire::presentation::format_rdata;
+use godwit_wire::name::{Name, NameRef};
+use godwit_wire::presentation::{format_rdata, write_name};
 use godwit_wire::rr::{Rrset, Rtype};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ pub(super) fn send(
     let total = view.rrsets().count() as u64;
     let made = prepare(client, apex, view)?;
     let hasher = RandomState::new();
-    let mut there = there(client, apex, &hasher)?;
+    let mut there = there(client, apex, &hasher, total)?;
     let mut sender = Sender {
         client,
         steps: Vec::new(),
@@ -47,7 +47,7 @@ pub(super) fn send(
         changed: if made { 2 } else { 0 },
         progress: Progress::new(format!("{apex} RRsets"), total),
     };
-    let mut sets = view.rrsets().map(|(owner, rrset)| (owner.to_string(), rrset)).peekable();
+    let mut sets = view.rrsets().map(|(owner, rrset)| (shown(owner), rrset)).peekable();
     while let Some((owner, first)) = sets.next() {
         let mut wanted = vec![first];
         while let Some((_, next)) = sets.next_if(|(next, _)| *next == owner) {
@@ -79,6 +79,12 @@ pub(super) fn send(
     Ok(Sent { rrsets: total, changed: sender.changed })
 }
 
+/// A name as the API shows it, so that it is found in what is there.
+fn shown(owner: NameRef<'_>) -> String {
+    let mut text = String::new();
+    write_name(owner.as_wire(), &mut text).map_or_else(|| owner.to_string(), |()| text)
+}
+
 fn put(owner: &str, rrset: &Rrset, values: &[String]) -> Value {
     json!({ "op": "put", "name": owner, "type": rrset.rtype.to_string(), "ttl": rrset.ttl, "value": values })
 }
@@ -107,8 +113,9 @@ fn prepare(client: &mut Client, apex: &Name, view: &ZoneView<'_>) -> anyhow::Res
     }
 }
 
-fn there(client: &mut Client, apex: &Name, hasher: &RandomState) -> anyhow::Result<There> {
+fn there(client: &mut Client, apex: &Name, hasher: &RandomState, about: u64) -> anyhow::Result<There> {
     let mut there = There::new();
+    let mut progress = Progress::new(format!("{apex} RRsets compared"), about);
     let path = format!("/api/v1/records?zone={}", encoded(&apex.to_string()));
     client.list(&path, |record| {
         let (Some(owner), Some(rtype)) = (record["name"].as_str(), record["type"].as_str()) else {
@@ -116,6 +123,7 @@ fn there(client: &mut Client, apex: &Name, hasher: &RandomState) -> anyhow::Resu
         };
         let values = record["value"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let hash = hash(hasher, rtype, record["ttl"].as_u64().unwrap_or(0), values);
+        progress.add(1);
         there.entry(owner.to_owned()).or_default().insert(rtype.to_owned(), hash);
         Ok(())
     })?;

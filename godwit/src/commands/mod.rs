@@ -9,7 +9,38 @@ pub(crate) mod record;
 pub(crate) mod token;
 pub(crate) mod zone;
 
+use crate::output::Wrong;
+
 /// A name as people type it on a command line: absolute, with or without its final dot.
-fn absolute(text: &str) -> String {
-    if text.ends_with('.') { text.to_owned() } else { format!("{text}.") }
+///
+/// # Errors
+/// For no name at all: the root is written as a dot, and a variable of a script that is not set must not mean it.
+fn absolute(text: &str) -> Result<String, Wrong> {
+    if text.trim().is_empty() {
+        return Err(Wrong("a name is empty; the root is written as \".\"".to_owned()));
+    }
+    let head = text.strip_suffix('.');
+    // A dot behind an odd number of backslashes is part of a label (RFC 1035 §5.1).
+    let is_dot = |head: &str| head.bytes().rev().take_while(|&octet| octet == b'\\').count() % 2 == 0;
+    Ok(if head.is_some_and(is_dot) { text.to_owned() } else { format!("{text}.") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_end_in_a_dot_that_ends_them() {
+        for (text, expected) in [
+            ("example.com", Some("example.com.")),
+            ("example.com.", Some("example.com.")),
+            (".", Some(".")),
+            ("a\\.", Some("a\\..")),
+            ("a\\\\.", Some("a\\\\.")),
+            ("", None),
+            (" ", None),
+        ] {
+            assert_eq!(absolute(text).ok().as_deref(), expected, "{text:?}");
+        }
+    }
 }

@@ -1,10 +1,15 @@
 //! Which zone a zone file is, when nobody says so.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use godwit_wire::name::Name;
 
 use crate::output::Wrong;
+
+/// How much of a file is looked at for its first line.
+const START_OCTETS: u64 = 1 << 16;
 
 /// The name given, else that in the file's name (`ORIGIN.zone`, `db.ORIGIN`), else the first `$ORIGIN` where it comes
 /// before any record. Nothing is guessed beyond that.
@@ -24,8 +29,13 @@ pub(super) fn of(file: &Path, given: Option<&str>, flag: &str) -> Result<Name, W
 
 /// The first line that is neither empty nor a comment nor `$TTL`, if it is an absolute `$ORIGIN` (RFC 1035 §5.1).
 fn from_text(file: &Path) -> Option<Name> {
-    let text = std::fs::read(file).ok()?;
-    let start = String::from_utf8_lossy(&text[..text.len().min(1 << 16)]).into_owned();
+    // A pipe could block, a device never end.
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    File::open(file).ok()?.take(START_OCTETS).read_to_end(&mut text).ok()?;
+    let start = String::from_utf8_lossy(&text);
     let line = start.lines().map(|line| line.split(';').next().unwrap_or_default().trim()).find(|line| {
         !line.is_empty() && !line.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("$TTL "))
     })?;

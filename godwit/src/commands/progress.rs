@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
+use crate::output::say;
+
 /// How long a command runs before anything is said, and how often a line is printed.
 const SILENCE: Duration = Duration::from_secs(1);
 const LINE_INTERVAL: Duration = Duration::from_secs(3);
@@ -50,7 +52,7 @@ impl Progress {
             }
         } else if now >= self.next_line {
             self.next_line = now + LINE_INTERVAL;
-            eprintln!("{} {} of {}", self.what, HumanCount(self.done), HumanCount(self.total));
+            say(format_args!("{} {} of {}", self.what, HumanCount(self.done), HumanCount(self.total)));
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::absolute;
 use crate::cli::{Record, RecordDelete, RecordList, RecordSet};
 use crate::client::{Ask, Client, encoded};
-use crate::output::{Output, write_printable};
+use crate::output::{Output, Wrong, write_printable};
 
 /// Carries out one of them.
 pub(crate) fn main(command: Record, output: Output) -> anyhow::Result<()> {
@@ -19,20 +19,22 @@ pub(crate) fn main(command: Record, output: Output) -> anyhow::Result<()> {
 }
 
 /// The name for the API: people leave the final dot out, so without a zone every name is absolute.
-fn owner(name: &str, zone: Option<&str>) -> String {
-    if zone.is_some() { name.to_owned() } else { absolute(name) }
+fn owner(name: &str, zone: Option<&str>) -> Result<String, Wrong> {
+    let alone = absolute(name)?;
+    Ok(if zone.is_some() { name.to_owned() } else { alone })
 }
 
 /// `&zone=…` where one is given.
-fn in_zone(zone: Option<&str>) -> String {
-    zone.map(|zone| format!("&zone={}", encoded(&absolute(zone)))).unwrap_or_default()
+fn in_zone(zone: Option<&str>) -> Result<String, Wrong> {
+    zone.map_or(Ok(String::new()), |zone| Ok(format!("&zone={}", encoded(&absolute(zone)?))))
 }
 
 fn set(arguments: &RecordSet, output: Output) -> anyhow::Result<()> {
     let zone = arguments.zone.as_deref();
+    let (owner, in_zone) = (owner(&arguments.name, zone)?, in_zone(zone)?);
     let mut step = json!({
         "op": "put",
-        "name": owner(&arguments.name, zone),
+        "name": owner,
         "type": arguments.rtype,
         "value": arguments.value,
     });
@@ -40,24 +42,24 @@ fn set(arguments: &RecordSet, output: Output) -> anyhow::Result<()> {
         step["ttl"] = ttl.into();
     }
     let mut client = Client::new(&arguments.target)?;
-    let path = format!("/api/v1/changes?wait=applied{}", in_zone(zone));
+    let path = format!("/api/v1/changes?wait=applied{in_zone}");
     let answer = client.ask(&Ask::post(path, &json!({ "changes": [step] })))?;
     answer.note_unapplied();
     // What stands there now: with its TTL, and values in the form that they are kept in.
-    let name = encoded(&owner(&arguments.name, zone));
-    let path = format!("/api/v1/records/{name}?type={}{}", encoded(&arguments.rtype), in_zone(zone));
+    let (name, rtype) = (encoded(&owner), encoded(&arguments.rtype));
+    let path = format!("/api/v1/records/{name}?type={rtype}{in_zone}");
     let record = client.ask(&Ask::get(path))?.json()?;
     output.result(&record, |out| lines(out, &record))
 }
 
 fn delete(arguments: &RecordDelete, output: Output) -> anyhow::Result<()> {
     let zone = arguments.zone.as_deref();
-    let owner = owner(&arguments.name, zone);
+    let owner = owner(&arguments.name, zone)?;
     let which = match &arguments.rtype {
         Some(rtype) => format!("type={}", encoded(rtype)),
         None => "all=true".to_owned(),
     };
-    let path = format!("/api/v1/records/{}?wait=applied&{which}{}", encoded(&owner), in_zone(zone));
+    let path = format!("/api/v1/records/{}?wait=applied&{which}{}", encoded(&owner), in_zone(zone)?);
     let answer = Client::new(&arguments.target)?.ask(&Ask::delete(path))?;
     answer.note_unapplied();
     let value = json!({ "deleted": owner, "type": arguments.rtype });
@@ -70,7 +72,7 @@ fn delete(arguments: &RecordDelete, output: Output) -> anyhow::Result<()> {
 fn list(arguments: &RecordList, output: Output) -> anyhow::Result<()> {
     let mut filters = Vec::new();
     if let Some(zone) = &arguments.zone {
-        filters.push(format!("zone={}", encoded(&absolute(zone))));
+        filters.push(format!("zone={}", encoded(&absolute(zone)?)));
     }
     if let Some(rtype) = &arguments.rtype {
         filters.push(format!("type={}", encoded(rtype)));

@@ -89,9 +89,10 @@ fn list(target: &Target, output: Output) -> anyhow::Result<()> {
 }
 
 fn create(arguments: &ZoneCreate, output: Output) -> anyhow::Result<()> {
-    let mut body = json!({ "name": absolute(&arguments.zone) });
+    let mut body = json!({ "name": absolute(&arguments.zone)? });
     if !arguments.ns.is_empty() {
-        body["ns"] = arguments.ns.iter().map(|name| absolute(name)).collect();
+        let ns = arguments.ns.iter().map(|name| absolute(name));
+        body["ns"] = ns.collect::<Result<Vec<String>, _>>()?.into();
     }
     let answer = Client::new(&arguments.target)?.ask(&Ask::post("/api/v1/domains?wait=applied", &body))?;
     answer.note_unapplied();
@@ -101,7 +102,7 @@ fn create(arguments: &ZoneCreate, output: Output) -> anyhow::Result<()> {
 }
 
 fn delete(zone: &str, target: &Target, output: Output) -> anyhow::Result<()> {
-    let apex = absolute(zone);
+    let apex = absolute(zone)?;
     let path = format!("/api/v1/domains/{}?wait=applied", encoded(&apex));
     let answer = Client::new(target)?.ask(&Ask::delete(path))?;
     answer.note_unapplied();

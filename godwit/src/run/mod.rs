@@ -28,7 +28,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli;
-use crate::output::Wrong;
+use crate::output::{Output, Wrong, say};
 use config::Config;
 use lock::FolderLock;
 use planes::Planes;
@@ -43,8 +43,7 @@ pub(crate) fn main(arguments: cli::Run) -> anyhow::Result<()> {
     let check_config = arguments.check_config;
     let config = Config::load(arguments).map_err(|error| Wrong(error.to_string()))?;
     if check_config {
-        println!("{}", config.to_text());
-        return Ok(());
+        return Output { json: false }.write(|out| writeln!(out, "{}", config.to_text()));
     }
     log::start(&config.log).map_err(|error| Wrong(format!("{error:#}")))?;
     make_folder(&config)?;
@@ -112,10 +111,10 @@ fn api_address_is_free(config: &Config) -> anyhow::Result<()> {
 /// Says where the data plane listens, on standard error: standard output is for the token.
 fn announce(server: &Server) {
     for address in server.addresses() {
-        eprintln!("godwit: DNS at {address} (UDP and TCP)");
+        say(format_args!("godwit: DNS at {address} (UDP and TCP)"));
     }
     if let Some(address) = server.metrics_address() {
-        eprintln!("godwit: metrics at http://{address}/metrics");
+        say(format_args!("godwit: metrics at http://{address}/metrics"));
     }
     let status = server.status();
     let (zones, names) = (status.zones.load(Ordering::Relaxed), status.names.load(Ordering::Relaxed));

@@ -12,6 +12,8 @@ use godwit_dataplane::feed::{Local, local};
 use godwit_dataplane::observe::metrics::Beside;
 use tokio::sync::watch;
 
+use crate::output::say;
+
 /// The pause before the control plane is opened again; doubles up to the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -71,7 +73,7 @@ impl Planes {
         }
         // From here on there are records to serve, or will be in a moment.
         self.has_snapshot = true;
-        eprintln!("godwit: API at http://{} (described at /docs)", controlplane.api_address()?);
+        say(format_args!("godwit: API at http://{} (described at /docs)", controlplane.api_address()?));
         let registry = controlplane.metrics().registry();
         self.beside.set(move || Metrics::text(&registry));
         controlplane.serve(Some(sink), self.stop.clone()).await

@@ -2,6 +2,7 @@
 
 mod api_to_answer;
 mod cli;
+mod cli_faults;
 mod dns;
 mod escaping;
 mod first_run;

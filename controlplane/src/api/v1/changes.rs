@@ -36,7 +36,7 @@ impl Payload for ChangesBody {
     const LIMIT: usize = write::LARGE;
 
     fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
-        write::json(media_type, body)
+        write::json(media_type, &body)
     }
 }
 

@@ -137,7 +137,7 @@ macro_rules! json_bodies {
             const LIMIT: usize = $limit;
 
             fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
-                write::json(media_type, body)
+                write::json(media_type, &body)
             }
         }
     )*};

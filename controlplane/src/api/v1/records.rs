@@ -70,7 +70,7 @@ impl Payload for RecordBody {
     const LIMIT: usize = write::SMALL;
 
     fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
-        write::json(media_type, body)
+        write::json(media_type, &body)
     }
 }
 
