@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 
 use crate::attack::{self, Part};
 use crate::compare::{self, Options};
@@ -14,9 +15,10 @@ use crate::data::{Dataset, Source, Workload, files};
 use crate::load::PATIENCE;
 use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
+use crate::report::{self, Report};
 use crate::server::kind::Kind;
 use crate::server::{GENERATOR_CPU, echo};
-use crate::{churn, cpu, interrupt, measure, query_log, report};
+use crate::{churn, cpu, interrupt, measure, query_log};
 
 /// Load generator and side-by-side comparison with other servers.
 #[derive(Debug, Parser)]
@@ -256,11 +258,8 @@ impl Compare {
         };
         fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
         let results = compare::run(&options)?;
-        let report = report::Report::new(&options, results);
-        write_json(&self.json, &report)?;
-        println!("{}", report.configurations());
-        println!("{}", report.markdown);
-        verdict(&report.failures)
+        let configurations = compare::report::configurations(&results.entrants);
+        conclude(&self.json, &configurations, &compare::report::report(&options, results))
     }
 }
 
@@ -314,10 +313,7 @@ impl Churn {
             data: self.common.data,
         };
         fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
-        let report = churn::report::Report::new(&options, churn::run(&options)?);
-        write_json(&self.json, &report)?;
-        println!("{}", report.markdown);
-        verdict(&report.failures)
+        conclude(&self.json, "", &churn::report::report(&options, churn::run(&options)?))
     }
 }
 
@@ -335,15 +331,13 @@ impl AttackDns {
             data: self.common.data,
         };
         fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
-        let report = attack::report::Report::new(&options, attack::run(&options)?);
-        write_json(&self.json, &report)?;
-        println!("{}", report.configurations());
-        println!("{}", report.markdown);
-        verdict(&report.failures)
+        let results = attack::run(&options)?;
+        let configurations = compare::report::configurations(&results.entrants);
+        conclude(&self.json, &configurations, &attack::report::report(&options, results))
     }
 }
 
-fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
+fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -351,6 +345,14 @@ fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
         .with_context(|| format!("writing {}", path.display()))?;
     println!("All figures: {}\n", path.display());
     Ok(())
+}
+
+/// Keeps all figures, shows the tables, and is an error when something was wrong or lost.
+fn conclude<O: Serialize, R: Serialize>(json: &Path, above: &str, report: &Report<O, R>) -> Result<()> {
+    write_json(json, report)?;
+    println!("{above}");
+    println!("{}", report.markdown);
+    verdict(&report.failures)
 }
 
 /// An error when something was wrong or lost.
