@@ -24,4 +24,5 @@ pub mod query_log;
 pub mod report;
 pub mod rig;
 pub mod server;
+pub mod soak;
 pub mod sysctl;
