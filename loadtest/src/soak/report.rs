@@ -18,6 +18,9 @@ use crate::report::{Report, Spread, machine};
 /// the allocator's arenas move by as much.
 const LEAK: f64 = 8.0;
 
+/// The share of the queries that may go unseen because this program had no CPU.
+const UNSEEN: f64 = 0.01;
+
 /// Works out the tables.
 #[must_use]
 pub fn report(options: &Options, results: Results) -> Report<Options, Results> {
@@ -38,6 +41,13 @@ pub fn verdicts(results: &Results) -> Vec<String> {
         }
         if tally.lost_outside > 0 {
             fail(format!("{} queries were lost while nothing excused it; {first}", tally.lost_outside));
+        }
+        // Otherwise a run on a machine that is busy with other things would pass for a quiet one.
+        if (tally.unasked + tally.unjudged) as f64 > UNSEEN * tally.sent[0] as f64 {
+            fail(format!(
+                "{} queries were not asked and {} not judged for want of CPU: the machine is too busy to say anything",
+                tally.unasked, tally.unjudged
+            ));
         }
         if tally.checked == 0 {
             fail("no answer was checked".to_owned());
@@ -152,12 +162,24 @@ fn answers(text: &mut String, results: &Results) {
         &|side| tally(side).lost_inside.to_string(),
         "–",
     );
+    row(
+        "queries not asked; answers not missed, because this program had no CPU",
+        &|side| format!("{}; {}", tally(side).unasked, tally(side).unjudged),
+        "< 1 %",
+    );
     row("SERVFAIL while no snapshot was left", &|side| tally(side).not_ready.to_string(), "–");
     row("asked again after the server closed a TCP connection", &|side| tally(side).retried.to_string(), "–");
     let quarter = |side: usize, which: usize| {
         let (count, [p50, p99]) = results.udp_quarters[side][which];
         if count == 0 { "–".to_owned() } else { format!("{p50:.0}, {p99:.0}") }
     };
+    let overflow = |side: usize| {
+        let name = "godwit_dataplane_receive_overflow_total";
+        let last =
+            |life: &[Sample]| life.iter().filter_map(|s| s.metrics.get(name)).copied().fold(0.0, f64::max);
+        trend::lives(&results.samples[side]).into_iter().map(last).sum::<f64>()
+    };
+    row("datagrams that found the receive buffer full", &|side| format!("{:.0}", overflow(side)), "–");
     row("UDP p50, p99 in the first quarter, µs, outside of faults", &|side| quarter(side, 0), "–");
     row("UDP p50, p99 in the last quarter, µs, outside of faults", &|side| quarter(side, 3), "–");
     let cell = |side: usize| {

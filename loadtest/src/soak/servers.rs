@@ -23,8 +23,8 @@ use crate::{api, cpu};
 
 /// Connections that a server may have: fewer than the flood of connections brings, more than everybody else.
 const TCP_CONNECTIONS: usize = FLOOD * 2 / 3;
-/// Asked to stop, it gets so long: connections may take five seconds to end.
-pub const STOP: Duration = Duration::from_secs(30);
+/// Asked to stop, it gets so long: connections may take five seconds to end, and the machine may be busy.
+pub const STOP: Duration = Duration::from_secs(60);
 /// Metrics come at once, or the server stands still.
 const SCRAPE: Duration = Duration::from_secs(2);
 /// How often what is waited for is looked at.

@@ -59,6 +59,10 @@ pub struct Tally {
     pub lost_inside: u64,
     /// Unanswered outside.
     pub lost_outside: u64,
+    /// Due, and not asked because this program had no CPU; UDP only.
+    pub unasked: u64,
+    /// Unanswered while this program stood still, so that nobody knows; UDP only.
+    pub unjudged: u64,
     /// Sent again over a new connection, because the server closed the old one.
     pub retried: u64,
     /// Answers to nothing under way: those that came too late.

@@ -58,30 +58,34 @@ pub fn memory(samples: &[Sample]) -> Option<Slope> {
     slope(&lives)
 }
 
-/// Theil and Sen's slope over several lives of points (second, value), a life's first and settling part left out.
+/// Theil and Sen's slope over several lives of points (second, value), a life's first and settling part left out. Where a life
+/// is long enough to tell, only those that are count: many short ones have more pairs together, and less to say.
 #[must_use]
 pub fn slope(lives: &[Vec<[f64; 2]>]) -> Option<Slope> {
-    let (mut slopes, mut seconds, mut longest, mut count) = (Vec::new(), 0.0, 0.0_f64, 0);
-    for life in lives {
-        let (Some(first), Some(last)) = (life.first(), life.last()) else { continue };
-        let length = last[0] - first[0];
-        let settled = first[0] + SETTLING.min(length / 2.0);
-        let points: Vec<[f64; 2]> = life.iter().copied().filter(|point| point[0] >= settled).collect();
-        let points = thinned(&points);
-        let apart = APART.min((last[0] - settled) / 4.0);
-        let before = slopes.len();
-        for (place, one) in points.iter().enumerate() {
-            let later = points[place + 1..].iter().filter(|other| other[0] - one[0] >= apart.max(1e-9));
-            slopes.extend(later.map(|other| (other[1] - one[1]) / (other[0] - one[0])));
-        }
-        if slopes.len() > before {
-            seconds += last[0] - settled;
-            longest = longest.max(last[0] - settled);
-            count += 1;
-        }
+    let mut found: Vec<(f64, Vec<f64>)> = lives.iter().filter_map(|life| slopes(life)).collect();
+    if found.iter().any(|(seconds, _)| *seconds >= TELLING) {
+        found.retain(|(seconds, _)| *seconds >= TELLING);
     }
-    let per_second = median(&mut slopes)?;
-    Some(Slope { per_hour: per_second * 3_600.0, seconds, longest, lives: count })
+    let seconds = found.iter().map(|(seconds, _)| seconds).sum();
+    let longest = found.iter().map(|(seconds, _)| *seconds).fold(0.0, f64::max);
+    let lives = found.len();
+    let mut all: Vec<f64> = found.into_iter().flat_map(|(_, slopes)| slopes).collect();
+    Some(Slope { per_hour: median(&mut all)? * 3_600.0, seconds, longest, lives })
+}
+
+/// How long a life was settled, and the slopes between its pairs of points, a second.
+fn slopes(life: &[[f64; 2]]) -> Option<(f64, Vec<f64>)> {
+    let (first, last) = (life.first()?, life.last()?);
+    let settled = first[0] + SETTLING.min((last[0] - first[0]) / 2.0);
+    let points: Vec<[f64; 2]> = life.iter().copied().filter(|point| point[0] >= settled).collect();
+    let points = thinned(&points);
+    let apart = APART.min((last[0] - settled) / 4.0).max(1e-9);
+    let mut slopes = Vec::new();
+    for (place, one) in points.iter().enumerate() {
+        let later = points[place + 1..].iter().filter(|other| other[0] - one[0] >= apart);
+        slopes.extend(later.map(|other| (other[1] - one[1]) / (other[0] - one[0])));
+    }
+    (!slopes.is_empty()).then(|| (last[0] - settled, slopes))
 }
 
 /// At most [`POINTS`] points: each the median of its neighbours' values at the middle of their times.
@@ -182,11 +186,19 @@ mod tests {
             samples.extend(life(0, 600, 10, 0.0, |_| 0));
             samples.extend(life(8, 610, 3_600, leak * MIB, |_| 40));
             let slope = memory(&samples).unwrap();
-            assert_eq!(slope.lives, 2);
+            assert_eq!(slope.lives, 1, "the other one is too short");
             assert!(slope.tells() && slope.longest > 3_400.0, "{slope:?}");
             let found = slope.per_hour / MIB;
             assert!((found - leak).abs() < 1.0, "{found} MiB an hour instead of {leak}");
         }
+    }
+
+    #[test]
+    fn short_lives_count_where_there_is_no_long_one() {
+        let mut samples = life(7, 0, 600, 0.0, |_| 40);
+        samples.extend(life(8, 600, 500, 0.0, |_| 40));
+        let slope = memory(&samples).unwrap();
+        assert_eq!((slope.lives, slope.tells()), (2, false));
     }
 
     #[test]
