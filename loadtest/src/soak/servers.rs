@@ -23,6 +23,8 @@ use crate::{api, cpu};
 
 /// Connections that a server may have: fewer than the flood of connections brings, more than everybody else.
 const TCP_CONNECTIONS: usize = FLOOD * 2 / 3;
+/// Everything but a line for each request: those of a day would fill a disk.
+const LOG: &str = "info,godwit_controlplane::api=warn";
 /// Asked to stop, it gets so long: connections may take five seconds to end, and the machine may be busy.
 pub const STOP: Duration = Duration::from_secs(60);
 /// Metrics come at once, or the server stands still.
@@ -153,6 +155,7 @@ impl Server {
         // Two workers, so that what one of them shows and the other not is seen.
         command.args(["--workers", "2", "--metrics"]).arg(self.metrics.to_string());
         command.env("GODWIT_TCP__MAX_CONNECTIONS", TCP_CONNECTIONS.to_string());
+        command.env("GODWIT_LOG__LEVEL", LOG);
         command
     }
 
