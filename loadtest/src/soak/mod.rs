@@ -234,7 +234,8 @@ fn await_snapshots(run: &Server, access: &Access) -> Result<()> {
         if snapshots.iter().all(|at| at.as_ref().is_ok_and(|&at| at >= filled + stage::WRITING)) {
             return Ok(());
         }
-        anyhow::ensure!(filled.elapsed() < 2 * START, "no two local snapshots in {:?}", 2 * START);
+        let time = 2 * stage::NEXT_SNAPSHOT;
+        anyhow::ensure!(filled.elapsed() < time, "no two local snapshots in {time:?}");
         std::thread::sleep(LOOK_EVERY);
     }
     unreachable!("the count of changes does not end")

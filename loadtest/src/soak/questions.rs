@@ -322,8 +322,11 @@ fn change_is_right(
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::net::SocketAddr;
+    use std::time::Duration;
 
     use super::*;
+    use crate::data::record::name_wire;
 
     const SOURCE: Source = Source { seed: 1, shrink: 1_000 };
 
@@ -334,6 +337,57 @@ mod tests {
         assert!((0..changing_count()).all(|n| changing_name(n).ends_with(changing_apex(n))));
         let apexes: HashSet<&str> = (0..changing_count()).map(changing_apex).collect();
         assert_eq!(apexes, zones(&SOURCE).iter().map(|zone| zone.apex).collect());
+    }
+
+    /// An authoritative answer with this RCODE and these records.
+    fn answer(query: &[u8], rcode: u8, records: &[Record]) -> Vec<u8> {
+        let mut answer = query.to_vec();
+        answer[2] |= 0x84;
+        answer[3] = rcode;
+        answer[7] = u8::try_from(records.len()).unwrap();
+        for record in records {
+            answer.extend(name_wire(&record.owner));
+            answer.extend([rtype::A.to_be_bytes(), [0, 1]].concat());
+            answer.extend(record.ttl.to_be_bytes());
+            answer.extend([0, 4]);
+            answer.extend(record.data.wire());
+        }
+        answer
+    }
+
+    #[test]
+    fn a_wrong_answer_is_found_and_a_right_one_passes() {
+        let history = || History::new(Some(address(1)), Instant::now());
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let histories = [(0..changing_count()).map(|_| history()).collect(), vec![history()]];
+        let shared = Shared::new(Duration::from_secs(60), [nowhere; 2], histories);
+        let questions = Questions::of_changing_names(Side::Run);
+        let query = questions.queries.message(0).to_vec();
+        let judge = |answer: &[u8]| {
+            let now = Instant::now();
+            questions.judge(0, &query, answer, (now, now), &shared)
+        };
+        let says = |version| answer(&query, 0, &[record(changing_name(0), address(version))]);
+        let wrong = |verdict, part: &str| {
+            assert!(matches!(&verdict, Verdict::Wrong(why) if why.contains(part)), "{verdict:?}, not {part}");
+        };
+        assert_eq!(judge(&says(1)), Verdict::Right);
+        wrong(judge(&says(2)), "a state that never was");
+        shared.histories(Side::Run)[0].ask(Some(address(2)), Instant::now());
+        assert_eq!(
+            (judge(&says(1)), judge(&says(2))),
+            (Verdict::Right, Verdict::Right),
+            "while it is written"
+        );
+        shared.histories(Side::Run)[0].acknowledge(true, Instant::now());
+        assert_eq!(judge(&says(2)), Verdict::Right);
+        wrong(judge(&says(1)), "an old state");
+        wrong(judge(&answer(&query, 3, &[])), "authority section");
+        wrong(judge(&answer(&query, 2, &[])), "RCODE 2");
+        let another = Record { ttl: 61, ..record(changing_name(0), address(2)) };
+        wrong(judge(&answer(&query, 0, &[another])), "answer section");
+        shared.outages.begin_catch_up(None);
+        assert_eq!(judge(&answer(&query, 2, &[])), Verdict::NotReady);
     }
 
     #[test]

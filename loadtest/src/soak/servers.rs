@@ -268,14 +268,6 @@ impl Server {
         Ok(found)
     }
 
-    /// Its metrics as text.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub fn scrape(&self) -> Result<String> {
-        scrape(self.metrics)
-    }
-
     /// The token of its first start, once it is printed.
     ///
     /// # Errors

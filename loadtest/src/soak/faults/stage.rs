@@ -27,6 +27,10 @@ use crate::soak::writers::Access;
 
 /// Whatever must come back comes back in this, on a busy machine too.
 const BACK: Duration = Duration::from_secs(60);
+/// A local snapshot is written twenty times as long after the one before as that took, which on a busy machine is minutes.
+pub const NEXT_SNAPSHOT: Duration = Duration::from_secs(600);
+/// How often a server is asked for its metrics that does not answer at once.
+const TRIES: usize = 5;
 /// How often what is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A snapshot holds what was served when its writing began; the time of a file is that of its end.
@@ -137,7 +141,7 @@ impl<'a> Stage<'a> {
     fn kill(&mut self, damaged: &[&str]) -> Result<[f64; 2]> {
         let snapshots = self.server(Side::Run).snapshots();
         // Where two are to be damaged, two must be there.
-        wait_for("a local snapshot", self.shared, || {
+        wait_long_for("a local snapshot", NEXT_SNAPSHOT, self.shared, || {
             let there = |name: &&str| snapshots.join(name).is_file();
             Ok(there(&CURRENT) && damaged.iter().all(there))
         })?;
@@ -266,12 +270,12 @@ impl<'a> Stage<'a> {
         let began = Instant::now();
         self.write_zone(&broken)?;
         self.server(Side::Dataplane).signal(Signal::SIGHUP)?;
-        self.await_metric(Side::Dataplane, "godwit_dataplane_failed_zones", |failed| failed >= 1.0)?;
+        self.await_metric(Side::Dataplane, "godwit_dataplane_failed_zones", BACK, |failed| failed >= 1.0)?;
         let said = began.elapsed().as_secs_f64();
         let time = self.some_seconds(3);
         let _ = self.shared.wait(time);
         let whole = self.reload()?;
-        self.await_metric(Side::Dataplane, "godwit_dataplane_failed_zones", |failed| failed < 1.0)?;
+        self.await_metric(Side::Dataplane, "godwit_dataplane_failed_zones", BACK, |failed| failed < 1.0)?;
         Ok([said, whole])
     }
 
@@ -297,7 +301,7 @@ impl<'a> Stage<'a> {
         }
         self.flood.set(side, false);
         let began = Instant::now();
-        self.await_metric(side, "godwit_dataplane_tcp_connections", |open| open < AFTER_FLOOD)?;
+        self.await_metric(side, "godwit_dataplane_tcp_connections", BACK, |open| open < AFTER_FLOOD)?;
         self.shared.outages.close(side);
         Ok([began.elapsed().as_secs_f64(); 2])
     }
@@ -307,12 +311,16 @@ impl<'a> Stage<'a> {
         let errors = self.metric(Side::Run, "godwit_dataplane_snapshot_errors_total")?;
         disk.fill()?;
         let noticed =
-            self.await_metric(Side::Run, "godwit_dataplane_snapshot_errors_total", |count| count > errors);
+            self.await_metric(Side::Run, "godwit_dataplane_snapshot_errors_total", NEXT_SNAPSHOT, |count| {
+                count > errors
+            });
         let written = self.metric(Side::Run, "godwit_dataplane_snapshots_written_total")?;
         disk.empty()?;
         noticed?;
         let began = Instant::now();
-        self.await_metric(Side::Run, "godwit_dataplane_snapshots_written_total", |count| count > written)?;
+        self.await_metric(Side::Run, "godwit_dataplane_snapshots_written_total", NEXT_SNAPSHOT, |count| {
+            count > written
+        })?;
         Ok([began.elapsed().as_secs_f64(); 2])
     }
 
@@ -330,13 +338,20 @@ impl<'a> Stage<'a> {
     }
 
     fn metric(&mut self, side: Side, name: &str) -> Result<f64> {
-        let text = self.server(side).scrape()?;
-        metric(&text, name).with_context(|| format!("no metric {name}"))
+        let metrics = self.server(side).metrics;
+        let text = (0..TRIES).find_map(|_| scrape(metrics).ok());
+        text.and_then(|text| metric(&text, name)).with_context(|| format!("no metric {name}"))
     }
 
-    fn await_metric(&mut self, side: Side, name: &str, good: impl Fn(f64) -> bool) -> Result<()> {
+    fn await_metric(
+        &mut self,
+        side: Side,
+        name: &str,
+        time: Duration,
+        good: impl Fn(f64) -> bool,
+    ) -> Result<()> {
         let metrics = self.server(side).metrics;
-        wait_for(name, self.shared, || {
+        wait_long_for(name, time, self.shared, || {
             let found = scrape(metrics).ok().and_then(|text| metric(&text, name));
             Ok(found.is_some_and(&good))
         })
@@ -362,10 +377,19 @@ pub fn first_address() -> Ipv4Addr {
 }
 
 /// Looks until it is there; an end that the user asked for is an error, too.
-fn wait_for(what: &str, shared: &Shared, mut look: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + BACK;
+fn wait_for(what: &str, shared: &Shared, look: impl FnMut() -> Result<bool>) -> Result<()> {
+    wait_long_for(what, BACK, shared, look)
+}
+
+fn wait_long_for(
+    what: &str,
+    time: Duration,
+    shared: &Shared,
+    mut look: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let end = Instant::now() + time;
     while !look()? {
-        anyhow::ensure!(Instant::now() < end, "{what} did not come in {BACK:?}");
+        anyhow::ensure!(Instant::now() < end, "{what} did not come in {time:?}");
         anyhow::ensure!(shared.wait(LOOK_EVERY), "interrupted");
     }
     Ok(())
