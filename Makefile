@@ -9,6 +9,8 @@ ARGS ?=
 FUZZ_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),20)
 # How long attacks are measured.
 ATTACK_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),120)
+# How long everything goes on at once.
+SOAK_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),600)
 # LONG=1 makes tests run their long modes.
 ifeq ($(LONG),1)
 export GODWIT_LONG = 1
@@ -18,7 +20,7 @@ export RUSTDOCFLAGS = -D warnings
 # Tests compare with what is checked in, and never rewrite it.
 export INSTA_UPDATE = no
 
-.PHONY: help build run test unit bench fuzz fuzz-volume worst-packet miri loom seeds proof proof-table loadtest loadtest-churn attack-dns lint doc deps clean
+.PHONY: help build run test unit bench fuzz fuzz-volume worst-packet miri loom seeds proof proof-table loadtest loadtest-churn attack-dns soak lint doc deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +87,10 @@ loadtest-churn: ## measure what changes through the API cost those who ask (ARGS
 attack-dns: ## attack Godwit, NSD, Knot DNS, BIND and PowerDNS for SECONDS=120 and print one table (ARGS='--part slow')
 	cargo build --release --locked -p godwit-loadtest -p godwit-dataplane
 	target/release/godwit-loadtest attack-dns --seconds $(ATTACK_SECONDS) $(ARGS)
+
+soak: ## everything at once with a fault each minute for SECONDS=600: answers, writes, memory, descriptors (ARGS='--fault kill')
+	cargo build --release --locked -p godwit-loadtest -p godwit-dataplane -p godwit
+	target/release/godwit-loadtest soak --seconds $(SOAK_SECONDS) $(ARGS)
 
 lint: ## formatting, clippy, licences and sources
 	cargo fmt --all --check

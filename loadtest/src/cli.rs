@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 
 use crate::attack::{self, Part};
 use crate::compare::{self, Options};
@@ -14,9 +15,11 @@ use crate::data::{Dataset, Source, Workload, files};
 use crate::load::PATIENCE;
 use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
+use crate::report::{self, Report};
 use crate::server::kind::Kind;
 use crate::server::{GENERATOR_CPU, echo};
-use crate::{churn, cpu, interrupt, measure, query_log, report};
+use crate::soak::faults::Fault;
+use crate::{churn, cpu, interrupt, measure, query_log, soak};
 
 /// Load generator and side-by-side comparison with other servers.
 #[derive(Debug, Parser)]
@@ -28,6 +31,7 @@ use crate::{churn, cpu, interrupt, measure, query_log, report};
   godwit-loadtest compare --shrink 100 --seconds 0.5 --rounds 1        a quick look that everything works
   godwit-loadtest churn
   godwit-loadtest attack-dns --part slow --server godwit,nsd
+  godwit-loadtest soak --seconds 600
   godwit-loadtest data --dataset small
   godwit-loadtest ask --server 127.0.0.1:5300 --workload small         one server, started by hand"
 )]
@@ -46,6 +50,8 @@ enum Command {
     QueryLog(QueryLog),
     /// Attack Godwit and its peers: floods, slow TCP clients, amplification, reflection; print one table
     AttackDns(AttackDns),
+    /// Everything at once with a fault each minute, against both programs of this workspace: answers, writes, memory, descriptors
+    Soak(Soak),
     /// Write zone files, lists of zones and query files
     Data(Data),
     /// Offer one workload to a server that runs already, with the data of `data`
@@ -58,7 +64,7 @@ enum Command {
     },
     /// Put the tables of a finished run into a Markdown file, between its marks
     Publish {
-        /// What `compare`, `churn` or `attack-dns` wrote
+        /// What `compare`, `churn`, `attack-dns` or `soak` wrote
         #[arg(long, default_value = "target/loadtest/results.json")]
         json: PathBuf,
         /// The file to change
@@ -177,6 +183,27 @@ struct AttackDns {
 }
 
 #[derive(Debug, Args)]
+struct Soak {
+    #[command(flatten)]
+    common: Common,
+    /// How long; filling at the start and looking up at the end come on top
+    #[arg(long, default_value_t = 600.0, value_parser = long_seconds)]
+    seconds: f64,
+    /// Honest UDP queries a second, both servers together
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=13_000))]
+    rate: u32,
+    /// Changes a second; 50 make some 24 hours' worth in two
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    changes: u32,
+    /// Only these
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = Fault::ALL)]
+    fault: Vec<Fault>,
+    /// Where to write all figures
+    #[arg(long, default_value = "target/loadtest/soak.json", value_name = "FILE")]
+    json: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct Data {
     #[command(flatten)]
     common: Common,
@@ -227,6 +254,7 @@ impl Cli {
             Command::Churn(churn) => churn.run(),
             Command::QueryLog(query_log) => query_log.run(),
             Command::AttackDns(attack) => attack.run(),
+            Command::Soak(soak) => soak.run(),
             Command::Data(data) => data.run(),
             Command::Ask(ask) => ask.run(),
             Command::Publish { json, into } => report::publish(&json, &into),
@@ -256,11 +284,8 @@ impl Compare {
         };
         fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
         let results = compare::run(&options)?;
-        let report = report::Report::new(&options, results);
-        write_json(&self.json, &report)?;
-        println!("{}", report.configurations());
-        println!("{}", report.markdown);
-        verdict(&report.failures)
+        let configurations = compare::report::configurations(&results.entrants);
+        conclude(&self.json, &configurations, &compare::report::report(&options, results))
     }
 }
 
@@ -314,10 +339,7 @@ impl Churn {
             data: self.common.data,
         };
         fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
-        let report = churn::report::Report::new(&options, churn::run(&options)?);
-        write_json(&self.json, &report)?;
-        println!("{}", report.markdown);
-        verdict(&report.failures)
+        conclude(&self.json, "", &churn::report::report(&options, churn::run(&options)?))
     }
 }
 
@@ -335,15 +357,13 @@ impl AttackDns {
             data: self.common.data,
         };
         fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
-        let report = attack::report::Report::new(&options, attack::run(&options)?);
-        write_json(&self.json, &report)?;
-        println!("{}", report.configurations());
-        println!("{}", report.markdown);
-        verdict(&report.failures)
+        let results = attack::run(&options)?;
+        let configurations = compare::report::configurations(&results.entrants);
+        conclude(&self.json, &configurations, &attack::report::report(&options, results))
     }
 }
 
-fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
+fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -351,6 +371,29 @@ fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
         .with_context(|| format!("writing {}", path.display()))?;
     println!("All figures: {}\n", path.display());
     Ok(())
+}
+
+impl Soak {
+    fn run(self) -> Result<()> {
+        let options = soak::Options {
+            source: self.common.source(),
+            seconds: self.seconds,
+            rate: self.rate,
+            changes: self.changes,
+            faults: Fault::ALL.into_iter().filter(|fault| self.fault.contains(fault)).collect(),
+            data: self.common.data,
+        };
+        fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
+        conclude(&self.json, "", &soak::report::report(&options, soak::run(&options)?))
+    }
+}
+
+/// Keeps all figures, shows the tables, and is an error when something was wrong or lost.
+fn conclude<O: Serialize, R: Serialize>(json: &Path, above: &str, report: &Report<O, R>) -> Result<()> {
+    write_json(json, report)?;
+    println!("{above}");
+    println!("{}", report.markdown);
+    verdict(&report.failures)
 }
 
 /// An error when something was wrong or lost.

@@ -63,3 +63,7 @@ pub const SLOW_MEMORY: f64 = 256.0 * 1_048_576.0 * 1.05;
 pub const AMPLIFICATION: f64 = 1.0;
 /// What a spoofed victim receives, over what it would without rate limiting.
 pub const REFLECTED: f64 = 0.05;
+/// Memory of a process that goes on and on under changes and faults, MiB an hour.
+pub const SOAK_SLOPE: f64 = 1.0;
+/// 99th percentile of the last quarter of a long run over that of the first.
+pub const SOAK_DRIFT: f64 = 1.05;

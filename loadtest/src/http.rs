@@ -3,20 +3,38 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Status and body of a response.
+/// How often somebody who waits for a response looks whether the time is over.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Status, headers and body of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// Three digits.
     pub status: u16,
+    /// Names as they came, and values that are text.
+    pub headers: Vec<(String, String)>,
     /// Whatever came.
     pub body: Vec<u8>,
 }
 
 impl Response {
+    /// The value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The body, for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     /// The response if it says that all went well.
     ///
     /// # Errors
@@ -25,7 +43,7 @@ impl Response {
         if (200..300).contains(&self.status) {
             return Ok(self);
         }
-        bail!("{what}: status {}: {}", self.status, String::from_utf8_lossy(&self.body))
+        bail!("{what}: status {}: {}", self.status, self.text())
     }
 }
 
@@ -109,6 +127,23 @@ impl Connection {
             }
         }
     }
+
+    /// As [`Connection::ask`], but for so long at most, and whatever the user wishes: whoever has begun to end things must
+    /// be able to ask.
+    ///
+    /// # Errors
+    /// As [`Connection::send`] and [`Connection::poll`]; no response in time, after which the connection is of no more use.
+    pub fn ask_within(&mut self, method: &str, path: &str, body: &str, time: Duration) -> Result<Response> {
+        let end = Instant::now() + time;
+        self.stream.set_read_timeout(Some(LOOK_EVERY))?;
+        self.send(method, path, body)?;
+        loop {
+            if let Some(response) = self.poll()? {
+                return Ok(response);
+            }
+            anyhow::ensure!(Instant::now() < end, "no response to {method} {path} in {time:?}");
+        }
+    }
 }
 
 /// The first response in a buffer and how many octets it takes; nothing while it is not whole.
@@ -122,6 +157,10 @@ fn parse(octets: &[u8]) -> Result<Option<(Response, usize)>> {
     if head.headers.iter().any(|header| header.name.eq_ignore_ascii_case("transfer-encoding")) {
         bail!("a chunked response, which the API is not known to send");
     }
+    let texts = head.headers.iter().filter_map(|header| {
+        Some((header.name.to_owned(), std::str::from_utf8(header.value).ok()?.to_owned()))
+    });
+    let texts = texts.collect();
     let len = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
     let len = match len {
         Some(header) => {
@@ -130,7 +169,7 @@ fn parse(octets: &[u8]) -> Result<Option<(Response, usize)>> {
         None => 0,
     };
     let Some(body) = octets.get(start..start + len) else { return Ok(None) };
-    Ok(Some((Response { status, body: body.to_vec() }, start + len)))
+    Ok(Some((Response { status, headers: texts, body: body.to_vec() }, start + len)))
 }
 
 #[cfg(test)]
@@ -141,7 +180,10 @@ mod tests {
     fn responses_are_cut_from_the_stream() {
         let stream = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 204 No Content\r\n\r\n";
         let (first, len) = parse(stream).unwrap().unwrap();
-        assert_eq!(first, Response { status: 200, body: b"{}".to_vec() });
+        assert_eq!(
+            (first.status, &first.body[..], first.header("Content-Length")),
+            (200, &b"{}"[..], Some("2"))
+        );
         let (second, rest) = parse(&stream[len..]).unwrap().unwrap();
         assert_eq!((second.status, len + rest), (204, stream.len()));
         assert!((0..len).all(|cut| parse(&stream[..cut]).unwrap().is_none()));

@@ -6,6 +6,7 @@
     reason = "figures for people: counts and durations here stay far below the limits of their types"
 )]
 
+pub mod api;
 pub mod attack;
 pub mod churn;
 pub mod cli;
@@ -21,5 +22,7 @@ pub mod measure;
 pub mod message;
 pub mod query_log;
 pub mod report;
+pub mod rig;
 pub mod server;
+pub mod soak;
 pub mod sysctl;

@@ -1,7 +1,6 @@
 //! What the query log costs those who ask: the same server with the log off, with all queries logged to nowhere, and with
 //! all of them logged to somebody who never reads. Everything on the server's one CPU, the thread that writes included.
 
-use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,15 +10,16 @@ use serde::Serialize;
 
 use crate::data::files;
 use crate::data::{Dataset, Source, Workload};
+use crate::interrupt;
 use crate::load::PATIENCE;
 use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
 use crate::measure::{self, Round};
+use crate::rig::Rig;
+use crate::server::Running;
 use crate::server::kind::Kind;
 use crate::server::probe::Probe;
 use crate::server::setup::Setup;
-use crate::server::{GENERATOR_CPU, Running};
-use crate::{cpu, interrupt, sysctl};
 
 /// What to run.
 #[derive(Clone, Debug, Serialize)]
@@ -65,19 +65,12 @@ pub struct Results {
 /// # Errors
 /// `godwit-dataplane` is not built or does not start, or the user interrupted.
 pub fn run(options: &Options) -> Result<Results> {
-    anyhow::ensure!(cpu::count() >= 2, "two CPUs are needed: one for the server, one for the generator");
-    cpu::pin(GENERATOR_CPU)?;
-    let _raised = sysctl::Raised::raise();
-    let work = options.data.join(format!("work-{}", std::process::id()));
-    fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
-    let outcome = measure_all(options, &work);
-    let _ = fs::remove_dir_all(&work);
-    outcome
+    let rig = Rig::set_up(&options.data)?;
+    measure_all(options, rig.work())
 }
 
 fn measure_all(options: &Options, work: &Path) -> Result<Results> {
     let program = Kind::Godwit.program().context("cargo build --release -p godwit-dataplane")?;
-    let work = work.canonicalize()?;
     let socket = work.join("nobody-reads.sock");
     // Connections wait in its queue and are never accepted.
     let _listener = UnixListener::bind(&socket).with_context(|| format!("binding {}", socket.display()))?;
@@ -101,7 +94,7 @@ fn measure_all(options: &Options, work: &Path) -> Result<Results> {
             ("GODWIT_QUERY_LOG__TARGET", &case.target),
         ];
         let mut server =
-            Running::launch_with(Kind::Godwit, &program, &work, &Setup::local(&zones), &environment)?;
+            Running::launch_with(Kind::Godwit, &program, work, &Setup::local(&zones), &environment)?;
         server.await_answers(std::time::Instant::now(), &probes)?;
         servers.push(server);
     }

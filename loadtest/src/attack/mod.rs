@@ -21,7 +21,6 @@ pub mod slow;
 pub mod zone;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -38,12 +37,13 @@ use self::slow::Slow;
 use crate::compare::{self, Entrant};
 use crate::data::files::{self, ZoneFile};
 use crate::data::{Dataset, Source, Workload};
+use crate::interrupt;
 use crate::measure::Round;
+use crate::rig::Rig;
+use crate::server::Running;
 use crate::server::kind::Kind;
 use crate::server::probe::Probe;
 use crate::server::setup::{RateLimit, Setup};
-use crate::server::{GENERATOR_CPU, Running};
-use crate::{cpu, interrupt, sysctl};
 
 /// A part of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
@@ -126,14 +126,10 @@ const SHORTEST: f64 = 0.2;
 /// # Errors
 /// No peer is installed, a server does not start, or the user interrupted.
 pub fn run(options: &Options) -> Result<Results> {
-    anyhow::ensure!(cpu::count() >= 2, "two CPUs are needed: one for the server, one for the generator");
-    cpu::pin(GENERATOR_CPU)?;
-    let _raised = sysctl::Raised::raise();
-    let work = options.data.join(format!("work-{}", std::process::id()));
+    let rig = Rig::set_up(&options.data)?;
     let mut results = Results::default();
-    let outcome = attack(options, &work, &mut results);
-    let _ = fs::remove_dir_all(&work);
-    outcome.map(|()| results)
+    attack(options, rig.work(), &mut results)?;
+    Ok(results)
 }
 
 fn attack(options: &Options, work: &Path, results: &mut Results) -> Result<()> {

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
-
 use super::amplification::{self, Factor};
 use super::overload::Offer;
 use super::reflection::{self, Asked, Reflected};
@@ -11,26 +9,9 @@ use super::slow::{self, Slow};
 use super::{Options, Results};
 use crate::goals;
 use crate::measure::Round;
-use crate::report::{Spread, machine};
+use crate::report::{Report, Spread, machine};
 use crate::server::kind::Kind;
 use crate::server::setup::RateLimit;
-
-/// All of a run.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// Where its tables go in a page.
-    pub mark: &'static str,
-    /// What it ran on.
-    pub machine: String,
-    /// What was asked for.
-    pub options: Options,
-    /// What was found.
-    pub results: Results,
-    /// What makes the run fail.
-    pub failures: Vec<String>,
-    /// The tables.
-    pub markdown: String,
-}
 
 /// A share of honest queries above which the generator did not overload the server.
 const NOT_OVERLOADED: f64 = 0.97;
@@ -39,21 +20,12 @@ const REACHED: f64 = 0.95;
 /// Less is no lead: amplification is counted in octets, so that rounding is all there is.
 const SAME: f64 = 0.005;
 
-impl Report {
-    /// Works out the tables.
-    #[must_use]
-    pub fn new(options: &Options, results: Results) -> Self {
-        let markdown = Table { results: &results, text: String::new() }.write(options);
-        let failures = results.failures.clone();
-        Report { mark: "attack", machine: machine(), options: options.clone(), results, failures, markdown }
-    }
-
-    /// The command and configuration of each server.
-    #[must_use]
-    pub fn configurations(&self) -> String {
-        let entrants = self.results.entrants.iter();
-        entrants.map(|entrant| format!("## {}\n{}\n", entrant.version, entrant.configuration)).collect()
-    }
+/// Works out the table.
+#[must_use]
+pub fn report(options: &Options, results: Results) -> Report<Options, Results> {
+    let markdown = Table { results: &results, text: String::new() }.write(options);
+    let failures = results.failures.clone();
+    Report::new("attack", options.clone(), results, failures, markdown)
 }
 
 struct Table<'a> {

@@ -21,7 +21,6 @@ use self::changes::{Changer, Changes};
 use self::channel::{Channel, Update};
 use self::visible::Visibility;
 use crate::data::files::{self, ZoneFile};
-use crate::data::record::Record;
 use crate::data::{Dataset, Source, Workload};
 use crate::http::Connection;
 use crate::load::PATIENCE;
@@ -29,11 +28,12 @@ use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
 use crate::load::udp;
 use crate::measure::{self, Round};
+use crate::rig::Rig;
 use crate::server::kind::Kind;
 use crate::server::probe::Probe;
 use crate::server::setup::Setup;
-use crate::server::{GENERATOR_CPU, Running, SERVER_CPU};
-use crate::{cpu, interrupt, sysctl};
+use crate::server::{Running, SERVER_CPU};
+use crate::{api, cpu, interrupt};
 
 /// What to run.
 #[derive(Clone, Debug, Serialize)]
@@ -94,14 +94,10 @@ pub fn changing_name(source: &Source, number: u32) -> String {
 /// # Errors
 /// `godwit` is not built, does not start or refuses the data, or the user interrupted.
 pub fn run(options: &Options) -> Result<Results> {
-    anyhow::ensure!(cpu::count() >= 2, "two CPUs are needed: one for the server, one for the generator");
-    cpu::pin(GENERATOR_CPU)?;
-    let _raised = sysctl::Raised::raise();
-    let work = options.data.join(format!("work-{}", std::process::id()));
+    let rig = Rig::set_up(&options.data)?;
     let mut results = Results::default();
-    let outcome = measure_all(options, &work, &mut results);
-    let _ = fs::remove_dir_all(&work);
-    outcome.map(|()| results)
+    measure_all(options, rig.work(), &mut results)?;
+    Ok(results)
 }
 
 fn measure_all(options: &Options, work: &Path, results: &mut Results) -> Result<()> {
@@ -176,9 +172,8 @@ fn measure_all(options: &Options, work: &Path, results: &mut Results) -> Result<
 /// The zone file with the changing names in it, apart from the others' data: BIND writes journals beside it.
 fn own_copy(options: &Options, work: &Path) -> Result<Vec<ZoneFile>> {
     let mut zones = files::ensure(&options.data, &options.source, Dataset::Large)?;
-    fs::create_dir_all(work)?;
     for zone in &mut zones {
-        let copy = work.canonicalize()?.join("changing.zone");
+        let copy = work.join("changing.zone");
         fs::copy(&zone.path, &copy).with_context(|| format!("copying {}", zone.path.display()))?;
         let mut file = fs::OpenOptions::new().append(true).open(&copy)?;
         for number in 0..CHANGING {
@@ -256,8 +251,7 @@ fn printed_token(godwit: &mut Running) -> Result<String> {
     loop {
         interrupt::check()?;
         let output = godwit.output();
-        let token = output.lines().find_map(|line| line.strip_prefix("admin token: "));
-        if let Some(token) = token.map(str::trim).filter(|token| !token.is_empty()) {
+        if let Some(token) = api::token_in(&output) {
             return Ok(token.to_owned());
         }
         godwit.check_alive()?;
@@ -282,50 +276,9 @@ fn connect(godwit: &Running, token: &str) -> Result<Connection> {
 /// Makes the zone and brings in its records and the changing names, a chunk of RRsets in one change.
 fn fill(options: &Options, connection: &mut Connection) -> Result<()> {
     let zone = options.source.large();
-    let body = serde_json::json!({ "name": zone.apex, "ns": ["ns1.hosting.test.", "ns2.hosting.test."] });
-    connection.ask("POST", "/api/v1/domains", &body.to_string())?.ok("creating the zone")?;
+    api::make_zone(connection, zone.apex, None)?;
     let servers = zone.apex_records().into_iter().skip(3).map(|record| vec![record]);
-    let names = (0..zone.count).flat_map(|index| rrsets(zone.records(index)));
+    let names = (0..zone.count).flat_map(|index| api::rrsets(zone.records(index)));
     let changing = (0..CHANGING).map(|number| vec![changes::record(&options.source, number, 0)]);
-    let mut chunk = Vec::with_capacity(options.chunk);
-    for rrset in servers.chain(names).chain(changing) {
-        chunk.push(put(&rrset));
-        if chunk.len() >= options.chunk {
-            send(connection, &mut chunk)?;
-        }
-    }
-    send(connection, &mut chunk)
-}
-
-fn send(connection: &mut Connection, chunk: &mut Vec<serde_json::Value>) -> Result<()> {
-    if chunk.is_empty() {
-        return Ok(());
-    }
-    let body = serde_json::json!({ "changes": std::mem::take(chunk) }).to_string();
-    connection.ask("POST", "/api/v1/changes", &body)?.ok("filling the zone").map(drop)
-}
-
-/// The records of one name as RRsets.
-fn rrsets(records: Vec<Record>) -> Vec<Vec<Record>> {
-    let mut sets: Vec<Vec<Record>> = Vec::new();
-    for record in records {
-        match sets.iter_mut().find(|set| set[0].data.rtype() == record.data.rtype()) {
-            Some(set) => set.push(record),
-            None => sets.push(vec![record]),
-        }
-    }
-    sets
-}
-
-/// One RRset as the API takes it.
-fn put(rrset: &[Record]) -> serde_json::Value {
-    let values: Vec<String> = rrset.iter().map(|record| record.data.to_string()).collect();
-    let first = &rrset[0];
-    serde_json::json!({
-        "op": "put",
-        "name": first.owner,
-        "type": crate::data::record::rtype::mnemonic(first.data.rtype()),
-        "ttl": first.ttl,
-        "value": values,
-    })
+    api::fill(connection, servers.chain(names).chain(changing), options.chunk)
 }

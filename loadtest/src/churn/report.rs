@@ -2,39 +2,18 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
-
 use super::{Options, Results};
 use crate::goals;
 use crate::measure::Round;
-use crate::report::{Spread, machine};
+use crate::report::{Report, Spread, machine};
 use crate::server::kind::Kind;
 
-/// All of a run.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// Where its tables go in a page.
-    pub mark: &'static str,
-    /// What it ran on.
-    pub machine: String,
-    /// What was asked for.
-    pub options: Options,
-    /// What was found.
-    pub results: Results,
-    /// What makes the run fail.
-    pub failures: Vec<String>,
-    /// The tables.
-    pub markdown: String,
-}
-
-impl Report {
-    /// Works out the tables.
-    #[must_use]
-    pub fn new(options: &Options, results: Results) -> Self {
-        let markdown = tables(options, &results);
-        let failures = results.failures.clone();
-        Report { mark: "churn", machine: machine(), options: options.clone(), results, failures, markdown }
-    }
+/// Works out the tables.
+#[must_use]
+pub fn report(options: &Options, results: Results) -> Report<Options, Results> {
+    let markdown = tables(options, &results);
+    let failures = results.failures.clone();
+    Report::new("churn", options.clone(), results, failures, markdown)
 }
 
 fn tables(options: &Options, results: &Results) -> String {

@@ -122,7 +122,11 @@ fn write_zones(folder: &Path, source: &Source, dataset: Dataset) -> Result<()> {
     }
 }
 
-fn write_zone(path: &Path, records: impl Iterator<Item = Record>) -> Result<()> {
+/// Writes a zone file.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_zone(path: &Path, records: impl Iterator<Item = Record>) -> Result<()> {
     let mut file = create(path)?;
     for record in records {
         writeln!(file, "{record}")?;

@@ -70,15 +70,19 @@ impl Slots {
     /// Ends all queries older than `patience` and says how many these were. Linear in the slots: call it now and then.
     pub fn expire(&mut self, now: Instant, patience: Duration) -> u64 {
         let mut expired = 0;
+        self.expire_each(now, patience, &mut |_| expired += 1);
+        expired
+    }
+
+    /// As [`Slots::expire`], and tells of each query that it ends.
+    pub fn expire_each(&mut self, now: Instant, patience: Duration, expired: &mut dyn FnMut(Flight)) {
         for index in 0..self.flights.len() {
-            if self.flights[index].is_some_and(|flight| now.saturating_duration_since(flight.due) > patience)
-            {
-                self.flights[index] = None;
+            let old = |flight: &Flight| now.saturating_duration_since(flight.due) > patience;
+            if let Some(flight) = self.flights[index].take_if(|flight| old(flight)) {
                 self.free.push(u16::try_from(index).expect("at most 2^15 slots"));
-                expired += 1;
+                expired(flight);
             }
         }
-        expired
     }
 
     /// How many are in flight.

@@ -263,7 +263,8 @@ impl Kind {
 }
 
 /// The program, ended by the kernel should this one die without the chance to end it (setpriv of util-linux, if there).
-fn parent_bound(program: &Path) -> Command {
+#[must_use]
+pub fn parent_bound(program: &Path) -> Command {
     let setpriv = Path::new("/usr/bin/setpriv");
     if !setpriv.is_file() {
         return Command::new(program);

@@ -185,8 +185,12 @@ impl Drop for Running {
     }
 }
 
-/// A port free for both UDP and TCP a moment ago, the next one free for TCP, outside the range that connections take theirs from.
-fn free_port() -> Result<u16> {
+/// A port free for both UDP and TCP a moment ago, the two after it free for TCP, outside the range that connections take theirs from:
+/// a server that is started again finds it free still.
+///
+/// # Errors
+/// None is free.
+pub fn free_port() -> Result<u16> {
     // Each process starts elsewhere, so that two runs at the same time do not race for the same ports.
     let first = std::process::id() % 1_000;
     (0..1_000)
@@ -195,6 +199,7 @@ fn free_port() -> Result<u16> {
             UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok()
+                && TcpListener::bind((Ipv4Addr::LOCALHOST, port + 2)).is_ok()
         })
         .context("no port is free between 20000 and 30000")
 }

@@ -3,3 +3,4 @@
 mod compare;
 mod responder;
 mod runs;
+mod soak;

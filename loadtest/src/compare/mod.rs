@@ -1,7 +1,8 @@
 //! The comparison: for each set of data all servers are started, then measured in interleaved rounds (A B C A B C).
 
+pub mod report;
+
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use crate::load::PATIENCE;
 use crate::load::plan::{Plan, Shape};
 use crate::load::queries::Queries;
 use crate::measure::{self, Round};
+use crate::rig::Rig;
+use crate::server::Running;
 use crate::server::kind::Kind;
 use crate::server::probe::Probe;
-use crate::server::{GENERATOR_CPU, Running};
-use crate::{cpu, dnsperf, interrupt, sysctl};
+use crate::{cpu, dnsperf, interrupt};
 
 /// What to compare and how long.
 #[derive(Clone, Debug, Serialize)]
@@ -92,14 +94,10 @@ pub struct Results {
 /// # Errors
 /// No peer is installed, a server does not start, or the user interrupted.
 pub fn run(options: &Options) -> Result<Results> {
-    anyhow::ensure!(cpu::count() >= 2, "two CPUs are needed: one for the server, one for the generator");
-    cpu::pin(GENERATOR_CPU)?;
-    let _raised = sysctl::Raised::raise();
-    let work = options.data.join(format!("work-{}", std::process::id()));
+    let rig = Rig::set_up(&options.data)?;
     let mut results = Results::default();
-    let outcome = compare(options, &work, &mut results);
-    let _ = fs::remove_dir_all(&work);
-    outcome.map(|()| results)
+    compare(options, rig.work(), &mut results)?;
+    Ok(results)
 }
 
 fn compare(options: &Options, work: &Path, results: &mut Results) -> Result<()> {
