@@ -1,7 +1,7 @@
 //! The listener: connections, their limits, and how they end.
 //!
-//! - [`clients`]: how many connections there are, in all and for each client;
-//! - [`patient`]: a connection whose peer has to read what it asked for.
+//! - `clients`: how many connections there are, in all and for each client;
+//! - `patient`: a connection whose peer has to read what it asked for.
 //!
 //! How long a header may take to come, how long it may be, and how long a connection may stay idle between requests is
 //! hyper's business; what a request may take is that of [`super::admission`].
