@@ -86,6 +86,8 @@ pub struct Server {
     keeper: Option<Keeper>,
     local: Option<Local>,
     stop: Arc<AtomicBool>,
+    /// The same for TCP workers: in a stop without a successor they end first.
+    stop_tcp: Arc<AtomicBool>,
     stop_tasks: watch::Sender<bool>,
     udp_threads: Vec<JoinHandle<()>>,
     tcp_threads: Vec<JoinHandle<()>>,
@@ -175,7 +177,8 @@ impl Server {
             progress: Progress::new(&[], &[]),
             keeper: None,
             local: None,
-            stop: Arc::new(AtomicBool::new(false)),
+            stop: Arc::default(),
+            stop_tcp: Arc::default(),
             stop_tasks,
             udp_threads: Vec::new(),
             tcp_threads: Vec::new(),
@@ -261,7 +264,8 @@ impl Server {
         Successor::start(path, &self.sockets, metrics, &confinement)
     }
 
-    /// Stops: answers what has come, lets TCP connections end, writes the local snapshot.
+    /// Stops: lets TCP connections end, and goes on answering over UDP meanwhile; answers what has come, writes the local
+    /// snapshot.
     pub fn stop(self) {
         self.end(None);
     }
@@ -278,9 +282,16 @@ impl Server {
             // Before it begins, as it has the same target.
             log.hand_over();
         }
-        self.stop_reading();
-        if let Some(successor) = successor {
-            successor.begin();
+        match successor {
+            Some(successor) => {
+                self.stop_reading();
+                successor.begin();
+            }
+            None => {
+                // Nobody answers in our place yet: a slow TCP client is no reason to keep those on UDP waiting.
+                self.end_connections();
+                self.stop_reading();
+            }
         }
         self.join();
         if let Some(keeper) = self.keeper.take() {

@@ -26,6 +26,8 @@ use crate::sys::{affinity, signal};
 
 /// How often a worker is interrupted that is to stop and waits for a packet.
 const INTERRUPT_PAUSE: Duration = Duration::from_micros(200);
+/// How often it is looked whether connections have ended.
+const DRAIN_PAUSE: Duration = Duration::from_millis(5);
 /// How long workers that do not stop reading are waited for. A successor that begins beside them may for a while answer from
 /// a newer zone than they do; one that never begins would be worse.
 const STOP_READING_LIMIT: Duration = Duration::from_secs(3);
@@ -62,10 +64,14 @@ impl Server {
         let mut recorders = self.start_query_log(workers)?;
         for (i, worker) in sockets.workers.into_iter().enumerate() {
             let engine = || Engine::new(&self.store, &self.answering, fed);
-            let stop = || Arc::clone(&self.stop);
             let (counters, tcp_counters) = (WorkerCounters::default(), WorkerCounters::default());
-            let mut datagrams =
-                UdpWorker::new(worker.udp, inherited, engine(), Arc::clone(&counters), stop())?;
+            let mut datagrams = UdpWorker::new(
+                worker.udp,
+                inherited,
+                engine(),
+                Arc::clone(&counters),
+                Arc::clone(&self.stop),
+            )?;
             if let Some(limits) = &rate_limits {
                 datagrams = datagrams.limited(Limiter::new(limits, workers, random_keys()?));
             }
@@ -74,7 +80,7 @@ impl Server {
                 engine(),
                 Arc::clone(&admission),
                 Arc::clone(&tcp_counters),
-                stop(),
+                Arc::clone(&self.stop_tcp),
                 drain,
             )?
             .accepting(Arc::clone(&self.accepting));
@@ -144,6 +150,20 @@ impl Server {
         std::thread::Builder::new().name(name).spawn(held_up).context("starting a thread")
     }
 
+    /// Has the TCP workers stop: they answer what was asked, take no further connection, and end with the last one, or
+    /// with the drain timeout.
+    pub(super) fn end_connections(&mut self) {
+        self.stop_tcp.store(true, Ordering::Relaxed);
+        while self.tcp_threads.iter().any(|thread| !thread.is_finished()) {
+            if self.is_accepting() {
+                self.tcp_threads.iter().for_each(signal::interrupt);
+                std::thread::sleep(INTERRUPT_PAUSE);
+            } else {
+                std::thread::sleep(DRAIN_PAUSE);
+            }
+        }
+    }
+
     /// Tells all threads to stop, and waits until no worker takes a datagram or a connection any more.
     pub(super) fn stop_reading(&mut self) {
         self.tell_to_stop();
@@ -163,11 +183,16 @@ impl Server {
 
     fn is_reading(&self) -> bool {
         // TCP workers go on with the connections they have.
-        self.udp_threads.iter().any(|thread| !thread.is_finished()) || Arc::strong_count(&self.accepting) > 1
+        self.udp_threads.iter().any(|thread| !thread.is_finished()) || self.is_accepting()
+    }
+
+    fn is_accepting(&self) -> bool {
+        Arc::strong_count(&self.accepting) > 1
     }
 
     fn tell_to_stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.stop_tcp.store(true, Ordering::Relaxed);
         self.stop_tasks.send_replace(true);
         self.stop_watch = None;
         self.gate.close();

@@ -20,6 +20,9 @@ const TICK: Duration = Duration::from_millis(250);
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Of a large snapshot, writing takes at most one part in so many of the time.
 const SHARE: u32 = 20;
+/// The most time from one to the next: on a disk or a CPU with others on it, writing may take long, and what is served at
+/// the next start would be old.
+const MAX_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The thread that keeps the local snapshot up to date.
 pub struct Keeper {
@@ -138,6 +141,22 @@ impl Work {
                 tracing::error!(error = format!("{error:#}"), "the local snapshot could not be written");
             }
         }
-        self.next = Instant::now() + INTERVAL.max(started.elapsed() * SHARE);
+        self.next = Instant::now() + pause_after(started.elapsed());
+    }
+}
+
+/// How long nothing is written after a snapshot that took so long.
+fn pause_after(writing: Duration) -> Duration {
+    writing.saturating_mul(SHARE).clamp(INTERVAL, MAX_INTERVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_follows_the_size_within_bounds() {
+        let pauses = [0, 50, 400, 10_000].map(|ms| pause_after(Duration::from_millis(ms)));
+        assert_eq!(pauses, [INTERVAL, INTERVAL, Duration::from_secs(8), MAX_INTERVAL]);
     }
 }

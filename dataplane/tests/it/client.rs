@@ -102,9 +102,14 @@ pub(crate) fn ask_tcp(server: SocketAddr, message: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(&framed(message)).unwrap();
+    Answer(read_answer(&mut stream).unwrap())
+}
+
+/// The next message of a connection, without its length.
+pub(crate) fn read_answer(client: &mut impl Read) -> std::io::Result<Vec<u8>> {
     let mut length = [0; 2];
-    stream.read_exact(&mut length).unwrap();
+    client.read_exact(&mut length)?;
     let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut answer).unwrap();
-    Answer(answer)
+    client.read_exact(&mut answer)?;
+    Ok(answer)
 }

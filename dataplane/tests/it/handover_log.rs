@@ -1,7 +1,7 @@
 //! The query log over handovers: for a while two processes write to one target, and every query has its record there,
 //! whole and once.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::client::read_answer;
 use super::handover::{Cleanup, processes};
 use super::process::{Process, command, send_signal};
 use super::query_log::{arguments, ask_many, dnstap_read, folder, lines, query};
@@ -93,10 +94,9 @@ fn ask_to_the_end(mut connection: TcpStream) -> usize {
     let message = framed(&query(7, b"\x03www\x07example\x03org\x00"));
     let mut answers = 0;
     loop {
-        let mut length = [0; 2];
-        let answered = connection.write_all(&message).and_then(|()| connection.read_exact(&mut length));
+        let answered = connection.write_all(&message).and_then(|()| read_answer(&mut connection));
         match answered {
-            Ok(()) => connection.read_exact(&mut vec![0; usize::from(u16::from_be_bytes(length))]).unwrap(),
+            Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return answers,
             Err(error) => panic!("{error}"),
         }

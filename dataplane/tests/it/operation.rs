@@ -1,10 +1,14 @@
 //! What operators rely on: metrics and health, the command line, the user that it runs as.
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
-use super::process::{Process, ZONE, command, open_to_all, zone_folder};
-use super::reflector::eventually;
+use super::client::{query, read_answer};
+use super::process::{Process, ZONE, ask, command, open_to_all, zone_folder};
+use super::reflector::{eventually, framed};
 
 fn serving(more: &[&str]) -> (tempfile::TempDir, Process) {
     let folder = zone_folder(&[("example.org", ZONE)]);
@@ -138,4 +142,28 @@ fn privileges_are_dropped_once_the_sockets_are_bound() {
     eventually("the new zone is served", || process.dig(&["+short", "www.example.net"]) == "192.0.2.80\n");
     assert!(process.stop().success());
     assert!(state.join("current.snapshot").exists());
+}
+
+#[test]
+fn p1_a_stop_answers_over_udp_as_long_as_connections_last() {
+    let (_folder, mut process) = serving(&[]);
+    let message = query("www.example.org", 1, None);
+    let mut client = TcpStream::connect(process.address()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.write_all(&framed(&message)).unwrap();
+    read_answer(&mut client).unwrap();
+    process.signal("TERM");
+    // Nobody is listening any more: it has begun to stop. A client that goes on asking has until `drain_timeout_ms`.
+    eventually("it stops", || {
+        client.write_all(&framed(&message)).unwrap();
+        read_answer(&mut client).unwrap();
+        TcpStream::connect(process.address()).is_err()
+    });
+    for _ in 0..20 {
+        client.write_all(&framed(&message)).unwrap();
+        read_answer(&mut client).unwrap();
+        assert!(ask(process.address(), &message).is_some(), "no answer over UDP");
+    }
+    drop(client);
+    assert!(process.wait().success(), "{}", process.log());
 }

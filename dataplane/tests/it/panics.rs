@@ -1,11 +1,12 @@
 //! A message that makes the engine panic costs its own answer, and nothing else.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use godwit_dataplane::serve::limit::TcpLimits;
 
+use super::client::read_answer;
 use super::reflector::{Workers, framed, query};
 
 #[test]
@@ -42,10 +43,7 @@ fn p7_a_panic_over_tcp_is_answered_servfail_and_the_connection_goes_on() {
         client.write_all(&framed(&query(id, if id == 1 { "poison" } else { "fine" }))).unwrap();
     }
     for id in 0..3 {
-        let mut length = [0; 2];
-        client.read_exact(&mut length).unwrap();
-        let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-        client.read_exact(&mut answer).unwrap();
+        let answer = read_answer(&mut client).unwrap();
         assert_eq!((answer[1], answer[3] & 0x0F), (id, if id == 1 { 2 } else { 0 }));
     }
     assert_eq!(workers.counters.panics.get(), 1);

@@ -130,7 +130,7 @@ impl Drop for Workers {
 }
 
 /// Waits until something is so, at most ten seconds.
-pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(std::time::Instant::now() < deadline, "never: {what}");

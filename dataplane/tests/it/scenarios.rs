@@ -4,7 +4,7 @@
 #[path = "../../../engine/tests/it/bridge.rs"]
 mod bridge;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,7 @@ use godwit_engine::snapshot::store::Store;
 use godwit_testkit::reference::Transport;
 use godwit_testkit::scenario::{self, Case, Scenario};
 
+use super::client::read_answer;
 use super::reflector::{eventually, framed, query};
 
 /// The identifier of the query that is sent after each case: its answer says that the case was dealt with.
@@ -160,12 +161,7 @@ impl Asker {
         let mut client = TcpStream::connect(self.address).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         client.write_all(&[framed(packet), framed(&query(SENTINEL, "a"))].concat()).unwrap();
-        let mut receive = || {
-            let mut length = [0; 2];
-            client.read_exact(&mut length)?;
-            let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-            client.read_exact(&mut answer).map(|()| answer)
-        };
+        let mut receive = || read_answer(&mut client);
         let first = receive();
         if packet.len() < HEADER_OCTETS {
             assert!(first.is_err(), "{first:02x?}");

@@ -8,6 +8,7 @@ use godwit_dataplane::observe::counter::Closed;
 use godwit_dataplane::serve::limit::{ALLOWANCE_OCTETS, IDLE_OCTETS, TcpLimits};
 use godwit_dataplane::sys::socket::TCP_KERNEL_OCTETS;
 
+use super::client;
 use super::reflector::{Workers, eventually, framed, query};
 
 fn connect(workers: &Workers) -> TcpStream {
@@ -18,11 +19,7 @@ fn connect(workers: &Workers) -> TcpStream {
 }
 
 fn read_answer(client: &mut TcpStream) -> Vec<u8> {
-    let mut length = [0; 2];
-    client.read_exact(&mut length).unwrap();
-    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-    client.read_exact(&mut answer).unwrap();
-    answer
+    client::read_answer(client).unwrap()
 }
 
 /// Whether the server has ended the connection: end of file, or a reset.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use godwit_dataplane::serve::limit::IDLE_OCTETS;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::client::read_answer;
 use super::process::{Process, ZONE, command, zone_folder};
 use super::reflector::{eventually, framed};
 
@@ -91,14 +92,6 @@ fn connect(source: Ipv4Addr, address: SocketAddr, receive_octets: Option<usize>)
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true).unwrap();
     Some(stream)
-}
-
-fn read_answer(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
-    let mut length = [0; 2];
-    client.read_exact(&mut length)?;
-    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-    client.read_exact(&mut answer)?;
-    Ok(answer)
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

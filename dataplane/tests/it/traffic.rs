@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use godwit_dataplane::sys::socket::{UdpOptions, prepare_udp};
 use socket2::SockRef;
 
+use super::client::read_answer;
 use super::handover::{Cleanup, processes};
 use super::process::{Process, dig, zone_folder};
 use super::reflector::{eventually, framed};
@@ -288,10 +289,7 @@ impl Traffic {
             client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             for id in 0..3u16 {
                 client.write_all(&framed(&query(id))).unwrap();
-                let mut length = [0; 2];
-                client.read_exact(&mut length).unwrap();
-                let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-                client.read_exact(&mut answer).unwrap();
+                let answer = read_answer(&mut client).unwrap();
                 let version = version_of(&answer);
                 assert!(version >= newest, "version {version} over TCP after {newest}");
                 newest = version;
