@@ -25,6 +25,7 @@ use crate::model::soa::{Soa, default_mailbox, ns_rrset};
 use crate::observe::metrics::Metrics;
 use crate::relay::progress::Progress;
 use crate::relay::{FeedSink, HANDOVER, Relay};
+use crate::store::batch::Batch;
 use crate::store::relay::FeedState;
 use crate::store::{self, Database, now_us};
 use crate::validate::{name, zone_file};
@@ -305,7 +306,9 @@ async fn make_example(connection: &mut store::Connection, config: &Config) -> an
         dry_run: false,
     };
     let mut plan = Plan::make(connection, &request).await?;
-    record::write(connection, &request, &mut plan, now_us()).await?;
+    let mut batch = Batch::default();
+    record::write(&mut batch, connection, &request, &mut plan, now_us()).await?;
+    batch.run(connection).await?;
     Ok(())
 }
 
@@ -313,6 +316,9 @@ async fn make_example(connection: &mut store::Connection, config: &Config) -> an
 async fn begin_term(database: &mut Database) -> anyhow::Result<FeedState> {
     let mut state = store::relay::read(&mut database.writer, now_us()).await?;
     state.epoch += 1;
-    anyhow::ensure!(store::relay::write(&mut database.writer, &state).await?, "another relay has taken over");
+    let mut batch = Batch::default();
+    store::relay::write(&mut batch, &state);
+    let written = batch.run(&mut database.writer).await?;
+    anyhow::ensure!(!written.is_empty(), "another relay has taken over");
     Ok(state)
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 pub use token::{Token, TokenHash};
 
 use crate::error::{Code, Problem};
+use crate::store::batch::Batch;
 use crate::store::{Connection, audit, now_us, tokens};
 
 /// The scope that may do everything.
@@ -96,6 +97,8 @@ pub async fn create(connection: &mut Connection, scope: &str) -> anyhow::Result<
         request_id: "",
         change: None,
     };
-    audit::insert(connection, &entry).await?;
+    let mut batch = Batch::default();
+    audit::insert(&mut batch, &entry);
+    batch.run(connection).await?;
     Ok(token)
 }

@@ -280,19 +280,25 @@ impl Plan {
             }
             next = name.parent();
         }
+        let mut planned = None;
+        let mut unknown = Vec::new();
         let mut next = start;
         while let Some(name) = next {
             let apex = name.to_owned();
             if self.zones.contains_key(&apex) {
-                return Ok((apex, None));
+                planned = Some(apex);
+                break;
             }
             if !self.no_apex.contains(&apex) {
-                if let Some(zone) = zones::by_name(connection, name).await? {
-                    return Ok((apex, Some(zone)));
-                }
-                self.no_apex.insert(apex);
+                unknown.push(name);
             }
             next = name.parent();
+        }
+        let found = zones::longest(connection, &unknown).await?;
+        let is_longer = |name: &NameRef<'_>| found.as_ref().is_none_or(|zone| *name != zone.apex.as_ref());
+        self.no_apex.extend(unknown.into_iter().take_while(is_longer).map(NameRef::to_owned));
+        if let Some(apex) = found.as_ref().map(|zone| zone.apex.clone()).or(planned) {
+            return Ok((apex, found));
         }
         Err(Problem::new(Code::DomainNotFound, format!("no zone here holds {owner}")))
     }
@@ -401,13 +407,24 @@ impl ZonePlan {
         name: &Name,
     ) -> Result<&mut OwnerPlan, Problem> {
         if !self.owners.contains_key(name) {
-            let mut sets = Sets::new();
+            // The SOA will be wanted too, of whatever changes.
+            let apex = self.zone.apex.clone();
+            let with_apex = !self.owners.contains_key(&apex);
+            let mut held: HashMap<Name, Sets> = HashMap::new();
             if !self.complete {
-                for rrset in rrsets::of_owner(connection, self.zone.id, name.as_ref()).await? {
-                    sets.insert(rrset.rtype, rrset);
+                let owners = [name.as_ref(), if with_apex { apex.as_ref() } else { name.as_ref() }];
+                for (owner, rrset) in rrsets::of_two_owners(connection, self.zone.id, owners).await? {
+                    held.entry(owner).or_default().insert(rrset.rtype, rrset);
+                }
+                if with_apex {
+                    let sets = held.remove(&apex).unwrap_or_default();
+                    self.owners.insert(apex, OwnerPlan { before: sets.clone(), after: sets });
                 }
             }
-            self.owners.insert(name.clone(), OwnerPlan { before: sets.clone(), after: sets });
+            if !self.owners.contains_key(name) {
+                let sets = held.remove(name).unwrap_or_default();
+                self.owners.insert(name.clone(), OwnerPlan { before: sets.clone(), after: sets });
+            }
         }
         Ok(self.owners.get_mut(name).expect("it was put there above"))
     }

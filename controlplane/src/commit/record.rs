@@ -11,29 +11,26 @@ use crate::error::{Code, Problem};
 use crate::model::change::Request;
 use crate::model::soa::{serial_of, set_serial};
 use crate::model::zone::{Zone, is_newer, next_serial};
+use crate::store::batch::Batch;
 use crate::store::{Connection, audit, changes, history, rrsets, zones};
 
-/// What was written.
-#[derive(Debug)]
-pub struct Written {
-    /// Place in the order of commits, and what to publish; `None` when nothing changed.
-    pub outbox: Option<(i64, ChangeSet)>,
-}
-
-/// Writes a plan. Afterwards the plan's zones hold their new version and serial.
+/// Writes a plan into the batch, long ones in parts to the database. Afterwards the plan's zones hold their new version
+/// and serial. Gives what to publish; `None` when nothing changed, else the row that the batch gives has the change's
+/// place in the order of commits.
 ///
 /// # Errors
 /// Of the database, or a serial that would not rise.
 pub async fn write(
+    batch: &mut Batch,
     connection: &mut Connection,
     request: &Request,
     plan: &mut Plan,
     now_us: i64,
-) -> Result<Written, Problem> {
+) -> Result<Option<ChangeSet>, Problem> {
     let mut change_set =
         ChangeSet { id: request.id.into_bytes(), committed_at_us: now_us, zones: Vec::new() };
     for zone in plan.zones.values_mut().filter(|zone| zone.changes()) {
-        change_set.zones.push(write_zone(connection, request.id, zone, now_us).await?);
+        change_set.zones.push(write_zone(batch, connection, request.id, zone, now_us).await?);
     }
     let payload = if change_set.zones.is_empty() { bytes::Bytes::new() } else { super::encode(&change_set) };
     let settled_by = if payload.is_empty() { last_change(connection, plan).await? } else { None };
@@ -45,7 +42,7 @@ pub async fn write(
         payload: &payload,
         settled_by,
     };
-    let commit_number = changes::insert(connection, &new).await?;
+    changes::insert(batch, &new);
     let entry = audit::Entry {
         at_us: now_us,
         actor: &request.actor,
@@ -54,8 +51,8 @@ pub async fn write(
         request_id: &request.request_id,
         change: Some(request.id),
     };
-    audit::insert(connection, &entry).await?;
-    Ok(Written { outbox: commit_number.map(|number| (number, change_set)) })
+    audit::insert(batch, &entry);
+    Ok((!payload.is_empty()).then_some(change_set))
 }
 
 /// The newest of the changes that made the zones what they are: what a request that changes nothing waits for.
@@ -74,6 +71,7 @@ fn objects(plan: &Plan) -> String {
 }
 
 async fn write_zone(
+    batch: &mut Batch,
     connection: &mut Connection,
     change: Uuid,
     plan: &mut ZonePlan,
@@ -94,11 +92,11 @@ async fn write_zone(
     let mut put = 0;
     let mut deleted = 0;
     let kind = if plan.removed {
-        zones::delete(connection, zone, now_us).await?;
+        zones::delete(batch, zone, now_us);
         ZoneChangeKind::Remove
     } else {
         if plan.existed {
-            zones::update(connection, zone).await?;
+            zones::update(batch, zone);
         } else {
             zone.created_at_us = now_us;
             zone.id = zones::insert(connection, zone).await?;
@@ -109,12 +107,15 @@ async fn write_zone(
             match step {
                 RrsetChange::Put(OwnedRrset { owner, rrset }) => puts.push((owner, rrset)),
                 RrsetChange::Delete { owner, rtype } => {
-                    rrsets::delete(connection, plan.zone.id, owner.as_ref(), *rtype).await?;
+                    rrsets::delete(batch, plan.zone.id, owner.as_ref(), *rtype);
                     deleted += 1;
+                    if batch.is_full() {
+                        batch.run(connection).await?;
+                    }
                 }
             }
         }
-        rrsets::put(connection, plan.zone.id, &puts).await?;
+        rrsets::put(batch, connection, plan.zone.id, &puts).await?;
         put = puts.len();
         ZoneChangeKind::Update(steps)
     };
@@ -129,7 +130,7 @@ async fn write_zone(
         put,
         deleted,
     };
-    history::insert(connection, &entry).await?;
+    history::insert(batch, &entry);
     Ok(zone_change(zone, base_version, kind))
 }
 

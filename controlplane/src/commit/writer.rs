@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
+use sqlx::Row as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -20,6 +21,7 @@ use super::{
 use crate::error::{Code, Problem};
 use crate::model::change::{Idempotency, Request};
 use crate::observe::metrics::Metrics;
+use crate::store::batch::Batch;
 use crate::store::{Connection, changes, history, idempotency, now_us, relay};
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
@@ -188,7 +190,7 @@ impl Writer {
         let connection = &mut self.connection;
         // With publications to write down it is not: they shall not be taken back with it.
         let alone = group.len() == 1 && noted.is_empty();
-        if let Err(error) = sqlx::query(BEGIN).execute(&mut *connection).await {
+        if let Err(error) = open(connection, noted, !alone).await {
             for job in group {
                 let _ = job
                     .done
@@ -196,28 +198,26 @@ impl Writer {
             }
             return Err(error);
         }
-        for publications in noted {
-            note(connection, publications).await?;
-        }
-        for job in group {
-            if job.done.is_closed() {
+        let mut group = group.into_iter().peekable();
+        while let Some(Job { request, respond, done }) = group.next() {
+            if done.is_closed() {
                 continue;
             }
-            if !alone {
-                sqlx::query(SAVEPOINT).execute(&mut *connection).await?;
-            }
-            let Job { request, respond, done } = job;
             let outcome = guarded(one(connection, &request, respond)).await;
             let keep = outcome.is_ok() && !request.dry_run;
-            let end = match (alone, keep) {
-                (true, true) => None,
-                (true, false) => Some(ROLLBACK),
-                (false, true) => Some(RELEASE),
-                (false, false) => Some(ROLLBACK_TO),
-            };
-            if let Some(end) = end {
-                sqlx::query(end).execute(&mut *connection).await?;
+            let mut end = Batch::default();
+            match (alone, keep) {
+                (true, false) => drop(end.add(ROLLBACK)),
+                // The savepoint stays for the next one.
+                (false, false) => drop(end.add(ROLLBACK_TO)),
+                (false, true) if group.peek().is_some() => {
+                    end.add(RELEASE);
+                    end.add(SAVEPOINT);
+                }
+                // The commit ends savepoints too.
+                (_, true) => {}
             }
+            end.run(connection).await?;
             match outcome {
                 Ok(Outcome { reply, replayed, outbox }) => {
                     pending.push(Pending { done, reply, replayed, outbox: outbox.filter(|_| keep) });
@@ -271,13 +271,27 @@ impl Writer {
     }
 }
 
-/// Writes down what was published.
-async fn note(connection: &mut Connection, publications: &Publications) -> sqlx::Result<()> {
-    for &(commit_number, sequence) in &publications.marks {
-        changes::mark(connection, commit_number, sequence, publications.at_us).await?;
+/// Begins a transaction, writes down what was published, and sets a savepoint where one is wanted.
+async fn open(connection: &mut Connection, noted: &[Publications], savepoint: bool) -> sqlx::Result<()> {
+    let mut batch = Batch::default();
+    batch.add(BEGIN);
+    let mut written = 0;
+    for publications in noted {
+        for &(commit_number, sequence) in &publications.marks {
+            changes::mark(&mut batch, commit_number, sequence, publications.at_us);
+            if batch.is_full() {
+                written += batch.run(connection).await?.len();
+            }
+        }
+        relay::write(&mut batch, &publications.state);
     }
-    if !relay::write(connection, &publications.state).await? {
-        tracing::error!(epoch = publications.state.epoch, "another relay has taken over");
+    if savepoint {
+        batch.add(SAVEPOINT);
+    }
+    written += batch.run(connection).await?.len();
+    if written < noted.len() {
+        let epoch = noted.last().map(|last| last.state.epoch);
+        tracing::error!(epoch, "another relay has taken over");
     }
     Ok(())
 }
@@ -302,14 +316,17 @@ async fn one(
         return Ok(Outcome { reply, replayed: true, outbox: None });
     }
     let mut plan = Plan::make(connection, request).await?;
-    let written = record::write(connection, request, &mut plan, now).await?;
+    let mut batch = Batch::default();
+    let change_set = record::write(&mut batch, connection, request, &mut plan, now).await?;
     let reply = respond(&plan, request.id);
     if let Some(Idempotency { key, request_hash }) = &request.idempotency {
         let response = serde_json::to_vec(&reply)
             .map_err(|error| Problem::new(Code::Internal, format!("the answer cannot be kept: {error}")))?;
-        idempotency::keep(connection, &request.actor, key, request_hash, &response, now).await?;
+        idempotency::keep(&mut batch, &request.actor, key, request_hash, &response, now);
     }
-    Ok(Outcome { reply, replayed: false, outbox: written.outbox })
+    let rows = batch.run(connection).await?;
+    let commit_number = rows.first().map(|row| row.try_get("commit_number")).transpose()?;
+    Ok(Outcome { reply, replayed: false, outbox: commit_number.zip(change_set) })
 }
 
 async fn earlier_reply(

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::Connection;
+use super::batch::Batch;
 
 const INSERT: &str =
     "INSERT INTO audit (at_us, actor, action, object, request_id, change_id) VALUES ($1, $2, $3, $4, $5, $6)";
@@ -31,19 +31,14 @@ pub struct Entry<'a> {
 }
 
 /// Adds a row.
-///
-/// # Errors
-/// Of the database.
-pub async fn insert(connection: &mut Connection, entry: &Entry<'_>) -> sqlx::Result<()> {
+pub fn insert(batch: &mut Batch, entry: &Entry<'_>) {
     let end = entry.object.floor_char_boundary(MAX_OBJECT_OCTETS);
-    sqlx::query(INSERT)
+    batch
+        .add(INSERT)
         .bind(entry.at_us)
         .bind(entry.actor)
         .bind(entry.action)
         .bind(&entry.object[..end])
         .bind(entry.request_id)
-        .bind(entry.change)
-        .execute(connection)
-        .await?;
-    Ok(())
+        .bind(entry.change);
 }

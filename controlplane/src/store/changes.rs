@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use godwit_wire::name::NameRef;
 
+use super::batch::Batch;
 use super::{Connection, damaged, zones};
 use crate::model::name_key;
 
@@ -78,24 +79,19 @@ pub struct State {
     pub published_at_us: Option<i64>,
 }
 
-/// Keeps a change and, when it has a payload, puts it into the outbox; gives its commit number then.
-///
-/// # Errors
-/// Of the database.
-pub async fn insert(connection: &mut Connection, new: &New<'_>) -> sqlx::Result<Option<i64>> {
-    sqlx::query(INSERT)
+/// Keeps a change and, when it has a payload, puts it into the outbox; a row with its commit number comes back then.
+pub fn insert(batch: &mut Batch, new: &New<'_>) {
+    batch
+        .add(INSERT)
         .bind(new.id)
         .bind(new.at_us)
         .bind(new.actor)
         .bind(new.request_id)
         .bind(new.payload)
-        .bind(new.settled_by)
-        .execute(&mut *connection)
-        .await?;
-    if new.payload.is_empty() {
-        return Ok(None);
+        .bind(new.settled_by);
+    if !new.payload.is_empty() {
+        batch.add(ENQUEUE).bind(new.id);
     }
-    sqlx::query_scalar(ENQUEUE).bind(new.id).fetch_one(connection).await.map(Some)
 }
 
 async fn stored(
@@ -139,22 +135,8 @@ pub async fn published_after(
 }
 
 /// Writes down the sequence that a change set got.
-///
-/// # Errors
-/// Of the database.
-pub async fn mark(
-    connection: &mut Connection,
-    commit_number: i64,
-    sequence: u64,
-    at_us: i64,
-) -> sqlx::Result<()> {
-    sqlx::query(MARK)
-        .bind(commit_number)
-        .bind(i64::try_from(sequence).unwrap_or(i64::MAX))
-        .bind(at_us)
-        .execute(connection)
-        .await?;
-    Ok(())
+pub fn mark(batch: &mut Batch, commit_number: i64, sequence: u64, at_us: i64) {
+    batch.add(MARK).bind(commit_number).bind(i64::try_from(sequence).unwrap_or(i64::MAX)).bind(at_us);
 }
 
 /// How far a change has come; `None` when there is none of this id.

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use godwit_wire::name::NameRef;
 
 use super::Connection;
+use super::batch::Batch;
 use super::zones::stored;
 use crate::model::name_key;
 
@@ -36,11 +37,9 @@ pub struct Entry<'a> {
 }
 
 /// Adds a row.
-///
-/// # Errors
-/// Of the database.
-pub async fn insert(connection: &mut Connection, entry: &Entry<'_>) -> sqlx::Result<()> {
-    sqlx::query(INSERT)
+pub fn insert(batch: &mut Batch, entry: &Entry<'_>) {
+    batch
+        .add(INSERT)
         .bind(name_key::encode(entry.zone))
         .bind(stored(entry.version))
         .bind(i64::from(entry.serial))
@@ -48,10 +47,7 @@ pub async fn insert(connection: &mut Connection, entry: &Entry<'_>) -> sqlx::Res
         .bind(entry.at_us)
         .bind(entry.kind)
         .bind(i64::try_from(entry.put).unwrap_or(i64::MAX))
-        .bind(i64::try_from(entry.deleted).unwrap_or(i64::MAX))
-        .execute(connection)
-        .await?;
-    Ok(())
+        .bind(i64::try_from(entry.deleted).unwrap_or(i64::MAX));
 }
 
 /// Forgets rows older than a time, at most `limit` at once. Gives how many.

@@ -3,6 +3,7 @@
 use sqlx::Row as _;
 
 use super::Connection;
+use super::batch::Batch;
 
 const FIND: &str =
     "SELECT request_hash, response FROM idempotency WHERE caller = $1 AND key = $2 AND created_at_us > $3";
@@ -31,26 +32,15 @@ pub async fn find(
 }
 
 /// Keeps an answer; an expired one of the same key gives way.
-///
-/// # Errors
-/// Of the database.
-pub async fn keep(
-    connection: &mut Connection,
+pub fn keep(
+    batch: &mut Batch,
     caller: &str,
     key: &str,
     request_hash: &[u8; 32],
     response: &[u8],
     now_us: i64,
-) -> sqlx::Result<()> {
-    sqlx::query(KEEP)
-        .bind(caller)
-        .bind(key)
-        .bind(&request_hash[..])
-        .bind(response)
-        .bind(now_us)
-        .execute(connection)
-        .await?;
-    Ok(())
+) {
+    batch.add(KEEP).bind(caller).bind(key).bind(&request_hash[..]).bind(response).bind(now_us);
 }
 
 /// Forgets answers that are past their time, at most `limit` at once. Gives how many.

@@ -2,9 +2,11 @@
 //!
 //! Statements are constants in the dialect that SQLite and PostgreSQL share (`$1`, `ON CONFLICT`, times as integers);
 //! [`statements`] lists them all, and a test prepares each. Functions here take a connection or a transaction of the
-//! caller and open none: where a transaction starts and ends is decided in `commit/`.
+//! caller and open none: where a transaction starts and ends is decided in `commit/`. What is only written is put into a
+//! [`batch`].
 
 pub mod audit;
+pub mod batch;
 pub mod changes;
 pub mod history;
 pub mod idempotency;

@@ -2,11 +2,12 @@
 
 use sqlx::Row as _;
 
+use super::batch::Batch;
 use super::{Connection, damaged};
 
 const READ: &str = "SELECT generation, epoch, sequence, chain, reserved, diverged FROM relay WHERE id = 1";
 const START: &str = "INSERT INTO relay (id, generation, epoch, sequence, chain, reserved, diverged) VALUES (1, $1, 0, 0, $2, 0, FALSE)";
-const WRITE: &str = "UPDATE relay SET epoch = $1, sequence = $2, chain = $3, reserved = $5, diverged = $6 WHERE id = 1 AND generation = $4 AND epoch <= $1";
+const WRITE: &str = "UPDATE relay SET epoch = $1, sequence = $2, chain = $3, reserved = $5, diverged = $6 WHERE id = 1 AND generation = $4 AND epoch <= $1 RETURNING id";
 const NEW_GENERATION: &str =
     "UPDATE relay SET generation = $1, diverged = FALSE WHERE id = 1 AND generation < $1";
 
@@ -60,21 +61,16 @@ pub async fn read(connection: &mut Connection, now_us: i64) -> sqlx::Result<Feed
     Ok(FeedState { generation: number(generation)?, ..FeedState::default() })
 }
 
-/// Writes where the feed stands. Whether it was written: a relay whose term is over changes nothing.
-///
-/// # Errors
-/// Of the database.
-pub async fn write(connection: &mut Connection, state: &FeedState) -> sqlx::Result<bool> {
-    let done = sqlx::query(WRITE)
+/// Writes where the feed stands. A row comes back when it was written: a relay whose term is over changes nothing.
+pub fn write(batch: &mut Batch, state: &FeedState) {
+    batch
+        .add(WRITE)
         .bind(stored(state.epoch))
         .bind(stored(state.sequence))
         .bind(&state.chain[..])
         .bind(stored(state.generation))
         .bind(stored(state.reserved))
-        .bind(state.diverged)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected() == 1)
+        .bind(state.diverged);
 }
 
 /// Starts a new generation: data planes take this database as the truth, though they have seen later changes.

@@ -8,10 +8,12 @@ use sqlx::sqlite::SqliteRow;
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::{Rrset, Rtype};
 
+use super::batch::Batch;
 use super::{Connection, damaged, sets};
 use crate::model::name_key;
 
 const OF_OWNER: &str = "SELECT owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = $1 AND owner_key = $2 ORDER BY rtype";
+const OF_TWO_OWNERS: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = $1 AND owner_key IN ($2, $3) ORDER BY owner_key, rtype";
 const OF_ZONE_AFTER: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = $1 AND (owner_key, rtype) > ($2, $3) ORDER BY owner_key, rtype LIMIT $4";
 const AFTER: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE (zone_id, owner_key, rtype) > ($1, $2, $3) ORDER BY zone_id, owner_key, rtype LIMIT $4";
 const OF_ZONE_TYPE_AFTER: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = $1 AND (owner_key, rtype) > ($2, $3) AND rtype = $5 ORDER BY owner_key, rtype LIMIT $4";
@@ -25,12 +27,11 @@ static PUT_MANY: LazyLock<String> = LazyLock::new(|| put_rows(MANY));
 static PUT_TWO: LazyLock<String> = LazyLock::new(|| put_rows(2));
 
 const DELETE: &str = "DELETE FROM rrsets WHERE zone_id = $1 AND owner_key = $2 AND rtype = $3";
-const DELETE_ALL: &str = "DELETE FROM rrsets WHERE zone_id = $1";
 const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
 
 /// Every statement of this file.
 pub const ALL: &[&str] =
-    &[OF_OWNER, OF_ZONE_AFTER, AFTER, OF_ZONE_TYPE_AFTER, TYPE_AFTER, PUT, DELETE, DELETE_ALL, COUNT];
+    &[OF_OWNER, OF_TWO_OWNERS, OF_ZONE_AFTER, AFTER, OF_ZONE_TYPE_AFTER, TYPE_AFTER, PUT, DELETE, COUNT];
 
 /// [`PUT`] for so many RRsets.
 fn put_rows(count: usize) -> String {
@@ -106,6 +107,20 @@ pub async fn of_owner(
     rows.iter().map(rrset).collect()
 }
 
+/// All RRsets of two owner names, with the name of each.
+///
+/// # Errors
+/// Of the database.
+pub async fn of_two_owners(
+    connection: &mut Connection,
+    zone_id: i64,
+    owners: [NameRef<'_>; 2],
+) -> sqlx::Result<Vec<(Name, Rrset)>> {
+    let [one, other] = owners.map(name_key::encode);
+    let rows = sqlx::query(OF_TWO_OWNERS).bind(zone_id).bind(one).bind(other).fetch_all(connection).await?;
+    rows.iter().map(|row| listed(row).map(|listed| (listed.owner, listed.rrset))).collect()
+}
+
 /// RRsets behind a position, in order of zone, owner name and type; of one zone when `zone_id` is given, of one type
 /// when `rtype` is.
 ///
@@ -152,20 +167,25 @@ pub async fn of_zone(connection: &mut Connection, zone_id: i64) -> sqlx::Result<
     }
 }
 
-/// Writes RRsets.
+/// Writes RRsets. What does not fit into the batch with others is run at once.
 ///
 /// # Errors
 /// Of the database.
-pub async fn put(connection: &mut Connection, zone_id: i64, rrsets: &[(&Name, &Rrset)]) -> sqlx::Result<()> {
+pub async fn put(
+    batch: &mut Batch,
+    connection: &mut Connection,
+    zone_id: i64,
+    rrsets: &[(&Name, &Rrset)],
+) -> sqlx::Result<()> {
     let (many, rest) = rrsets.as_chunks::<MANY>();
     let many = many.iter().map(|chunk| (PUT_MANY.as_str(), chunk.as_slice()));
     let (two, rest) = rest.as_chunks::<2>();
     let two = two.iter().map(|chunk| (PUT_TWO.as_str(), chunk.as_slice()));
     let rest = rest.chunks(1).map(|one| (PUT, one));
     for (statement, rows) in many.chain(two).chain(rest) {
-        let mut query = sqlx::query(statement);
+        let mut values = batch.add(statement);
         for (owner, rrset) in rows {
-            query = query
+            values = values
                 .bind(zone_id)
                 .bind(name_key::encode(owner.as_ref()))
                 .bind(i64::from(rrset.rtype.0))
@@ -173,37 +193,16 @@ pub async fn put(connection: &mut Connection, zone_id: i64, rrsets: &[(&Name, &R
                 .bind(sets::pack(&rrset.rdata))
                 .bind(sets::pack(&rrset.rrsigs));
         }
-        query.execute(&mut *connection).await?;
+        if batch.is_full() {
+            batch.run(connection).await?;
+        }
     }
     Ok(())
 }
 
 /// Deletes one RRset.
-///
-/// # Errors
-/// Of the database.
-pub async fn delete(
-    connection: &mut Connection,
-    zone_id: i64,
-    owner: NameRef<'_>,
-    rtype: Rtype,
-) -> sqlx::Result<()> {
-    sqlx::query(DELETE)
-        .bind(zone_id)
-        .bind(name_key::encode(owner))
-        .bind(i64::from(rtype.0))
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Deletes all RRsets of a zone.
-///
-/// # Errors
-/// Of the database.
-pub async fn delete_all(connection: &mut Connection, zone_id: i64) -> sqlx::Result<()> {
-    sqlx::query(DELETE_ALL).bind(zone_id).execute(connection).await?;
-    Ok(())
+pub fn delete(batch: &mut Batch, zone_id: i64, owner: NameRef<'_>, rtype: Rtype) {
+    batch.add(DELETE).bind(zone_id).bind(name_key::encode(owner)).bind(i64::from(rtype.0));
 }
 
 /// How many RRsets a zone has.

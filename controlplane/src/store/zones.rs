@@ -5,11 +5,13 @@ use sqlx::sqlite::SqliteRow;
 
 use godwit_wire::name::{Name, NameRef};
 
+use super::batch::Batch;
 use super::{Connection, damaged};
 use crate::model::name_key;
 use crate::model::zone::{TtlPolicy, Zone};
 
 const BY_NAME: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us FROM zones WHERE name_key = $1";
+const LONGEST: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us FROM zones WHERE name_key IN ($1, $2, $3, $4) ORDER BY length(name_key) DESC LIMIT 1";
 const PAGE: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us FROM zones WHERE name_key > $1 ORDER BY name_key LIMIT $2";
 const COUNT: &str = "SELECT count(*) FROM zones";
 const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $7) RETURNING id";
@@ -23,8 +25,20 @@ const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, dep
 const RETURN: &str = "DELETE FROM departed_zones WHERE name_key = $1";
 
 /// Every statement of this file.
-pub const ALL: &[&str] =
-    &[BY_NAME, PAGE, COUNT, INSERT, UPDATE, DELETE, DEPARTED, DEPARTED_PAGE, DEPARTED_COUNT, DEPART, RETURN];
+pub const ALL: &[&str] = &[
+    BY_NAME,
+    LONGEST,
+    PAGE,
+    COUNT,
+    INSERT,
+    UPDATE,
+    DELETE,
+    DEPARTED,
+    DEPARTED_PAGE,
+    DEPARTED_COUNT,
+    DEPART,
+    RETURN,
+];
 
 fn zone(row: &SqliteRow) -> sqlx::Result<Zone> {
     let key: &[u8] = row.try_get("name_key")?;
@@ -62,6 +76,23 @@ pub(crate) fn stored(version: u64) -> i64 {
 pub async fn by_name(connection: &mut Connection, apex: NameRef<'_>) -> sqlx::Result<Option<Zone>> {
     let row = sqlx::query(BY_NAME).bind(name_key::encode(apex)).fetch_optional(connection).await?;
     row.as_ref().map(zone).transpose()
+}
+
+/// The zone with the longest of these names, each of which is above the one before it; `None` when there is none.
+///
+/// # Errors
+/// Of the database.
+pub async fn longest(connection: &mut Connection, names: &[NameRef<'_>]) -> sqlx::Result<Option<Zone>> {
+    let keys: Vec<Vec<u8>> = names.iter().map(|&name| name_key::encode(name)).collect();
+    // Names have few labels, mostly: one way to the database and back.
+    for keys in keys.chunks(4) {
+        let key = |n: usize| keys.get(n).or(keys.last());
+        let query = sqlx::query(LONGEST).bind(key(0)).bind(key(1)).bind(key(2)).bind(key(3));
+        if let Some(row) = query.fetch_optional(&mut *connection).await? {
+            return zone(&row).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// Zones after a key, in canonical order.
@@ -114,36 +145,26 @@ pub async fn insert(connection: &mut Connection, zone: &Zone) -> sqlx::Result<i6
 }
 
 /// Writes what changes about a zone.
-///
-/// # Errors
-/// Of the database.
-pub async fn update(connection: &mut Connection, zone: &Zone) -> sqlx::Result<()> {
-    sqlx::query(UPDATE)
+pub fn update(batch: &mut Batch, zone: &Zone) {
+    batch
+        .add(UPDATE)
         .bind(zone.id)
         .bind(stored(zone.version))
         .bind(i64::from(zone.serial))
         .bind(zone.ttl_policy.as_str())
         .bind(zone.presigned)
-        .bind(zone.updated_at_us)
-        .execute(connection)
-        .await?;
-    Ok(())
+        .bind(zone.updated_at_us);
 }
 
 /// Deletes a zone and its records, and remembers where it stood.
-///
-/// # Errors
-/// Of the database.
-pub async fn delete(connection: &mut Connection, zone: &Zone, at_us: i64) -> sqlx::Result<()> {
-    sqlx::query(DEPART)
+pub fn delete(batch: &mut Batch, zone: &Zone, at_us: i64) {
+    batch
+        .add(DEPART)
         .bind(name_key::encode(zone.apex.as_ref()))
         .bind(stored(zone.version))
         .bind(i64::from(zone.serial))
-        .bind(at_us)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(DELETE).bind(zone.id).execute(connection).await?;
-    Ok(())
+        .bind(at_us);
+    batch.add(DELETE).bind(zone.id);
 }
 
 /// Version and serial at which a zone of this name was deleted, and forgets them: the zone that takes the name goes on

@@ -334,12 +334,8 @@ pub(super) async fn zone_named(connection: &mut Connection, apex: &Name) -> Resu
 
 /// The closest enclosing zone; for DS the one on the parent's side (RFC 4035 §2.4).
 async fn zone_of(connection: &mut Connection, owner: &Name, rtype: Option<Rtype>) -> Result<Zone, Problem> {
-    let mut next = if rtype == Some(Rtype::DS) { owner.as_ref().parent() } else { Some(owner.as_ref()) };
-    while let Some(name) = next {
-        if let Some(zone) = zones::by_name(connection, name).await? {
-            return Ok(zone);
-        }
-        next = name.parent();
-    }
-    Err(Problem::new(Code::DomainNotFound, format!("no zone here holds {owner}")))
+    let start = if rtype == Some(Rtype::DS) { owner.as_ref().parent() } else { Some(owner.as_ref()) };
+    let names: Vec<NameRef<'_>> = std::iter::successors(start, |name| name.parent()).collect();
+    let zone = zones::longest(connection, &names).await?;
+    zone.ok_or_else(|| Problem::new(Code::DomainNotFound, format!("no zone here holds {owner}")))
 }

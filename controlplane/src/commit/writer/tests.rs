@@ -95,6 +95,13 @@ fn failing() -> Request {
     request(Operation::PatchZone { apex, ttl_policy: None, soa: None }, false)
 }
 
+/// Keeps an answer of 1970.
+async fn keep(connection: &mut Connection, key: &str) {
+    let mut batch = Batch::default();
+    idempotency::keep(&mut batch, "c", key, &[0; 32], b"{}", 1);
+    batch.run(connection).await.unwrap();
+}
+
 async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("never: {what}"))
 }
@@ -143,7 +150,7 @@ async fn publications_are_written_down_while_requests_never_cease() {
 #[tokio::test]
 async fn what_is_past_its_time_goes_while_requests_never_cease() {
     let (mut writer, running) = at_rest().await;
-    idempotency::keep(&mut writer.connection, "c", "k", &[0; 32], b"{}", 1).await.unwrap();
+    keep(&mut writer.connection, "k").await;
     writer.prune_every = Duration::from_millis(50);
     let callers = never_ceasing(&running.committer).await;
     tokio::spawn(writer.run());
@@ -233,7 +240,7 @@ async fn open(file: &std::path::Path) -> Connection {
 async fn a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause() {
     let (mut writer, running) = at_rest().await;
     for n in 0..PRUNE_STEP + 1 {
-        idempotency::keep(&mut writer.connection, "c", &n.to_string(), &[0; 32], b"{}", 1).await.unwrap();
+        keep(&mut writer.connection, &n.to_string()).await;
     }
     let left = || async {
         let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM idempotency");
@@ -253,8 +260,11 @@ async fn changes_go_when_they_are_old_and_applied() {
     for (sequence, at_us) in [(1, 1), (2, 1), (3, now_us())] {
         let id = uuid::Uuid::now_v7();
         let new = changes::New { id, at_us, actor: "a", request_id: "", payload: b"x", settled_by: None };
-        let number = changes::insert(connection, &new).await.unwrap().unwrap();
-        changes::mark(connection, number, sequence, at_us).await.unwrap();
+        let mut batch = Batch::default();
+        changes::insert(&mut batch, &new);
+        let number = batch.run(connection).await.unwrap()[0].get(0);
+        changes::mark(&mut batch, number, sequence, at_us);
+        batch.run(connection).await.unwrap();
     }
     let left = || async {
         let kept = sqlx::query_scalar::<_, i64>("SELECT sequence FROM outbox ORDER BY sequence");
