@@ -119,19 +119,29 @@ async fn headers_that_drip_are_cut_and_idle_connections_end() {
     server.until_limited("header_time").await;
 }
 
-#[tokio::test]
-async fn one_client_has_so_many_connections() {
-    let server = start(|api| api.max_connections_per_client = 3).await;
+/// So many connections, each of which is open and has been served.
+async fn served(server: &Server, count: usize) -> Vec<TcpStream> {
     let mut open = Vec::new();
-    for _ in 0..3 {
-        let mut stream = connect(&server).await;
+    for _ in 0..count {
+        let mut stream = connect(server).await;
         stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         until(&mut stream, "{\"status\":\"ok\"}").await;
         open.push(stream);
     }
-    let mut over = connect(&server).await;
+    open
+}
+
+async fn one_more_is_refused(server: &Server) {
+    let mut over = connect(server).await;
     over.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     is_busy(&rest(&mut over).await);
+}
+
+#[tokio::test]
+async fn one_client_has_so_many_connections() {
+    let server = start(|api| api.max_connections_per_client = 3).await;
+    let mut open = served(&server, 3).await;
+    one_more_is_refused(&server).await;
     assert_eq!((server.limited("connections_per_client"), server.limited("connections")), (1, 0));
     // A place that comes free is given again.
     drop(open.pop());
@@ -146,16 +156,8 @@ async fn one_client_has_so_many_connections() {
 #[tokio::test]
 async fn all_clients_have_so_many_connections() {
     let server = start(|api| api.max_connections = 2).await;
-    let mut open = Vec::new();
-    for _ in 0..2 {
-        let mut stream = connect(&server).await;
-        stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        until(&mut stream, "{\"status\":\"ok\"}").await;
-        open.push(stream);
-    }
-    let mut over = connect(&server).await;
-    over.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    is_busy(&rest(&mut over).await);
+    let mut open = served(&server, 2).await;
+    one_more_is_refused(&server).await;
     assert_eq!(server.limited("connections"), 1);
     // Those that are there are served.
     open[0].write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
