@@ -139,7 +139,12 @@ impl Writer {
     /// One transaction: what was published since the last one, and a group of requests.
     async fn transact(&mut self, group: Vec<Job>, noted: &mut Vec<Publications>) {
         let mut pending = Vec::with_capacity(group.len());
-        match self.carry_out(group, noted, &mut pending).await {
+        let mut done = self.carry_out(group, noted, &mut pending).await;
+        if matches!(done, Ok(false)) && !noted.is_empty() {
+            // What was published does not wait for a request that succeeds.
+            done = self.carry_out(Vec::new(), noted, &mut Vec::new()).await;
+        }
+        match done {
             Ok(committed) => {
                 if committed {
                     for publications in noted.drain(..) {
@@ -188,9 +193,13 @@ impl Writer {
         pending: &mut Vec<Pending>,
     ) -> sqlx::Result<bool> {
         let connection = &mut self.connection;
-        // With publications to write down it is not: they shall not be taken back with it.
-        let alone = group.len() == 1 && noted.is_empty();
-        if let Err(error) = open(connection, noted, !alone).await {
+        let alone = group.len() == 1;
+        let mut begin = Batch::default();
+        begin.add(BEGIN);
+        if group.len() > 1 {
+            begin.add(SAVEPOINT);
+        }
+        if let Err(error) = begin.run(connection).await {
             for job in group {
                 let _ = job
                     .done
@@ -230,7 +239,7 @@ impl Writer {
                 return Ok(false);
             }
         }
-        if let Err(error) = sqlx::query(COMMIT).execute(connection).await {
+        if let Err(error) = commit(connection, noted).await {
             // Mostly nothing of it is there. But where the disk failed at the very end, what stands in the log may be read
             // back by the next start.
             let message = "the database did not confirm the change; it is not made as far as is known: look, or send it \
@@ -271,10 +280,9 @@ impl Writer {
     }
 }
 
-/// Begins a transaction, writes down what was published, and sets a savepoint where one is wanted.
-async fn open(connection: &mut Connection, noted: &[Publications], savepoint: bool) -> sqlx::Result<()> {
+/// Writes down what was published, and ends the transaction.
+async fn commit(connection: &mut Connection, noted: &[Publications]) -> sqlx::Result<()> {
     let mut batch = Batch::default();
-    batch.add(BEGIN);
     let mut written = 0;
     for publications in noted {
         for &(commit_number, sequence) in &publications.marks {
@@ -285,9 +293,7 @@ async fn open(connection: &mut Connection, noted: &[Publications], savepoint: bo
         }
         relay::write(&mut batch, &publications.state);
     }
-    if savepoint {
-        batch.add(SAVEPOINT);
-    }
+    batch.add(COMMIT);
     written += batch.run(connection).await?.len();
     if written < noted.len() {
         let epoch = noted.last().map(|last| last.state.epoch);
