@@ -199,6 +199,9 @@ pub fn validate(rtype: Rtype, rdata: &[u8]) -> Result<(), RdataError> {
 #[must_use]
 pub fn canonical(rtype: Rtype, rdata: &[u8]) -> Cow<'_, [u8]> {
     let mut octets = Cow::Borrowed(rdata);
+    if !fields(rtype).iter().any(|field| matches!(field, Field::Name | Field::CompressibleName)) {
+        return octets;
+    }
     for span in spans(rtype, rdata).map_while(Result::ok) {
         if !matches!(span.field, Field::Name | Field::CompressibleName) {
             continue;

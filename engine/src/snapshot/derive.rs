@@ -1,7 +1,5 @@
 //! What is worked out of a zone's records when a node is built, so that no query has to.
 
-use std::convert::Infallible;
-
 use godwit_wire::feed::digest::{Digest, DigestKey, RrsetHasher};
 use godwit_wire::image::{self, Glue, Image};
 use godwit_wire::name::{self, NameRef};
@@ -173,8 +171,17 @@ pub(crate) fn with_changes(
     }
 }
 
+/// Memory that is used again from digest to digest.
+#[derive(Default)]
+pub(crate) struct DigestScratch {
+    /// RDATA as it is uncompressed.
+    rdata: Vec<u8>,
+    /// What is hashed.
+    term: Vec<u8>,
+}
+
 /// The sum of the digests of a node's RRsets.
-pub(crate) fn node_digest(key: &DigestKey, node: &Node, scratch: &mut Vec<u8>) -> Digest {
+pub(crate) fn node_digest(key: &DigestKey, node: &Node, scratch: &mut DigestScratch) -> Digest {
     let mut sum = Digest::default();
     for (rtype, image) in node.rrsets() {
         sum.add(image_digest(key, node, rtype, image, scratch));
@@ -188,20 +195,17 @@ pub(crate) fn image_digest(
     node: &Node,
     rtype: Rtype,
     image: Image<'_>,
-    scratch: &mut Vec<u8>,
+    scratch: &mut DigestScratch,
 ) -> Digest {
-    let mut hasher = RrsetHasher::new(key, node.apex(), node.name(), rtype, image.ttl());
-    let result: Result<(), Infallible> = {
-        image.each_rdata(node.name(), scratch, |is_rrsig, rdata| {
-            if is_rrsig {
-                hasher.rrsig(rdata);
-            } else {
-                hasher.rdata(&rdata::canonical(rtype, rdata));
-            }
-        });
-        Ok(())
-    };
-    let Ok(()) = result;
+    let DigestScratch { rdata: scratch, term } = scratch;
+    let mut hasher = RrsetHasher::new(key, node.apex(), node.name(), rtype, image.ttl(), term);
+    image.each_rdata(node.name(), scratch, |is_rrsig, rdata| {
+        if is_rrsig {
+            hasher.rrsig(rdata);
+        } else {
+            hasher.rdata(&rdata::canonical(rtype, rdata));
+        }
+    });
     hasher.finish()
 }
 

@@ -7,7 +7,7 @@ use godwit_wire::feed::digest::{self, Digest, DigestKey};
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::Rtype;
 
-use super::derive;
+use super::derive::{self, DigestScratch};
 use super::index::Index;
 use super::load::LoadedZone;
 use super::node::{Flags, Node};
@@ -149,7 +149,7 @@ impl Snapshot {
     #[must_use]
     pub fn recompute_digest(&self) -> Digest {
         let mut root = Digest::default();
-        let mut scratch = Vec::new();
+        let mut scratch = DigestScratch::default();
         for view in self.zones() {
             let mut sum = derive::node_digest(&self.digest_key, view.apex, &mut scratch);
             for node in view.zone.order.iter() {
@@ -207,7 +207,7 @@ impl Snapshot {
 
     fn add_zone(&mut self, apex: &Node, owner_number: u32, version: u64, nodes: Vec<Node>) {
         self.hide_from_parent(apex.name());
-        let mut scratch = Vec::new();
+        let mut scratch = DigestScratch::default();
         let mut sum = derive::node_digest(&self.digest_key, apex, &mut scratch);
         let nested = self.has_nested(apex.name());
         let mut answering = Vec::with_capacity(nodes.len());
@@ -245,7 +245,7 @@ impl Snapshot {
         let Some(old_zone) = old.zone().cloned() else { return };
         let mut zone = Zone::clone(&old_zone);
         let nested = self.has_nested(old.name());
-        let mut scratch = Vec::new();
+        let mut scratch = DigestScratch::default();
         let mut changed = usize::from(!old.same_content(apex));
         zone.digest.sub(derive::node_digest(&self.digest_key, old, &mut scratch));
         zone.digest.add(derive::node_digest(&self.digest_key, apex, &mut scratch));
@@ -288,7 +288,7 @@ impl Snapshot {
     }
 
     /// Takes a node of a zone out of the digest and the index.
-    fn forget(&mut self, zone: &mut Zone, node: &Node, nested: bool, scratch: &mut Vec<u8>) {
+    fn forget(&mut self, zone: &mut Zone, node: &Node, nested: bool, scratch: &mut DigestScratch) {
         zone.digest.sub(derive::node_digest(&self.digest_key, node, scratch));
         self.unpublish(node.name(), node.apex(), nested);
     }
