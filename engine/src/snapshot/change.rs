@@ -378,7 +378,7 @@ impl Edit<'_> {
         if apex.find(Rtype::NS).is_none() {
             return Err(fault(&apex, LoadFault::NoNs));
         }
-        self.zone.serial = derive::serial(apex.name(), soa).unwrap_or(0);
+        self.zone.serial = derive::serial(soa).unwrap_or(0);
         let parameters = derive::nsec3_parameters(&apex);
         if parameters != self.zone.nsec3_parameters {
             self.zone.nsec3 = derive::nsec3_chain(self.zone.order.iter(), parameters.as_ref());

@@ -223,7 +223,7 @@ impl Snapshot {
         let zone = Zone {
             owner_number,
             version,
-            serial: apex.find(Rtype::SOA).and_then(|soa| derive::serial(apex.name(), soa)).unwrap_or(0),
+            serial: apex.find(Rtype::SOA).and_then(derive::serial).unwrap_or(0),
             digest: sum,
             nsec: derive::nsec_chain(nodes.iter()),
             nsec3: derive::nsec3_chain(nodes.iter(), parameters.as_ref()),
@@ -279,7 +279,7 @@ impl Snapshot {
         }
         zone.owner_number = owner_number;
         zone.version = version.unwrap_or(zone.version.saturating_add(1));
-        zone.serial = apex.find(Rtype::SOA).and_then(|soa| derive::serial(apex.name(), soa)).unwrap_or(0);
+        zone.serial = apex.find(Rtype::SOA).and_then(derive::serial).unwrap_or(0);
         zone.nsec3_parameters = derive::nsec3_parameters(apex);
         zone.nsec = derive::nsec_chain(merged.iter());
         zone.nsec3 = derive::nsec3_chain(merged.iter(), zone.nsec3_parameters.as_ref());
