@@ -1,5 +1,7 @@
 //! A whole zone from records in any order: collected compactly, checked for what serving needs, and built in one pass.
 
+use std::cmp::Ordering;
+
 use godwit_wire::image;
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rdata;
@@ -177,7 +179,10 @@ impl ZoneLoader {
         let order = |a: &Entry, b: &Entry| {
             a.key.cmp(&b.key).then_with(|| {
                 let (first, second) = (self.stored(a.at), self.stored(b.at));
-                first.name.cmp(&second.name).then(first.rtype.cmp(&second.rtype)).then(a.at.cmp(&b.at))
+                // As a rule it is another record of the same name.
+                let names =
+                    if first.name == second.name { Ordering::Equal } else { first.name.cmp(&second.name) };
+                names.then(first.rtype.cmp(&second.rtype)).then(a.at.cmp(&b.at))
             })
         };
         if !entries.is_sorted_by(|a, b| order(a, b).is_le()) {
