@@ -199,6 +199,11 @@ pub fn validate(rtype: Rtype, rdata: &[u8]) -> Result<(), RdataError> {
 #[must_use]
 pub fn canonical(rtype: Rtype, rdata: &[u8]) -> Cow<'_, [u8]> {
     let mut octets = Cow::Borrowed(rdata);
+    let has_names = fields(rtype).iter().any(|field| matches!(field, Field::Name | Field::CompressibleName));
+    // Nearly all names are in lower case already: seen at once, without looking for where they begin and end.
+    if !has_names || !rdata.iter().any(u8::is_ascii_uppercase) {
+        return octets;
+    }
     for span in spans(rtype, rdata).map_while(Result::ok) {
         if !matches!(span.field, Field::Name | Field::CompressibleName) {
             continue;

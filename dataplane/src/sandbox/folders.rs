@@ -3,6 +3,8 @@
 //! Folders and not files: a rule of landlock holds for the file that has the name now, and whoever writes a zone file, a
 //! secret or a new version of this program well puts another file in its place.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ pub struct Folders {
 impl Folders {
     /// Of this configuration. `program`: what a handover starts.
     #[must_use]
-    pub fn of(config: &Config, program: &Path, sources: Option<&Sources>) -> Self {
+    pub fn of(config: &Config, program: &Path, sources: Option<&mut Sources>) -> Self {
         let mut read = Set::default();
         // Those that the operator named first: often they cover all that follows.
         for path in &config.sandbox.read {
@@ -38,8 +40,8 @@ impl Folders {
         if let Some(list) = &config.zones.path {
             read.add(if list.is_dir() { list } else { folder_of(list) });
         }
-        for file in sources.map(Sources::files).unwrap_or_default() {
-            read.add_folder_of(&file);
+        for file in sources.into_iter().flat_map(Sources::files) {
+            read.add_folder_of(file);
         }
         // The file with the configuration is read again by a successor.
         for file in config.cookies.secrets_file.iter().chain(&config.file) {
@@ -64,7 +66,7 @@ impl Folders {
         for library in libraries::paths() {
             execute.add_folder_of(&library);
         }
-        Folders { read: read.0, write: write.0, execute: execute.0, connect }
+        Folders { read: read.open, write: write.open, execute: execute.open, connect }
     }
 
     /// Whether a file at this path can be read, as far as the sandbox goes.
@@ -103,11 +105,19 @@ fn folder_of(file: &Path) -> &Path {
 }
 
 #[derive(Default)]
-struct Set(Vec<PathBuf>);
+struct Set {
+    open: Vec<PathBuf>,
+    /// What was added as it was written: files by the hundred thousand may stand in one folder, which is looked up once.
+    added: HashSet<OsString>,
+}
 
 impl Set {
     /// Adds a folder, or a file that is meant itself. What is not there cannot be opened now, and not later either.
     fn add(&mut self, path: &Path) {
+        if self.added.contains(path.as_os_str()) {
+            return;
+        }
+        self.added.insert(path.into());
         match fs::canonicalize(path) {
             Ok(path) => self.insert(path),
             Err(error) => tracing::warn!(
@@ -129,9 +139,9 @@ impl Set {
     }
 
     fn insert(&mut self, path: PathBuf) {
-        if !self.0.iter().any(|open| path.starts_with(open)) {
-            self.0.retain(|open| !open.starts_with(&path));
-            self.0.push(path);
+        if !self.open.iter().any(|open| path.starts_with(open)) {
+            self.open.retain(|open| !open.starts_with(&path));
+            self.open.push(path);
         }
     }
 }
@@ -158,8 +168,8 @@ mod tests {
         config.zones.files.insert("a.example".to_owned(), root.join("zones/below/a.zone"));
         config.server.state = Some(root.join("state"));
         config.file = Some(root.join("settings/dataplane.toml"));
-        let sources = Sources::new(&config.zones.files, config.zones.path.as_deref()).unwrap();
-        let folders = Folders::of(&config, &root.join("bin/program"), Some(&sources));
+        let mut sources = Sources::new(&config.zones.files, config.zones.path.as_deref()).unwrap();
+        let folders = Folders::of(&config, &root.join("bin/program"), Some(&mut sources));
         assert_eq!(folders.read, [root.join("zones"), root.join("elsewhere"), root.join("settings")]);
         assert_eq!(folders.write, [root.join("state")]);
         assert!(folders.execute.contains(&root.join("bin")), "{folders:?}");
@@ -176,6 +186,6 @@ mod tests {
         for path in ["/a/b", "/a/c", "/a", "/a/d", "/ab"] {
             set.insert(path.into());
         }
-        assert_eq!(set.0, [PathBuf::from("/a"), PathBuf::from("/ab")]);
+        assert_eq!(set.open, [PathBuf::from("/a"), PathBuf::from("/ab")]);
     }
 }

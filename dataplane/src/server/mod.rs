@@ -137,11 +137,11 @@ impl Server {
         let origin = if start.feed { Origin::Feed } else { Origin::ZoneFiles };
         let folder = config.server.state.as_deref();
         let state = folder.map(|folder| State::open(folder, origin, handover)).transpose()?;
-        let sources = (!start.feed)
+        let mut sources = (!start.feed)
             .then(|| Sources::new(&config.zones.files, config.zones.path.as_deref()))
             .transpose()?;
         // Before anything is read that others wrote, and before any thread is started.
-        let (confinement, folders) = confine(&config, start.confine.as_deref(), sources.as_ref(), handover)?;
+        let (confinement, folders) = confine(&config, start.confine.as_deref(), sources.as_mut(), handover)?;
         let options = SnapshotOptions {
             hash_key: random()?,
             digest_key: match (start.digest_key, &state) {

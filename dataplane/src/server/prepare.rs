@@ -86,7 +86,7 @@ pub(super) fn become_user(config: &Config, handover: bool) -> anyhow::Result<()>
 pub(super) fn confine(
     config: &Config,
     program: Option<&Path>,
-    sources: Option<&Sources>,
+    sources: Option<&mut Sources>,
     handover: bool,
 ) -> anyhow::Result<(Confinement, Option<Folders>)> {
     let Some(program) = program else {

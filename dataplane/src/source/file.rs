@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use godwit_engine::snapshot::{LoadError, LoadedZone, ZoneLoader};
-use godwit_wire::name::Name;
+use godwit_wire::name::{MAX_NAME_OCTETS, Name};
 use godwit_wire::zonefile::{self, Includes, Options, Record};
 
 use super::error::ZoneError;
@@ -55,8 +55,8 @@ fn load(
     let mut loader = ZoneLoader::new(apex.clone(), OPERATOR);
     loader.reserve(text.len());
     let mut places = Places::default();
-    let mut names = NameCount::default();
-    let options = Options::new(apex.clone(), path.display().to_string());
+    let mut names = NameCount::new();
+    let options = Options::new(apex.clone(), path.to_string_lossy());
     let mut sink = |record: Record<'_>| {
         if names.count(record.owner.as_wire()) == NAMES_AT_ONCE {
             progress.add_names(std::mem::take(&mut names.names));
@@ -83,13 +83,16 @@ pub(super) fn placed(apex: &Name, path: &Path, places: &Places, error: &LoadErro
 }
 
 /// Counts names as they change from record to record: records of one name mostly stand together.
-#[derive(Default)]
 struct NameCount {
     last: Vec<u8>,
     names: u64,
 }
 
 impl NameCount {
+    fn new() -> Self {
+        NameCount { last: Vec::with_capacity(MAX_NAME_OCTETS), names: 0 }
+    }
+
     fn count(&mut self, owner: &[u8]) -> u64 {
         if self.last != owner {
             self.last.clear();

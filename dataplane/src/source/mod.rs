@@ -25,13 +25,15 @@ use file::ReadZone;
 use godwit_engine::snapshot::LoadedZone;
 use godwit_wire::name::Name;
 use identity::Identity;
-use list::ZoneList;
+use list::{Wanted, ZoneList};
 use progress::Progress;
 
 /// The zones to serve, and what is known about their files.
 #[derive(Debug)]
 pub struct Sources {
     list: ZoneList,
+    /// The list as [`Sources::files`] read it, until zones are read.
+    listed: Option<Wanted>,
     /// What was read for each zone that is wanted, good or bad.
     held: BTreeMap<Name, Held>,
 }
@@ -66,14 +68,13 @@ impl Sources {
     /// # Errors
     /// [`ZoneError`] for a name that is none.
     pub fn new(files: &BTreeMap<String, PathBuf>, path: Option<&Path>) -> Result<Self, ZoneError> {
-        Ok(Sources { list: ZoneList::new(files, path)?, held: BTreeMap::new() })
+        Ok(Sources { list: ZoneList::new(files, path)?, listed: None, held: BTreeMap::new() })
     }
 
-    /// Where the zones that are wanted now have their files. Reads the list and no zone; what is wrong with it is reported
-    /// when the zones are read.
-    #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        self.list.read().zones.into_values().collect()
+    /// Where the zones that are wanted now have their files. Reads the list and no zone: they are to be read next, by the
+    /// same list, and what is wrong with it is reported then.
+    pub fn files(&mut self) -> impl Iterator<Item = &Path> {
+        self.listed.insert(self.list.read()).zones.values().map(PathBuf::as_path)
     }
 
     /// Reads every zone. Blocks; uses as many threads as there are cores. Shows progress when it takes long.
@@ -85,7 +86,7 @@ impl Sources {
     /// Reads the list again and each zone of which a file changed since it was read, or whose last reading failed;
     /// with `force`, every zone. Blocks as [`Sources::load`] does.
     pub fn reload(&mut self, force: bool) -> Reload {
-        let wanted = self.list.read();
+        let wanted = self.listed.take().unwrap_or_else(|| self.list.read());
         let mut reload = Reload::default();
         // A list with an error in it does not say what is no longer wanted.
         if wanted.errors.is_empty() {
@@ -102,9 +103,20 @@ impl Sources {
                 outcome
             })
         });
+        let mut read = Vec::new();
         for ((apex, file), outcome) in jobs.into_iter().zip(done) {
-            self.take(apex, file, outcome, &mut reload);
+            match outcome {
+                Outcome::Unchanged(identities) => {
+                    reload.unchanged += 1;
+                    if let Some(held) = self.held.get_mut(&apex) {
+                        held.identities = identities;
+                    }
+                }
+                Outcome::Read(zone) => read.push((apex, reload.take(file, *zone))),
+            }
         }
+        // They are in order: put together in one go, and not each in its place.
+        self.held.append(&mut read.into_iter().collect());
         reload
     }
 
@@ -143,25 +155,17 @@ impl Sources {
         }
         Outcome::Read(Box::new(file::read_zone(apex, file, progress)))
     }
+}
 
-    fn take(&mut self, apex: Name, file: PathBuf, outcome: Outcome, reload: &mut Reload) {
-        match outcome {
-            Outcome::Unchanged(identities) => {
-                reload.unchanged += 1;
-                if let Some(held) = self.held.get_mut(&apex) {
-                    held.identities = identities;
-                }
-            }
-            Outcome::Read(read) => {
-                let ReadZone { identities, zone } = *read;
-                let failed = zone.is_err();
-                match zone {
-                    Ok(zone) => reload.changed.push(zone),
-                    Err(error) => reload.errors.push(error),
-                }
-                self.held.insert(apex, Held { file, identities, failed });
-            }
+impl Reload {
+    /// Takes a zone as it was read, and gives what is remembered of it.
+    fn take(&mut self, file: PathBuf, ReadZone { identities, zone }: ReadZone) -> Held {
+        let failed = zone.is_err();
+        match zone {
+            Ok(zone) => self.changed.push(zone),
+            Err(error) => self.errors.push(error),
         }
+        Held { file, identities, failed }
     }
 }
 

@@ -12,7 +12,7 @@ use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rdata::{self, RdataError};
 use godwit_wire::rr::{Rrset, Rtype};
 
-use super::derive;
+use super::derive::{self, DigestScratch};
 use super::load::{LoadFault, ZoneLoader, beside_cname};
 use super::node::{Flags, Node, NodeBuilder};
 use super::order::OrderedSet;
@@ -134,7 +134,7 @@ impl Snapshot {
             nested,
             next: self,
             builder: NodeBuilder::default(),
-            scratch: Vec::new(),
+            scratch: DigestScratch::default(),
         };
         for (owner, changes) in by_owner(changes) {
             edit.set(owner, &changes)?;
@@ -168,7 +168,7 @@ struct Edit<'s> {
     /// Names whose flags or prepared answers may not fit any more.
     touched: BTreeSet<Name>,
     builder: NodeBuilder,
-    scratch: Vec<u8>,
+    scratch: DigestScratch,
 }
 
 impl Edit<'_> {
@@ -378,7 +378,7 @@ impl Edit<'_> {
         if apex.find(Rtype::NS).is_none() {
             return Err(fault(&apex, LoadFault::NoNs));
         }
-        self.zone.serial = derive::serial(apex.name(), soa).unwrap_or(0);
+        self.zone.serial = derive::serial(soa).unwrap_or(0);
         let parameters = derive::nsec3_parameters(&apex);
         if parameters != self.zone.nsec3_parameters {
             self.zone.nsec3 = derive::nsec3_chain(self.zone.order.iter(), parameters.as_ref());

@@ -116,3 +116,41 @@ fn p5_the_digest_is_that_of_the_records() {
     assert_eq!(other("192.0.2.2").root_digest(), other("192.0.2.2").root_digest());
     assert_eq!(other("192.0.2.2").recompute_digest(), other("192.0.2.2").root_digest());
 }
+
+/// A zone with data at and below every apex below its own.
+fn around(apex: &str, apexes: &[&str]) -> LoadedZone {
+    let mut sets = vec![
+        put(apex, Rtype::SOA, &["ns.other. host.other. 1 2 3 4 60"]),
+        put(apex, Rtype::NS, &["ns.other."]),
+        put(&format!("www.{apex}"), Rtype::A, &["192.0.2.1"]),
+    ];
+    for below in apexes.iter().filter(|below| name(below).as_ref().is_below(name(apex).as_ref())) {
+        sets.push(put(below, Rtype::TXT, &["hidden"]));
+        sets.push(put(&format!("hidden.{below}"), Rtype::TXT, &["hidden"]));
+    }
+    let mut loader = ZoneLoader::new(name(apex), 0);
+    for OwnedRrset { owner, rrset } in &sets {
+        loader.record(owner.as_ref(), rrset.rtype, rrset.ttl, &rrset.rdata[0], 0).unwrap();
+    }
+    loader.finish().unwrap()
+}
+
+#[test]
+fn zones_put_in_together_are_as_those_put_in_one_by_one() {
+    let apexes = ["x.", "sub.x.", "deep.sub.x.", "y.", "a.sub.y.", "yy."];
+    let zones = || apexes.iter().map(|apex| around(apex, &apexes)).collect::<Vec<_>>();
+    assert!(zones().is_sorted_by(|a, b| a.apex() < b.apex()));
+    let empty = Snapshot::empty(&SnapshotOptions { hash_key: [1; 16], digest_key: DigestKey([2; 32]) });
+    let together = empty.replace_zones(zones());
+    together.check().unwrap();
+    let answering = apexes.len() * 2;
+    let around_a_sub_y = ["sub.y."].len();
+    assert_eq!((together.zone_count(), together.name_count()), (apexes.len(), answering + around_a_sub_y));
+    let out_of_order = empty.replace_zones(zones().into_iter().rev().collect());
+    let one_by_one = zones().into_iter().fold(empty, |snapshot, zone| snapshot.replace_zones(vec![zone]));
+    for other in [out_of_order, one_by_one] {
+        other.check().unwrap();
+        assert_eq!(other.root_digest(), together.root_digest());
+        assert_eq!((other.zone_count(), other.name_count()), (together.zone_count(), together.name_count()));
+    }
+}

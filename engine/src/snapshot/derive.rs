@@ -1,7 +1,5 @@
 //! What is worked out of a zone's records when a node is built, so that no query has to.
 
-use std::convert::Infallible;
-
 use godwit_wire::feed::digest::{Digest, DigestKey, RrsetHasher};
 use godwit_wire::image::{self, Glue, Image};
 use godwit_wire::name::{self, NameRef};
@@ -14,20 +12,24 @@ use super::zone::Nsec3Parameters;
 
 /// The image of the SOA for negative answers: its TTL and that of its RRSIGs is the smaller of the SOA's own and its
 /// MINIMUM (RFC 2308 §3, §5).
-pub(crate) fn negative_soa(apex: NameRef<'_>, soa: Image<'_>) -> Option<Vec<u8>> {
-    let mut rrset = soa.to_rrset(apex, Rtype::SOA);
-    let &minimum = rrset.rdata.first()?.last_chunk::<4>()?;
-    rrset.ttl = rrset.ttl.min(u32::from_be_bytes(minimum));
-    let mut octets = Vec::new();
-    image::build(apex, &rrset, &mut octets).ok()?;
-    Some(octets)
+pub(crate) fn negative_soa(soa: Image<'_>) -> Option<Vec<u8>> {
+    let [.., minimum] = soa_numbers(soa)?;
+    Some(image::with_ttl(soa, soa.ttl().min(minimum)))
 }
 
-/// The serial of an SOA (RFC 1035 §3.3.13).
-pub(crate) fn serial(apex: NameRef<'_>, soa: Image<'_>) -> Option<u32> {
-    let rrset = soa.to_rrset(apex, Rtype::SOA);
-    let numbers = rrset.rdata.first()?.last_chunk::<20>()?;
-    numbers.first_chunk().map(|&serial| u32::from_be_bytes(serial))
+/// The serial of an SOA.
+pub(crate) fn serial(soa: Image<'_>) -> Option<u32> {
+    soa_numbers(soa).map(|[serial, ..]| serial)
+}
+
+/// SERIAL, REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 §3.3.13): the end of an SOA, which looks the same in an image.
+fn soa_numbers(soa: Image<'_>) -> Option<[u32; 5]> {
+    let octets = image::records(soa.first().octets).next()?.rdata.last_chunk::<20>()?;
+    let mut numbers = [0; 5];
+    for (number, octets) in numbers.iter_mut().zip(octets.as_chunks::<4>().0) {
+        *number = u32::from_be_bytes(*octets);
+    }
+    Some(numbers)
 }
 
 /// The NSEC3 parameters that an apex states (RFC 5155 §4.2), those with flags unset first.
@@ -119,7 +121,7 @@ pub(crate) fn rebuild<'n>(
         .with_if(Flags::WILDCARD_CHILD, wildcard_child);
     let flags = flags.with_if(Flags::OTHER_TARGETS, flags.has(Flags::CUT) && has_other_targets(old));
     let prepared = if is_apex {
-        old.find(Rtype::SOA).and_then(|soa| negative_soa(old.name(), soa))
+        old.find(Rtype::SOA).and_then(negative_soa)
     } else if flags.has(Flags::CUT) && !occluded {
         old.find(Rtype::NS).and_then(|ns| referral(old.name(), ns, node))
     } else {
@@ -173,8 +175,17 @@ pub(crate) fn with_changes(
     }
 }
 
+/// Memory that is used again from digest to digest.
+#[derive(Default)]
+pub(crate) struct DigestScratch {
+    /// RDATA as it is uncompressed.
+    rdata: Vec<u8>,
+    /// What is hashed.
+    term: Vec<u8>,
+}
+
 /// The sum of the digests of a node's RRsets.
-pub(crate) fn node_digest(key: &DigestKey, node: &Node, scratch: &mut Vec<u8>) -> Digest {
+pub(crate) fn node_digest(key: &DigestKey, node: &Node, scratch: &mut DigestScratch) -> Digest {
     let mut sum = Digest::default();
     for (rtype, image) in node.rrsets() {
         sum.add(image_digest(key, node, rtype, image, scratch));
@@ -188,20 +199,17 @@ pub(crate) fn image_digest(
     node: &Node,
     rtype: Rtype,
     image: Image<'_>,
-    scratch: &mut Vec<u8>,
+    scratch: &mut DigestScratch,
 ) -> Digest {
-    let mut hasher = RrsetHasher::new(key, node.apex(), node.name(), rtype, image.ttl());
-    let result: Result<(), Infallible> = {
-        image.each_rdata(node.name(), scratch, |is_rrsig, rdata| {
-            if is_rrsig {
-                hasher.rrsig(rdata);
-            } else {
-                hasher.rdata(&rdata::canonical(rtype, rdata));
-            }
-        });
-        Ok(())
-    };
-    let Ok(()) = result;
+    let DigestScratch { rdata: scratch, term } = scratch;
+    let mut hasher = RrsetHasher::new(key, node.apex(), node.name(), rtype, image.ttl(), term);
+    image.each_rdata(node.name(), scratch, |is_rrsig, rdata| {
+        if is_rrsig {
+            hasher.rrsig(rdata);
+        } else {
+            hasher.rdata(&rdata::canonical(rtype, rdata));
+        }
+    });
     hasher.finish()
 }
 

@@ -1,5 +1,7 @@
 //! A whole zone from records in any order: collected compactly, checked for what serving needs, and built in one pass.
 
+use std::cmp::Ordering;
+
 use godwit_wire::image;
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rdata;
@@ -152,16 +154,18 @@ impl ZoneLoader {
             return Err(fail(LoadFault::OutOfZone));
         }
         rdata::validate(rtype, rdata).map_err(|error| fail(error.into()))?;
-        let key = sort_key(owner, self.apex.as_ref());
-        self.entries.push(Entry { key, at: self.records.len() });
         let name = owner.as_wire();
+        let below = name.len().saturating_sub(self.apex.as_wire().len());
+        let key = sort_key(name.get(..below).unwrap_or_default());
+        self.entries.push(Entry { key, at: self.records.len() });
         // Lengths fit: a name has at most 255 octets, validated RDATA at most 65,535.
+        let [a, b] = rtype.0.to_ne_bytes();
+        let [c, d, e, f] = ttl.to_ne_bytes();
+        let [g, h, i, j] = line.to_ne_bytes();
+        let [k, l, m, n] = u32::try_from(rdata.len()).unwrap_or(u32::MAX).to_ne_bytes();
         self.records.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
         self.records.extend_from_slice(name);
-        self.records.extend_from_slice(&rtype.0.to_ne_bytes());
-        self.records.extend_from_slice(&ttl.to_ne_bytes());
-        self.records.extend_from_slice(&line.to_ne_bytes());
-        self.records.extend_from_slice(&u32::try_from(rdata.len()).unwrap_or(u32::MAX).to_ne_bytes());
+        self.records.extend_from_slice(&[a, b, c, d, e, f, g, h, i, j, k, l, m, n]);
         self.records.extend_from_slice(rdata);
         Ok(())
     }
@@ -175,13 +179,16 @@ impl ZoneLoader {
         let order = |a: &Entry, b: &Entry| {
             a.key.cmp(&b.key).then_with(|| {
                 let (first, second) = (self.stored(a.at), self.stored(b.at));
-                first.name.cmp(&second.name).then(first.rtype.cmp(&second.rtype)).then(a.at.cmp(&b.at))
+                // As a rule it is another record of the same name.
+                let names =
+                    if first.name == second.name { Ordering::Equal } else { first.name.cmp(&second.name) };
+                names.then(first.rtype.cmp(&second.rtype)).then(a.at.cmp(&b.at))
             })
         };
         if !entries.is_sorted_by(|a, b| order(a, b).is_le()) {
             entries.sort_unstable_by(order);
         }
-        let mut builder = NodeBuilder::default();
+        let mut builder = NodeBuilder::with_room();
         let mut nodes = self.build(&entries, &mut builder)?;
         drop(entries);
         self.records = Vec::new();
@@ -214,93 +221,23 @@ impl ZoneLoader {
     /// The nodes of the zone in canonical order, the apex first and empty non-terminals added, without what is prepared.
     fn build(&self, entries: &[Entry], builder: &mut NodeBuilder) -> Result<Vec<Node>, LoadError> {
         let mut tree = Tree::new(self.apex.as_ref(), entries.len() + 1);
-        let mut rest = entries;
-        while let Some(first) = rest.first() {
-            let name = self.stored(first.at).name;
-            // Names have few records: counting them up beats halving all that are left.
-            let same =
-                rest.iter().take_while(|entry| entry.key == first.key && self.stored(entry.at).name == name);
-            let (run, behind) = rest.split_at_checked(same.count()).unwrap_or_default();
-            for ahead in behind.iter().skip(BUILT_AHEAD).take(run.len()) {
-                if let Some(record) = self.records.get(ahead.at..) {
-                    prefetch::prefetch_lines(record.as_ptr(), STORED_LINES);
-                }
+        let mut set = Set::default();
+        // The records of one name.
+        let mut run: Vec<Stored<'_>> = Vec::new();
+        for (at, entry) in entries.iter().enumerate() {
+            if let Some(record) = entries.get(at + BUILT_AHEAD).and_then(|ahead| self.records.get(ahead.at..))
+            {
+                prefetch::prefetch_lines(record.as_ptr(), STORED_LINES);
             }
-            let flags = tree.open(name, run.iter().map(|entry| self.stored(entry.at).rtype), builder);
-            self.build_rrsets(name, flags, run, builder)?;
-            tree.put(name, flags, builder);
-            rest = behind;
+            let record = self.stored(entry.at);
+            if run.first().is_some_and(|first| first.name != record.name) {
+                build_name(&run, &mut tree, &mut set, builder)?;
+                run.clear();
+            }
+            run.push(record);
         }
+        build_name(&run, &mut tree, &mut set, builder)?;
         Ok(tree.finish(builder))
-    }
-
-    /// Puts the images of a name's RRsets into the builder. `run`: its records.
-    fn build_rrsets(
-        &self,
-        name: NameRef<'_>,
-        flags: Flags,
-        run: &[Entry],
-        builder: &mut NodeBuilder,
-    ) -> Result<(), LoadError> {
-        builder.clear();
-        let mut from = 0;
-        let mut types = 0;
-        while let Some(first) = run.get(from).map(|entry| self.stored(entry.at)) {
-            let rest = run.get(from..).unwrap_or_default();
-            let count = rest.iter().take_while(|entry| self.stored(entry.at).rtype == first.rtype).count();
-            let set = rest.get(..count).unwrap_or_default();
-            from += count;
-            // Signatures stand beside what they cover.
-            if first.rtype == Rtype::RRSIG {
-                continue;
-            }
-            types += u32::from(!beside_cname(first.rtype));
-            self.build_rrset(name, flags, first, set, run, builder).map_err(|reason| LoadError {
-                line: first.line,
-                owner: name.to_owned(),
-                reason,
-            })?;
-        }
-        if flags.has(Flags::CNAME) && types > 0 {
-            let line = run.first().map_or(0, |entry| self.stored(entry.at).line);
-            return Err(LoadError { line, owner: name.to_owned(), reason: LoadFault::CnameAndOther });
-        }
-        Ok(())
-    }
-
-    fn build_rrset(
-        &self,
-        name: NameRef<'_>,
-        flags: Flags,
-        first: Stored<'_>,
-        set: &[Entry],
-        run: &[Entry],
-        builder: &mut NodeBuilder,
-    ) -> Result<(), LoadFault> {
-        let rtype = first.rtype;
-        let mut rdata: Vec<&[u8]> = set.iter().map(|entry| self.stored(entry.at).rdata).collect();
-        sort_canonical(rtype, &mut rdata);
-        let signed = |rdata: &&[u8]| rdata.first_chunk() == Some(&rtype.0.to_be_bytes());
-        let mut rrsigs: Vec<&[u8]> = run
-            .iter()
-            .map(|entry| self.stored(entry.at))
-            .filter(|stored| stored.rtype == Rtype::RRSIG)
-            .map(|stored| stored.rdata)
-            .filter(signed)
-            .collect();
-        sort_canonical(Rtype::RRSIG, &mut rrsigs);
-        match rtype {
-            Rtype::SOA if !flags.has(Flags::APEX) => return Err(LoadFault::SoaBelowApex),
-            Rtype::SOA if rdata.len() > 1 => return Err(LoadFault::Soas),
-            Rtype::CNAME if rdata.len() > 1 => return Err(LoadFault::Cnames),
-            Rtype::DNAME if rdata.len() > 1 => return Err(LoadFault::Dnames),
-            _ => {}
-        }
-        // RFC 2181 §5.2: one TTL for the set; the first record's counts where a file has several.
-        builder.image(rtype, |out| {
-            image::build_from(name, rtype, first.ttl, rdata.iter().copied(), rrsigs.iter().copied(), out)
-        })?;
-        Ok(())
     }
 
     /// Adds what is prepared to apexes and cuts, when all nodes are there to be looked at.
@@ -333,6 +270,74 @@ impl ZoneLoader {
             Some(parameters) if !parameters.is_affordable() => Err(fail(LoadFault::Nsec3Cost)),
             _ => Ok(()),
         }
+    }
+}
+
+/// RDATA of one RRset, in memory that serves for one after another.
+#[derive(Default)]
+struct Set<'r> {
+    rdata: Vec<&'r [u8]>,
+    rrsigs: Vec<&'r [u8]>,
+}
+
+/// Adds the node of a name. `run`: its records in order of type; none, no node.
+fn build_name<'r>(
+    run: &[Stored<'r>],
+    tree: &mut Tree<'_>,
+    set: &mut Set<'r>,
+    builder: &mut NodeBuilder,
+) -> Result<(), LoadError> {
+    let Some(&Stored { name, line, .. }) = run.first() else { return Ok(()) };
+    let flags = tree.open(name, run.iter().map(|record| record.rtype), builder);
+    builder.clear();
+    let mut types = 0;
+    for records in run.chunk_by(|a, b| a.rtype == b.rtype) {
+        // Signatures stand beside what they cover.
+        let Some(first) = records.first().filter(|first| first.rtype != Rtype::RRSIG) else { continue };
+        types += u32::from(!beside_cname(first.rtype));
+        set.gather(first.rtype, records, run);
+        set.build(flags, first, builder).map_err(|reason| LoadError {
+            line: first.line,
+            owner: name.to_owned(),
+            reason,
+        })?;
+    }
+    if flags.has(Flags::CNAME) && types > 0 {
+        return Err(LoadError { line, owner: name.to_owned(), reason: LoadFault::CnameAndOther });
+    }
+    tree.put(name, flags, builder);
+    Ok(())
+}
+
+impl<'r> Set<'r> {
+    /// Takes these records of a type, and of all records of the name the signatures that cover it.
+    fn gather(&mut self, rtype: Rtype, records: &[Stored<'r>], run: &[Stored<'r>]) {
+        self.rdata.clear();
+        self.rdata.extend(records.iter().map(|record| record.rdata));
+        sort_canonical(rtype, &mut self.rdata);
+        let covers = |record: &&Stored<'_>| {
+            record.rtype == Rtype::RRSIG && record.rdata.first_chunk() == Some(&rtype.0.to_be_bytes())
+        };
+        self.rrsigs.clear();
+        self.rrsigs.extend(run.iter().filter(covers).map(|record| record.rdata));
+        sort_canonical(Rtype::RRSIG, &mut self.rrsigs);
+    }
+
+    /// Puts its image into the builder.
+    fn build(&self, flags: Flags, first: &Stored<'_>, builder: &mut NodeBuilder) -> Result<(), LoadFault> {
+        match first.rtype {
+            Rtype::SOA if !flags.has(Flags::APEX) => return Err(LoadFault::SoaBelowApex),
+            Rtype::SOA if self.rdata.len() > 1 => return Err(LoadFault::Soas),
+            Rtype::CNAME if self.rdata.len() > 1 => return Err(LoadFault::Cnames),
+            Rtype::DNAME if self.rdata.len() > 1 => return Err(LoadFault::Dnames),
+            _ => {}
+        }
+        let (rdata, rrsigs) = (self.rdata.iter().copied(), self.rrsigs.iter().copied());
+        // RFC 2181 §5.2: one TTL for the set; the first record's counts where a file has several.
+        builder.image(first.rtype, |out| {
+            image::build_from(first.name, first.rtype, first.ttl, rdata, rrsigs, out)
+        })?;
+        Ok(())
     }
 }
 
@@ -370,19 +375,28 @@ fn sort_canonical(rtype: Rtype, rdata: &mut Vec<&[u8]>) {
     }
 }
 
-/// The first octets of what canonical order compares, so that most comparisons are of two numbers.
+/// The first octets of what canonical order compares, so that most comparisons are of two numbers. `below`: the labels
+/// of a name before the apex.
 ///
-/// Labels below the apex from the right, each octet plus one, each label ended by a zero. Where two keys differ, they are in
+/// These labels from the right, each octet plus one, each label ended by a zero. Where two keys differ, they are in
 /// the names' order; where they are equal, the names decide. 0xFE and 0xFF cannot be told apart, so the key ends there.
-fn sort_key(name: NameRef<'_>, apex: NameRef<'_>) -> u64 {
+fn sort_key(below: &[u8]) -> u64 {
     let mut labels = [&[][..]; 8];
-    let below = name.label_count().saturating_sub(apex.label_count());
-    // The eight labels next to the apex are all that eight octets can tell of.
-    let near = name.labels().take(below).skip(below.saturating_sub(labels.len()));
     let mut count = 0;
-    for (slot, label) in labels.iter_mut().zip(near) {
-        *slot = label;
+    let mut rest = below;
+    while let Some((&len, behind)) = rest.split_first()
+        && let Some((label, behind)) = behind.split_at_checked(usize::from(len))
+    {
+        // The eight labels next to the apex are all that eight octets can tell of.
+        if count == labels.len() {
+            labels.rotate_left(1);
+            count -= 1;
+        }
+        if let Some(slot) = labels.get_mut(count) {
+            *slot = label;
+        }
         count += 1;
+        rest = behind;
     }
     let mut key = [0u8; 8];
     let mut at = key.iter_mut();
@@ -440,9 +454,10 @@ mod tests {
         .iter()
         .map(|text| name(&format!("{text}.example.")))
         .collect();
+        let key = |name: &Name| sort_key(&name.as_wire()[..name.as_wire().len() - apex.as_wire().len()]);
         for a in &names {
             for b in &names {
-                let keys = sort_key(a.as_ref(), apex.as_ref()).cmp(&sort_key(b.as_ref(), apex.as_ref()));
+                let keys = key(a).cmp(&key(b));
                 assert!(keys.is_eq() || keys == a.cmp(b), "{a} {b}");
             }
         }

@@ -232,7 +232,20 @@ pub(crate) struct NodeBuilder {
     octets: Vec<u8>,
 }
 
+/// Room that the nodes of most zones fit into.
+const USUAL_NODE_OCTETS: usize = 512;
+const USUAL_IMAGES: usize = 8;
+
 impl NodeBuilder {
+    /// With room for usual nodes: where zones are small, buffers that grow cost more than what is put into them.
+    pub(crate) fn with_room() -> Self {
+        NodeBuilder {
+            images: Vec::with_capacity(USUAL_NODE_OCTETS),
+            table: Vec::with_capacity(USUAL_IMAGES),
+            octets: Vec::with_capacity(USUAL_NODE_OCTETS),
+        }
+    }
+
     /// Forgets the images of the node before.
     pub(crate) fn clear(&mut self) {
         self.images.clear();

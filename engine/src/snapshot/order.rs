@@ -443,49 +443,7 @@ impl<'a, E: Keyed> Iterator for Iter<'a, E> {
     }
 }
 
-/// Canonical order (RFC 4034 §6.1) of two lower-case wire names, as [`NameRef`] has it, but quicker for the names
-/// of one zone, which end alike: what is compared label by label is only what stands before their common end.
-pub(super) fn compare(a: &[u8], b: &[u8]) -> Ordering {
-    let common = common_end(a, b);
-    let (a_label, a_rest) = label_before(a, common);
-    let (b_label, b_rest) = label_before(b, common);
-    if a_rest == b_rest {
-        // Behind these labels both names are the same octets from a label on. No label comes before any label.
-        a_label.cmp(&b_label)
-    } else {
-        // The octets agree, their division into labels does not: a label contains what looks like a label.
-        NameRef::from_checked(a).cmp(&NameRef::from_checked(b))
-    }
-}
-
-/// How many octets at the end are the same.
-fn common_end(a: &[u8], b: &[u8]) -> usize {
-    let mut common = 0;
-    for (a, b) in a.as_rchunks::<8>().1.iter().rev().zip(b.as_rchunks::<8>().1.iter().rev()) {
-        let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
-        if differing != 0 {
-            return common + (differing.leading_zeros() / 8) as usize;
-        }
-        common += 8;
-    }
-    common + a.iter().rev().zip(b.iter().rev()).skip(common).take_while(|(a, b)| a == b).count()
-}
-
-/// The label that ends at, or has its end inside, the last `common` octets, and how many octets follow it. No
-/// label when the whole name is within them.
-fn label_before(name: &[u8], common: usize) -> (Option<&[u8]>, usize) {
-    if name.len() <= common {
-        return (None, name.len());
-    }
-    let mut rest = name;
-    while let Some((&len, behind)) = rest.split_first()
-        && let Some((label, next)) = behind.split_at_checked(usize::from(len))
-        && len > 0
-    {
-        if next.len() <= common {
-            return (Some(label), next.len());
-        }
-        rest = next;
-    }
-    (None, rest.len())
+/// Canonical order (RFC 4034 §6.1) of two lower-case wire names.
+fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    NameRef::from_checked(a).cmp(&NameRef::from_checked(b))
 }

@@ -7,7 +7,7 @@ use godwit_wire::feed::digest::{self, Digest, DigestKey};
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::Rtype;
 
-use super::derive;
+use super::derive::{self, DigestScratch};
 use super::index::Index;
 use super::load::LoadedZone;
 use super::node::{Flags, Node};
@@ -149,7 +149,7 @@ impl Snapshot {
     #[must_use]
     pub fn recompute_digest(&self) -> Digest {
         let mut root = Digest::default();
-        let mut scratch = Vec::new();
+        let mut scratch = DigestScratch::default();
         for view in self.zones() {
             let mut sum = derive::node_digest(&self.digest_key, view.apex, &mut scratch);
             for node in view.zone.order.iter() {
@@ -173,13 +173,19 @@ impl Snapshot {
 
     /// Adds zones, or replaces those of the same apex by what differs: nodes that are the same are shared, and a zone in which
     /// nothing differs keeps its version.
+    ///
+    /// **Cost**: zones in canonical order are put into an empty snapshot in one go; otherwise each finds its place.
     #[must_use]
     pub fn replace_zones(&self, zones: Vec<LoadedZone>) -> Snapshot {
         let mut next = self.clone();
-        // Of many names into few, the index is made large enough at once.
-        let names: usize = zones.iter().map(LoadedZone::name_count).sum();
         if self.names.is_empty() {
+            // Of many names into few, the index is made large enough at once.
+            let names = zones.iter().map(LoadedZone::name_count).sum();
             next.names = Index::with_capacity(self.hash_key, names);
+            if zones.is_sorted_by(|a, b| a.apex() < b.apex()) {
+                next.fill(zones, names);
+                return next;
+            }
         }
         for zone in zones {
             next.replace_zone(zone);
@@ -205,33 +211,67 @@ impl Snapshot {
         }
     }
 
+    /// Puts zones into a snapshot that has none: in canonical order, with so many names together.
+    fn fill(&mut self, zones: Vec<LoadedZone>, names: usize) {
+        // All of them first: then no zone has names that one which comes later hides.
+        self.zones = OrderedSet::from_sorted(zones.iter().map(|zone| ApexKey::new(zone.apex())).collect());
+        let mut answering = Vec::with_capacity(names);
+        let mut scratch = DigestScratch::default();
+        let mut zones = zones.into_iter().peekable();
+        while let Some(LoadedZone { apex, owner_number, version, nodes }) = zones.next() {
+            let nested = zones.peek().is_some_and(|next| next.apex().is_below(apex.name()));
+            self.gather(&nodes, nested, &mut answering);
+            let zone = self.zone_of_nodes(&apex, owner_number, version.unwrap_or(1), nodes, &mut scratch);
+            self.count_zone(&apex, &zone);
+            answering.push(apex.with_zone(Arc::new(zone)));
+        }
+        self.names.insert_many(answering.into_iter());
+    }
+
     fn add_zone(&mut self, apex: &Node, owner_number: u32, version: u64, nodes: Vec<Node>) {
         self.hide_from_parent(apex.name());
-        let mut scratch = Vec::new();
-        let mut sum = derive::node_digest(&self.digest_key, apex, &mut scratch);
-        let nested = self.has_nested(apex.name());
         let mut answering = Vec::with_capacity(nodes.len());
-        for node in &nodes {
-            sum.add(derive::node_digest(&self.digest_key, node, &mut scratch));
+        self.gather(&nodes, self.has_nested(apex.name()), &mut answering);
+        self.names.insert_many(answering.into_iter());
+        let zone = self.zone_of_nodes(apex, owner_number, version, nodes, &mut DigestScratch::default());
+        self.zones.insert(ApexKey::new(apex.name()));
+        self.set_zone(apex, zone);
+    }
+
+    /// Of a zone's nodes those that answer for their names.
+    fn gather(&mut self, nodes: &[Node], nested: bool, answering: &mut Vec<Node>) {
+        for node in nodes {
             self.max_labels = self.max_labels.max(node.name().label_count());
             if self.answers(node, nested) {
                 answering.push(node.clone());
             }
         }
-        self.names.insert_many(answering.into_iter());
+    }
+
+    /// The zone of an apex and all its other nodes in canonical order.
+    fn zone_of_nodes(
+        &self,
+        apex: &Node,
+        owner_number: u32,
+        version: u64,
+        nodes: Vec<Node>,
+        scratch: &mut DigestScratch,
+    ) -> Zone {
+        let mut sum = derive::node_digest(&self.digest_key, apex, scratch);
+        for node in &nodes {
+            sum.add(derive::node_digest(&self.digest_key, node, scratch));
+        }
         let parameters = derive::nsec3_parameters(apex);
-        let zone = Zone {
+        Zone {
             owner_number,
             version,
-            serial: apex.find(Rtype::SOA).and_then(|soa| derive::serial(apex.name(), soa)).unwrap_or(0),
+            serial: apex.find(Rtype::SOA).and_then(derive::serial).unwrap_or(0),
             digest: sum,
             nsec: derive::nsec_chain(nodes.iter()),
             nsec3: derive::nsec3_chain(nodes.iter(), parameters.as_ref()),
             nsec3_parameters: parameters,
             order: OrderedSet::from_sorted(nodes),
-        };
-        self.zones.insert(ApexKey::new(apex.name()));
-        self.set_zone(apex, zone);
+        }
     }
 
     fn replace_existing(
@@ -245,7 +285,7 @@ impl Snapshot {
         let Some(old_zone) = old.zone().cloned() else { return };
         let mut zone = Zone::clone(&old_zone);
         let nested = self.has_nested(old.name());
-        let mut scratch = Vec::new();
+        let mut scratch = DigestScratch::default();
         let mut changed = usize::from(!old.same_content(apex));
         zone.digest.sub(derive::node_digest(&self.digest_key, old, &mut scratch));
         zone.digest.add(derive::node_digest(&self.digest_key, apex, &mut scratch));
@@ -279,7 +319,7 @@ impl Snapshot {
         }
         zone.owner_number = owner_number;
         zone.version = version.unwrap_or(zone.version.saturating_add(1));
-        zone.serial = apex.find(Rtype::SOA).and_then(|soa| derive::serial(apex.name(), soa)).unwrap_or(0);
+        zone.serial = apex.find(Rtype::SOA).and_then(derive::serial).unwrap_or(0);
         zone.nsec3_parameters = derive::nsec3_parameters(apex);
         zone.nsec = derive::nsec_chain(merged.iter());
         zone.nsec3 = derive::nsec3_chain(merged.iter(), zone.nsec3_parameters.as_ref());
@@ -288,7 +328,7 @@ impl Snapshot {
     }
 
     /// Takes a node of a zone out of the digest and the index.
-    fn forget(&mut self, zone: &mut Zone, node: &Node, nested: bool, scratch: &mut Vec<u8>) {
+    fn forget(&mut self, zone: &mut Zone, node: &Node, nested: bool, scratch: &mut DigestScratch) {
         zone.digest.sub(derive::node_digest(&self.digest_key, node, scratch));
         self.unpublish(node.name(), node.apex(), nested);
     }
@@ -303,9 +343,14 @@ impl Snapshot {
                 old.digest(),
             ));
         }
+        self.count_zone(apex, &zone);
+        self.names.insert(apex.with_zone(Arc::new(zone)));
+    }
+
+    /// Counts a zone into what is known of all.
+    fn count_zone(&mut self, apex: &Node, zone: &Zone) {
         self.root_digest.add(digest::zone_term(&self.digest_key, apex.name(), zone.version, zone.digest));
         self.max_labels = self.max_labels.max(apex.name().label_count());
-        self.names.insert(apex.with_zone(Arc::new(zone)));
     }
 
     pub(super) fn remove_zone(&mut self, apex: NameRef<'_>) {

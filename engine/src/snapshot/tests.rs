@@ -190,11 +190,6 @@ proptest! {
         }
         assert_order_is(&bulk, &left);
     }
-
-    #[test]
-    fn quick_compare_is_canonical_order(a in names(), b in names()) {
-        prop_assert_eq!(super::order::compare(a.as_wire(), b.as_wire()), a.cmp(&b), "{} {}", a, b);
-    }
 }
 
 /// `n.example.`, n in decimal.
@@ -307,23 +302,6 @@ fn names_that_collide_cost_no_more_pages_than_names() {
         assert!(index.remove(name.as_wire()).is_some());
     }
     assert_eq!((index.overflow_count(), index.len(), kept.len()), (0, 0, colliding.len()));
-}
-
-#[test]
-fn labels_that_contain_what_looks_like_labels_are_ordered_right() {
-    // From the right: `com` comes before `d\003com`, though both names end with the same octets, and `b` follows
-    // `com` in one of them only.
-    let (short, long) =
-        (Name::from_wire(b"\x01d\x03com\x00").unwrap(), Name::from_wire(b"\x06xd\x03com\x00").unwrap());
-    let (other, deep) =
-        (Name::from_wire(b"\x05b\x03com\x00").unwrap(), Name::from_wire(b"\x01z\x01b\x03com\x00").unwrap());
-    for (a, b) in
-        [(&short, &long), (&short, &other), (&long, &other), (&deep, &other), (&deep, &long), (&deep, &short)]
-    {
-        let quick = super::order::compare(a.as_wire(), b.as_wire());
-        assert_eq!(quick, a.cmp(b), "{a} {b}");
-        assert_eq!(super::order::compare(b.as_wire(), a.as_wire()), quick.reverse(), "{b} {a}");
-    }
 }
 
 #[test]

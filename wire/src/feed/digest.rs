@@ -8,13 +8,15 @@
 use std::fmt;
 
 use super::rrset::in_canonical_order;
-use crate::name::NameRef;
+use crate::name::{MAX_NAME_OCTETS, NameRef};
 use crate::rdata;
 use crate::rr::{Rrset, Rtype};
 
 /// First octet of what is hashed, so that terms of RRsets and of zones never meet.
 const RRSET_TERM: u8 = 1;
 const ZONE_TERM: u8 = 2;
+/// What is hashed of a zone: that octet, its name, version and digest.
+const MAX_ZONE_TERM_OCTETS: usize = 1 + MAX_NAME_OCTETS + 8 + 32;
 /// Stands before each record, so that records and signatures never meet.
 const RDATA_PART: u8 = 1;
 const RRSIG_PART: u8 = 2;
@@ -91,25 +93,38 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The term of one RRset, built record by record. Allocates nothing.
+/// The term of one RRset, built record by record.
 ///
 /// Records must come in canonical order and form (RFC 4034 §6), the set's own before its signatures; who has an
 /// [`Rrset`] uses [`rrset_digest`], which sees to that.
-#[derive(Clone, Debug)]
-pub struct RrsetHasher(blake3::Hasher);
+///
+/// What is hashed is collected first and hashed in one go: most sets fit into one block of the hash, and feeding that
+/// piece by piece costs more than the hash itself.
+#[derive(Debug)]
+pub struct RrsetHasher<'s> {
+    key: &'s DigestKey,
+    octets: &'s mut Vec<u8>,
+}
 
-impl RrsetHasher {
-    /// Starts the term of one RRset.
+impl<'s> RrsetHasher<'s> {
+    /// Starts the term of one RRset. `octets` is used as memory, whatever it holds; it grows to the size of the set.
     #[must_use]
-    pub fn new(key: &DigestKey, zone: NameRef<'_>, owner: NameRef<'_>, rtype: Rtype, ttl: u32) -> Self {
-        let mut hasher = blake3::Hasher::new_keyed(&key.0);
-        hasher.update(&[RRSET_TERM]);
+    pub fn new(
+        key: &'s DigestKey,
+        zone: NameRef<'_>,
+        owner: NameRef<'_>,
+        rtype: Rtype,
+        ttl: u32,
+        octets: &'s mut Vec<u8>,
+    ) -> Self {
+        octets.clear();
+        octets.push(RRSET_TERM);
         // Names end themselves, so that what follows cannot be taken for a part of them.
-        hasher.update(zone.as_wire());
-        hasher.update(owner.as_wire());
-        hasher.update(&rtype.0.to_be_bytes());
-        hasher.update(&ttl.to_be_bytes());
-        RrsetHasher(hasher)
+        octets.extend_from_slice(zone.as_wire());
+        octets.extend_from_slice(owner.as_wire());
+        octets.extend_from_slice(&rtype.0.to_be_bytes());
+        octets.extend_from_slice(&ttl.to_be_bytes());
+        RrsetHasher { key, octets }
     }
 
     /// Adds the canonical RDATA of the set's next record.
@@ -124,22 +139,22 @@ impl RrsetHasher {
 
     /// The term.
     #[must_use]
-    pub fn finish(&self) -> Digest {
-        Digest::from_bytes(*self.0.finalize().as_bytes())
+    pub fn finish(self) -> Digest {
+        Digest::from_bytes(*blake3::keyed_hash(&self.key.0, self.octets).as_bytes())
     }
 
     fn part(&mut self, part: u8, octets: &[u8]) {
-        let len = u32::try_from(octets.len()).unwrap_or(u32::MAX).to_be_bytes();
-        let [a, b, c, d] = len;
-        self.0.update(&[part, a, b, c, d]);
-        self.0.update(octets);
+        let [a, b, c, d] = u32::try_from(octets.len()).unwrap_or(u32::MAX).to_be_bytes();
+        self.octets.extend_from_slice(&[part, a, b, c, d]);
+        self.octets.extend_from_slice(octets);
     }
 }
 
 /// The term of one RRset in its zone's digest. The same for every order and letter case in which the set may be kept.
 #[must_use]
 pub fn rrset_digest(key: &DigestKey, zone: NameRef<'_>, owner: NameRef<'_>, rrset: &Rrset) -> Digest {
-    let mut hasher = RrsetHasher::new(key, zone, owner, rrset.rtype, rrset.ttl);
+    let mut octets = Vec::new();
+    let mut hasher = RrsetHasher::new(key, zone, owner, rrset.rtype, rrset.ttl, &mut octets);
     for record in in_canonical_order(rrset.rtype, &rrset.rdata).iter() {
         hasher.rdata(&rdata::canonical(rrset.rtype, record));
     }
@@ -152,10 +167,10 @@ pub fn rrset_digest(key: &DigestKey, zone: NameRef<'_>, owner: NameRef<'_>, rrse
 /// The term of one zone in the root digest.
 #[must_use]
 pub fn zone_term(key: &DigestKey, zone: NameRef<'_>, version: u64, zone_digest: Digest) -> Digest {
-    let mut hasher = blake3::Hasher::new_keyed(&key.0);
-    hasher.update(&[ZONE_TERM]);
-    hasher.update(zone.as_wire());
-    hasher.update(&version.to_be_bytes());
-    hasher.update(&zone_digest.as_bytes());
-    Digest::from_bytes(*hasher.finalize().as_bytes())
+    let mut octets = Vec::with_capacity(MAX_ZONE_TERM_OCTETS);
+    octets.push(ZONE_TERM);
+    octets.extend_from_slice(zone.as_wire());
+    octets.extend_from_slice(&version.to_be_bytes());
+    octets.extend_from_slice(&zone_digest.as_bytes());
+    Digest::from_bytes(*blake3::keyed_hash(&key.0, &octets).as_bytes())
 }

@@ -291,7 +291,9 @@ proptest! {
         }
         prop_assert_eq!(of(&owned.rrset), of(&other));
         // The streaming form is the same term.
-        let mut hasher = RrsetHasher::new(&key, zone.as_ref(), owned.owner.as_ref(), other.rtype, other.ttl);
+        let mut octets = vec![7];
+        let owner = owned.owner.as_ref();
+        let mut hasher = RrsetHasher::new(&key, zone.as_ref(), owner, other.rtype, other.ttl, &mut octets);
         for rdata in &owned.rrset.rdata {
             hasher.rdata(&crate::rdata::canonical(other.rtype, rdata));
         }

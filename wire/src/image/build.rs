@@ -85,6 +85,31 @@ pub fn build_referral(
     builder.finish()
 }
 
+/// The same image with another TTL in all its records.
+#[must_use]
+pub fn with_ttl(image: Image<'_>, ttl: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_OCTETS.saturating_add(image.octets.len()));
+    let header = header(image.first, image.second, image.split, image.flags);
+    out.extend_from_slice(&header.unwrap_or_default());
+    let ttl = ttl.to_be_bytes();
+    // The second part stands right behind the first.
+    for record in records(image.octets) {
+        let (before, [_, _, _, _, length @ ..]) = record.fixed.split_at(6) else { continue };
+        for octets in [before, &ttl, length, record.rdata] {
+            out.extend_from_slice(octets);
+        }
+    }
+    out
+}
+
+/// What an image begins with; `None` when the first part is too long.
+fn header(first: u16, second: u16, split: usize, flags: u8) -> Option<[u8; HEADER_OCTETS]> {
+    let [a, b] = first.to_le_bytes();
+    let [c, d] = second.to_le_bytes();
+    let [e, f, g, 0] = u32::try_from(split).ok()?.to_le_bytes() else { return None };
+    Some([a, b, c, d, e, f, g, flags])
+}
+
 struct Builder<'b> {
     owner: NameRef<'b>,
     out: &'b mut Vec<u8>,
@@ -120,12 +145,12 @@ impl<'b> Builder<'b> {
 
     fn push(&mut self, owner: u16, rtype: Rtype, ttl: u32, rdata: &[u8]) -> Result<(), TooLarge> {
         self.count = self.count.checked_add(1).ok_or_else(|| self.fail())?;
-        self.out.extend_from_slice(&owner.to_be_bytes());
-        self.out.extend_from_slice(&rtype.0.to_be_bytes());
-        self.out.extend_from_slice(&[0, 1]);
-        self.out.extend_from_slice(&ttl.to_be_bytes());
-        let length_at = self.out.len();
-        self.out.extend_from_slice(&[0, 0]);
+        let [a, b] = owner.to_be_bytes();
+        let [c, d] = rtype.0.to_be_bytes();
+        let [e, f, g, h] = ttl.to_be_bytes();
+        // Class IN; the length is set when it is known.
+        self.out.extend_from_slice(&[a, b, c, d, 0, 1, e, f, g, h, 0, 0]);
+        let rdata_at = self.out.len();
         if rdata::fields(rtype).contains(&Field::CompressibleName) {
             for span in rdata::spans(rtype, rdata).map_while(Result::ok) {
                 let octets = rdata.get(span.start..span.end).unwrap_or_default();
@@ -137,9 +162,9 @@ impl<'b> Builder<'b> {
         } else {
             self.out.extend_from_slice(rdata);
         }
-        let len = self.out.len().saturating_sub(length_at).saturating_sub(2);
+        let len = self.out.len().saturating_sub(rdata_at);
         let len = u16::try_from(len).map_err(|_| self.fail())?;
-        if let Some(two) = self.out.get_mut(length_at..).and_then(|rest| rest.first_chunk_mut()) {
+        if let Some(two) = self.out.get_mut(..rdata_at).and_then(|fixed| fixed.last_chunk_mut()) {
             *two = len.to_be_bytes();
         }
         if self.body_len() > MAX_PART_OCTETS {
@@ -270,11 +295,8 @@ impl<'b> Builder<'b> {
     }
 
     fn finish(mut self) -> Result<(), TooLarge> {
-        let split = u32::try_from(self.split).map_err(|_| self.fail())?;
-        let [a, b] = self.first.unwrap_or(0).to_le_bytes();
-        let [c, d] = self.count.to_le_bytes();
-        let [e, f, g, _] = split.to_le_bytes();
-        let header = [a, b, c, d, e, f, g, self.flags];
+        let header = header(self.first.unwrap_or(0), self.count, self.split, self.flags);
+        let header = header.ok_or_else(|| self.fail())?;
         if let Some(octets) = self.out.get_mut(self.start..).and_then(|rest| rest.first_chunk_mut()) {
             *octets = header;
         }

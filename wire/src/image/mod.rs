@@ -26,7 +26,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Glue, build, build_from, build_referral};
+pub use build::{Glue, build, build_from, build_referral, with_ttl};
 pub use place::{Anchor, copy_name, first_rdata, place};
 
 use crate::message::{read_u16, read_u32};
@@ -134,7 +134,8 @@ impl<'a> Image<'a> {
     /// The records of both parts with RDATA uncompressed, as a value. `owner` is the name that the image was built for.
     #[must_use]
     pub fn to_rrset(&self, owner: NameRef<'_>, rtype: Rtype) -> Rrset {
-        let mut rrset = Rrset { rtype, ttl: self.ttl(), rdata: Vec::new(), rrsigs: Vec::new() };
+        let [rdata, rrsigs] = [self.first, self.second].map(|count| Vec::with_capacity(usize::from(count)));
+        let mut rrset = Rrset { rtype, ttl: self.ttl(), rdata, rrsigs };
         let mut scratch = Vec::new();
         self.each_rdata(owner, &mut scratch, |covering, octets| {
             let records = if covering { &mut rrset.rrsigs } else { &mut rrset.rdata };

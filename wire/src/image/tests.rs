@@ -22,6 +22,15 @@ fn image_of(owner: &str, rrset: &Rrset) -> Vec<u8> {
 }
 
 #[test]
+fn another_ttl_is_all_that_changes() {
+    let soa = [&*wire("ns.example."), &*wire("host.example."), &[7; 20]].concat().into_boxed_slice();
+    let mut rrset = Rrset::new(Rtype::SOA, 1, vec![soa], vec![vec![9; 40].into(), vec![8; 40].into()]);
+    let before = image_of("example.", &rrset);
+    rrset.ttl = 0x0102_0304;
+    assert_eq!(with_ttl(Image::read(&before), rrset.ttl), image_of("example.", &rrset));
+}
+
+#[test]
 fn images_read_back() {
     let soa = [&*wire("ns.Example."), &*wire("host.example."), &[7; 20]].concat().into_boxed_slice();
     let rows = [

@@ -174,8 +174,51 @@ fn dotted(raw: &[u8]) -> Option<[u8; 4]> {
 }
 
 pub(crate) fn ipv6(token: Token<'_>) -> Result<[u8; 16], Problem> {
-    let address = str::from_utf8(token.raw).ok().and_then(|text| Ipv6Addr::from_str(text).ok());
-    address.map(|address| address.octets()).ok_or_else(|| Problem::new(token, "an IPv6 address"))
+    let standard = || {
+        str::from_utf8(token.raw).ok().and_then(|text| Ipv6Addr::from_str(text).ok()).map(|it| it.octets())
+    };
+    groups(token.raw).or_else(standard).ok_or_else(|| Problem::new(token, "an IPv6 address"))
+}
+
+/// Groups of at most four hexadecimal digits, with `::` for some that are zero: what the standard library takes, in a
+/// fraction of its time. `None` for what is wrong, and for the rare form that ends with an IPv4 address.
+fn groups(raw: &[u8]) -> Option<[u8; 16]> {
+    let mut groups = [[0u8; 2]; 8];
+    let mut count = 0usize;
+    // How many groups stand before `::`.
+    let mut gap = raw.starts_with(b"::").then_some(0);
+    let mut rest = if gap.is_some() { raw.get(2..)? } else { raw };
+    while !(rest.is_empty() && gap == Some(count)) {
+        let mut value = 0u16;
+        let mut digits = 0usize;
+        while let Some(digit) = rest.get(digits).and_then(|&octet| char::from(octet).to_digit(16)) {
+            value = value.checked_mul(16)? | u16::try_from(digit).ok()?;
+            digits = digits.saturating_add(1);
+        }
+        if !(1..=4).contains(&digits) {
+            return None;
+        }
+        *groups.get_mut(count)? = value.to_be_bytes();
+        count = count.saturating_add(1);
+        rest = match rest.get(digits..)? {
+            [] => break,
+            [b':', b':', behind @ ..] if gap.is_none() => {
+                gap = Some(count);
+                behind
+            }
+            // A group must follow: nothing is no group.
+            [b':', behind @ ..] => behind,
+            _ => return None,
+        };
+    }
+    let vacant = groups.len().saturating_sub(count);
+    // `::` stands for one group at least.
+    match gap {
+        None if vacant == 0 => {}
+        Some(before) if vacant > 0 => groups.get_mut(before..)?.rotate_right(vacant),
+        _ => return None,
+    }
+    groups.as_flattened().try_into().ok()
 }
 
 /// A record type: a mnemonic or `TYPEnnn`.
@@ -296,11 +339,11 @@ fn locator(token: Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use proptest::prelude::*;
 
-    use super::dotted;
+    use super::{dotted, groups};
 
     fn agree(text: &str) {
         let standard = text.parse::<Ipv4Addr>().ok().map(|address| address.octets());
@@ -335,7 +378,69 @@ mod tests {
         }
     }
 
+    fn groups_agree(text: &str) {
+        let standard = text.parse::<Ipv6Addr>().ok().map(|address| address.octets());
+        // One that ends with an IPv4 address is left to the standard library.
+        let expected = standard.filter(|_| !text.contains('.'));
+        assert_eq!(groups(text.as_bytes()), expected, "{text}");
+    }
+
+    #[test]
+    fn addresses_of_groups_read_as_in_the_standard_library() {
+        for text in [
+            "",
+            ":",
+            "::",
+            ":::",
+            "::1",
+            "1::",
+            "1",
+            "1:",
+            ":1",
+            "1::2",
+            "1::2::3",
+            "::1::",
+            "1:2:3:4:5:6:7:8",
+            "1:2:3:4:5:6:7::",
+            "::2:3:4:5:6:7:8",
+            "1:2:3:4::5:6:7:8",
+            "1:2:3:4:5:6:7:8:",
+            "1:2:3:4:5:6:7:8::",
+            "1:2:3:4:5:6:7:8:9",
+            "::1:2:3:4:5:6:7:8",
+            "1:2:3:4:5:6:7",
+            "2001:db8::1",
+            "2001:DB8::fFfF",
+            "00001::",
+            "g::",
+            "1::g",
+            "::ffff:192.0.2.1",
+            "1:::2",
+            ":1::",
+            "::1:",
+            "+1::",
+            " ::",
+            ":: ",
+            "::%1",
+            "12345::",
+        ] {
+            groups_agree(text);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn random_groups_read_as_in_the_standard_library(text in "([0-9a-fA-F]{0,5}:{1,2}){0,9}[0-9a-f]{0,5}|[0-9a-f:]{0,24}") {
+            groups_agree(&text);
+        }
+
+        #[test]
+        fn addresses_that_were_written_are_read(octets: [u8; 16], zeros in 0usize..16, from in 0usize..16) {
+            let mut octets = octets;
+            octets.iter_mut().skip(from).take(zeros).for_each(|octet| *octet = 0);
+            groups_agree(&Ipv6Addr::from(octets).to_string());
+        }
+
         #[test]
         fn random_addresses_read_as_in_the_standard_library(text in "[0-9]{0,4}(\\.[0-9]{0,4}){2,4}|[0-9.]{0,16}") {
             agree(&text);

@@ -8,11 +8,14 @@ use super::{
     Includes, MAX_GENERATED, MAX_GENERATED_OCTETS, MAX_INCLUDE_DEPTH, MAX_INCLUDED_OCTETS, MAX_INCLUDES,
     Options, Record, Sink, Summary,
 };
-use crate::name::NameRef;
+use crate::name::{MAX_NAME_OCTETS, NameRef};
 use crate::presentation::problem::Problem;
 use crate::presentation::tokens::{Start, Token, Tokens};
 use crate::presentation::{names, number, read};
 use crate::rr::Rtype;
+
+/// Most RDATA fits into so many octets: where files are small, buffers that grow cost more than what is read into them.
+const USUAL_RDATA_OCTETS: usize = 512;
 
 pub(super) struct Reader<'r, 's> {
     includes: &'r mut dyn Includes,
@@ -50,11 +53,11 @@ impl<'r, 's> Reader<'r, 's> {
             report,
             files: vec![options.file.clone()],
             origin: options.origin.as_wire().to_vec(),
-            owner: Vec::new(),
+            owner: Vec::with_capacity(MAX_NAME_OCTETS),
             default_ttl: None,
             last_ttl: None,
             fallback_ttl: options.default_ttl,
-            rdata: Vec::new(),
+            rdata: Vec::with_capacity(USUAL_RDATA_OCTETS),
             included_octets: 0,
             generated: 0,
             generated_octets: 0,
