@@ -1,6 +1,6 @@
 //! Change sets that must not be applied, and what a change leaves alone.
 
-use godwit_wire::feed::digest::DigestKey;
+use godwit_wire::feed::digest::{self, DigestKey};
 use godwit_wire::feed::{ChangeSet, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind};
 use godwit_wire::name::Name;
 use godwit_wire::presentation;
@@ -115,6 +115,29 @@ fn p5_the_digest_is_that_of_the_records() {
     assert_ne!(other("192.0.2.2").root_digest(), other("192.0.2.3").root_digest());
     assert_eq!(other("192.0.2.2").root_digest(), other("192.0.2.2").root_digest());
     assert_eq!(other("192.0.2.2").recompute_digest(), other("192.0.2.2").root_digest());
+}
+
+/// P5: both planes hash the same octets, also where names are written in upper case (RFC 4034 §6.2).
+#[test]
+fn p5_the_digest_is_the_one_that_the_control_plane_works_out() {
+    let key = DigestKey([2; 32]);
+    let empty = Snapshot::empty(&SnapshotOptions { hash_key: [1; 16], digest_key: key.clone() });
+    let signature = "MX 8 3 60 20300101000000 20200101000000 1 SIGNER.X. AAAA";
+    let signature = presentation::parse_rdata(Rtype::RRSIG, signature, None).unwrap();
+    let mut signed = put("WWW.x.", Rtype::MX, &["10 MAIL.x.", "20 b.x."]);
+    signed.rrset.rrsigs.push(signature);
+    let sets = vec![
+        put("x.", Rtype::SOA, &["NS.other. host.other. 1 2 3 4 60"]),
+        put("x.", Rtype::NS, &["ns.OTHER."]),
+        signed,
+    ];
+    let term = |OwnedRrset { owner, rrset }: &OwnedRrset| {
+        digest::rrset_digest(&key, name("x.").as_ref(), owner.as_ref(), rrset)
+    };
+    let mut zone_digest = digest::Digest::default();
+    sets.iter().for_each(|set| zone_digest.add(term(set)));
+    let snapshot = empty.apply(&set(vec![change("x.", 0, 1, ZoneChangeKind::Replace(sets))])).unwrap();
+    assert_eq!(snapshot.root_digest(), digest::zone_term(&key, name("x.").as_ref(), 1, zone_digest));
 }
 
 /// A zone with data at and below every apex below its own.

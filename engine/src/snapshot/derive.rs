@@ -205,7 +205,7 @@ pub(crate) fn image_digest(
     let mut hasher = RrsetHasher::new(key, node.apex(), node.name(), rtype, image.ttl(), term);
     image.each_rdata(node.name(), scratch, |is_rrsig, rdata| {
         if is_rrsig {
-            hasher.rrsig(rdata);
+            hasher.rrsig(&rdata::canonical(Rtype::RRSIG, rdata));
         } else {
             hasher.rdata(&rdata::canonical(rtype, rdata));
         }
