@@ -30,6 +30,24 @@ async fn a_database_that_another_program_holds_is_said_not_to_be_available() {
     assert_eq!(server.client.get("/api/v1/domains/example.com.").await.json()["version"], 2);
 }
 
+/// Not ready is what cannot do its work; alive is what can say so.
+#[tokio::test]
+async fn ready_says_when_the_database_does_not_answer_and_health_does_not_mind() {
+    let server = Server::start().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(server.database());
+    let mut other = options.connect().await.unwrap();
+    for (statement, ready) in
+        [("ALTER TABLE zones RENAME TO hidden", 503), ("ALTER TABLE hidden RENAME TO zones", 200)]
+    {
+        sqlx::query(statement).execute(&mut other).await.unwrap();
+        let answer = server.client.get("/ready").await.expect(ready);
+        let expected = if ready == 200 { "ok" } else { "unavailable" };
+        assert_eq!(answer.json()["status"], expected, "{}", answer.text);
+        assert_eq!(answer.json()["reason"].is_string(), ready != 200, "{}", answer.text);
+        assert_eq!(server.client.get("/health").await.expect(200).json()["status"], "ok");
+    }
+}
+
 /// A program whose data lie on a small file system of its own, gone with it. Killed when dropped.
 struct OnSmallDisk {
     child: Child,

@@ -17,3 +17,4 @@ mod openapi;
 mod program;
 mod records;
 mod replica;
+mod writes;

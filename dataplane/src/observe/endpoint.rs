@@ -114,7 +114,7 @@ impl State {
                 }
             },
             "/health" => text(StatusCode::OK, "alive\n".to_owned()),
-            "/ready" => match self.ready(request.uri().query()) {
+            "/ready" => match self.ready(request.uri().query(), Instant::now()) {
                 Ok(()) => text(StatusCode::OK, "ready\n".to_owned()),
                 Err((status, reason)) => text(status, format!("{reason}\n")),
             },
@@ -124,13 +124,13 @@ impl State {
 
     /// Whether there is something to answer from and workers that do. Being behind does not make a node unready,
     /// unless the one who asks says how far is too far.
-    fn ready(&self, query: Option<&str>) -> Result<(), (StatusCode, String)> {
+    fn ready(&self, query: Option<&str>, now: Instant) -> Result<(), (StatusCode, String)> {
         let unready = |reason: String| Err((StatusCode::SERVICE_UNAVAILABLE, reason));
         let status = &self.sources.status;
         if !status.has_snapshot.load(std::sync::atomic::Ordering::Relaxed) {
             return unready("no snapshot to answer from".to_owned());
         }
-        if let Some(worker) = self.progress.stalled(Instant::now()) {
+        if let Some(worker) = self.progress.stalled(now) {
             return unready(format!("{worker} makes no progress"));
         }
         let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(()) };
@@ -156,4 +156,53 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let plain = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::super::counter::WorkerCounters;
+    use super::super::progress::STALLED;
+    use super::*;
+    use crate::serve::limit::{Admission, TcpLimits};
+
+    #[test]
+    fn ready_means_data_and_workers_that_move_and_lag_counts_for_who_asks() {
+        let udp = vec![WorkerCounters::default()];
+        let sources = Sources {
+            udp: udp.clone(),
+            tcp: Vec::new(),
+            admission: Admission::new(TcpLimits::default()),
+            status: Arc::default(),
+            query_log: Arc::default(),
+            beside: super::super::metrics::Beside::default(),
+        };
+        let state = State { progress: Progress::new(&sources.udp, &sources.tcp), sources };
+        let start = Instant::now();
+        let said = |query: Option<&str>, now: Instant| match state.ready(query, now) {
+            Ok(()) => (200, String::new()),
+            Err((status, reason)) => (status.as_u16(), reason),
+        };
+        assert_eq!(said(None, start), (503, "no snapshot to answer from".to_owned()));
+        state.sources.status.has_snapshot.store(true, Ordering::Relaxed);
+        state.sources.status.lag_us.store(60_000_000, Ordering::Relaxed);
+        for (query, status) in [
+            (None, 200),
+            (Some(""), 200),
+            (Some("max_lag_seconds=60"), 200),
+            (Some("max_lag_seconds=59.5"), 503),
+            (Some("max_lag_seconds=0"), 503),
+            (Some("max_lag_seconds=-1"), 400),
+            (Some("max_lag_seconds="), 400),
+            (Some("max_lag=5"), 400),
+        ] {
+            assert_eq!(said(query, start).0, status, "{query:?}");
+        }
+        let later = start + STALLED + Duration::from_secs(1);
+        assert_eq!(said(None, later), (503, "worker udp-0 makes no progress".to_owned()));
+        udp[0].turns.add(1);
+        state.progress.look(later);
+        assert_eq!(said(None, later).0, 200);
+    }
 }

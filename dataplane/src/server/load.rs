@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::bail;
-use godwit_engine::answer::Settings;
+use godwit_engine::answer::{Settings, WithoutData};
 use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
 use godwit_wire::name::Name;
 
@@ -42,6 +42,7 @@ impl Server {
             self.store.swap(next);
             heap::give_back();
         }
+        self.show_without_data(&errors);
         if errors.is_empty() {
             self.status.mark_current();
         }
@@ -53,6 +54,18 @@ impl Server {
             elapsed_ms = milliseconds_since(started),
             "reloaded"
         );
+    }
+
+    /// Lets it be known which zones are without data. What was read is swapped in by now: a zone that is held and still named
+    /// there counts as held.
+    fn show_without_data(&self, errors: &[ZoneError]) {
+        let before = self.answering.load();
+        let without_data = without_data(&self.store.load(), errors, &before.settings().without_data);
+        if before.settings().without_data != without_data {
+            self.answering.swap(Answering::new(Settings { without_data, ..before.settings().clone() }));
+        }
+        drop(before);
+        self.answering.reap();
     }
 
     /// Both secrets change at once for whole batches; a file that is wrong changes nothing.
@@ -103,7 +116,17 @@ pub(super) fn load_local(
     Some(found.snapshot)
 }
 
-/// Reads the zone files. What of them cannot be read is taken from the local snapshot, where there is one.
+/// The zones that are wanted and of which nothing is held. While the list of zones is wrong, nobody knows whether those
+/// `before` are still wanted.
+fn without_data(snapshot: &Snapshot, errors: &[ZoneError], before: &WithoutData) -> WithoutData {
+    let list_failed = errors.iter().any(|error| error.zone.is_none());
+    let failed = errors.iter().filter_map(|error| error.zone.as_ref());
+    let wanted = failed.chain(before.apexes().iter().filter(|_| list_failed));
+    WithoutData::new(wanted.filter(|apex| snapshot.zone(apex.as_ref()).is_none()).cloned())
+}
+
+/// Reads the zone files. What of them cannot be read is taken from the local snapshot, where there is one; of what is left there
+/// is no data, only its names, which are given too.
 ///
 /// # Errors
 /// At a handover, what of them cannot be read: the process before us may have it, and have it newer than the local
@@ -114,7 +137,7 @@ pub(super) fn load_zones(
     options: &SnapshotOptions,
     status: &Status,
     handover: bool,
-) -> anyhow::Result<Snapshot> {
+) -> anyhow::Result<(Snapshot, WithoutData)> {
     let started = Instant::now();
     let (zones, errors) = sources.load();
     if handover && let Some(first) = errors.first() {
@@ -150,7 +173,8 @@ pub(super) fn load_zones(
             "read the zone files"
         );
     }
-    Ok(snapshot)
+    let without_data = without_data(&snapshot, &left_out, &WithoutData::default());
+    Ok((snapshot, without_data))
 }
 
 /// Of the local snapshot the zones that are wanted but could not be read now. When the list itself could not be read,

@@ -116,7 +116,7 @@ impl Server {
         let cpus = affinity::allowed_cpus();
         let _ = limits::raise_open_files();
         signal::prepare_interrupts().context("signals")?;
-        let settings = settings(&config)?;
+        let mut settings = settings(&config)?;
         let workers = config.server.workers.map_or(cpus.len(), std::num::NonZeroUsize::get);
 
         let handover = start.inherited.handover;
@@ -158,7 +158,9 @@ impl Server {
                 (found.unwrap_or_else(|| Snapshot::empty(&options)), fresh, None)
             }
             Some(mut sources) => {
-                let snapshot = load_zones(&mut sources, state.as_ref(), &options, &status, handover)?;
+                let (snapshot, without_data) =
+                    load_zones(&mut sources, state.as_ref(), &options, &status, handover)?;
+                settings.without_data = without_data;
                 (snapshot, false, Some(Mutex::new(sources)))
             }
         };

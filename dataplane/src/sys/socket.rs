@@ -301,6 +301,28 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_never_fragmented_nor_shortened_by_a_forged_path_mtu() {
+        let get = |socket: &UdpSocket, level, option| {
+            let (mut value, mut len) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+            // SAFETY: the value has the stated length and lives until the call returns.
+            check(unsafe {
+                libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut len)
+            })
+            .unwrap();
+            value
+        };
+        for (address, level, option, expected) in [
+            ("127.0.0.1:0", libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT),
+            ("0.0.0.0:0", libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT),
+            ("[::1]:0", libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT),
+            ("[::]:0", libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT),
+        ] {
+            let socket = bind_udp(address.parse().unwrap(), &UdpOptions::default()).unwrap();
+            assert_eq!(get(&socket, level, option), expected, "{address}");
+        }
+    }
+
+    #[test]
     fn steering_is_accepted_by_the_kernel() {
         let socket = bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
         steer_by_cpu(socket.as_fd()).unwrap();

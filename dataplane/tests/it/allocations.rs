@@ -14,12 +14,16 @@ use godwit_dataplane::serve::udp::UdpWorker;
 use godwit_dataplane::sys::socket::{self, UdpOptions};
 
 use godwit_dataplane::serve::engine::{Answering, Engine};
+use godwit_dataplane::serve::respond::Respond;
 use godwit_engine::answer::{CookieSecrets, Settings};
 use godwit_engine::snapshot::Snapshot;
 use godwit_engine::snapshot::store::Store;
+use godwit_testkit::generate::{self, Census, QueryOptions, WorldOptions};
+use godwit_testkit::{reference, scenario};
 
 use super::allocations;
 use super::reflector::{Reflector, eventually, query};
+use super::scenarios::bridge;
 use super::snapshots::{change_set, options, whole};
 
 #[test]
@@ -192,5 +196,64 @@ fn p3_rate_limits_allocate_nothing() {
             |action: Limited| counters.limited[action as usize].iter().map(Counter::get).sum::<u64>();
         assert!(limited(short) > 0 && limited(Limited::Drop) > 0, "{short:?}");
         assert_eq!(limited(Limited::Drop), counters.dropped[Dropped::RateLimited as usize].get());
+    }
+}
+
+/// Whatever is asked, and however zones are signed: every kind of answer that the reference knows, and each message of the
+/// scenarios.
+#[test]
+fn p3_no_kind_of_answer_allocates() {
+    const WORLDS: u64 = 100;
+    const QUERIES: usize = 50;
+    let seed = generate::seed(17);
+    let mut census = Census::default();
+    for case in 0..WORLDS {
+        let mut random = generate::random(seed, case);
+        let world = generate::world(&mut random, &WorldOptions { strict: false, signing: None });
+        let settings = generate::settings(&mut random, scenario::COOKIE_SECRET);
+        let mut answers = Answers::new(&world, &settings);
+        for _ in 0..QUERIES {
+            let options =
+                QueryOptions { plain: false, cookie_secret: scenario::COOKIE_SECRET, now: scenario::NOW };
+            let query = generate::query(&mut random, &options, &world);
+            let client = reference::Client { address: query.address, transport: query.transport };
+            let expected = reference::answer(&world, &settings, &client, scenario::NOW, &query.packet);
+            census.count(&world, &query, expected.as_ref());
+            let count = answers.allocations_for(&client, &query.packet);
+            assert_eq!(count, 0, "GODWIT_SEED={seed} world {case}: {} {}", query.qname, query.qtype);
+        }
+    }
+    println!("GODWIT_SEED={seed}: {census}");
+    assert_eq!(census.missing(), [], "GODWIT_SEED={seed}");
+    for scenario in scenario::all().unwrap_or_else(|error| panic!("{error:#}")) {
+        let mut answers = Answers::new(&scenario.world, &scenario.settings);
+        for case in &scenario.cases {
+            let client = reference::Client { address: scenario::CLIENT, transport: case.transport };
+            let count = answers.allocations_for(&client, &case.packet);
+            assert_eq!(count, 0, "{}.scenario:{}: {}", scenario.name, case.line, case.title);
+        }
+    }
+}
+
+/// What a worker has to answer with.
+struct Answers {
+    engine: Engine,
+    out: Vec<u8>,
+}
+
+impl Answers {
+    fn new(world: &reference::World, settings: &reference::Settings) -> Self {
+        let store = Store::new(bridge::snapshot(world));
+        let answering = Store::new(Answering::new(bridge::settings(settings)));
+        Answers { engine: Engine::new(&store, &answering, !settings.serving), out: vec![0; 65_535] }
+    }
+
+    /// Answers a message, whole and in the form for who asks too much; how often memory was taken or given back for that.
+    fn allocations_for(&mut self, client: &reference::Client, packet: &[u8]) -> u64 {
+        let client = bridge::client(client.transport, client.address);
+        let before = allocations();
+        self.engine.respond(scenario::NOW, &client, packet, &mut self.out);
+        self.engine.shorten(scenario::NOW, &client, packet, &mut self.out);
+        allocations() - before
     }
 }

@@ -13,6 +13,7 @@ mod handover_ends;
 mod handover_fire;
 mod handover_log;
 mod malformed;
+mod one_snapshot;
 mod operation;
 mod panics;
 mod process;

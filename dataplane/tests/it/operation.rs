@@ -1,13 +1,15 @@
 //! What operators rely on: metrics and health, the command line, the user that it runs as.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::client::{query, read_answer};
-use super::process::{Process, ZONE, ask, command, open_to_all, zone_folder};
+use super::handover::{Cleanup, processes};
+use super::process::{PROGRAM, Process, ZONE, ask, command, open_to_all, send_signal, zone_folder};
 use super::reflector::{eventually, framed};
 
 fn serving(more: &[&str]) -> (tempfile::TempDir, Process) {
@@ -51,6 +53,53 @@ fn metrics_are_those_that_the_documentation_lists() {
     assert!(value("snapshot_age_seconds") < 60.0);
 }
 
+/// Those that are named for everybody: whoever watches a fleet relies on them.
+#[test]
+fn names_of_metrics_are_those_of_the_contract() {
+    let (_folder, process) = serving(&[]);
+    let (_, text) = process.get("/metrics");
+    for name in [
+        "queries_total{transport=\"udp\",rcode=\"NOERROR\"}",
+        "queries_total{transport=\"tcp\",rcode=\"SERVFAIL\"}",
+        "dropped_total{reason=\"short\"}",
+        "receive_overflow_total",
+        "panics_total",
+        "sequence",
+        "lag_seconds",
+        "zones",
+        "names",
+        "snapshot_age_seconds",
+        "quarantined_zones",
+    ] {
+        let line = format!("godwit_dataplane_{name} ");
+        assert!(text.lines().any(|shown| shown.starts_with(&line)), "no {line}in\n{text}");
+    }
+}
+
+/// One CPU for each UDP worker, and another for each as long as there are enough.
+#[test]
+fn each_udp_worker_stays_on_its_cpu() {
+    let (_folder, process) = serving(&["--workers", "2"]);
+    let tasks = format!("/proc/{}/task", process.child.id());
+    let cpus = || -> Vec<String> {
+        let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap();
+        let tasks = std::fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().path());
+        let mut workers = tasks.filter(|task| read(task, "comm").starts_with("udp-")).map(|task| {
+            let status = read(&task, "status");
+            let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+            line.trim().to_owned()
+        });
+        let mut cpus: Vec<String> = workers.by_ref().collect();
+        cpus.sort();
+        cpus
+    };
+    let pinned = |cpus: &[String]| cpus.len() == 2 && cpus.iter().all(|cpu| cpu.parse::<usize>().is_ok());
+    eventually("each is on one CPU", || pinned(&cpus()));
+    let cpus = cpus();
+    let several = std::thread::available_parallelism().unwrap().get() > 1;
+    assert_eq!(cpus[0] != cpus[1], several, "{cpus:?}");
+}
+
 #[test]
 fn health_and_readiness_are_told() {
     let (_folder, process) = serving(&[]);
@@ -59,6 +108,36 @@ fn health_and_readiness_are_told() {
     assert_eq!(process.get("/ready?max_lag_seconds=5").0, 200);
     assert_eq!(process.get("/ready?max_lag=5").0, 400);
     assert_eq!(process.get("/nothing").0, 404);
+}
+
+/// Text for people where standard error is a terminal, JSON for programs where it is not.
+#[test]
+fn logs_are_text_on_a_terminal_and_json_elsewhere() {
+    let (folder, mut process) = serving(&[]);
+    assert!(process.stop().success());
+    let log = process.log();
+    let started = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    assert_eq!(started.filter(|line| line["level"] == "INFO" && line["message"] == "started").count(), 1);
+
+    let marker = folder.path().to_str().unwrap().to_owned();
+    let _cleanup = Cleanup(marker.clone());
+    let run = format!("exec {PROGRAM} --listen 127.0.0.1:0 --metrics off --zones {marker}");
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--command", &run, "/dev/null"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script (Debian package bsdutils) starts");
+    let mut lines = BufReader::new(terminal.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut shown: Vec<String> = Vec::new();
+    while !shown.last().is_some_and(|line| line.contains("started")) {
+        shown.push(lines.next().unwrap_or_else(|| panic!("it ended: {shown:?}")));
+    }
+    processes(&marker).into_iter().for_each(|process| send_signal(process, "TERM"));
+    shown.extend(lines);
+    terminal.wait().unwrap();
+    assert!(shown.iter().any(|line| line.contains("INFO") && line.contains("stopping")), "{shown:?}");
+    assert!(!shown.iter().any(|line| line.contains('{')), "{shown:?}");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Every scenario over real sockets: each query, its exact reaction, and the count that it leaves behind.
 
-#[expect(dead_code, reason = "clients are real here")]
 #[path = "../../../engine/tests/it/bridge.rs"]
-mod bridge;
+pub(crate) mod bridge;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};

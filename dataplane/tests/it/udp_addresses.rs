@@ -1,12 +1,18 @@
 //! Which datagrams are answered, and from where.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use godwit_dataplane::observe::counter::Dropped;
+use godwit_dataplane::observe::counter::{Dropped, WorkerCounters};
+use godwit_dataplane::serve::udp::UdpWorker;
 use godwit_dataplane::sys::datagrams::PACKET_OCTETS;
+use godwit_dataplane::sys::socket::{self, UdpOptions};
 
-use super::reflector::{Workers, eventually, query};
+use super::process::{PROGRAM, ZONE, is_root, zone_folder};
+use super::reflector::{Reflector, Workers, eventually, query};
 
 fn client(address: &str) -> UdpSocket {
     let client = UdpSocket::bind(address).unwrap();
@@ -25,6 +31,59 @@ fn a_wildcard_bind_answers_from_the_address_asked() {
         let mut buffer = [0; 512];
         let (_, from) = client.recv_from(&mut buffer).unwrap();
         assert_eq!(from, target);
+    }
+}
+
+/// Loopback has one IPv6 address, so this takes a network of its own. dig does not take an answer from another address than it
+/// asked, and that is what the kernel would pick: the client's own, being one of the host's.
+#[test]
+fn a_wildcard_bind_answers_from_the_ipv6_address_asked() {
+    if !is_root() {
+        eprintln!("not root here: no network can be made, and loopback has one IPv6 address only");
+        return;
+    }
+    let folder = zone_folder(&[("example.org", ZONE)]);
+    let script = format!(
+        "set -e; ip link set lo up; for n in 1 2 3; do ip -6 address add fd00:53::$n/128 dev lo nodad; done; \
+         coproc {PROGRAM} --listen '[::]:5300' --metrics off --workers 1 --zones {zones} 2>/dev/null; \
+         trap 'kill $COPROC_PID' EXIT; \
+         while read -r line <&\"${{COPROC[0]}}\" && [[ $line != serving* ]]; do :; done; \
+         for asked in 2 3; do for how in +notcp +tcp; do \
+         dig @fd00:53::$asked -b fd00:53::1 -p 5300 $how +short +tries=1 +timeout=5 www.example.org A; \
+         done; done",
+        zones = folder.path().display(),
+    );
+    let ended = Command::new("unshare").args(["--net", "bash", "-c", &script]).output().unwrap();
+    let said = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(said, "192.0.2.80\n".repeat(4), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+/// What the kernel had no room for is counted; what it had none for before the sockets were handed on is not ours.
+#[test]
+fn what_a_full_receive_queue_loses_is_counted() {
+    for inherited in [false, true] {
+        let options = UdpOptions { receive_buffer_octets: 4096, ..UdpOptions::default() };
+        let socket = socket::bind_udp("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+        let address = socket.local_addr().unwrap();
+        let (counters, stop) = (WorkerCounters::default(), Arc::new(AtomicBool::new(false)));
+        let mut worker =
+            UdpWorker::new(vec![socket], inherited, Reflector::default(), Arc::clone(&counters), stop)
+                .unwrap();
+        let client = client("127.0.0.1:0");
+        let mut lost = 0;
+        for _ in 0..2 {
+            let answered = counters.answers[0].get();
+            let ask = |id| client.send_to(&query(id, "a"), address).unwrap();
+            assert_eq!((0..1000).map(ask).sum::<usize>(), 1000 * query(0, "a").len());
+            worker.turn();
+            // Told with the next that is let in.
+            ask(1000);
+            worker.turn();
+            lost += 1001 - (counters.answers[0].get() - answered);
+            let counted = counters.overflow.get();
+            assert!(if inherited { counted < lost } else { counted == lost }, "{counted} of {lost}");
+        }
+        assert!(lost > 1000 && counters.overflow.get() > 0, "{lost} lost");
     }
 }
 

@@ -43,19 +43,38 @@ fn dig_gets_its_answers_by_udp_and_tcp() {
 #[test]
 fn one_bad_zone_is_reported_and_left_out() {
     let bad = ZONE.replace("www IN A 192.0.2.80", "www IN A 192.0.2.800");
-    let folder = zone_folder(&[("good.test", ZONE), ("bad.test", &bad)]);
+    let folder = zone_folder(&[("good.test", ZONE), ("bad.test", &bad), ("bad.good.test", &bad)]);
     let process = start(folder.path(), &[]);
     assert_eq!(process.dig(&["+short", "www.good.test"]), "192.0.2.80\n");
-    assert!(process.dig(&["www.bad.test"]).contains("status: REFUSED"));
-    assert!((process.metric("godwit_dataplane_failed_zones") - 1.0).abs() < 0.1);
+    // It is known to be here: nobody else is to be asked, and no zone above it to answer.
+    for name in ["bad.test", "www.bad.test", "www.bad.good.test", "a.b.bad.good.test"] {
+        let answer = process.dig(&[name]);
+        assert!(answer.contains("status: SERVFAIL") && answer.contains("EDE: 14"), "{name}: {answer}");
+    }
+    assert!(
+        process.dig(&["bad.good.test", "DS"]).contains("status: NXDOMAIN"),
+        "the zone above has no such cut"
+    );
+    assert!(process.dig(&["www.elsewhere.test"]).contains("status: REFUSED"));
+    assert!((process.metric("godwit_dataplane_failed_zones") - 2.0).abs() < 0.1);
     assert!((process.metric("godwit_dataplane_zones") - 1.0).abs() < 0.1);
     let log = process.log();
     assert!(log.contains("bad.test.zone:5") && log.contains("192.0.2.800"), "{log}");
     // Mended and reloaded, it is there.
-    std::fs::write(folder.path().join("bad.test.zone"), ZONE).unwrap();
-    process.signal("HUP");
-    eventually("the zone is served", || process.dig(&["+short", "www.bad.test"]) == "192.0.2.80\n");
+    for origin in ["bad.test", "bad.good.test"] {
+        std::fs::write(folder.path().join(format!("{origin}.zone")), ZONE).unwrap();
+        process.signal("HUP");
+        let name = format!("www.{origin}");
+        eventually("the zone is served", || process.dig(&["+short", &name]) == "192.0.2.80\n");
+    }
     assert!((process.metric("godwit_dataplane_failed_zones")).abs() < 0.1);
+    // One that is new and bad has never had data; one that is no longer wanted is nothing to us.
+    std::fs::write(folder.path().join("new.test.zone"), &bad).unwrap();
+    process.signal("HUP");
+    eventually("it is known", || process.dig(&["www.new.test"]).contains("status: SERVFAIL"));
+    std::fs::remove_file(folder.path().join("new.test.zone")).unwrap();
+    process.signal("HUP");
+    eventually("it is not", || process.dig(&["www.new.test"]).contains("status: REFUSED"));
 }
 
 #[test]
@@ -139,6 +158,24 @@ fn zones_served_while_the_list_could_not_be_read_go_when_it_does_not_name_them()
     process.signal("HUP");
     eventually("it goes", || process.dig(&["www.dropped.test"]).contains("status: REFUSED"));
     assert_eq!(process.dig(&["+short", "www.kept.test"]), "192.0.2.80\n");
+}
+
+#[test]
+fn a_zone_without_data_stays_known_while_the_list_is_wrong() {
+    let folder = zone_folder(&[("good.test", ZONE), ("bad.test", "this is no zone")]);
+    let list = folder.path().join("list");
+    let line = |origin: &str| format!("{origin}\t{}/{origin}.zone\n", folder.path().display());
+    std::fs::write(&list, line("good.test") + &line("bad.test")).unwrap();
+    let process = start(&list, &[]);
+    let is = |status: &str| process.dig(&["www.bad.test"]).contains(&format!("status: {status}"));
+    assert!(is("SERVFAIL"));
+    std::fs::remove_file(&list).unwrap();
+    process.signal("HUP");
+    eventually("it is logged", || process.log().contains("reloaded"));
+    assert!(is("SERVFAIL"));
+    std::fs::write(&list, line("good.test")).unwrap();
+    process.signal("HUP");
+    eventually("it is no longer wanted", || is("REFUSED"));
 }
 
 #[test]

@@ -285,8 +285,8 @@ impl Reply<'_> {
         let size = self.frame.size(self.query.edns.map(|edns| edns.udp_payload_octets), out.len());
         match append_tsig_error(out, outcome.len, size, self.packet, tsig_at) {
             Some(len) => Outcome::sent(len, NOTAUTH),
-            // A TSIG that does not parse (RFC 8945 §5.2).
-            None => header_only(&self.query.header, rcode::FORMERR, out),
+            // A TSIG that does not parse (RFC 8945 §5.2): as for all that does not, the question is echoed.
+            None => self.send(rcode::FORMERR, None, None, out),
         }
     }
 

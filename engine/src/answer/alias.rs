@@ -84,8 +84,8 @@ impl<'r, 'a, 's> Chain<'r, 'a, 's> {
             // One hash for the name serves the search for loops and the look-up.
             let hash = names.hash(name.as_wire());
             let looped = self.seen.contains(&hash) || self.seen.try_push(hash).is_err();
-            // In a loop, and where another owner's zone begins, the links so far are the answer.
-            if looped {
+            // In a loop, and where another owner's zone begins or one without data, the links so far are the answer.
+            if looped || self.reply.is_without_data(name) {
                 return self.prove_links();
             }
             found = self.reply.side_asked(lookup::find_hashed(self.reply.snapshot, name, hash));

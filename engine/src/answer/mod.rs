@@ -17,11 +17,13 @@ mod settings;
 mod shorten;
 #[cfg(test)]
 mod tests;
+mod without_data;
 
 pub use settings::{
     AnyPolicy, Client, CookieSecrets, DropReason, Kind, MAX_LINKS, Outcome, Readiness, Settings, Transport,
 };
 pub use shorten::shorten;
+pub use without_data::WithoutData;
 
 use arrayvec::ArrayVec;
 use godwit_wire::name::NameRef;

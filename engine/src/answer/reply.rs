@@ -66,6 +66,7 @@ pub(super) fn respond<'s>(
         && !node.flags().has(Flags::CUT.with(Flags::OCCLUDED))
         && is_simple(question.qtype)
         && let Some(image) = node.find(question.qtype)
+        && frame.settings.without_data.is_empty()
     {
         let signatures = if question.dnssec_ok() { image.second() } else { Part::NONE };
         let flags = flag::QR | flag::AA | (question.flags & flag::RD);
@@ -157,6 +158,12 @@ impl<'s> Reply<'_, 's> {
 
     /// Writes all sections. [`Full`] means TC: what stands in the message stays, and nothing is added but OPT.
     fn answer(&mut self, first: Match<'s>) -> Result<(), Full> {
+        if self.is_without_data(self.question.name()) {
+            self.rcode = rcode::SERVFAIL;
+            self.authoritative = false;
+            self.extended_error = Some(ede::NOT_READY);
+            return Ok(());
+        }
         let Some(zone) = self.zone_met(&first) else {
             self.rcode = rcode::REFUSED;
             self.authoritative = false;
@@ -207,6 +214,27 @@ impl<'s> Reply<'_, 's> {
             return Place::Zone(parent).find(node.name());
         }
         found
+    }
+
+    /// Whether the zone that has to answer for a name is known to be here and has no data (docs/answers.md §4): then nothing
+    /// that is held says anything about the name.
+    pub(super) fn is_without_data(&self, name: NameRef<'_>) -> bool {
+        let without_data = &self.frame.settings.without_data;
+        if without_data.is_empty() {
+            return false;
+        }
+        // Of the zone nearest to a name, held or not; `None` where there is neither.
+        let nearest_is_without = |name: NameRef<'_>| {
+            let without = without_data.nearest_octets(name);
+            let held = Place::Everywhere(self.snapshot).closest(name);
+            let held = held.map(|node| node.apex().as_wire().len());
+            (without.is_some() || held.is_some()).then_some(without > held)
+        };
+        // DS belongs to the side above (RFC 4035 §3.1.4.1).
+        let from_above = self.question.qtype == Rtype::DS
+            && (without_data.has(name) || self.snapshot.zone(name).is_some());
+        let above = name.parent().filter(|_| from_above).and_then(nearest_is_without);
+        above.or_else(|| nearest_is_without(name)).unwrap_or(false)
     }
 
     /// The zone that a match was made in.
@@ -420,7 +448,7 @@ impl<'s> Reply<'_, 's> {
                 break;
             }
             let Some(node) = self.snapshot.names().get_hashed(hash, target.as_wire()) else { continue };
-            if node.flags().has(Flags::CUT.with(Flags::OCCLUDED)) {
+            if node.flags().has(Flags::CUT.with(Flags::OCCLUDED)) || self.is_without_data(target) {
                 continue;
             }
             // Never across owners: what one tenant publishes is not told for another.

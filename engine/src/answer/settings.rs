@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::without_data::WithoutData;
+
 /// What QTYPE ANY gets (RFC 8482).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum AnyPolicy {
@@ -61,6 +63,8 @@ pub struct Settings {
     pub tcp_keepalive: Option<u16>,
     /// Whether there is data.
     pub ready: Readiness,
+    /// Zones that are known to be here and have no data: SERVFAIL for their names, never what a zone above says of them.
+    pub without_data: WithoutData,
 }
 
 impl Default for Settings {
@@ -76,6 +80,7 @@ impl Default for Settings {
             id_server: None,
             tcp_keepalive: None,
             ready: Readiness::default(),
+            without_data: WithoutData::default(),
         }
     }
 }

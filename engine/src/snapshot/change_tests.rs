@@ -177,3 +177,39 @@ fn zones_put_in_together_are_as_those_put_in_one_by_one() {
         assert_eq!((other.zone_count(), other.name_count()), (together.zone_count(), together.name_count()));
     }
 }
+
+/// Where a zone is read again, what is the same is shared, and a zone in which nothing differs stays what it was.
+#[test]
+fn a_zone_that_is_read_again_changes_by_what_differs() {
+    let read = |www: &str| {
+        let mut loader = ZoneLoader::new(name("a."), 0);
+        for (owner, rtype, text) in [
+            ("a.", Rtype::SOA, "ns.other. host.other. 1 2 3 4 60"),
+            ("a.", Rtype::NS, "ns.other."),
+            ("www.a.", Rtype::A, www),
+            ("deep.down.a.", Rtype::A, "192.0.2.7"),
+        ] {
+            let rdata = presentation::parse_rdata(rtype, text, None).unwrap();
+            loader.record(name(owner).as_ref(), rtype, 60, &rdata, 0).unwrap();
+        }
+        loader.finish().unwrap()
+    };
+    let first = snapshot().replace_zones(vec![read("192.0.2.1")]);
+    let again = first.replace_zones(vec![read("192.0.2.1")]);
+    let other = first.replace_zones(vec![read("192.0.2.2")]);
+    let version = |snapshot: &Snapshot| snapshot.zone(name("a.").as_ref()).unwrap().version();
+    assert_eq!((version(&again), version(&other)), (version(&first), version(&first) + 1));
+    assert_eq!(again.root_digest(), first.root_digest());
+    // Where a node lies says whether it is the same one.
+    let place = |snapshot: &Snapshot, owner| {
+        snapshot.names().get(name(owner).as_wire()).unwrap().name().as_wire().as_ptr()
+    };
+    for (owner, changes) in
+        [("www.a.", true), ("deep.down.a.", false), ("down.a.", false), ("www.b.", false), ("b.", false)]
+    {
+        assert_eq!(place(&again, owner), place(&first, owner), "{owner}");
+        assert_eq!(place(&other, owner) != place(&first, owner), changes, "{owner}");
+    }
+    assert_eq!(place(&again, "a."), place(&first, "a."));
+    other.check().unwrap();
+}

@@ -1,6 +1,6 @@
 //! From the plain values of `testkit` to those of the engine.
 
-use godwit_engine::answer::{AnyPolicy, Client, CookieSecrets, Readiness, Settings, Transport};
+use godwit_engine::answer::{AnyPolicy, Client, CookieSecrets, Readiness, Settings, Transport, WithoutData};
 use godwit_engine::snapshot::{LoadedZone, Snapshot, SnapshotOptions, ZoneLoader};
 use godwit_testkit::reference;
 use godwit_wire::feed::digest::DigestKey;
@@ -36,6 +36,7 @@ pub(crate) fn client(transport: reference::Transport, address: std::net::IpAddr)
 
 pub(crate) fn settings(settings: &reference::Settings) -> Settings {
     Settings {
+        without_data: WithoutData::new(settings.without_data.iter().cloned()),
         any: match settings.any {
             reference::Any::Minimal => AnyPolicy::Minimal,
             reference::Any::AlwaysMinimal => AnyPolicy::AlwaysMinimal,

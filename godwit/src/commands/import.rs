@@ -11,10 +11,11 @@ use godwit_wire::feed::DigestKey;
 use godwit_wire::name::Name;
 use godwit_wire::presentation::{Printable, write_record};
 use godwit_wire::rr::{Rrset, Rtype};
+use indicatif::HumanCount;
 use serde::Serialize;
 use serde_json::json;
 
-use super::progress::Progress;
+use super::progress::{Progress, while_waiting};
 use super::zone::{Finding, line_of};
 use super::{large_zone, origin};
 use crate::cli::Import;
@@ -138,7 +139,7 @@ fn import_one(
         error: None,
         findings: Vec::new(),
     };
-    let report = source::check(apex, file);
+    let report = while_waiting(&format!("{apex}: checking"), || source::check(apex, file));
     let Some(zone) = report.zone else {
         if !output.json {
             for finding in &report.findings {
@@ -183,7 +184,11 @@ fn send(client: &mut Client, apex: &Name, zone: LoadedZone, max_request: usize) 
     let snapshot = Snapshot::empty(&options).replace_zones(vec![zone]);
     let view = snapshot.zone(apex.as_ref()).context("the zone that was just loaded")?;
     match text(&view, max_request) {
-        Some(text) => send_whole(client, apex, text.into()),
+        Some(text) => {
+            let count = HumanCount(view.rrsets().count() as u64);
+            let what = format!("{apex}: {count} RRsets sent, to be committed and served");
+            while_waiting(&what, || send_whole(client, apex, text.into()))
+        }
         None => large_zone::send(client, apex, &view, max_request),
     }
 }

@@ -161,6 +161,8 @@ fn an_import_is_served_exported_and_repeatable() {
     let text = said(started.command().args(["export", "example.org"]));
     assert!(text.lines().next().unwrap().contains("SOA"), "{text}");
     assert!(text.contains("192.0.2.80"), "{text}");
+    let value = said_json(started.command().args(["export", "example.org"]));
+    assert_eq!(value, json!({"zone": "example.org.", "text": text}));
     let exported = folder.path().join("out.zone");
     let exported = exported.to_str().unwrap();
     assert!(said(started.command().args(["export", "example.org", "-o", exported])).contains("written to"));

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 
-use crate::process::{Started, godwit, output, wait_for};
+use crate::process::{PATIENCE, Started, godwit, output, wait_for};
 
 /// A server that answers the first request with these octets, and then ends the connection and listens no more.
 fn answering(answer: impl FnOnce(&mut TcpStream) + Send + 'static) -> (String, JoinHandle<()>) {
@@ -227,6 +227,37 @@ fn a_server_whose_log_is_closed_goes_on() {
     assert!(child.try_wait().unwrap().is_none());
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// One zone, one request, and a server that takes its time: it is said that this goes on.
+#[test]
+fn a_long_import_says_that_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.test.zone");
+    std::fs::write(&file, "$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n").unwrap();
+    let (go_on, told) = std::sync::mpsc::channel::<()>();
+    let (url, serving) = answering(move |stream| {
+        // Until the line was seen, or for as long as anybody may wait for one.
+        let _ = told.recv_timeout(PATIENCE);
+        let body = r#"{"rrsets": 3, "changed": 3}"#;
+        let head = format!("HTTP/1.1 201 Created\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + body).as_bytes()).unwrap();
+    });
+    let mut import = godwit()
+        .args(["import", "--url", &url])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(import.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    go_on.send(()).unwrap();
+    serving.join().unwrap();
+    let ended = import.wait_with_output().unwrap();
+    assert!(line.starts_with("a.test.: 3 RRsets sent, to be committed and served, "), "{line:?}");
+    assert_eq!(String::from_utf8(ended.stdout).unwrap(), "a.test.: 3 RRsets, 3 changed\n");
 }
 
 /// The server goes while a folder is imported: what was done until then is told, and what was not.

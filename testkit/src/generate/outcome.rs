@@ -96,6 +96,12 @@ impl Census {
         self.cases
     }
 
+    /// The kinds of which there was no case.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Outcome> {
+        Outcome::ALL.into_iter().filter(|outcome| !self.counts.contains_key(outcome)).collect()
+    }
+
     /// Checks that four of five names are near the zones and each kind makes a hundredth of all cases.
     ///
     /// # Panics

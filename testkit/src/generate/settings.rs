@@ -10,6 +10,20 @@ use crate::reference::{Any, Cookies, Settings};
 #[must_use]
 pub fn settings(random: &mut ChaCha8Rng, secret: [u8; 16]) -> Settings {
     let mut settings = Settings { cookies: Some(cookies(random, secret)), ..Settings::default() };
+    if random.random_bool(0.1) {
+        // Some that a world may hold, and some below, above and beside what it holds.
+        let apexes = [
+            "n.alpha.test.",
+            "a.alpha.test.",
+            "w.alpha.test.",
+            "b.beta.test.",
+            "w.beta.test.",
+            "gamma.test.",
+            "test.",
+        ];
+        let apex = |_| pick(random, &apexes).parse().expect("a name");
+        settings.without_data = (0..3).map(apex).collect();
+    }
     if random.random_bool(0.6) {
         return settings;
     }

@@ -43,6 +43,9 @@ pub(super) fn of_answer(
     let mut units: Vec<Unit> = Vec::new();
     for target in targets(zone, source, owner, rtype) {
         let Some(home) = search.world.closest_zone(&target) else { continue };
+        if super::without_data(search.world, search.settings, &target, rtype) {
+            continue;
+        }
         if home.owner_number != zone.owner_number || home.is_hidden(&target) {
             continue;
         }

@@ -38,7 +38,10 @@ impl Search<'_> {
         loop {
             let name = seen.last().expect("begins with QNAME").clone();
             let zone = self.world.zone_for(&name, self.qtype);
-            // The border: not ours, or another owner's.
+            // The border: not ours, another owner's, or without data.
+            if super::without_data(self.world, self.settings, &name, self.qtype) {
+                break;
+            }
             let Some(zone) = zone.filter(|zone| zone.owner_number == owner_number) else { break };
             match self.step(zone, &name, expected, &mut proofs) {
                 Step::End => break,

@@ -16,6 +16,7 @@ mod zone;
 
 use std::net::IpAddr;
 
+use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::Rtype;
 
 pub use cookie::server_cookie;
@@ -88,6 +89,8 @@ pub struct Settings {
     pub tcp_keepalive: Option<u16>,
     /// Whether there is data at all.
     pub serving: bool,
+    /// Apexes of zones that are known and have no data. One that is held is none.
+    pub without_data: Vec<Name>,
 }
 
 impl Default for Settings {
@@ -103,6 +106,7 @@ impl Default for Settings {
             id_server: None,
             tcp_keepalive: None,
             serving: true,
+            without_data: Vec::new(),
         }
     }
 }
@@ -226,8 +230,12 @@ fn admit(world: &World, settings: &Settings, client: &Client, now: u32, query: &
     if !settings.serving {
         return expected.error(rcode::SERVFAIL, Some(ede::NOT_READY));
     }
-    // 19.
     let qtype = Rtype(question.qtype);
+    // 19.
+    if without_data(world, settings, &query.qname(), qtype) {
+        return expected.error(rcode::SERVFAIL, Some(ede::NOT_READY));
+    }
+    // 20.
     if world.zone_for(&query.qname(), qtype).is_none() {
         return expected.error(rcode::REFUSED, Some(ede::NOT_AUTHORITATIVE));
     }
@@ -241,8 +249,27 @@ fn admit(world: &World, settings: &Settings, client: &Client, now: u32, query: &
     expected
 }
 
+/// Whether the zone that has to answer for the name is known and has no data (`docs/answers.md` §4).
+fn without_data(world: &World, settings: &Settings, name: &Name, qtype: Rtype) -> bool {
+    // Every zone that is known, and whether it is without data; of two of one apex the one that is held.
+    let known = || {
+        let held = world.zones.iter().map(|zone| (&zone.apex, false));
+        held.chain(settings.without_data.iter().map(|apex| (apex, true)))
+    };
+    let nearest = |name: &Name| {
+        known()
+            .filter(|(apex, _)| name.as_ref().is_at_or_below(apex.as_ref()))
+            .max_by_key(|(apex, without)| (apex.as_wire().len(), !without))
+            .map(|(_, without)| without)
+    };
+    let is_apex = known().any(|(apex, _)| apex == name);
+    // RFC 4035 §3.1.4.1: DS belongs to the parent side of the cut.
+    let above = name.as_ref().parent().filter(|_| qtype == Rtype::DS && is_apex).map(NameRef::to_owned);
+    above.and_then(|above| nearest(&above)).or_else(|| nearest(name)).unwrap_or(false)
+}
+
 /// RFC 4892 §2 and its older siblings.
-fn chaos_text<'s>(settings: &'s Settings, qname: &godwit_wire::name::Name) -> Option<&'s [u8]> {
+fn chaos_text<'s>(settings: &'s Settings, qname: &Name) -> Option<&'s [u8]> {
     match qname.to_string().as_str() {
         "version.bind." | "version.server." => settings.version_bind.as_deref(),
         "id.server." | "hostname.bind." => settings.id_server.as_deref(),

@@ -202,11 +202,15 @@ fn read_opt(class: u16, ttl: &[u8], mut rdata: &[u8]) -> Option<QueryOpt> {
     Some(opt)
 }
 
-/// Key name, algorithm, time and fudge; the rest is not looked at.
+/// Key name, algorithm, time and fudge, and that MAC and original ID are there; the rest is not looked at.
 fn read_tsig(owner: &[u8], rdata: &[u8]) -> Option<Tsig> {
     let mut reader = Reader { packet: rdata, at: 0 };
     let algorithm = reader.plain_name()?;
     let time_and_fudge = reader.take(8)?.to_vec();
+    // RFC 8945 §4.2: MAC size, MAC, original ID.
+    let mac_octets = reader.u16()?;
+    reader.take(mac_octets.into())?;
+    reader.take(2)?;
     Some(Tsig {
         key: Name::from_wire(owner).ok()?,
         algorithm: Name::from_wire(&algorithm).ok()?,

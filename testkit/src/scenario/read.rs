@@ -105,6 +105,10 @@ fn settings(text: &str, settings: &mut Settings) -> Result<()> {
             "id_server" => settings.id_server = Some(value.as_bytes().to_vec()),
             "tcp_keepalive" => settings.tcp_keepalive = Some(value.parse()?),
             "serving" => settings.serving = value.parse()?,
+            "without_data" => {
+                settings.without_data =
+                    value.split(',').map(str::parse).collect::<Result<_, _>>().context("expected names")?;
+            }
             _ => bail!("{word}: no such setting"),
         }
     }

@@ -1,6 +1,7 @@
 //! What holds for the repository as a whole and no compiler checks: where unsafe code may stand, which licences are
-//! linked, and that the list of proofs is complete. Who may depend on whom is in `arrows.rs` beside this folder.
+//! linked, that the list of proofs is complete, and what its commands say. Who may depend on whom is in `arrows.rs` beside this folder.
 
+mod commands;
 mod files;
 mod licences;
 mod metadata;
