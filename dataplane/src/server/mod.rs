@@ -125,6 +125,10 @@ impl Server {
         let default = DEFAULT_LISTEN.parse().context("the default address")?;
         let options = config.udp.options();
         let sockets = Sockets::open(&config.server.listen, default, inherited, workers, &options)?;
+        if !handover {
+            // The process before us has done so, and its sandbox is closed.
+            sockets.bound_waiting(config.tcp.limits().max_waiting()).context("TCP listeners")?;
+        }
         steer(&config, &sockets, &cpus)?;
         let metrics_listener = metrics_listener(&config, inherited_metrics)?;
 
