@@ -13,6 +13,7 @@ mod handover_ends;
 mod handover_fire;
 mod handover_log;
 mod malformed;
+mod open_files;
 mod operation;
 mod panics;
 mod process;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -168,6 +170,19 @@ fn without<T: Send>(call: i64, start: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// What a program says that does not go on.
+fn ended(command: &mut Command) -> Output {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() >= deadline {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
+}
+
 /// Best effort: what the kernel lacks is said at the start and shown, and the rest is in effect and was tried; where all of it
 /// is required, the process does not serve.
 #[test]
@@ -192,7 +207,7 @@ fn what_the_kernel_lacks_is_said_and_shown_and_may_be_refused() {
 
         let mut required = command();
         required.env("GODWIT_SANDBOX__MODE", "required");
-        let output = without(call, || required.output().unwrap());
+        let output = without(call, || ended(&mut required));
         let (said, error) =
             (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         assert_eq!(output.status.code(), Some(1), "without {lacks}: {error}");
