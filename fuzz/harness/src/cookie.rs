@@ -166,7 +166,14 @@ pub(crate) fn target() -> Target {
     Target {
         name: "cookie",
         run,
-        classes: names(&["valid", "with reserved octets", "valid by the previous secret", "refused", "not asked for", "malformed"]),
+        classes: names(&[
+            "valid",
+            "with reserved octets",
+            "valid by the previous secret",
+            "refused",
+            "not asked for",
+            "malformed",
+        ]),
         classify: |data| {
             let Some(case) = case(data) else { return Vec::new() };
             let valid = is_valid(&case);
@@ -188,7 +195,9 @@ pub(crate) fn target() -> Target {
                 octets.extend_from_slice(away);
                 octets.extend_from_slice(&[0x20, 1, 0x0D, 0xB8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
                 let reserved = if *class == "reserved" { 9 } else { 0 };
-                octets.extend([3; 8].iter().chain(&[1, reserved, reserved, reserved]).chain(&[5; 32]).take(*len));
+                octets.extend(
+                    [3; 8].iter().chain(&[1, reserved, reserved, reserved]).chain(&[5; 32]).take(*len),
+                );
                 ((*class).to_owned(), octets)
             };
             CLASSES.iter().map(seed).collect()
