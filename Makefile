@@ -20,7 +20,7 @@ export RUSTDOCFLAGS = -D warnings
 # Tests compare with what is checked in, and never rewrite it.
 export INSTA_UPDATE = no
 
-.PHONY: help build run test unit bench fuzz fuzz-volume worst-packet miri loom seeds proof proof-table loadtest loadtest-churn attack-dns soak lint doc deps clean
+.PHONY: help build run test unit bench fuzz fuzz-volume fuzz-served worst-packet miri loom seeds proof proof-table loadtest loadtest-churn attack-dns soak lint doc deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ JOBS ?= 1
 fuzz-volume: ## put COUNT=10000000 packets through the query path (SEED=1 JOBS=1; docs/fuzzing.md)
 	cargo run --release --quiet --locked --manifest-path fuzz/Cargo.toml -p godwit-fuzz-harness --bin volume -- \
 	--count $(COUNT) --seed $(SEED) --jobs $(JOBS)
+
+fuzz-served: ## send COUNT=10000000 packets to a running server, and watch its memory (SEED=1; docs/fuzzing.md)
+	cargo build --release --locked -p godwit-dataplane
+	cargo run --release --quiet --locked --manifest-path fuzz/Cargo.toml -p godwit-fuzz-harness --bin served -- \
+	--program target/release/godwit-dataplane --count $(COUNT) --seed $(SEED)
 
 worst-packet: ## count the instructions of each packet of the corpus (needs valgrind; docs/fuzzing.md)
 	cargo run --profile cost --quiet --locked --manifest-path fuzz/Cargo.toml -p godwit-fuzz-harness --bin cost

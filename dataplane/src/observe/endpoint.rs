@@ -1,6 +1,7 @@
 //! `/metrics`, `/health` and `/ready` over HTTP, on a thread of its own so that nothing asked here can hold up an
 //! answer. No other path exists, and nothing is changed through it.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -12,13 +13,15 @@ use hyper::header::CONTENT_TYPE;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::metrics::Sources;
 use super::progress::Progress;
 use crate::sys::affinity;
 
-/// Scrapers at the same time; more wait.
+/// Connections at the same time. One more takes the place of the oldest: those who ask are done within moments, and who only
+/// connects keeps nobody out.
 const MAX_CONNECTIONS: usize = 32;
 /// How long a request may take to arrive, and a connection to be used.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,34 +44,31 @@ pub fn serve(
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let state = Arc::new(State { progress: Progress::new(&sources.udp, &sources.tcp), sources });
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut open = VecDeque::<AbortHandle>::with_capacity(MAX_CONNECTIONS);
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
                 _ = stop.changed() => return Ok(()),
                 _ = look.tick() => state.progress.look(Instant::now()),
-                accepted = accept(&listener, &places) => {
-                    if let Some((stream, place)) = accepted {
-                        let state = Arc::clone(&state);
-                        tokio::spawn(async move {
-                            connection(stream, state).await;
-                            drop(place);
-                        });
+                stream = accept(&listener) => {
+                    let Some(stream) = stream else { continue };
+                    open.retain(|connection| !connection.is_finished());
+                    if open.len() >= MAX_CONNECTIONS && let Some(oldest) = open.pop_front() {
+                        oldest.abort();
                     }
+                    open.push_back(tokio::spawn(connection(stream, Arc::clone(&state))).abort_handle());
+                    // Its turn, before others come.
+                    tokio::task::yield_now().await;
                 }
             }
         }
     })
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(
-    listener: &tokio::net::TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+/// The next connection.
+async fn accept(listener: &tokio::net::TcpListener) -> Option<tokio::net::TcpStream> {
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, _)) => Some(stream),
         Err(_) => {
             // Out of file descriptors, or the client is gone already: neither is worth spinning for.
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -84,6 +84,8 @@ async fn connection(stream: tokio::net::TcpStream, state: Arc<State>) {
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        // One request a connection: a queue of them would be work for all who ask.
+        .keep_alive(false)
         .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     // Whatever goes wrong on a scraper's connection is the scraper's to notice.

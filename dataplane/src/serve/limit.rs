@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::observe::counter::Closed;
+use crate::sys::socket::TCP_WAITING_OCTETS;
 
 /// Bounds of TCP service (RFC 7766 §6.2, RFC 9210 §4.4).
 #[derive(Clone, Debug)]
@@ -70,6 +71,13 @@ impl TcpLimits {
         let places = self.max_connections.saturating_mul(IDLE_OCTETS + ALLOWANCE_OCTETS);
         self.max_memory_octets.saturating_sub(places)
     }
+
+    /// Connections that may wait to be accepted. They are in no table yet and charged to nobody; so many hold a twentieth of
+    /// the budget at most, which comes on top of it.
+    #[must_use]
+    pub fn max_waiting(&self) -> usize {
+        self.max_memory_octets / WAITING_PART / TCP_WAITING_OCTETS
+    }
 }
 
 /// What a connection is charged while it holds nothing: its place and its share of the tables of clients and networks
@@ -83,6 +91,8 @@ pub const ALLOWANCE_OCTETS: usize = 8192;
 const GRAIN_OCTETS: usize = 1024;
 /// The part of places and of memory that quiet connections leave free for newcomers is one over this.
 const RESERVE: usize = 16;
+/// What those that wait to be accepted may hold is one over this of the budget.
+const WAITING_PART: usize = 20;
 
 /// Counts the connections that exist against [`TcpLimits`].
 #[derive(Debug)]

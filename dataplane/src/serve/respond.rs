@@ -31,54 +31,29 @@ const SERVFAIL: u16 = 2;
 
 /// Answers a batch; a message that makes the responder panic costs its own answer only. Returns how many did.
 pub fn respond_batch_guarded<R: Respond, B: Batch>(responder: &mut R, now: u32, batch: &mut B) -> u64 {
-    if catch_unwind(AssertUnwindSafe(|| responder.respond_batch(now, batch))).is_ok() {
+    if guarded(responder, |responder| responder.respond_batch(now, batch)).is_some() {
         return 0;
     }
     // Some message of the batch did it, and it is not known which: once more, each by itself.
-    responder.reset();
     let mut panics = 0;
     for i in 0..batch.len() {
         let Slot { client, packet, out } = batch.slot(i);
-        let (outcome, panicked) = respond_guarded(responder, now, &client, packet, out);
-        panics += u64::from(panicked);
+        let outcome = guarded(responder, |responder| responder.respond(now, &client, packet, &mut *out));
+        panics += u64::from(outcome.is_none());
+        let outcome = outcome.unwrap_or_else(|| servfail(packet, out));
         batch.done(i, outcome);
     }
     // The batch form alone may have a fault that no single message shows; it is counted all the same.
     panics.max(1)
 }
 
-/// Answers one message, with SERVFAIL when the responder panics; says whether it did.
-pub fn respond_guarded<R: Respond>(
-    responder: &mut R,
-    now: u32,
-    client: &Client,
-    packet: &[u8],
-    out: &mut [u8],
-) -> (Outcome, bool) {
-    match catch_unwind(AssertUnwindSafe(|| responder.respond(now, client, packet, &mut *out))) {
-        Ok(outcome) => (outcome, false),
-        Err(_) => {
-            responder.reset();
-            (servfail(packet, out), true)
-        }
+/// Lets the responder do its work; `None` when it panics. It is ready for the next message then too.
+pub(super) fn guarded<R: Respond, T>(responder: &mut R, work: impl FnOnce(&mut R) -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(|| work(responder))).ok();
+    if done.is_none() {
+        responder.reset();
     }
-}
-
-/// Composes the short form of an answer over a rate limit, or nothing when the responder panics; says whether it did.
-pub fn shorten_guarded<R: Respond>(
-    responder: &mut R,
-    now: u32,
-    client: &Client,
-    packet: &[u8],
-    out: &mut [u8],
-) -> (Outcome, bool) {
-    match catch_unwind(AssertUnwindSafe(|| responder.shorten(now, client, packet, &mut *out))) {
-        Ok(outcome) => (outcome, false),
-        Err(_) => {
-            responder.reset();
-            (NOTHING, true)
-        }
-    }
+    done
 }
 
 /// No answer, and no reason that the engine gave.

@@ -101,6 +101,15 @@ impl Sockets {
             .flat_map(|worker| worker.udp.iter().map(AsFd::as_fd).chain(worker.tcp.iter().map(AsFd::as_fd)))
     }
 
+    /// Lets so many TCP connections at most wait to be accepted, at all listeners together.
+    ///
+    /// # Errors
+    /// Which the kernel reports.
+    pub fn bound_waiting(&self, connections: usize) -> std::io::Result<()> {
+        let listeners: Vec<_> = self.workers.iter().flat_map(|worker| &worker.tcp).map(AsFd::as_fd).collect();
+        socket::bound_waiting(&listeners, connections)
+    }
+
     /// Copies of the descriptors, so that they can be handed over while workers own the originals.
     ///
     /// # Errors

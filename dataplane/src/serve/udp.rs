@@ -276,11 +276,11 @@ impl<R: Respond> UdpWorker<R> {
     fn shorten(&mut self, at: usize, now: Now) -> (Limited, Outcome) {
         let (packet, out) = self.datagrams.exchange(usize::from(self.round.index[at]));
         let client = &self.round.clients[at];
-        let (outcome, panicked) =
-            respond::shorten_guarded(&mut self.responder, now.seconds, client, packet, out);
-        if panicked {
+        let shorten = |responder: &mut R| responder.shorten(now.seconds, client, packet, out);
+        let outcome = respond::guarded(&mut self.responder, shorten).unwrap_or_else(|| {
             self.counters.panics.add(1);
-        }
+            Outcome::NOTHING
+        });
         match (outcome.len, outcome.rcode) {
             (0, _) => (Limited::Drop, outcome),
             (_, rcode::BADCOOKIE) => (Limited::BadCookie, outcome),

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use self::gate::Gate;
 use self::load::{load_local, load_zones, show};
-use self::prepare::{become_user, confine, metrics_listener, settings, steer};
+use self::prepare::{become_user, confine, fit_open_files, metrics_listener, settings, steer};
 use crate::config::{Config, DEFAULT_LISTEN};
 use crate::feed::Local;
 use crate::feed::local::Follower;
@@ -112,9 +112,9 @@ impl Server {
     /// # Errors
     /// What cannot be had: an address, the user, the state folder. A zone that cannot be read is logged and left out; at a
     /// handover it is an error.
-    pub fn start(config: Config, start: Start) -> anyhow::Result<Self> {
+    pub fn start(mut config: Config, start: Start) -> anyhow::Result<Self> {
         let cpus = affinity::allowed_cpus();
-        let _ = limits::raise_open_files();
+        let open_files = limits::raise_open_files();
         signal::prepare_interrupts().context("signals")?;
         let mut settings = settings(&config)?;
         let workers = config.server.workers.map_or(cpus.len(), std::num::NonZeroUsize::get);
@@ -125,6 +125,11 @@ impl Server {
         let default = DEFAULT_LISTEN.parse().context("the default address")?;
         let options = config.udp.options();
         let sockets = Sockets::open(&config.server.listen, default, inherited, workers, &options)?;
+        fit_open_files(&mut config, open_files, &sockets);
+        if !handover {
+            // The process before us has done so, and its sandbox is closed.
+            sockets.bound_waiting(config.tcp.limits().max_waiting()).context("TCP listeners")?;
+        }
         steer(&config, &sockets, &cpus)?;
         let metrics_listener = metrics_listener(&config, inherited_metrics)?;
 

@@ -33,6 +33,28 @@ pub(super) fn steer(config: &Config, sockets: &Sockets, cpus: &[usize]) -> anyho
     Ok(())
 }
 
+/// Files that a process has open, or opens now and then, beside its sockets and TCP connections: zone files, the local snapshot,
+/// logs, those who look at the metrics, a successor's pipes; in `godwit run` the database and clients of the API.
+const OTHER_FILES: usize = 256;
+
+/// Lets there be as many TCP connections as the limit of open files has room for, if those are fewer than configured. At that
+/// number the slowest makes room for newcomers; without, connections would take the last descriptor, and no zone file could be read.
+pub(super) fn fit_open_files(config: &mut Config, open_files: u64, sockets: &Sockets) {
+    let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
+    // Each socket has a copy for a handover, each TCP worker its epoll set.
+    let sockets = 2 * sockets.descriptors().count() + sockets.workers.len();
+    let room = open_files.saturating_sub(sockets + OTHER_FILES.min(open_files / 4)).max(1);
+    if room < config.tcp.max_connections {
+        tracing::warn!(
+            open_files,
+            max_connections = room,
+            configured = config.tcp.max_connections,
+            "the limit of open files leaves room for fewer TCP connections than tcp.max_connections"
+        );
+        config.tcp.max_connections = room;
+    }
+}
+
 /// Where metrics are served. An address that was asked for must be had; the default one may be taken, as by a second
 /// data plane on the same machine.
 pub(super) fn metrics_listener(

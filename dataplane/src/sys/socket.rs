@@ -160,15 +160,24 @@ pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Connections that may wait to be accepted (the kernel's own limit, `somaxconn`, applies too).
-const LISTEN_BACKLOG: i32 = 4096;
+/// Connections that may wait to be accepted, until [`bound_waiting`] says otherwise.
+const LISTEN_BACKLOG: i32 = 512;
+/// The fewest and the most that it says (the kernel's own limit, `somaxconn`, applies too).
+const LISTEN_BACKLOGS: std::ops::RangeInclusive<usize> = 16..=4096;
 /// Room that the kernel gives a connection for what it was sent and we have not read. It counts twice that, for its
 /// own overhead. Fixed, because the kernel would else let each connection grow to megabytes.
 const TCP_RECEIVE_OCTETS: usize = 32 * 1024;
+/// Room for one that waits to be accepted, or has said little so far: some dozens of queries. Those that wait are charged to
+/// nobody, so they must not hold much.
+const TCP_NARROW_OCTETS: usize = 4 * 1024;
 /// Likewise for answers on their way: the longest one, and a little.
 const TCP_SEND_OCTETS: usize = 96 * 1024;
 /// The most that what a connection was sent and we have not read takes in the kernel, as it counts it.
 pub const TCP_RECEIVE_QUEUE_OCTETS: usize = 2 * TCP_RECEIVE_OCTETS;
+/// The same before it is given more room ([`widen`]).
+pub const TCP_NARROW_QUEUE_OCTETS: usize = 2 * TCP_NARROW_OCTETS;
+/// What one that waits to be accepted may take in the kernel: what it was sent, and the socket.
+pub const TCP_WAITING_OCTETS: usize = TCP_NARROW_QUEUE_OCTETS + 4096;
 /// Likewise for what we sent and the peer has not fetched.
 pub const TCP_SEND_QUEUE_OCTETS: usize = 2 * TCP_SEND_OCTETS;
 /// Both together.
@@ -184,9 +193,32 @@ pub fn prepare_tcp(listener: BorrowedFd<'_>) -> io::Result<()> {
     let reference = socket2::SockRef::from(&listener);
     reference.set_nonblocking(true)?;
     // Connections take these over from their listener. Answers are written coalesced, so nothing is won by waiting.
-    reference.set_recv_buffer_size(TCP_RECEIVE_OCTETS)?;
+    reference.set_recv_buffer_size(TCP_NARROW_OCTETS)?;
     reference.set_send_buffer_size(TCP_SEND_OCTETS)?;
     reference.set_tcp_nodelay(true)
+}
+
+/// Gives an accepted connection its full room for what it sends.
+///
+/// # Errors
+/// Which the kernel reports.
+pub fn widen(connection: BorrowedFd<'_>) -> io::Result<()> {
+    socket2::SockRef::from(&connection).set_recv_buffer_size(TCP_RECEIVE_OCTETS)?;
+    // The window would else stay what it was when there was little room.
+    let window = libc::c_int::try_from(TCP_RECEIVE_QUEUE_OCTETS).unwrap_or(libc::c_int::MAX);
+    set(connection, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, window)
+}
+
+/// Lets so many connections at most wait to be accepted at all of these listeners together, each at its own.
+///
+/// # Errors
+/// Which the kernel reports.
+pub fn bound_waiting(listeners: &[BorrowedFd<'_>], connections: usize) -> io::Result<()> {
+    let each = connections / listeners.len().max(1);
+    let each =
+        i32::try_from(each.clamp(*LISTEN_BACKLOGS.start(), *LISTEN_BACKLOGS.end())).unwrap_or(i32::MAX);
+    // Of a socket that listens already this changes the number alone.
+    listeners.iter().try_for_each(|listener| socket2::SockRef::from(listener).listen(each))
 }
 
 /// What the queues of a TCP connection take in the kernel at the moment, in octets as it counts them.
@@ -276,6 +308,7 @@ mod tests {
         listener.set_nonblocking(false).unwrap();
         let (mut socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
+        widen(socket.as_fd()).unwrap();
         assert_eq!(kernel_queues(socket.as_fd()).unwrap(), KernelQueues::default());
         // Both ways until the kernel takes no more; a window that opens late lets some more in.
         for _ in 0..20 {
@@ -319,6 +352,35 @@ mod tests {
         ] {
             let socket = bind_udp(address.parse().unwrap(), &UdpOptions::default()).unwrap();
             assert_eq!(get(&socket, level, option), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn p7_connections_that_wait_to_be_accepted_are_few_and_hold_little() {
+        use std::io::Write;
+        use std::net::TcpStream;
+        let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let other = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        bound_waiting(&[listener.as_fd(), other.as_fd()], 48).unwrap();
+        let address = listener.local_addr().unwrap();
+        let limit = Duration::from_millis(200);
+        let (mut clients, mut failed) = (Vec::new(), 0);
+        // What is too much is not let in. The kernel may let in one more than it is told.
+        while failed < 3 && clients.len() < 100 {
+            match TcpStream::connect_timeout(&address, limit) {
+                Ok(client) => clients.push(client),
+                Err(_) => failed += 1,
+            }
+        }
+        assert!((24..=26).contains(&clients.len()), "{} are let in", clients.len());
+        for client in &mut clients {
+            client.set_nonblocking(true).unwrap();
+            while client.write(&[7; 8192]).is_ok() {}
+        }
+        for _ in &clients {
+            let (socket, _) = listener.accept().unwrap();
+            let held = kernel_queues(socket.as_fd()).unwrap().receive_octets;
+            assert!(held > 0 && held <= TCP_NARROW_QUEUE_OCTETS, "{held} octets of one that waited");
         }
     }
 

@@ -159,7 +159,7 @@ fn over_tcp(address: SocketAddr) -> u64 {
         if window.is_empty() {
             return asked;
         }
-        // A connection may ask 10,000 queries.
+        // A client may come back with a new connection.
         if asked % 8192 == 0 {
             client = connect();
         }

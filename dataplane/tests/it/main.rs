@@ -14,6 +14,7 @@ mod handover_fire;
 mod handover_log;
 mod malformed;
 mod one_snapshot;
+mod open_files;
 mod operation;
 mod panics;
 mod process;

@@ -141,6 +141,33 @@ fn logs_are_text_on_a_terminal_and_json_elsewhere() {
 }
 
 #[test]
+fn p7_who_only_connects_to_the_metrics_keeps_nobody_out() {
+    let (_folder, process) = serving(&[]);
+    let metrics = process.metrics.unwrap();
+    let connect = || TcpStream::connect(metrics).unwrap();
+    // Silent ones, ones within a request, and ones that ask and never read.
+    let mut hostile: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
+    for _ in 0..100 {
+        let mut client = connect();
+        client.write_all(b"GET /metrics HTTP/1.1\r\nHost: ").unwrap();
+        hostile.push(client);
+        let mut client = connect();
+        client.set_nonblocking(true).unwrap();
+        while client.write(&b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100)).is_ok() {}
+        hostile.push(client);
+    }
+    for _ in 0..10 {
+        assert_eq!(process.get("/ready"), (200, "ready\n".to_owned()));
+        assert_eq!(process.dig(&["+short", "www.example.org"]), "192.0.2.80\n");
+    }
+    // Of all of those only so many are open.
+    let sockets = std::fs::read_dir(format!("/proc/{}/fd", process.child.id())).unwrap().count();
+    assert!(sockets < 100, "{sockets} descriptors");
+    drop(hostile);
+    assert_eq!(process.get("/metrics").0, 200);
+}
+
+#[test]
 fn a_wrong_flag_or_configuration_ends_with_code_2_and_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("dataplane.toml");

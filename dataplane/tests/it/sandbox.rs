@@ -1,6 +1,11 @@
 //! What a running process keeps itself from, looked at from outside, and that all it is for works all the same.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use super::process::{Process, ZONE, command, is_root, open_to_all, zone_folder};
 use super::reflector::eventually;
@@ -146,5 +151,70 @@ fn parts_can_be_left_out_and_required() {
     if kernel_has_landlock() {
         let process = with("GODWIT_SANDBOX__MODE", "required");
         assert!(["landlock", "seccomp", "self_test"].iter().all(|name| part(&process, name)));
+    }
+}
+
+/// Starts on a kernel that answers this system call as one does that has never heard of it.
+fn without<T: Send>(call: i64, start: impl FnOnce() -> T + Send) -> T {
+    let processor = std::env::consts::ARCH.try_into().unwrap();
+    let (lacks, others) = (SeccompAction::Errno(libc::ENOSYS.unsigned_abs()), SeccompAction::Allow);
+    let filter = SeccompFilter::new(BTreeMap::from([(call, Vec::new())]), others, lacks, processor);
+    let filter = BpfProgram::try_from(filter.unwrap()).unwrap();
+    // A filter is of the thread that installs it, and of the processes that it starts.
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            seccompiler::apply_filter(&filter).unwrap();
+            start()
+        });
+        thread.join().unwrap()
+    })
+}
+
+/// What a program says that does not go on.
+fn ended(command: &mut Command) -> Output {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() >= deadline {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// Best effort: what the kernel lacks is said at the start and shown, and the rest is in effect and was tried; where all of it
+/// is required, the process does not serve.
+#[test]
+fn what_the_kernel_lacks_is_said_and_shown_and_may_be_refused() {
+    let folder = zone_folder(&[("example.org", ZONE)]);
+    let command = || {
+        let mut command = command();
+        command.args(["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--workers", "1", "--zones"]);
+        command.arg(folder.path());
+        command
+    };
+    for (lacks, call) in [("landlock", libc::SYS_landlock_create_ruleset), ("seccomp", libc::SYS_seccomp)] {
+        let process = without(call, || Process::spawn(&mut command()));
+        assert_eq!(process.dig(&["+short", "www.example.org"]), "192.0.2.80\n", "without {lacks}");
+        for name in ["capabilities", "no_new_privs", "landlock", "seccomp", "self_test"] {
+            let expected = name != lacks && (name != "landlock" || kernel_has_landlock());
+            assert_eq!(part(&process, name), expected, "{name} without {lacks}");
+        }
+        let log = process.log();
+        assert!(log.contains("the sandbox has holes") && log.contains("the kernel has none"), "{log}");
+        drop(process);
+
+        let mut required = command();
+        required.env("GODWIT_SANDBOX__MODE", "required");
+        let output = without(call, || ended(&mut required));
+        let (said, error) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(1), "without {lacks}: {error}");
+        assert!(
+            error.contains("required") && error.contains(&format!("{lacks}: the kernel has none")),
+            "{error}"
+        );
+        assert!(!said.contains("serving"), "{said}");
     }
 }

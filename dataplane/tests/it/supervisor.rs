@@ -87,6 +87,30 @@ fn at_a_handover_a_supervisor_hears_whom_to_watch_and_of_no_stop() {
     assert_eq!(notices.next(), "STOPPING=1\n", "the first that is told");
 }
 
+/// The figure of docs/hardening.md is what systemd says of the unit, or it was once better. (Another version of systemd counts
+/// somewhat differently.)
+#[test]
+fn the_service_is_no_more_exposed_than_the_documentation_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("docs/hardening.md")).unwrap();
+    let (_, figure) = page.split_once("says **").unwrap();
+    let documented: f64 = figure.split(' ').next().unwrap().parse().unwrap();
+    let mut command = std::process::Command::new("systemd-analyze");
+    command.args(["security", "--offline=true", "--no-pager"]);
+    command.arg(root.join("deploy/systemd/godwit-dataplane.service"));
+    let Ok(output) = command.output() else {
+        eprintln!("systemd-analyze is not here: the unit's exposure is not looked at");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find(|line| line.contains("Overall exposure level")).unwrap_or_else(|| {
+        panic!("no figure: {text}{}", String::from_utf8_lossy(&output.stderr));
+    });
+    let level = line.rsplit(": ").next().unwrap().split(' ').next().unwrap();
+    let level: f64 = level.parse().unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert!(level <= documented + 0.3, "{level}, documented {documented}");
+}
+
 /// Both units, with a program that exists in place of ours.
 #[test]
 fn the_unit_files_are_what_systemd_takes() {

@@ -48,8 +48,9 @@ pub const SHRINK_BELOW: usize = 2;
 const LEAF_MAX: usize = 32;
 /// From this many entries on, putting them in at once pays for sorting their hashes.
 const BULK_MIN: usize = 1024;
-/// Slots that an upper or lower directory may always have, however small the root.
-const INNER_MIN: usize = 8;
+/// Slots that an upper or lower directory may always have, however small the root. Fewer under Miri, where the names that it
+/// takes until the root doubles would take hours.
+const INNER_MIN: usize = if cfg!(miri) { 2 } else { 8 };
 
 /// What an [`Index`] and an [`super::order::OrderedSet`] hold: a pointer that is cheap to clone.
 pub trait Keyed: Clone {

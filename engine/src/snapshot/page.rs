@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn no_equal_octet_is_overlooked() {
         // False candidates are allowed, but only behind a true one.
-        for tag in 1..=255u8 {
+        for tag in (1..=255u8).step_by(if cfg!(miri) { 127 } else { 1 }) {
             for mask in 0..=255u8 {
                 let tags: [u8; WORD] =
                     std::array::from_fn(|i| if mask >> i & 1 == 1 { tag } else { tag.wrapping_add(1) });

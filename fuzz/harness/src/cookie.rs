@@ -60,7 +60,8 @@ fn case(data: &[u8]) -> Option<Case> {
 /// Whether RFC 9018 accepts it.
 fn is_valid(case: &Case) -> bool {
     let option = &case.option;
-    if option.len() != 24 || option[8..12] != [1, 0, 0, 0] {
+    // §4.2: the version, and reserved octets that may be anything, as long as they were hashed.
+    if option.len() != 24 || option[8] != 1 {
         return false;
     }
     let made = u32::from_be_bytes([option[12], option[13], option[14], option[15]]);
@@ -155,6 +156,7 @@ const CLASSES: &[(&str, u8, [u8; 3], usize)] = &[
     ("ahead", 0b1001_1000, [0, 1, 0x2C], 24),
     ("too-far-ahead", 0b1001_1000, [0, 1, 0x2D], 24),
     ("over-tcp", 0b1101_1010, [0; 3], 24),
+    ("reserved", 0b1001_1000, [0; 3], 24),
     ("long", 0b1001_1000, [0; 3], 40),
     ("too-short", 0b1000, [0; 3], 7),
     ("too-long", 0b1000, [0; 3], 41),
@@ -164,7 +166,14 @@ pub(crate) fn target() -> Target {
     Target {
         name: "cookie",
         run,
-        classes: names(&["valid", "valid by the previous secret", "refused", "not asked for", "malformed"]),
+        classes: names(&[
+            "valid",
+            "with reserved octets",
+            "valid by the previous secret",
+            "refused",
+            "not asked for",
+            "malformed",
+        ]),
         classify: |data| {
             let Some(case) = case(data) else { return Vec::new() };
             let valid = is_valid(&case);
@@ -173,6 +182,7 @@ pub(crate) fn target() -> Target {
             let must = case.is_required && case.client.transport == Transport::Udp;
             holding(&[
                 ("valid", by_current),
+                ("with reserved octets", by_current && case.option[9..12] != [0; 3]),
                 ("valid by the previous secret", valid && !by_current),
                 ("refused", sound && must && !valid),
                 ("not asked for", sound && !must),
@@ -184,7 +194,10 @@ pub(crate) fn target() -> Target {
                 let mut octets = vec![*knobs];
                 octets.extend_from_slice(away);
                 octets.extend_from_slice(&[0x20, 1, 0x0D, 0xB8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-                octets.extend([3; 8].iter().chain(&[1, 0, 0, 0]).chain(&[5; 32]).take(*len));
+                let reserved = if *class == "reserved" { 9 } else { 0 };
+                octets.extend(
+                    [3; 8].iter().chain(&[1, reserved, reserved, reserved]).chain(&[5; 32]).take(*len),
+                );
                 ((*class).to_owned(), octets)
             };
             CLASSES.iter().map(seed).collect()

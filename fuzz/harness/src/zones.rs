@@ -46,15 +46,20 @@ pub(crate) fn small() -> Snapshot {
     empty().replace_zones(vec![load("plain.test.", PLAIN, 0)])
 }
 
+/// The origins and texts of all zones.
+pub(crate) const FILES: [(&str, &str); 7] = [
+    ("plain.test", PLAIN),
+    ("nsec.test", NSEC),
+    ("nsec3.test", NSEC3),
+    ("other.test", PLAIN),
+    ("rich.test", RICH),
+    ("nested.rich.test", NESTED),
+    ("hidden.rich.test", NESTED),
+];
+
 /// All zones. `other.test.` and one of the nested zones have owners of their own, all the rest one owner.
 pub(crate) fn all() -> Snapshot {
-    empty().replace_zones(vec![
-        load("plain.test.", PLAIN, 0),
-        load("nsec.test.", NSEC, 0),
-        load("nsec3.test.", NSEC3, 0),
-        load("other.test.", PLAIN, 7),
-        load("rich.test.", RICH, 0),
-        load("nested.rich.test.", NESTED, 0),
-        load("hidden.rich.test.", NESTED, 7),
-    ])
+    let owner = |origin: &str| if ["other.test", "hidden.rich.test"].contains(&origin) { 7 } else { 0 };
+    let zones = FILES.iter().map(|(origin, text)| load(&format!("{origin}."), text, owner(origin)));
+    empty().replace_zones(zones.collect())
 }

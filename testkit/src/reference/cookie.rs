@@ -8,7 +8,20 @@ use siphasher::sip::SipHasher24;
 /// The 16 octets of a server cookie: version 1, reserved, time, hash (RFC 9018 §4).
 #[must_use]
 pub fn server_cookie(client_cookie: [u8; 8], secret: &[u8; 16], address: IpAddr, now: u32) -> [u8; 16] {
+    with_reserved([0; 3], client_cookie, secret, address, now)
+}
+
+/// One with these reserved octets, which are to be zero in what a server makes and to be taken as they come in what it
+/// checks (RFC 9018 §4.2).
+fn with_reserved(
+    reserved: [u8; 3],
+    client_cookie: [u8; 8],
+    secret: &[u8; 16],
+    address: IpAddr,
+    now: u32,
+) -> [u8; 16] {
     let mut cookie = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    cookie[1..4].copy_from_slice(&reserved);
     cookie[4..8].copy_from_slice(&now.to_be_bytes());
     // RFC 9018 §4.4: client cookie, version, reserved, time, client address.
     let mut hasher = SipHasher24::new_with_key(secret);
@@ -30,7 +43,8 @@ pub(super) fn is_valid(option: &[u8], secret: &[u8; 16], address: IpAddr, now: u
     let time = u32::from_be_bytes(option[12..16].try_into().expect("4 octets"));
     // Serial number arithmetic (RFC 1982), so that the wrap in 2106 is harmless.
     let age = now.wrapping_sub(time).cast_signed();
-    (-300..=3600).contains(&age) && server_cookie(client, secret, address, time)[..] == option[8..]
+    let reserved = [option[9], option[10], option[11]];
+    (-300..=3600).contains(&age) && with_reserved(reserved, client, secret, address, time)[..] == option[8..]
 }
 
 #[cfg(test)]

@@ -395,7 +395,7 @@ fn long_strings_have_a_limit() {
 
 #[test]
 fn every_type_name_reads_back() {
-    for number in 0..=u16::MAX {
+    for number in (0..=u16::MAX).step_by(if cfg!(miri) { 97 } else { 1 }) {
         let rtype = Rtype(number);
         assert_eq!(rtype.to_string().parse(), Ok(rtype));
     }

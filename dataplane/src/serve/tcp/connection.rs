@@ -18,7 +18,8 @@ use crate::serve::respond::{
 use crate::serve::udp::dropped;
 use crate::sys::readiness::Interest;
 use crate::sys::socket::{
-    KernelQueues, TCP_RECEIVE_QUEUE_OCTETS, TCP_SEGMENT_OCTETS, TCP_SEND_QUEUE_OCTETS, kernel_queues,
+    KernelQueues, TCP_NARROW_QUEUE_OCTETS, TCP_RECEIVE_QUEUE_OCTETS, TCP_SEGMENT_OCTETS,
+    TCP_SEND_QUEUE_OCTETS, kernel_queues, widen,
 };
 
 /// Octets read in one turn of a connection.
@@ -27,6 +28,9 @@ const READ_OCTETS: usize = 16 * 1024;
 const TURN_MESSAGES: usize = 128;
 /// Messages looked up together.
 const CHUNK: usize = 16;
+/// A connection that sends so much at once gets more room in the kernel: some queries, which may well be segments of their own, of
+/// which few fit before. Most never do.
+const WIDEN_OCTETS: usize = 256;
 /// How long a connection that we ended may take to notice. Closing at once could reset it and lose what was sent.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
@@ -141,6 +145,8 @@ pub(super) struct Connection {
     output_at: usize,
     /// What its queues take in the kernel: as told last, and at most what was sent since.
     kernel: KernelQueues,
+    /// It has its full room there for what it sends.
+    wide: bool,
     queries: u64,
     /// When the last message came whole, or the connection itself.
     active: Instant,
@@ -166,6 +172,7 @@ impl Connection {
             output: Vec::new(),
             output_at: 0,
             kernel: KernelQueues::default(),
+            wide: false,
             queries: 0,
             active: now,
             partial_since: None,
@@ -239,8 +246,11 @@ impl Connection {
     /// Charges it what it holds now; whether the budget of all allows it.
     pub(super) fn charge(&mut self) -> bool {
         // While nothing is read, all that the kernel takes in may come at any moment.
-        let to_read =
-            if self.unsent_since.is_some() { TCP_RECEIVE_QUEUE_OCTETS } else { self.kernel.receive_octets };
+        let to_read = match (self.unsent_since, self.wide) {
+            (None, _) => self.kernel.receive_octets,
+            (Some(_), true) => TCP_RECEIVE_QUEUE_OCTETS,
+            (Some(_), false) => TCP_NARROW_QUEUE_OCTETS,
+        };
         let queues = to_read + self.kernel.send_octets;
         self.ticket.hold(self.input.capacity() + self.output.capacity() + queues)
     }
@@ -319,6 +329,10 @@ impl Connection {
             Err(error) if is_temporary(&error) => return Next::Wait,
             Err(_) => return Next::Close(Closed::Client),
         };
+        if !self.wide && count >= WIDEN_OCTETS {
+            // Without, it is only slower.
+            self.wide = widen(self.socket.as_fd()).is_ok();
+        }
         if self.input.is_empty() {
             // The common case: the messages are answered where they were read.
             let read = std::mem::take(&mut turn.read);

@@ -6,11 +6,13 @@
 //!
 //! - [`mutate`]: packets out of other packets;
 //! - [`compose`]: queries out of names, types and options that the zones have something to say to;
-//! - [`quick`]: what must hold of each answer.
+//! - [`quick`]: what must hold of each answer;
+//! - [`served`]: the same packets over sockets, to the program itself.
 
 mod compose;
 mod mutate;
 mod quick;
+pub mod served;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -152,34 +154,12 @@ impl<'c> Volume<'c> {
     /// When a property does not hold.
     pub fn batch(&mut self, number: u64) {
         let mut random = Random::of(self.seed, number);
-        let knobs = self.make(&mut random);
+        let knobs = make(&mut random, &mut self.packets.packets, self.corpus);
         let (transport, settings) = answer::choose(knobs);
         self.packets.client = answer::client(transport);
         self.packets.outcomes = [None; BATCH_PACKETS];
         self.answerer.answer_batch(answer::snapshot(), &settings, answer::NOW, &mut self.packets);
         self.check(number, knobs, &settings);
-    }
-
-    /// Fills the batch with packets; the settings that they meet.
-    fn make(&mut self, random: &mut Random) -> u8 {
-        // Most batches are served: "no data yet" says little about the answers.
-        let knobs = random.next() as u8 & if random.once_in(16) { 0xFF } else { 0x7F };
-        for packet in &mut self.packets.packets {
-            packet.clear();
-            // Most composed queries go as they are, since what does not parse reaches no zone; most others are changed.
-            let changes = if random.once_in(4) {
-                packet.extend_from_slice(random.pick::<Vec<u8>>(self.corpus));
-                random.below(4)
-            } else {
-                compose::query(random, packet);
-                random.below(8).saturating_sub(5)
-            };
-            for _ in 0..changes {
-                mutate::once(random, packet, self.corpus);
-            }
-            packet.truncate(MAX_PACKET_OCTETS);
-        }
-        knobs
     }
 
     fn check(&mut self, number: u64, knobs: u8, settings: &Settings) {
@@ -205,6 +185,28 @@ impl<'c> Volume<'c> {
             }
         }
     }
+}
+
+/// Fills a batch with packets; the settings that they meet.
+fn make(random: &mut Random, packets: &mut [Vec<u8>; BATCH_PACKETS], corpus: &[Vec<u8>]) -> u8 {
+    // Most batches are served: "no data yet" says little about the answers.
+    let knobs = random.next() as u8 & if random.once_in(16) { 0xFF } else { 0x7F };
+    for packet in packets {
+        packet.clear();
+        // Most composed queries go as they are, since what does not parse reaches no zone; most others are changed.
+        let changes = if random.once_in(4) {
+            packet.extend_from_slice(random.pick::<Vec<u8>>(corpus));
+            random.below(4)
+        } else {
+            compose::query(random, packet);
+            random.below(8).saturating_sub(5)
+        };
+        for _ in 0..changes {
+            mutate::once(random, packet, corpus);
+        }
+        packet.truncate(MAX_PACKET_OCTETS);
+    }
+    knobs
 }
 
 /// The packets of the corpora of the two targets on the query path, in the order of their names.

@@ -28,29 +28,38 @@ pub(super) fn check(
         assert!(answer.is_empty());
         return;
     }
-    header(packet, answer, transport, outcome);
+    let rcode = answered(packet, answer, transport, settings.udp_payload_max);
+    assert_eq!(rcode, outcome.rcode, "the RCODE that is counted is the one that is sent");
+}
+
+/// Checks one answer that came, from a server that sends at most `udp_payload_max` octets over UDP; its RCODE.
+///
+/// # Panics
+/// When a property does not hold.
+pub(super) fn answered(packet: &[u8], answer: &[u8], transport: Transport, udp_payload_max: u16) -> u16 {
+    header(packet, answer);
     let seen = walk(packet, answer);
     assert!(seen.opt_count <= 1, "two OPTs");
     let most = match (transport, seen.opt_count) {
         (Transport::Tcp, _) => usize::from(u16::MAX),
         (Transport::Udp, 0) => 512,
-        (Transport::Udp, _) => usize::from(settings.udp_payload_max),
+        (Transport::Udp, _) => usize::from(udp_payload_max),
     };
     assert!(answer.len() <= most, "{} octets where {most} are the most", answer.len());
     let rcode = u16::from(answer[3] & 0x0F) | seen.extended_rcode << 4;
-    assert_eq!(rcode, outcome.rcode, "the RCODE that is counted is the one that is sent");
     assert!(RCODES.contains(&rcode), "RCODE {rcode}");
+    let truncated = answer[2] & 0x02 != 0;
+    assert!(!truncated || transport == Transport::Udp, "truncated over TCP");
+    assert!(!truncated || rcode != FORMERR, "an error that is truncated");
+    rcode
 }
 
-fn header(packet: &[u8], answer: &[u8], transport: Transport, outcome: Outcome) {
+fn header(packet: &[u8], answer: &[u8]) {
     assert!(answer.len() >= HEADER_OCTETS, "an answer has a header");
     assert_eq!(answer[..2], packet[..2], "the ID is that of the query");
     // QR set, opcode and RD those of the query; AA and TC are free.
     assert_eq!(answer[2] & 0xF9, 0x80 | packet[2] & 0x79, "QR, opcode, RD");
     assert_eq!(answer[3] & 0xF0, 0, "RA, Z, AD and CD are 0");
-    let truncated = answer[2] & 0x02 != 0;
-    assert!(!truncated || transport == Transport::Udp, "truncated over TCP");
-    assert!(!truncated || outcome.rcode != FORMERR, "an error that is truncated");
 }
 
 #[derive(Default)]
