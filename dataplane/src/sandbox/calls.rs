@@ -68,6 +68,8 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_setaffinity,
+    libc::SYS_sched_getattr,
+    libc::SYS_sched_setattr,
     libc::SYS_setpriority,
     libc::SYS_getcpu,
     libc::SYS_rseq,

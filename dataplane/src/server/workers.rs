@@ -93,6 +93,7 @@ impl Server {
                 if let Err(error) = affinity::pin(cpu) {
                     tracing::warn!(cpu, %error, "a worker could not be kept on its CPU");
                 }
+                affinity::run_at_once();
                 datagrams.run();
             })?;
             self.udp_threads.push(thread);

@@ -100,6 +100,30 @@ fn each_udp_worker_stays_on_its_cpu() {
     assert_eq!(cpus[0] != cpus[1], several, "{cpus:?}");
 }
 
+/// A thread that works beside a UDP worker on the same CPU does not keep a query waiting: the worker's time slices are
+/// shorter, where the system (Linux 6.12) lets a thread have its own.
+#[test]
+fn p3_a_udp_worker_does_not_wait_for_the_slices_of_other_threads() {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    if (numbers.next(), numbers.next()) < (Some(6), Some(12)) || !Path::new("/proc/self/sched").exists() {
+        println!("Linux {release} has no slices of one's own, or does not show them");
+        return;
+    }
+    let (_folder, process) = serving(&["--workers", "1"]);
+    let slice_of = |name: &str| -> Option<u64> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", process.child.id())).unwrap();
+        let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap();
+        let mut tasks = tasks.map(|task| task.unwrap().path());
+        let task = tasks.find(|task| read(task, "comm").trim() == name)?;
+        let text = read(&task, "sched");
+        let line = text.lines().find(|line| line.starts_with("se.slice"))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    eventually("the worker has its slice", || slice_of("udp-0") == Some(100_000));
+    assert!(slice_of("tcp-0").unwrap() > 100_000);
+}
+
 #[test]
 fn health_and_readiness_are_told() {
     let (_folder, process) = serving(&[]);
