@@ -51,16 +51,16 @@ pub fn step_back() {
 /// time slices than others have. Since Linux 6.12 a thread that wakes takes the CPU from one with longer slices, where
 /// otherwise it would wait for the end of that slice, some milliseconds. Its share of the CPU stays the same. Best effort.
 pub fn run_at_once() {
-    const SIZE: u32 = size_of::<libc::sched_attr>() as u32;
+    let Ok(size) = u32::try_from(size_of::<libc::sched_attr>()) else { return };
     // SAFETY: integers only, for which zeros are a value; the kernel writes at most the size that is stated. 0 means the
     // calling thread.
     unsafe {
         let mut attributes: libc::sched_attr = std::mem::zeroed();
-        if libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, SIZE, 0) < 0 {
+        if libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) < 0 {
             return;
         }
         // Who runs us under a real-time policy has decided already: with these flags that stays, and this is refused.
-        attributes.size = SIZE;
+        attributes.size = size;
         attributes.sched_flags = libc::SCHED_FLAG_KEEP_POLICY as u64;
         attributes.sched_runtime = SHORT_SLICE_NS;
         let _ = libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0);
