@@ -1,25 +1,33 @@
 //! What a supervisor hears (sd_notify(3)): ready, reloading, alive, stopping.
 
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::handover::{Cleanup, processes};
-use super::process::{Process, ZONE, command, send_signal, zone_folder};
+use super::process::{Process, ZONE, command, open_to_all, send_signal, zone_folder};
 
 /// The supervisor's socket.
-struct Notices(UnixDatagram);
+struct Notices {
+    socket: UnixDatagram,
+    path: PathBuf,
+    _folder: tempfile::TempDir,
+}
 
 impl Notices {
-    fn at(path: &Path) -> Self {
-        let socket = UnixDatagram::bind(path).unwrap();
+    fn listen() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        open_to_all(folder.path());
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        Notices(socket)
+        open_to_all(&path);
+        Notices { socket, path, _folder: folder }
     }
 
     fn next(&self) -> String {
         let mut buffer = [0; 4096];
-        let len = self.0.recv(&mut buffer).expect("a message");
+        let len = self.socket.recv(&mut buffer).expect("a message");
         String::from_utf8(buffer[..len].to_vec()).unwrap()
     }
 
@@ -37,15 +45,11 @@ impl Notices {
 #[test]
 fn a_supervisor_hears_of_each_step() {
     let folder = zone_folder(&[("example.org", ZONE)]);
-    let place = tempfile::tempdir().unwrap();
-    super::process::open_to_all(place.path());
-    let path = place.path().join("notify");
-    let notices = Notices::at(&path);
-    super::process::open_to_all(&path);
+    let notices = Notices::listen();
     let mut command = command();
     command
         .args(["--listen", "127.0.0.1:0", "--metrics", "off", "--zones", folder.path().to_str().unwrap()])
-        .env("NOTIFY_SOCKET", &path)
+        .env("NOTIFY_SOCKET", &notices.path)
         .env("WATCHDOG_USEC", "2000000")
         .env_remove("WATCHDOG_PID");
     let mut process = Process::spawn(&mut command);
@@ -68,14 +72,10 @@ fn at_a_handover_a_supervisor_hears_whom_to_watch_and_of_no_stop() {
     let folder = zone_folder(&[("example.org", ZONE)]);
     let marker = folder.path().to_str().unwrap();
     let _cleanup = Cleanup(marker.to_owned());
-    let place = tempfile::tempdir().unwrap();
-    super::process::open_to_all(place.path());
-    let path = place.path().join("notify");
-    let notices = Notices::at(&path);
-    super::process::open_to_all(&path);
+    let notices = Notices::listen();
     let mut command = command();
     command.args(["--listen", "127.0.0.1:0", "--metrics", "off", "--zones", marker]);
-    let mut process = Process::spawn(command.env("NOTIFY_SOCKET", &path));
+    let mut process = Process::spawn(command.env("NOTIFY_SOCKET", &notices.path));
     notices.wait_for("READY=1");
     process.signal("USR2");
     let watched = notices.next();

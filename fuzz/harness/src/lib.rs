@@ -23,6 +23,20 @@ mod message;
 mod samples;
 mod zones;
 
+/// Ends a program that cannot go on, and says why.
+pub fn give_up(error: &str, code: i32) -> ! {
+    eprintln!("{error}");
+    std::process::exit(code)
+}
+
+/// Prints packets, one line of hexadecimal digits each.
+pub fn print_packets<'p>(packets: impl IntoIterator<Item = &'p [u8]>) {
+    for packet in packets {
+        let hexadecimal: String = packet.iter().map(|octet| format!("{octet:02x}")).collect();
+        eprintln!("  {hexadecimal}");
+    }
+}
+
 /// One fuzz target.
 pub struct Target {
     /// The name of its file in `fuzz_targets/` and of its folder in `corpus/`.

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use godwit_fuzz_harness::volume::served::Served;
 use godwit_fuzz_harness::volume::{self, BATCH_PACKETS};
+use godwit_fuzz_harness::{give_up, print_packets};
 
 /// Batches between two lines of progress.
 const PROGRESS_BATCHES: u64 = 1 << 17;
@@ -49,21 +50,10 @@ fn arguments() -> Result<Arguments, String> {
 }
 
 fn main() {
-    let arguments = match arguments() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            eprintln!("{error}");
-            std::process::exit(2);
-        }
-    };
+    let arguments = arguments().unwrap_or_else(|error| give_up(&error, 2));
     let corpus = volume::corpus();
-    let mut served = match Served::start(&arguments.program, arguments.seed, &corpus) {
-        Ok(served) => served,
-        Err(error) => {
-            eprintln!("{}: {error}", arguments.program.display());
-            std::process::exit(1);
-        }
-    };
+    let mut served = Served::start(&arguments.program, arguments.seed, &corpus)
+        .unwrap_or_else(|error| give_up(&format!("{}: {error}", arguments.program.display()), 1));
     let end = arguments.from + arguments.count.div_ceil(BATCH_PACKETS as u64);
     let warm = (end - arguments.from).min(WARM_BATCHES);
     let (started, mut before) = (Instant::now(), 0);
@@ -97,10 +87,7 @@ fn main() {
 /// Says which batch it was, and ends, the server too.
 fn report(served: Served<'_>, seed: u64, number: u64) -> ! {
     eprintln!("the batch again: served --seed {seed} --from {number} --count {BATCH_PACKETS}; its packets:");
-    for packet in served.last_packets() {
-        let hexadecimal: String = packet.iter().map(|octet| format!("{octet:02x}")).collect();
-        eprintln!("  {hexadecimal}");
-    }
+    print_packets(served.last_packets());
     drop(served);
     std::process::exit(1);
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use godwit_fuzz_harness::volume::{self, BATCH_PACKETS, Census, Volume};
+use godwit_fuzz_harness::{give_up, print_packets};
 
 /// Batches between two lines of progress.
 const PROGRESS_BATCHES: u64 = 1 << 19;
@@ -43,13 +44,7 @@ fn arguments() -> Result<Arguments, String> {
 }
 
 fn main() {
-    let arguments = match arguments() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            eprintln!("{error}");
-            std::process::exit(2);
-        }
-    };
+    let arguments = arguments().unwrap_or_else(|error| give_up(&error, 2));
     let corpus = volume::corpus();
     let jobs = arguments.jobs.max(1);
     let end = arguments.from + arguments.count.div_ceil(BATCH_PACKETS as u64);
@@ -102,9 +97,6 @@ fn main() {
 /// Says which batch it was, and ends.
 fn report(volume: &Volume<'_>, seed: u64, number: u64) -> ! {
     eprintln!("the batch again: volume --seed {seed} --from {number} --count {BATCH_PACKETS}; its packets:");
-    for packet in volume.last_packets() {
-        let hexadecimal: String = packet.iter().map(|octet| format!("{octet:02x}")).collect();
-        eprintln!("  {hexadecimal}");
-    }
+    print_packets(volume.last_packets());
     std::process::exit(1);
 }
