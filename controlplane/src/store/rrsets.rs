@@ -21,10 +21,8 @@ const TYPE_AFTER: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs F
 const PUT: &str = "INSERT INTO rrsets (zone_id, owner_key, rtype, ttl, rdata, rrsigs) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (zone_id, owner_key, rtype) DO UPDATE SET ttl = excluded.ttl, rdata = excluded.rdata, rrsigs = excluded.rrsigs";
 /// RRsets that [`PUT_MANY`] writes: 384 parameters, well below what either database takes.
 const MANY: usize = 64;
-/// [`PUT`] for [`MANY`] RRsets: one way to the database and back instead of one each.
+/// [`PUT`] for [`MANY`] RRsets.
 static PUT_MANY: LazyLock<String> = LazyLock::new(|| put_rows(MANY));
-/// [`PUT`] for two: a record and the SOA, which is what most changes write.
-static PUT_TWO: LazyLock<String> = LazyLock::new(|| put_rows(2));
 
 const DELETE: &str = "DELETE FROM rrsets WHERE zone_id = $1 AND owner_key = $2 AND rtype = $3";
 const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
@@ -49,7 +47,7 @@ fn put_rows(count: usize) -> String {
 /// Statements of this file that are made of others.
 #[must_use]
 pub fn composed() -> Vec<&'static str> {
-    vec![PUT_MANY.as_str(), PUT_TWO.as_str()]
+    vec![PUT_MANY.as_str()]
 }
 
 /// Where a listing goes on: behind this row.
@@ -179,10 +177,8 @@ pub async fn put(
 ) -> sqlx::Result<()> {
     let (many, rest) = rrsets.as_chunks::<MANY>();
     let many = many.iter().map(|chunk| (PUT_MANY.as_str(), chunk.as_slice()));
-    let (two, rest) = rest.as_chunks::<2>();
-    let two = two.iter().map(|chunk| (PUT_TWO.as_str(), chunk.as_slice()));
     let rest = rest.chunks(1).map(|one| (PUT, one));
-    for (statement, rows) in many.chain(two).chain(rest) {
+    for (statement, rows) in many.chain(rest) {
         let mut values = batch.add(statement);
         for (owner, rrset) in rows {
             values = values
