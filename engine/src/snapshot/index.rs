@@ -47,7 +47,7 @@ pub const SHRINK_BELOW: usize = 2;
 /// of the memory, those of the upper levels stay in the cache.
 const LEAF_MAX: usize = 32;
 /// From this many entries on, putting them in at once pays for sorting their hashes.
-const BULK_MIN: usize = 1024;
+pub(super) const BULK_MIN: usize = if cfg!(miri) { 64 } else { 1024 };
 /// Slots that an upper or lower directory may always have, however small the root. Fewer under Miri, where the names that it
 /// takes until the root doubles would take hours.
 const INNER_MIN: usize = if cfg!(miri) { 2 } else { 8 };

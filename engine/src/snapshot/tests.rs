@@ -6,7 +6,7 @@ use std::sync::Arc;
 use godwit_wire::name::{Name, NameRef};
 use proptest::prelude::*;
 
-use super::index::{Index, Keyed, Place};
+use super::index::{BULK_MIN, Index, Keyed, Place};
 use super::order::OrderedSet;
 
 /// A name and which change wrote it.
@@ -104,8 +104,8 @@ proptest! {
     #[test]
     fn entries_put_in_together_are_as_if_put_in_one_by_one(
         before in proptest::collection::hash_set(names(), 0..40),
-        together in proptest::collection::hash_set(names(), 1024..1400),
-        capacity in 0usize..3000,
+        together in proptest::collection::hash_set(names(), BULK_MIN..BULK_MIN + BULK_MIN / 3),
+        capacity in 0..3 * BULK_MIN,
         key: [u8; 16],
     ) {
         let mut index = Index::with_capacity(key, capacity);
