@@ -154,6 +154,16 @@ impl From<sqlx::Error> for Problem {
                 tracing::warn!("no database connection came free in time");
                 Problem::new(Code::DbPoolTimeout, "all database connections are busy; try again")
             }
+            // Unique violation, deadlock, serialisation failure: somebody else was at the same zone.
+            sqlx::Error::Database(error)
+                if error.code().is_some_and(|code| matches!(&*code, "23505" | "40P01" | "40001")) =>
+            {
+                tracing::info!(%error, "two changes met");
+                Problem::new(
+                    Code::Conflict,
+                    "another change of the same zone came at the same moment; nothing was changed; look, and try again",
+                )
+            }
             sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {
                 tracing::error!(%error, "a row could not be read");
                 Problem::new(Code::Internal, "a stored row could not be read; the log has the cause")

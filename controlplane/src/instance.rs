@@ -19,15 +19,16 @@ use crate::auth::{self, Authenticator, Token};
 use crate::commit::plan::Plan;
 use crate::commit::writer::{PRUNE_EVERY, Writer};
 use crate::commit::{self, Handover, record};
-use crate::config::Config;
+use crate::config::{Config, Store};
 use crate::model::change::{Operation, PutMode, PutZone, Request};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
 use crate::observe::metrics::Metrics;
 use crate::relay::progress::Progress;
 use crate::relay::{FeedSink, HANDOVER, Relay};
 use crate::store::batch::Batch;
+use crate::store::database::Step;
 use crate::store::relay::FeedState;
-use crate::store::{self, Database, now_us};
+use crate::store::{self, Database, Place, now_us};
 use crate::validate::{name, zone_file};
 
 /// Database file in the data folder.
@@ -51,6 +52,8 @@ pub enum FirstStart {
     Empty,
     /// `example.com` with a `www` that has an address.
     ExampleZone,
+    /// There must be one that is not new: a data plane has zones of it, which an empty one would take away.
+    Never,
 }
 
 /// A control plane whose database is open and whose address is bound.
@@ -62,8 +65,8 @@ pub struct Controlplane {
     listener: TcpListener,
     new_token: Option<Token>,
     metrics: Metrics,
-    /// Held as long as the database is open.
-    _lock: File,
+    /// Of the data folder, held as long as the database in it is open.
+    _lock: Option<File>,
 }
 
 impl Controlplane {
@@ -73,10 +76,14 @@ impl Controlplane {
     /// # Errors
     /// When any of it fails, with the path or address that it failed at.
     pub async fn open(config: Config, first: FirstStart) -> anyhow::Result<Controlplane> {
-        let lock = lock(&config.store.data)?;
-        let file = config.store.data.join(DATABASE);
-        let open = Database::open(&file, config.store.readers, config.store.exports).await;
-        let mut database = open.with_context(|| format!("database {}", file.display()))?;
+        let (place, lock) = place(&config.store)?;
+        if let Place::File(file) = &place
+            && first == FirstStart::Never
+            && !file.try_exists().with_context(|| format!("database {place}"))?
+        {
+            return Err(gone(&place));
+        }
+        let mut database = open_database(place, config.store.readers, config.store.exports).await?;
         let new_token = first_start(&mut database, &config, first).await.context("first start")?;
         let state = begin_term(&mut database).await.context("state of the feed")?;
         let listen = config.api.listen;
@@ -96,9 +103,9 @@ impl Controlplane {
     ///
     /// # Errors
     /// When the folder is in use or the database cannot be opened.
-    pub async fn create_token(data: &Path, scope: &str) -> anyhow::Result<Token> {
+    pub async fn create_token(store: &Store, scope: &str) -> anyhow::Result<Token> {
         anyhow::ensure!(scope == auth::ADMIN, "scope \"{scope}\": expected {}", auth::ADMIN);
-        let (mut database, _lock) = open_beside(data).await?;
+        let (mut database, _lock) = open_beside(store).await?;
         let token = auth::create(&mut database.writer, scope).await?;
         database.close().await?;
         Ok(token)
@@ -109,13 +116,32 @@ impl Controlplane {
     ///
     /// # Errors
     /// When the folder is in use or the database cannot be opened.
-    pub async fn start_generation(data: &Path) -> anyhow::Result<()> {
-        let (mut database, _lock) = open_beside(data).await?;
+    pub async fn start_generation(store: &Store) -> anyhow::Result<()> {
+        let (mut database, _lock) = open_beside(store).await?;
         store::relay::read(&mut database.writer, now_us()).await?;
         let started = store::relay::new_generation(&mut database.writer, now_us()).await?;
         anyhow::ensure!(started, "the clock is behind the start of the present generation");
         database.close().await?;
         Ok(())
+    }
+
+    /// Brings the schema of a database up to date; gives its steps. A database of a server may be in use.
+    ///
+    /// # Errors
+    /// When the folder is in use, the database cannot be had, or its schema is newer than this program.
+    pub async fn migrate(store: &Store) -> anyhow::Result<Vec<Step>> {
+        let (place, _lock) = place(store)?;
+        place.migrate().await.with_context(|| format!("database {place}"))?;
+        place.steps().await.with_context(|| format!("database {place}"))
+    }
+
+    /// The steps of the schema, and whether the database has them. It may be in use.
+    ///
+    /// # Errors
+    /// When the database cannot be had.
+    pub async fn schema(store: &Store) -> anyhow::Result<Vec<Step>> {
+        let place = store.server()?.unwrap_or_else(|| Place::File(store.data.join(DATABASE)));
+        place.steps().await.with_context(|| format!("database {place}"))
     }
 
     /// The administrator's token that a first start made. It is not shown again: print it.
@@ -144,7 +170,7 @@ impl Controlplane {
     /// When the database does not close well; what was acknowledged is safe all the same.
     pub async fn serve(self, sink: Option<FeedSink>, stop: Stop) -> anyhow::Result<()> {
         let Controlplane { config, database, state, listener, metrics, .. } = self;
-        let Database { writer, readers, exports } = database;
+        let Database { place, writer, readers, exports } = database;
         let (committer, queues) = commit::channel();
         let (handover, committed, backlog) = Handover::new(HANDOVER);
         let (close, closed) = oneshot::channel();
@@ -167,6 +193,8 @@ impl Controlplane {
         let writing = tokio::spawn(
             Writer {
                 connection: writer,
+                place: place.clone(),
+                lost: false,
                 queues,
                 handover,
                 closed,
@@ -214,20 +242,43 @@ impl Controlplane {
         if let Some(relaying) = relaying {
             let _ = tokio::time::timeout(RELAY_TIMEOUT, relaying).await;
         }
-        Database { writer, readers, exports }.close().await.context("closing the database")?;
+        Database { place, writer, readers, exports }.close().await.context("closing the database")?;
         tracing::info!("the control plane stopped");
         Ok(())
     }
 }
 
-/// The database of a folder that nobody else has open.
-async fn open_beside(data: &Path) -> anyhow::Result<(Database, File)> {
-    let file = data.join(DATABASE);
-    anyhow::ensure!(file.exists(), "there is no database in {}; the first start makes one", data.display());
-    let lock = lock(data)?;
-    let database =
-        Database::open(&file, 1, 1).await.with_context(|| format!("database {}", file.display()))?;
-    Ok((database, lock))
+/// Where the database is, and the lock of its folder where it is a file.
+fn place(store: &Store) -> anyhow::Result<(Place, Option<File>)> {
+    Ok(match store.server()? {
+        Some(server) => (server, None),
+        None => {
+            let lock = lock(&store.data)?;
+            (Place::File(store.data.join(DATABASE)), Some(lock))
+        }
+    })
+}
+
+async fn open_database(place: Place, readers: u32, exports: u32) -> anyhow::Result<Database> {
+    let told = place.to_string();
+    Database::open(place, readers, exports).await.with_context(|| format!("database {told}"))
+}
+
+/// A database that is gone is not a first start: the zones that are served would be replaced by an example.
+fn gone(place: &Place) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the database {place} is gone, but there is a local snapshot of its zones: put it back, or name another folder \
+         with --data to begin anew"
+    )
+}
+
+/// The database that nobody else has open.
+async fn open_beside(store: &Store) -> anyhow::Result<(Database, Option<File>)> {
+    let file = store.data.join(DATABASE);
+    let is_there = store.server()?.is_some() || file.exists();
+    anyhow::ensure!(is_there, "there is no database in {}; the first start makes one", store.data.display());
+    let (place, lock) = place(store)?;
+    Ok((open_database(place, 1, 1).await?, lock))
 }
 
 /// The limits of the listener.
@@ -275,12 +326,15 @@ async fn first_start(
     if store::tokens::count(connection).await? > 0 {
         return Ok(None);
     }
-    let mut transaction = sqlx::Connection::begin_with(connection, commit::BEGIN).await?;
-    let token = auth::create(&mut transaction, auth::ADMIN).await?;
-    if first == FirstStart::ExampleZone {
-        make_example(&mut transaction, config).await?;
+    if first == FirstStart::Never {
+        return Err(gone(&database.place));
     }
-    transaction.commit().await?;
+    connection.control(&[commit::begin(connection.kind())]).await?;
+    let token = auth::create(connection, auth::ADMIN).await?;
+    if first == FirstStart::ExampleZone {
+        make_example(connection, config).await?;
+    }
+    connection.control(&[commit::COMMIT]).await?;
     Ok(Some(token))
 }
 
@@ -306,7 +360,7 @@ async fn make_example(connection: &mut store::Connection, config: &Config) -> an
         dry_run: false,
     };
     let mut plan = Plan::make(connection, &request).await?;
-    let mut batch = Batch::default();
+    let mut batch = Batch::of(connection);
     record::write(&mut batch, connection, &request, &mut plan, now_us()).await?;
     batch.run(connection).await?;
     Ok(())
@@ -316,7 +370,7 @@ async fn make_example(connection: &mut store::Connection, config: &Config) -> an
 async fn begin_term(database: &mut Database) -> anyhow::Result<FeedState> {
     let mut state = store::relay::read(&mut database.writer, now_us()).await?;
     state.epoch += 1;
-    let mut batch = Batch::default();
+    let mut batch = Batch::of(&database.writer);
     store::relay::write(&mut batch, &state);
     let written = batch.run(&mut database.writer).await?;
     anyhow::ensure!(!written.is_empty(), "another relay has taken over");

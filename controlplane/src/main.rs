@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use godwit_controlplane::config::{ConfigError, Sources};
 use godwit_controlplane::observe::{endpoint, log};
 use godwit_controlplane::{Config, Controlplane, FirstStart};
@@ -21,14 +21,18 @@ use godwit_wire::presentation::Printable;
 Examples:
   godwit-controlplane
   godwit-controlplane --data /var/lib/godwit --api 127.0.0.1:8053
+  GODWIT_STORE__URL=postgres://godwit@db.example.net/godwit godwit-controlplane
+  godwit-controlplane migrate status --data /var/lib/godwit
   GODWIT_API__LISTEN=127.0.0.1:9000 godwit-controlplane --check-config"
 )]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Configuration file (TOML or YAML); /etc/godwit/controlplane.toml when present
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Folder of the database
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     data: Option<PathBuf>,
     /// Where the API listens
     #[arg(long, value_name = "ADDR:PORT")]
@@ -45,11 +49,27 @@ struct Arguments {
     check_config: bool,
 }
 
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// The schema of the database, which every start brings up to date
+    #[command(subcommand)]
+    Migrate(Migrate),
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Migrate {
+    /// Bring the schema up to date, and exit
+    Up,
+    /// List the steps of the schema and whether the database has them
+    Status,
+}
+
 const DEFAULT_METRICS: &str = "127.0.0.1:9154";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let (check, new_generation) = (arguments.check_config, arguments.new_generation);
+    let (check, new_generation, command) =
+        (arguments.check_config, arguments.new_generation, arguments.command);
     let config = match configure(arguments) {
         Ok(config) => config,
         Err(error) => {
@@ -69,7 +89,12 @@ fn main() -> ExitCode {
             }
         };
     }
-    match if new_generation { start_generation(&config) } else { run(config) } {
+    let done = match command {
+        Some(Command::Migrate(migrate)) => migrated(&config, migrate),
+        None if new_generation => start_generation(&config),
+        None => run(config),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(format_args!("godwit-controlplane: {}", Printable(&format!("{error:#}"))));
@@ -103,7 +128,23 @@ fn configure(arguments: Arguments) -> Result<Config, ConfigError> {
 
 fn start_generation(config: &Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    runtime.block_on(Controlplane::start_generation(&config.store.data))
+    runtime.block_on(Controlplane::start_generation(&config.store))
+}
+
+fn migrated(config: &Config, migrate: Migrate) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    let steps = runtime.block_on(async {
+        match migrate {
+            Migrate::Up => Controlplane::migrate(&config.store).await,
+            Migrate::Status => Controlplane::schema(&config.store).await,
+        }
+    })?;
+    let mut out = std::io::stdout().lock();
+    for step in steps {
+        let state = if step.applied { "applied" } else { "pending" };
+        writeln!(out, "{:04} {state} {}", step.number, step.name).context("standard output")?;
+    }
+    Ok(())
 }
 
 fn run(config: Config) -> anyhow::Result<()> {

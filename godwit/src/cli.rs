@@ -273,9 +273,12 @@ Example:
         /// What it may do; only "admin" so far
         #[arg(long, default_value = "admin")]
         scope: String,
-        /// Folder of the database
-        #[arg(long, value_name = "DIR", default_value = "./godwit-data")]
-        data: PathBuf,
+        /// Folder of the database [default: ./godwit-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Configuration of the server, where it says where the database is; /etc/godwit/godwit.toml when present
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
 }
 

@@ -23,7 +23,6 @@ use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use sqlx::sqlite::SqlitePool;
 use tokio::sync::Semaphore;
 
 use godwit_wire::name::Name;
@@ -33,6 +32,7 @@ use crate::commit::Committer;
 use crate::error::{Code, Problem};
 use crate::observe::metrics::Metrics;
 use crate::relay::progress::Progress;
+use crate::store::Pool;
 use admission::BodyRoom;
 
 /// What handlers work with.
@@ -40,9 +40,9 @@ pub struct App {
     /// The way to change something.
     pub committer: Committer,
     /// The way to look something up.
-    pub readers: SqlitePool,
+    pub readers: Pool,
     /// The way to read a zone for longer than others can wait.
-    pub exports: SqlitePool,
+    pub exports: Pool,
     /// How far changes have come; `None` without a data plane.
     pub progress: Option<Arc<Progress>>,
     /// Counters.

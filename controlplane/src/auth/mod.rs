@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::SqlitePool;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
@@ -14,7 +13,7 @@ pub use token::{Token, TokenHash};
 
 use crate::error::{Code, Problem};
 use crate::store::batch::Batch;
-use crate::store::{Connection, audit, now_us, tokens};
+use crate::store::{Connection, Pool, audit, now_us, tokens};
 
 /// The scope that may do everything.
 pub const ADMIN: &str = "admin";
@@ -41,7 +40,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// `UNAUTHENTICATED`, `TOKEN_REVOKED`, `INSUFFICIENT_SCOPE`, or the database's.
-    pub async fn authenticate(&self, readers: &SqlitePool, token: &str) -> Result<Caller, Problem> {
+    pub async fn authenticate(&self, readers: &Pool, token: &str) -> Result<Caller, Problem> {
         let unknown = || Problem::new(Code::Unauthenticated, "the token is not known here");
         let hash = Token::parse(token).ok_or_else(unknown)?.hash();
         if let Some(caller) = self.remembered(&hash) {
@@ -97,7 +96,7 @@ pub async fn create(connection: &mut Connection, scope: &str) -> anyhow::Result<
         request_id: "",
         change: None,
     };
-    let mut batch = Batch::default();
+    let mut batch = Batch::of(connection);
     audit::insert(&mut batch, &entry);
     batch.run(connection).await?;
     Ok(token)

@@ -24,19 +24,30 @@ use godwit_wire::feed::ChangeSet;
 
 use crate::error::{Code, Problem};
 use crate::model::change::Request;
+use crate::store::Kind;
 use crate::store::relay::FeedState;
 use plan::Plan;
 
 /// Takes the write lock at once: one taken later, by the first write, could fail where others write too.
-pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
+const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
+/// Each statement sees what was committed before it: zones are locked before they are read for a change.
+const BEGIN_POSTGRES: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 pub(crate) const COMMIT: &str = "COMMIT";
 pub(crate) const ROLLBACK: &str = "ROLLBACK";
 pub(crate) const SAVEPOINT: &str = "SAVEPOINT one_change";
 pub(crate) const RELEASE: &str = "RELEASE SAVEPOINT one_change";
 pub(crate) const ROLLBACK_TO: &str = "ROLLBACK TO SAVEPOINT one_change";
 
-/// Every statement of this folder.
-pub const TRANSACTION_STATEMENTS: &[&str] = &[BEGIN, COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK_TO];
+/// Every statement of this folder that both databases get.
+pub const TRANSACTION_STATEMENTS: &[&str] = &[COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK_TO];
+
+/// Begins a transaction that writes.
+pub(crate) fn begin(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sqlite => BEGIN_SQLITE,
+        Kind::Postgres => BEGIN_POSTGRES,
+    }
+}
 
 /// Requests that may wait for the writer. Beyond it callers wait to be let in, up to their own deadline.
 const QUEUE: usize = 1024;

@@ -7,7 +7,6 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
-use sqlx::Row as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -15,14 +14,16 @@ use godwit_wire::feed::ChangeSet;
 
 use super::plan::Plan;
 use super::{
-    BEGIN, COMMIT, Committed, Done, Handover, Job, Publications, Queues, RELEASE, ROLLBACK, ROLLBACK_TO,
-    Reply, SAVEPOINT, record,
+    COMMIT, Committed, Done, Handover, Job, Publications, Queues, RELEASE, ROLLBACK, ROLLBACK_TO, Reply,
+    SAVEPOINT, begin, record,
 };
 use crate::error::{Code, Problem};
 use crate::model::change::{Idempotency, Request};
 use crate::observe::metrics::Metrics;
 use crate::store::batch::Batch;
-use crate::store::{Connection, changes, history, idempotency, now_us, relay};
+use crate::store::connection::is_lost;
+use crate::store::database::OpenError;
+use crate::store::{Connection, Place, changes, history, idempotency, now_us, relay};
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
 const GROUP: usize = 256;
@@ -42,6 +43,10 @@ const PRUNE_STEP: i64 = 500;
 /// See the module.
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
+    /// Where the connection leads to, for another one when it breaks.
+    pub(crate) place: Place,
+    /// It broke, and no other was to be had yet.
+    pub(crate) lost: bool,
     pub(crate) queues: Queues,
     pub(crate) handover: Handover,
     /// Resolves when no further request is taken.
@@ -159,8 +164,12 @@ impl Writer {
             }
             Err(error) => {
                 // Nothing of the group is true; publications stay noted for the next transaction.
+                self.lost |= is_lost(&error);
                 let problem = Problem::from(error);
-                if let Err(error) = sqlx::query(ROLLBACK).execute(&mut self.connection).await {
+                if !self.lost
+                    && let Err(error) = self.connection.control(&[ROLLBACK]).await
+                {
+                    self.lost |= is_lost(&error);
                     tracing::debug!(%error, "no transaction was left to roll back");
                 }
                 for one in pending {
@@ -192,14 +201,19 @@ impl Writer {
         noted: &[Publications],
         pending: &mut Vec<Pending>,
     ) -> sqlx::Result<bool> {
-        let connection = &mut self.connection;
         let alone = group.len() == 1;
-        let mut begin = Batch::default();
-        begin.add(BEGIN);
-        if group.len() > 1 {
-            begin.add(SAVEPOINT);
-        }
-        if let Err(error) = begin.run(connection).await {
+        let begun = match self.connect().await {
+            Ok(()) => {
+                let mut start = Batch::of(&self.connection);
+                start.control(begin(self.connection.kind()));
+                if group.len() > 1 {
+                    start.control(SAVEPOINT);
+                }
+                start.run(&mut self.connection).await.map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = begun {
             for job in group {
                 let _ = job
                     .done
@@ -207,6 +221,7 @@ impl Writer {
             }
             return Err(error);
         }
+        let connection = &mut self.connection;
         let mut group = group.into_iter().peekable();
         while let Some(Job { request, respond, done }) = group.next() {
             if done.is_closed() {
@@ -214,14 +229,14 @@ impl Writer {
             }
             let outcome = guarded(one(connection, &request, respond)).await;
             let keep = outcome.is_ok() && !request.dry_run;
-            let mut end = Batch::default();
+            let mut end = Batch::of(connection);
             match (alone, keep) {
-                (true, false) => drop(end.add(ROLLBACK)),
+                (true, false) => end.control(ROLLBACK),
                 // The savepoint stays for the next one.
-                (false, false) => drop(end.add(ROLLBACK_TO)),
+                (false, false) => end.control(ROLLBACK_TO),
                 (false, true) if group.peek().is_some() => {
-                    end.add(RELEASE);
-                    end.add(SAVEPOINT);
+                    end.control(RELEASE);
+                    end.control(SAVEPOINT);
                 }
                 // The commit ends savepoints too.
                 (_, true) => {}
@@ -244,7 +259,6 @@ impl Writer {
             // back by the next start.
             let message = "the database did not confirm the change; it is not made as far as is known: look, or send it \
                            again with the same Idempotency-Key";
-            tracing::error!(%error, "a commit failed");
             for one in pending.drain(..) {
                 let _ = one.done.send(Err(Problem::new(Code::DbUnavailable, message)));
             }
@@ -253,11 +267,28 @@ impl Writer {
         Ok(true)
     }
 
+    /// Another connection in place of one that broke.
+    async fn connect(&mut self) -> sqlx::Result<()> {
+        if self.lost {
+            self.connection = match self.place.connect_writer().await {
+                Ok(connection) => connection,
+                Err(OpenError::Database(error)) => return Err(error),
+                Err(OpenError::InUse) => return Err(sqlx::Error::Io(std::io::ErrorKind::AddrInUse.into())),
+            };
+            self.lost = false;
+            tracing::info!(place = %self.place, "connected to the database again");
+        }
+        Ok(())
+    }
+
     /// Deletes a bounded number of rows that are past their time; how long to wait with the next.
     async fn prune(&mut self, applied: u64) -> Duration {
         let now = now_us();
         let kept = i64::try_from(self.history_kept.as_micros()).unwrap_or(i64::MAX);
         let before = now.saturating_sub(kept);
+        if self.lost {
+            return self.prune_every;
+        }
         let connection = &mut self.connection;
         let pruned = async {
             let answers = idempotency::prune(connection, now, PRUNE_STEP).await?;
@@ -273,6 +304,7 @@ impl Writer {
                 if rows.iter().any(|rows| *rows >= full) { PRUNE_AGAIN } else { self.prune_every }
             }
             Err(error) => {
+                self.lost |= is_lost(&error);
                 tracing::warn!(%error, "could not delete what is past its time");
                 self.prune_every
             }
@@ -282,22 +314,25 @@ impl Writer {
 
 /// Writes down what was published, and ends the transaction.
 async fn commit(connection: &mut Connection, noted: &[Publications]) -> sqlx::Result<()> {
-    let mut batch = Batch::default();
-    let mut written = 0;
+    let mut batch = Batch::of(connection);
     for publications in noted {
         for &(commit_number, sequence) in &publications.marks {
             changes::mark(&mut batch, commit_number, sequence, publications.at_us);
             if batch.is_full() {
-                written += batch.run(connection).await?.len();
+                batch.run(connection).await?;
             }
         }
-        relay::write(&mut batch, &publications.state);
     }
-    batch.add(COMMIT);
-    written += batch.run(connection).await?.len();
-    if written < noted.len() {
-        let epoch = noted.last().map(|last| last.state.epoch);
-        tracing::error!(epoch, "another relay has taken over");
+    let last = noted.last();
+    if let Some(last) = last {
+        relay::write(&mut batch, &last.state);
+    }
+    batch.control(COMMIT);
+    let written = batch.run(connection).await?;
+    if let Some(last) = last
+        && written.is_empty()
+    {
+        tracing::error!(epoch = last.state.epoch, "another relay has taken over");
     }
     Ok(())
 }
@@ -322,7 +357,7 @@ async fn one(
         return Ok(Outcome { reply, replayed: true, outbox: None });
     }
     let mut plan = Plan::make(connection, request).await?;
-    let mut batch = Batch::default();
+    let mut batch = Batch::of(connection);
     let change_set = record::write(&mut batch, connection, request, &mut plan, now).await?;
     let reply = respond(&plan, request.id);
     if let Some(Idempotency { key, request_hash }) = &request.idempotency {
@@ -331,7 +366,7 @@ async fn one(
         idempotency::keep(&mut batch, &request.actor, key, request_hash, &response, now);
     }
     let rows = batch.run(connection).await?;
-    let commit_number = rows.first().map(|row| row.try_get("commit_number")).transpose()?;
+    let commit_number = rows.first().map(|row| row.get(0)).transpose()?;
     Ok(Outcome { reply, replayed: false, outbox: commit_number.zip(change_set) })
 }
 

@@ -8,7 +8,11 @@ pub mod load;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::store::Place;
+use crate::store::database::without_password;
 
 pub use load::{ConfigError, Sources};
 
@@ -88,6 +92,11 @@ impl Default for Api {
 pub struct Store {
     /// Folder of the database. Default ./godwit-data.
     pub data: PathBuf,
+    /// A database of a PostgreSQL server instead, as postgres://user:password@host:5432/database. Default none.
+    #[serde(serialize_with = "shown_without_password")]
+    pub url: Option<String>,
+    /// A file that holds nothing but the URL, which may hold a password. Default none.
+    pub url_file: Option<PathBuf>,
     /// Connections that read. Default 4.
     pub readers: u32,
     /// Exports at once: each has a connection of its own. Default 2.
@@ -98,8 +107,36 @@ pub struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Store { data: PathBuf::from("./godwit-data"), readers: 4, exports: 2, history_days: 30 }
+        Store {
+            data: PathBuf::from("./godwit-data"),
+            url: None,
+            url_file: None,
+            readers: 4,
+            exports: 2,
+            history_days: 30,
+        }
     }
+}
+
+impl Store {
+    /// The database of a server, where one is set.
+    ///
+    /// # Errors
+    /// When the file with its URL cannot be read, or holds something else.
+    pub fn server(&self) -> anyhow::Result<Option<Place>> {
+        let wrong = |expected| anyhow::anyhow!("expected {expected}");
+        if let Some(url) = &self.url {
+            return Place::of_url(url).map(Some).map_err(wrong).context("store.url");
+        }
+        let Some(file) = &self.url_file else { return Ok(None) };
+        let context = || format!("store.url_file {}", file.display());
+        let url = std::fs::read_to_string(file).with_context(context)?;
+        Place::of_url(url.trim()).map(Some).map_err(wrong).with_context(context)
+    }
+}
+
+fn shown_without_password<S: Serializer>(url: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    url.as_deref().map(without_password).serialize(serializer)
 }
 
 /// `[defaults]`
@@ -172,6 +209,16 @@ impl Config {
             (self.api.max_body_octets >= 32 << 20, "api.max_body_octets", "at least 33554432"),
             (readers.contains(&self.store.readers), "store.readers", "1 to 64"),
             (readers.contains(&self.store.exports), "store.exports", "1 to 64"),
+            (
+                self.store.url.as_deref().is_none_or(|url| Place::of_url(url).is_ok()),
+                "store.url",
+                "a URL like postgres://user@host:5432/database",
+            ),
+            (
+                self.store.url.is_none() || self.store.url_file.is_none(),
+                "store.url_file",
+                "either store.url or store.url_file",
+            ),
             ((1..=36_500).contains(&self.store.history_days), "store.history_days", "1 to 36500"),
             (!self.defaults.ns.is_empty(), "defaults.ns", "at least one name server"),
             (

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::sqlite::SqlitePool;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use godwit_wire::feed::{Batch, ChangeSet, DigestKey};
@@ -26,7 +25,7 @@ use godwit_wire::name::Name;
 use crate::commit::{Backlog, Committed, Notes, Publications};
 use crate::observe::metrics::Metrics;
 use crate::store::relay::FeedState;
-use crate::store::{changes, now_us};
+use crate::store::{Pool, changes, now_us};
 use progress::Progress;
 
 /// The most change sets of a batch.
@@ -101,7 +100,7 @@ pub(crate) struct Relay {
     pub(crate) sink: FeedSink,
     pub(crate) committed: mpsc::Receiver<Committed>,
     pub(crate) backlog: Backlog,
-    pub(crate) readers: SqlitePool,
+    pub(crate) readers: Pool,
     pub(crate) notes: Notes,
     pub(crate) progress: Arc<Progress>,
     pub(crate) metrics: Metrics,
@@ -337,20 +336,18 @@ mod tests {
 
     use super::*;
     use crate::commit::{self, Handover};
-    use crate::store::Database;
+    use crate::store::{Database, Place};
 
     /// All readers busy for longer than anybody waits: publishing goes on when one comes free.
     #[tokio::test]
     async fn a_database_that_cannot_be_read_for_a_while_does_not_end_the_relay() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("t.sqlite");
-        let _database = Database::open(&file, 1, 1).await.unwrap();
+        let _database = Database::open(Place::File(file.clone()), 1, 1).await.unwrap();
         let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
-        let options = options.acquire_timeout(Duration::from_millis(20));
-        let readers = options
-            .connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(&file).read_only(true))
-            .await
-            .unwrap();
+        let read_only = sqlx::sqlite::SqliteConnectOptions::new().filename(&file).read_only(true);
+        let readers = options.connect_with(read_only).await.unwrap();
+        let readers = Pool::sqlite(readers, Duration::from_millis(20));
         let busy = readers.acquire().await.unwrap();
 
         let (committer, mut queues) = commit::channel();

@@ -1,8 +1,5 @@
 //! The whole state as change sets, for a data plane that starts empty or cannot go on from where it stands.
 
-use sqlx::Connection as _;
-use sqlx::sqlite::SqlitePool;
-
 use godwit_wire::feed::digest::{Digest, rrset_digest, zone_term};
 use godwit_wire::feed::{ChangeSet, Head, OwnedRrset, ZoneChange, ZoneChangeKind};
 
@@ -20,10 +17,8 @@ impl Relay {
     pub(crate) async fn replay(&mut self) -> Result<(), RelayError> {
         let started = std::time::Instant::now();
         self.backlog.clear();
-        let readers: SqlitePool = self.readers.clone();
-        let mut connection = readers.acquire().await?;
         // One snapshot of the database for all that is read: zones and outbox fit each other.
-        let mut transaction = connection.begin().await?;
+        let mut transaction = self.readers.begin().await?;
         let unpublished = self.unpublished(&mut transaction).await?;
         // Should the process die on the way, the next one must know that these sequences may be taken.
         let zones = zones::count(&mut transaction).await? + zones::departed_count(&mut transaction).await?;
@@ -32,7 +27,7 @@ impl Relay {
         let mut root = Digest::default();
         let mut count = self.send_departed(&mut transaction).await?;
         count += self.send_zones(&mut transaction, &mut root).await?;
-        transaction.commit().await?;
+        transaction.end_reading().await?;
         if count == 0 {
             // Whoever stood elsewhere stands with us then.
             self.send(vec![of_zones(Vec::new())]).await?;

@@ -1,6 +1,5 @@
 //! `changes` and `outbox`: what was committed, and what of it is published.
 
-use sqlx::Row as _;
 use uuid::Uuid;
 
 use godwit_wire::name::NameRef;
@@ -100,10 +99,8 @@ async fn stored(
     after: i64,
     limit: i64,
 ) -> sqlx::Result<Vec<Stored>> {
-    let rows = sqlx::query(statement).bind(after).bind(limit).fetch_all(connection).await?;
-    rows.iter()
-        .map(|row| Ok(Stored { number: row.try_get(0)?, id: row.try_get(1)?, payload: row.try_get(2)? }))
-        .collect()
+    let rows = connection.query(statement).bind(after).bind(limit).fetch_all().await?;
+    rows.iter().map(|row| Ok(Stored { number: row.get(0)?, id: row.get(1)?, payload: row.get(2)? })).collect()
 }
 
 /// What has no sequence yet, in the order of commits, after a commit number.
@@ -119,7 +116,7 @@ pub async fn unpublished(connection: &mut Connection, after: i64, limit: i64) ->
 /// # Errors
 /// Of the database.
 pub async fn unpublished_count(connection: &mut Connection) -> sqlx::Result<i64> {
-    sqlx::query_scalar(UNPUBLISHED_COUNT).fetch_one(connection).await
+    connection.query(UNPUBLISHED_COUNT).fetch_value().await
 }
 
 /// What was published after a sequence, in order.
@@ -144,16 +141,16 @@ pub fn mark(batch: &mut Batch, commit_number: i64, sequence: u64, at_us: i64) {
 /// # Errors
 /// Of the database.
 pub async fn state(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option<State>> {
-    let Some(row) = sqlx::query(STATE).bind(id).fetch_optional(connection).await? else {
+    let Some(row) = connection.query(STATE).bind(id).fetch_optional().await? else {
         return Ok(None);
     };
-    let sequence = row.try_get::<Option<i64>, _>("sequence")?;
+    let sequence = row.get::<Option<i64>, _>("sequence")?;
     Ok(Some(State {
-        committed_at_us: row.try_get("committed_at_us")?,
-        settled_by: row.try_get("settled_by")?,
-        has_effect: row.try_get::<Option<i64>, _>("commit_number")?.is_some(),
+        committed_at_us: row.get("committed_at_us")?,
+        settled_by: row.get("settled_by")?,
+        has_effect: row.get::<Option<i64>, _>("commit_number")?.is_some(),
         sequence: sequence.map(u64::try_from).transpose().map_err(|_| damaged("outbox", "sequence"))?,
-        published_at_us: row.try_get("published_at_us")?,
+        published_at_us: row.get("published_at_us")?,
     }))
 }
 
@@ -162,7 +159,8 @@ pub async fn state(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option
 /// # Errors
 /// Of the database.
 pub async fn payload(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar(PAYLOAD).bind(id).fetch_optional(connection).await
+    let row = connection.query(PAYLOAD).bind(id).fetch_optional().await?;
+    row.map(|row| row.get(0)).transpose()
 }
 
 /// The change that made a version of a zone, with its place in the order of commits; `None` when it is no longer kept.
@@ -174,9 +172,9 @@ pub async fn of_version(
     apex: NameRef<'_>,
     version: u64,
 ) -> sqlx::Result<Option<(i64, Uuid)>> {
-    let query = sqlx::query(OF_VERSION).bind(name_key::encode(apex)).bind(zones::stored(version));
-    let row = query.fetch_optional(connection).await?;
-    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    let query = connection.query(OF_VERSION).bind(name_key::encode(apex)).bind(zones::stored(version));
+    let row = query.fetch_optional().await?;
+    row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
 }
 
 /// The last sequence that was written down.
@@ -184,7 +182,7 @@ pub async fn of_version(
 /// # Errors
 /// Of the database.
 pub async fn last_sequence(connection: &mut Connection) -> sqlx::Result<u64> {
-    let last: i64 = sqlx::query_scalar(LAST_SEQUENCE).fetch_one(connection).await?;
+    let last: i64 = connection.query(LAST_SEQUENCE).fetch_value().await?;
     u64::try_from(last).map_err(|_| damaged("outbox", "sequence"))
 }
 
@@ -198,11 +196,6 @@ pub async fn prune(
     applied: u64,
     limit: i64,
 ) -> sqlx::Result<u64> {
-    let done = sqlx::query(PRUNE)
-        .bind(before_us)
-        .bind(i64::try_from(applied).unwrap_or(i64::MAX))
-        .bind(limit)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected())
+    let applied = i64::try_from(applied).unwrap_or(i64::MAX);
+    connection.query(PRUNE).bind(before_us).bind(applied).bind(limit).execute().await
 }

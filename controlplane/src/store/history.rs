@@ -55,5 +55,5 @@ pub fn insert(batch: &mut Batch, entry: &Entry<'_>) {
 /// # Errors
 /// Of the database.
 pub async fn prune(connection: &mut Connection, before_us: i64, limit: i64) -> sqlx::Result<u64> {
-    Ok(sqlx::query(PRUNE).bind(before_us).bind(limit).execute(connection).await?.rows_affected())
+    connection.query(PRUNE).bind(before_us).bind(limit).execute().await
 }

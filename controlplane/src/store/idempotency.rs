@@ -1,7 +1,5 @@
 //! `idempotency`: answers kept for requests that are sent again.
 
-use sqlx::Row as _;
-
 use super::Connection;
 use super::batch::Batch;
 
@@ -26,9 +24,9 @@ pub async fn find(
     key: &str,
     now_us: i64,
 ) -> sqlx::Result<Option<(Vec<u8>, Vec<u8>)>> {
-    let row =
-        sqlx::query(FIND).bind(caller).bind(key).bind(now_us - KEPT_US).fetch_optional(connection).await?;
-    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    let query = connection.query(FIND).bind(caller).bind(key).bind(now_us - KEPT_US);
+    let row = query.fetch_optional().await?;
+    row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
 }
 
 /// Keeps an answer; an expired one of the same key gives way.
@@ -48,5 +46,5 @@ pub fn keep(
 /// # Errors
 /// Of the database.
 pub async fn prune(connection: &mut Connection, now_us: i64, limit: i64) -> sqlx::Result<u64> {
-    Ok(sqlx::query(PRUNE).bind(now_us - KEPT_US).bind(limit).execute(connection).await?.rows_affected())
+    connection.query(PRUNE).bind(now_us - KEPT_US).bind(limit).execute().await
 }

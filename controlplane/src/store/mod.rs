@@ -1,56 +1,27 @@
-//! The database: how it is opened, and the SQL, one file per table.
+//! The database, SQLite or PostgreSQL: how it is opened, and the SQL, one file per table.
 //!
-//! Statements are constants in the dialect that SQLite and PostgreSQL share (`$1`, `ON CONFLICT`, times as integers);
-//! [`statements`] lists them all, and a test prepares each. Functions here take a connection or a transaction of the
+//! Statements are constants in the dialect that the two share (`$1`, `ON CONFLICT`, times as integers); [`statements`]
+//! lists them all, and a test prepares each on both. Functions here take a connection or a transaction of the
 //! caller and open none: where a transaction starts and ends is decided in `commit/`. What is only written is put into a
 //! [`batch`].
 
 pub mod audit;
 pub mod batch;
 pub mod changes;
+pub mod connection;
+pub mod database;
 pub mod history;
 pub mod idempotency;
 pub mod relay;
 pub mod rrsets;
 pub mod sets;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tokens;
 pub mod zones;
 
-use std::path::Path;
-use std::time::Duration;
-
-use sqlx::migrate::Migrator;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection as _};
-
-/// The connection that statements run on.
-pub type Connection = sqlx::SqliteConnection;
-
-/// The schema, in steps.
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
-
-/// How long a statement waits for a lock that another process holds. Inside the process there is one writer, so
-/// this is for tools that have the file open.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Folds the write-ahead log into the file.
-const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
-
-/// How long somebody waits for a connection of a pool.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// An open database: one connection that writes, pools that read.
-#[derive(Debug)]
-pub struct Database {
-    /// The only connection that writes.
-    pub writer: Connection,
-    /// Connections that cannot write.
-    pub readers: SqlitePool,
-    /// The same, for who reads long.
-    pub exports: SqlitePool,
-}
+pub use connection::{Connection, Kind, Pool, Row};
+pub use database::{Database, Place};
 
 /// Why a row could not be read as what it must be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -67,54 +38,16 @@ pub(crate) fn damaged(table: &'static str, what: &'static str) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(Damaged { table, what }))
 }
 
-impl Database {
-    /// Opens the database file, makes it when it is not there, and brings its schema up to date.
-    ///
-    /// The caller holds the lock of the data folder: it keeps two processes from migrating at once.
-    ///
-    /// # Errors
-    /// When the file cannot be opened, is no database, or its schema is newer than this program.
-    pub async fn open(file: &Path, readers: u32, exports: u32) -> Result<Database, sqlx::Error> {
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // NORMAL would acknowledge before the disk has it.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .optimize_on_close(true, None)
-            .disable_statement_logging();
-        let mut writer = options.clone().connect().await?;
-        MIGRATIONS
-            .run_direct(None, &mut writer, false)
-            .await
-            .map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
-        let read_only = options.read_only(true).create_if_missing(false);
-        let pool = |most| SqlitePoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE_TIMEOUT);
-        let readers = pool(readers).connect_with(read_only.clone()).await?;
-        let exports = pool(exports).connect_lazy_with(read_only);
-        Ok(Database { writer, readers, exports })
-    }
-
-    /// Closes both sides; the readers first, so that the writer can fold the write-ahead log into the file.
-    ///
-    /// # Errors
-    /// When the last write to the file fails. What was committed is safe in the log all the same.
-    pub async fn close(mut self) -> Result<(), sqlx::Error> {
-        self.exports.close().await;
-        self.readers.close().await;
-        // Closing does so too, but only where the threads of all readers have ended by then: said aloud, the file alone
-        // is the whole database, also for who copies it.
-        sqlx::query(CHECKPOINT).execute(&mut self.writer).await?;
-        self.writer.close().await
-    }
-}
-
-/// Every statement there is.
+/// Every statement that a kind of database gets.
 #[must_use]
-pub fn statements() -> Vec<&'static str> {
+pub fn statements(kind: Kind) -> Vec<&'static str> {
+    let own: &[&[&'static str]] = match kind {
+        Kind::Sqlite => &[database::SQLITE_ONLY],
+        Kind::Postgres => &[zones::POSTGRES_ONLY, database::POSTGRES_ONLY],
+    };
     [
+        &own.concat(),
+        database::ALL,
         audit::ALL,
         changes::ALL,
         history::ALL,
@@ -125,6 +58,7 @@ pub fn statements() -> Vec<&'static str> {
         tokens::ALL,
         zones::ALL,
         crate::commit::TRANSACTION_STATEMENTS,
+        &[crate::commit::begin(kind)],
     ]
     .concat()
 }
@@ -139,55 +73,134 @@ pub fn now_us() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sqlx::Executor as _;
 
     #[tokio::test]
     async fn every_statement_is_understood_by_the_database() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut database = Database::open(&folder.path().join("t.sqlite"), 1, 1).await.unwrap();
-        let statements = statements();
-        assert!(statements.len() > 30);
-        for statement in statements {
-            if let Err(error) = database.writer.prepare(sqlx::SqlStr::from_static(statement)).await {
-                panic!("{statement}: {error}");
+        for (mut database, _place) in testing::databases().await {
+            let statements = statements(database.place.kind());
+            assert!(statements.len() > 30);
+            for statement in statements {
+                if let Err(error) = database.writer.prepare(statement).await {
+                    panic!("{statement}: {error}");
+                }
             }
+            database.close().await.unwrap();
         }
-        database.close().await.unwrap();
     }
 
     #[tokio::test]
     async fn acknowledged_means_synced_and_readers_cannot_write() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut database = Database::open(&folder.path().join("t.sqlite"), 1, 1).await.unwrap();
-        let synchronous: i64 =
-            sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut database.writer).await.unwrap();
-        assert_eq!(synchronous, 2, "FULL");
-        let journal: String =
-            sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut database.writer).await.unwrap();
-        assert_eq!(journal, "wal");
-        let keys: i64 =
-            sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(&mut database.writer).await.unwrap();
-        assert_eq!(keys, 1);
-        let written = sqlx::query("DELETE FROM zones").execute(&database.readers).await;
-        assert!(written.is_err());
-        database.close().await.unwrap();
+        for (mut database, _place) in testing::databases().await {
+            let writer = &mut database.writer;
+            match writer.kind() {
+                Kind::Sqlite => {
+                    let synchronous: i64 = writer.query("PRAGMA synchronous").fetch_value().await.unwrap();
+                    assert_eq!(synchronous, 2, "FULL");
+                    let journal: String = writer.query("PRAGMA journal_mode").fetch_value().await.unwrap();
+                    assert_eq!(journal, "wal");
+                    let keys: i64 = writer.query("PRAGMA foreign_keys").fetch_value().await.unwrap();
+                    assert_eq!(keys, 1);
+                }
+                Kind::Postgres => {
+                    let commit: String = writer.query("SHOW synchronous_commit").fetch_value().await.unwrap();
+                    assert_eq!(commit, "on", "the test's server says off");
+                }
+            }
+            let mut reader = database.readers.acquire().await.unwrap();
+            assert!(reader.query("DELETE FROM zones").execute().await.is_err());
+            drop(reader);
+            database.close().await.unwrap();
+        }
+    }
+
+    /// Tables with their columns: name, kind of value, whether it may be NULL; and what is unique.
+    async fn schema(database: &mut Database) -> Vec<String> {
+        const SQLITE: &str = "SELECT m.name || '.' || c.name || ' ' || CASE upper(c.type) WHEN 'INTEGER' THEN 'BIGINT' ELSE upper(c.type) END || CASE WHEN c.\"notnull\" = 1 OR c.pk > 0 THEN ' NOT NULL' ELSE '' END FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND m.name <> '_sqlx_migrations'";
+        const SQLITE_KEYS: &str = "SELECT m.name || CASE l.\"unique\" WHEN 1 THEN ' unique ' ELSE ' index ' END || (SELECT group_concat(name, ', ') FROM (SELECT name FROM pragma_index_info(l.name) ORDER BY seqno)) FROM sqlite_master m, pragma_index_list(m.name) l WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND m.name <> '_sqlx_migrations'";
+        const SQLITE_ROWIDS: &str = "SELECT m.name || ' unique ' || c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND m.name <> '_sqlx_migrations' AND c.pk > 0 AND c.type = 'INTEGER'";
+        const POSTGRES: &str = "SELECT table_name || '.' || column_name || ' ' || CASE data_type WHEN 'bytea' THEN 'BLOB' WHEN 'uuid' THEN 'BLOB' ELSE upper(data_type) END || CASE is_nullable WHEN 'NO' THEN ' NOT NULL' ELSE '' END FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> '_sqlx_migrations'";
+        const POSTGRES_KEYS: &str = "SELECT t.relname || CASE WHEN i.indisunique THEN ' unique ' ELSE ' index ' END || (SELECT string_agg(a.attname, ', ' ORDER BY k.n) FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum) FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace s ON s.oid = t.relnamespace WHERE s.nspname = 'public' AND t.relname <> '_sqlx_migrations'";
+        let statements: &[&str] = match database.place.kind() {
+            Kind::Sqlite => &[SQLITE, SQLITE_KEYS, SQLITE_ROWIDS],
+            Kind::Postgres => &[POSTGRES, POSTGRES_KEYS],
+        };
+        let mut all = Vec::new();
+        for statement in statements {
+            let rows = database.writer.query(statement).fetch_all().await.unwrap();
+            all.extend(rows.iter().map(|row| row.get::<String, _>(0).unwrap()));
+        }
+        all.sort();
+        all
     }
 
     #[tokio::test]
-    async fn migrations_run_once_and_a_second_start_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("t.sqlite");
+    async fn migrations_run_once_and_both_databases_have_the_same_schema() {
         let mut schemas = Vec::new();
-        for _ in 0..2 {
-            let mut database = Database::open(&file, 1, 1).await.unwrap();
-            let schema: Vec<String> =
-                sqlx::query_scalar("SELECT coalesce(sql, '') FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%' ORDER BY name")
-                    .fetch_all(&mut database.writer)
-                    .await
-                    .unwrap();
-            schemas.push(schema);
+        for (mut database, place) in testing::databases().await {
+            let first = schema(&mut database).await;
+            assert!(first.len() > 50 && first.contains(&"zones unique name_key".to_owned()), "{first:#?}");
             database.close().await.unwrap();
+            let mut again = place.open().await;
+            assert_eq!(schema(&mut again).await, first);
+            again.close().await.unwrap();
+            schemas.push(first);
         }
+        assert_eq!(schemas.len(), 2);
         assert_eq!(schemas[0], schemas[1]);
+    }
+
+    /// Replicas that start at once.
+    #[tokio::test]
+    async fn a_schema_that_many_bring_up_to_date_is_brought_once() {
+        let place = testing::place(Kind::Postgres);
+        let before = place.place.steps().await.unwrap();
+        assert!(before.iter().all(|step| !step.applied));
+        let mut starting = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let place = place.place.clone();
+            starting.spawn(async move { place.migrate().await });
+        }
+        for migrated in starting.join_all().await {
+            migrated.unwrap();
+        }
+        let after = place.place.steps().await.unwrap();
+        assert!(after.len() == before.len() && after.iter().all(|step| step.applied));
+    }
+
+    #[tokio::test]
+    async fn a_database_of_a_server_has_one_writer() {
+        let (database, place) = testing::database(Kind::Postgres).await;
+        let second = Database::open(place.place.clone(), 1, 1).await;
+        assert!(second.unwrap_err().to_string().contains("in use by another control plane"));
+        database.close().await.unwrap();
+        place.open().await.close().await.unwrap();
+    }
+
+    #[test]
+    fn a_place_is_shown_without_its_password() {
+        let place =
+            Place::of_url("postgres://dns:secret@db.example.net:5433/godwit?sslmode=require").unwrap();
+        assert_eq!(place.to_string(), "godwit at db.example.net, port 5433");
+        for (url, shown) in [
+            ("postgres://dns:se@cr:et@db.test:5433/godwit?a=b@c", "postgres://dns@db.test:5433/godwit?a=b@c"),
+            ("postgres://dns@db.test", "postgres://dns@db.test"),
+            ("postgres://localhost/godwit?host=/run/a@b", "postgres://localhost/godwit?host=/run/a@b"),
+            ("no URL", "no URL"),
+        ] {
+            assert_eq!(database::without_password(url), shown);
+        }
+        for url in ["mysql://x", "postgres://[", "godwit.sqlite", "postgres://a/b?password=c"] {
+            assert!(Place::of_url(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn both_have_the_same_migrations() {
+        let names = |folder: &str| {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations").join(folder);
+            let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+            entries.collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(names("sqlite"), names("postgres"));
     }
 }

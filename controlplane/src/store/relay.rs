@@ -1,7 +1,5 @@
 //! `relay`: where the feed stands.
 
-use sqlx::Row as _;
-
 use super::batch::Batch;
 use super::{Connection, damaged};
 
@@ -44,20 +42,20 @@ fn stored(value: u64) -> i64 {
 /// # Errors
 /// Of the database.
 pub async fn read(connection: &mut Connection, now_us: i64) -> sqlx::Result<FeedState> {
-    if let Some(row) = sqlx::query(READ).fetch_optional(&mut *connection).await? {
-        let chain: Vec<u8> = row.try_get("chain")?;
+    if let Some(row) = connection.query(READ).fetch_optional().await? {
+        let chain: Vec<u8> = row.get("chain")?;
         return Ok(FeedState {
-            generation: number(row.try_get("generation")?)?,
-            epoch: number(row.try_get("epoch")?)?,
-            sequence: number(row.try_get("sequence")?)?,
+            generation: number(row.get("generation")?)?,
+            epoch: number(row.get("epoch")?)?,
+            sequence: number(row.get("sequence")?)?,
             chain: chain.try_into().map_err(|_| damaged("relay", "chain"))?,
-            reserved: number(row.try_get("reserved")?)?,
-            diverged: row.try_get("diverged")?,
+            reserved: number(row.get("reserved")?)?,
+            diverged: row.get("diverged")?,
         });
     }
     // The time of creation: larger than the generation of any history that was begun before on this machine.
     let generation = now_us.max(1);
-    sqlx::query(START).bind(generation).bind(&[0u8; 32][..]).execute(connection).await?;
+    connection.query(START).bind(generation).bind(&[0u8; 32][..]).execute().await?;
     Ok(FeedState { generation: number(generation)?, ..FeedState::default() })
 }
 
@@ -78,5 +76,5 @@ pub fn write(batch: &mut Batch, state: &FeedState) {
 /// # Errors
 /// Of the database.
 pub async fn new_generation(connection: &mut Connection, now_us: i64) -> sqlx::Result<bool> {
-    Ok(sqlx::query(NEW_GENERATION).bind(now_us).execute(connection).await?.rows_affected() == 1)
+    Ok(connection.query(NEW_GENERATION).bind(now_us).execute().await? == 1)
 }

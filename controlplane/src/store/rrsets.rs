@@ -2,14 +2,11 @@
 
 use std::sync::LazyLock;
 
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
-
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::{Rrset, Rtype};
 
 use super::batch::Batch;
-use super::{Connection, damaged, sets};
+use super::{Connection, Row, damaged, sets};
 use crate::model::name_key;
 
 const OF_OWNER: &str = "SELECT owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = $1 AND owner_key = $2 ORDER BY rtype";
@@ -72,21 +69,21 @@ pub struct Listed {
     pub rrset: Rrset,
 }
 
-fn rrset(row: &SqliteRow) -> sqlx::Result<Rrset> {
-    let rtype = u16::try_from(row.try_get::<i64, _>("rtype")?).map_err(|_| damaged("rrsets", "rtype"))?;
+fn rrset(row: &Row) -> sqlx::Result<Rrset> {
+    let rtype = u16::try_from(row.get::<i64, _>("rtype")?).map_err(|_| damaged("rrsets", "rtype"))?;
     Ok(Rrset {
         rtype: Rtype(rtype),
-        ttl: u32::try_from(row.try_get::<i64, _>("ttl")?).map_err(|_| damaged("rrsets", "ttl"))?,
-        rdata: sets::unpack(row.try_get("rdata")?).ok_or_else(|| damaged("rrsets", "rdata"))?,
-        rrsigs: sets::unpack(row.try_get("rrsigs")?).ok_or_else(|| damaged("rrsets", "rrsigs"))?,
+        ttl: u32::try_from(row.get::<i64, _>("ttl")?).map_err(|_| damaged("rrsets", "ttl"))?,
+        rdata: sets::unpack(row.get("rdata")?).ok_or_else(|| damaged("rrsets", "rdata"))?,
+        rrsigs: sets::unpack(row.get("rrsigs")?).ok_or_else(|| damaged("rrsets", "rrsigs"))?,
     })
 }
 
-fn listed(row: &SqliteRow) -> sqlx::Result<Listed> {
-    let owner_key: Vec<u8> = row.try_get("owner_key")?;
+fn listed(row: &Row) -> sqlx::Result<Listed> {
+    let owner_key: Vec<u8> = row.get("owner_key")?;
     Ok(Listed {
         owner: name_key::decode(&owner_key).ok_or_else(|| damaged("rrsets", "owner_key"))?,
-        position: Position { zone_id: row.try_get("zone_id")?, owner_key, rtype: row.try_get("rtype")? },
+        position: Position { zone_id: row.get("zone_id")?, owner_key, rtype: row.get("rtype")? },
         rrset: rrset(row)?,
     })
 }
@@ -100,8 +97,7 @@ pub async fn of_owner(
     zone_id: i64,
     owner: NameRef<'_>,
 ) -> sqlx::Result<Vec<Rrset>> {
-    let rows =
-        sqlx::query(OF_OWNER).bind(zone_id).bind(name_key::encode(owner)).fetch_all(connection).await?;
+    let rows = connection.query(OF_OWNER).bind(zone_id).bind(name_key::encode(owner)).fetch_all().await?;
     rows.iter().map(rrset).collect()
 }
 
@@ -115,7 +111,7 @@ pub async fn of_two_owners(
     owners: [NameRef<'_>; 2],
 ) -> sqlx::Result<Vec<(Name, Rrset)>> {
     let [one, other] = owners.map(name_key::encode);
-    let rows = sqlx::query(OF_TWO_OWNERS).bind(zone_id).bind(one).bind(other).fetch_all(connection).await?;
+    let rows = connection.query(OF_TWO_OWNERS).bind(zone_id).bind(one).bind(other).fetch_all().await?;
     rows.iter().map(|row| listed(row).map(|listed| (listed.owner, listed.rrset))).collect()
 }
 
@@ -137,15 +133,16 @@ pub async fn list(
         (Some(_), Some(_)) => OF_ZONE_TYPE_AFTER,
         (None, Some(_)) => TYPE_AFTER,
     };
-    let mut query = sqlx::query(statement)
+    let mut query = connection
+        .query(statement)
         .bind(zone_id.unwrap_or(after.zone_id))
-        .bind(&after.owner_key)
+        .bind(after.owner_key.as_slice())
         .bind(after.rtype)
         .bind(limit);
     if let Some(rtype) = rtype {
         query = query.bind(i64::from(rtype.0));
     }
-    let rows = query.fetch_all(connection).await?;
+    let rows = query.fetch_all().await?;
     rows.iter().map(listed).collect()
 }
 
@@ -206,5 +203,5 @@ pub fn delete(batch: &mut Batch, zone_id: i64, owner: NameRef<'_>, rtype: Rtype)
 /// # Errors
 /// Of the database.
 pub async fn count(connection: &mut Connection, zone_id: i64) -> sqlx::Result<i64> {
-    sqlx::query_scalar(COUNT).bind(zone_id).fetch_one(connection).await
+    connection.query(COUNT).bind(zone_id).fetch_value().await
 }

@@ -1,6 +1,5 @@
 //! `tokens`.
 
-use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::Connection;
@@ -37,7 +36,7 @@ pub async fn insert(
     scope: &str,
     now_us: i64,
 ) -> sqlx::Result<()> {
-    sqlx::query(INSERT).bind(id).bind(&hash[..]).bind(scope).bind(now_us).execute(connection).await?;
+    connection.query(INSERT).bind(id).bind(&hash[..]).bind(scope).bind(now_us).execute().await?;
     Ok(())
 }
 
@@ -46,13 +45,13 @@ pub async fn insert(
 /// # Errors
 /// Of the database.
 pub async fn by_hash(connection: &mut Connection, hash: &[u8; 32]) -> sqlx::Result<Option<Token>> {
-    let row = sqlx::query(BY_HASH).bind(&hash[..]).fetch_optional(connection).await?;
+    let row = connection.query(BY_HASH).bind(&hash[..]).fetch_optional().await?;
     row.map(|row| {
         Ok(Token {
-            id: row.try_get("id")?,
-            hash: row.try_get("hash")?,
-            scope: row.try_get("scope")?,
-            revoked: row.try_get::<Option<i64>, _>("revoked_at_us")?.is_some(),
+            id: row.get("id")?,
+            hash: row.get("hash")?,
+            scope: row.get("scope")?,
+            revoked: row.get::<Option<i64>, _>("revoked_at_us")?.is_some(),
         })
     })
     .transpose()
@@ -63,7 +62,7 @@ pub async fn by_hash(connection: &mut Connection, hash: &[u8; 32]) -> sqlx::Resu
 /// # Errors
 /// Of the database.
 pub async fn count(connection: &mut Connection) -> sqlx::Result<i64> {
-    sqlx::query_scalar(COUNT).fetch_one(connection).await
+    connection.query(COUNT).fetch_value().await
 }
 
 /// Revokes a token; whether there was one to revoke.
@@ -71,5 +70,5 @@ pub async fn count(connection: &mut Connection) -> sqlx::Result<i64> {
 /// # Errors
 /// Of the database.
 pub async fn revoke(connection: &mut Connection, id: Uuid, now_us: i64) -> sqlx::Result<bool> {
-    Ok(sqlx::query(REVOKE).bind(id).bind(now_us).execute(connection).await?.rows_affected() > 0)
+    Ok(connection.query(REVOKE).bind(id).bind(now_us).execute().await? > 0)
 }

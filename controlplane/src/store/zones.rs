@@ -1,18 +1,29 @@
 //! `zones` and `departed_zones`.
 
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
-
 use godwit_wire::name::{Name, NameRef};
 
 use super::batch::Batch;
-use super::{Connection, damaged};
+use super::{Connection, Kind, Row, damaged};
 use crate::model::name_key;
 use crate::model::zone::{TtlPolicy, Zone};
 
-const BY_NAME: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us FROM zones WHERE name_key = $1";
-const LONGEST: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us FROM zones WHERE name_key IN ($1, $2, $3, $4) ORDER BY length(name_key) DESC LIMIT 1";
-const PAGE: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us FROM zones WHERE name_key > $1 ORDER BY name_key LIMIT $2";
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us \
+             FROM zones ",
+            $rest
+        )
+    };
+}
+
+const BY_NAME: &str = select!("WHERE name_key = $1");
+const PAGE: &str = select!("WHERE name_key > $1 ORDER BY name_key LIMIT $2");
+const LONGEST: &str = select!("WHERE name_key IN ($1, $2, $3, $4) ORDER BY length(name_key) DESC LIMIT 1");
+/// Where others write beside us, who reads a zone to change it locks its row first. SQLite has one writer at a time.
+const BY_NAME_LOCKED: &str = select!("WHERE name_key = $1 FOR UPDATE");
+const LONGEST_LOCKED: &str =
+    select!("WHERE name_key IN ($1, $2, $3, $4) ORDER BY length(name_key) DESC LIMIT 1 FOR UPDATE");
 const COUNT: &str = "SELECT count(*) FROM zones";
 const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $7) RETURNING id";
 const UPDATE: &str = "UPDATE zones SET version = $2, serial = $3, ttl_policy = $4, presigned = $5, updated_at_us = $6 WHERE id = $1";
@@ -24,7 +35,10 @@ const DEPARTED_COUNT: &str = "SELECT count(*) FROM departed_zones";
 const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, departed_at_us) VALUES ($1, $2, $3, $4) ON CONFLICT (name_key) DO UPDATE SET version = excluded.version, serial = excluded.serial, departed_at_us = excluded.departed_at_us";
 const RETURN: &str = "DELETE FROM departed_zones WHERE name_key = $1";
 
-/// Every statement of this file.
+/// Statements of this file that only PostgreSQL gets.
+pub(super) const POSTGRES_ONLY: &[&str] = &[BY_NAME_LOCKED, LONGEST_LOCKED];
+
+/// Every statement of this file that both get.
 pub const ALL: &[&str] = &[
     BY_NAME,
     LONGEST,
@@ -40,23 +54,23 @@ pub const ALL: &[&str] = &[
     RETURN,
 ];
 
-fn zone(row: &SqliteRow) -> sqlx::Result<Zone> {
-    let key: &[u8] = row.try_get("name_key")?;
-    let policy: &str = row.try_get("ttl_policy")?;
+fn zone(row: &Row) -> sqlx::Result<Zone> {
+    let key: &[u8] = row.get("name_key")?;
+    let policy: &str = row.get("ttl_policy")?;
     Ok(Zone {
-        id: row.try_get("id")?,
+        id: row.get("id")?,
         apex: name_key::decode(key).ok_or_else(|| damaged("zones", "name_key"))?,
-        owner_number: narrow(row.try_get("owner_number")?, "owner_number")?,
-        version: u64::try_from(row.try_get::<i64, _>("version")?).map_err(|_| damaged("zones", "version"))?,
-        serial: narrow(row.try_get("serial")?, "serial")?,
+        owner_number: narrow(row.get("owner_number")?, "owner_number")?,
+        version: u64::try_from(row.get::<i64, _>("version")?).map_err(|_| damaged("zones", "version"))?,
+        serial: narrow(row.get("serial")?, "serial")?,
         ttl_policy: match policy {
             "keep" => TtlPolicy::Keep,
             "bounded" => TtlPolicy::Bounded,
             _ => return Err(damaged("zones", "ttl_policy")),
         },
-        presigned: row.try_get("presigned")?,
-        created_at_us: row.try_get("created_at_us")?,
-        updated_at_us: row.try_get("updated_at_us")?,
+        presigned: row.get("presigned")?,
+        created_at_us: row.get("created_at_us")?,
+        updated_at_us: row.get("updated_at_us")?,
     })
 }
 
@@ -74,7 +88,17 @@ pub(crate) fn stored(version: u64) -> i64 {
 /// # Errors
 /// Of the database.
 pub async fn by_name(connection: &mut Connection, apex: NameRef<'_>) -> sqlx::Result<Option<Zone>> {
-    let row = sqlx::query(BY_NAME).bind(name_key::encode(apex)).fetch_optional(connection).await?;
+    let row = connection.query(BY_NAME).bind(name_key::encode(apex)).fetch_optional().await?;
+    row.as_ref().map(zone).transpose()
+}
+
+/// The same for who is going to change it: nobody else changes it until the transaction ends.
+///
+/// # Errors
+/// Of the database.
+pub async fn lock_by_name(connection: &mut Connection, apex: NameRef<'_>) -> sqlx::Result<Option<Zone>> {
+    let statement = if connection.kind() == Kind::Postgres { BY_NAME_LOCKED } else { BY_NAME };
+    let row = connection.query(statement).bind(name_key::encode(apex)).fetch_optional().await?;
     row.as_ref().map(zone).transpose()
 }
 
@@ -83,12 +107,29 @@ pub async fn by_name(connection: &mut Connection, apex: NameRef<'_>) -> sqlx::Re
 /// # Errors
 /// Of the database.
 pub async fn longest(connection: &mut Connection, names: &[NameRef<'_>]) -> sqlx::Result<Option<Zone>> {
+    first_of(connection, LONGEST, names).await
+}
+
+/// The same for who is going to change it: nobody else changes it until the transaction ends.
+///
+/// # Errors
+/// Of the database.
+pub async fn lock_longest(connection: &mut Connection, names: &[NameRef<'_>]) -> sqlx::Result<Option<Zone>> {
+    let statement = if connection.kind() == Kind::Postgres { LONGEST_LOCKED } else { LONGEST };
+    first_of(connection, statement, names).await
+}
+
+async fn first_of(
+    connection: &mut Connection,
+    statement: &'static str,
+    names: &[NameRef<'_>],
+) -> sqlx::Result<Option<Zone>> {
     let keys: Vec<Vec<u8>> = names.iter().map(|&name| name_key::encode(name)).collect();
     // Names have few labels, mostly: one way to the database and back.
     for keys in keys.chunks(4) {
-        let key = |n: usize| keys.get(n).or(keys.last());
-        let query = sqlx::query(LONGEST).bind(key(0)).bind(key(1)).bind(key(2)).bind(key(3));
-        if let Some(row) = query.fetch_optional(&mut *connection).await? {
+        let key = |n: usize| keys.get(n).or(keys.last()).map(Vec::as_slice);
+        let query = connection.query(statement).bind(key(0)).bind(key(1)).bind(key(2)).bind(key(3));
+        if let Some(row) = query.fetch_optional().await? {
             return zone(&row).map(Some);
         }
     }
@@ -108,11 +149,8 @@ pub async fn page(connection: &mut Connection, after: Option<&[u8]>, limit: i64)
     {
         zones.push(root);
     }
-    let rows = sqlx::query(PAGE)
-        .bind(after.unwrap_or_default())
-        .bind(limit - i64::try_from(zones.len()).unwrap_or(0))
-        .fetch_all(connection)
-        .await?;
+    let limit = limit - i64::try_from(zones.len()).unwrap_or(0);
+    let rows = connection.query(PAGE).bind(after.unwrap_or_default()).bind(limit).fetch_all().await?;
     for row in &rows {
         zones.push(zone(row)?);
     }
@@ -124,7 +162,7 @@ pub async fn page(connection: &mut Connection, after: Option<&[u8]>, limit: i64)
 /// # Errors
 /// Of the database.
 pub async fn count(connection: &mut Connection) -> sqlx::Result<i64> {
-    sqlx::query_scalar(COUNT).fetch_one(connection).await
+    connection.query(COUNT).fetch_value().await
 }
 
 /// Adds a zone; gives the id of its row.
@@ -132,7 +170,8 @@ pub async fn count(connection: &mut Connection) -> sqlx::Result<i64> {
 /// # Errors
 /// Of the database.
 pub async fn insert(connection: &mut Connection, zone: &Zone) -> sqlx::Result<i64> {
-    sqlx::query_scalar(INSERT)
+    connection
+        .query(INSERT)
         .bind(name_key::encode(zone.apex.as_ref()))
         .bind(i64::from(zone.owner_number))
         .bind(stored(zone.version))
@@ -140,7 +179,7 @@ pub async fn insert(connection: &mut Connection, zone: &Zone) -> sqlx::Result<i6
         .bind(zone.ttl_policy.as_str())
         .bind(zone.presigned)
         .bind(zone.created_at_us)
-        .fetch_one(connection)
+        .fetch_value()
         .await
 }
 
@@ -177,13 +216,12 @@ pub async fn take_departed(
     apex: NameRef<'_>,
 ) -> sqlx::Result<Option<(u64, u32)>> {
     let key = name_key::encode(apex);
-    let Some(row) = sqlx::query(DEPARTED).bind(&key).fetch_optional(&mut *connection).await? else {
+    let Some(row) = connection.query(DEPARTED).bind(key.as_slice()).fetch_optional().await? else {
         return Ok(None);
     };
-    sqlx::query(RETURN).bind(&key).execute(connection).await?;
-    let version =
-        u64::try_from(row.try_get::<i64, _>("version")?).map_err(|_| damaged("zones", "version"))?;
-    Ok(Some((version, narrow(row.try_get("serial")?, "serial")?)))
+    connection.query(RETURN).bind(key.as_slice()).execute().await?;
+    let version = u64::try_from(row.get::<i64, _>("version")?).map_err(|_| damaged("zones", "version"))?;
+    Ok(Some((version, narrow(row.get("serial")?, "serial")?)))
 }
 
 /// Deleted zones after a key, each with the version at which it went. The root zone is not listed: nothing can be
@@ -197,12 +235,11 @@ pub async fn departed_page(
     limit: i64,
 ) -> sqlx::Result<Vec<(Name, u64)>> {
     let after = after.map(Vec::as_slice).unwrap_or_default();
-    let rows = sqlx::query(DEPARTED_PAGE).bind(after).bind(limit).fetch_all(connection).await?;
+    let rows = connection.query(DEPARTED_PAGE).bind(after).bind(limit).fetch_all().await?;
     rows.iter()
         .map(|row| {
-            let name =
-                name_key::decode(row.try_get("name_key")?).ok_or_else(|| damaged("zones", "name_key"))?;
-            let version = u64::try_from(row.try_get::<i64, _>("version")?);
+            let name = name_key::decode(row.get("name_key")?).ok_or_else(|| damaged("zones", "name_key"))?;
+            let version = u64::try_from(row.get::<i64, _>("version")?);
             Ok((name, version.map_err(|_| damaged("zones", "version"))?))
         })
         .collect()
@@ -213,5 +250,49 @@ pub async fn departed_page(
 /// # Errors
 /// Of the database.
 pub async fn departed_count(connection: &mut Connection) -> sqlx::Result<i64> {
-    sqlx::query_scalar(DEPARTED_COUNT).fetch_one(connection).await
+    connection.query(DEPARTED_COUNT).fetch_value().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::{now_us, testing};
+
+    /// With several that write, a change is judged by what the zone is once nobody else changes it.
+    #[tokio::test]
+    async fn a_zone_that_is_being_changed_is_waited_for() {
+        let (mut database, place) = testing::database(Kind::Postgres).await;
+        let zone = Zone {
+            id: 0,
+            apex: "example.com.".parse().unwrap(),
+            owner_number: 0,
+            version: 1,
+            serial: 1,
+            ttl_policy: TtlPolicy::Bounded,
+            presigned: false,
+            created_at_us: now_us(),
+            updated_at_us: now_us(),
+        };
+        let writer = &mut database.writer;
+        let id = insert(writer, &zone).await.unwrap();
+        let begin = crate::commit::begin(Kind::Postgres);
+        writer.control(&[begin]).await.unwrap();
+        let locked = lock_by_name(writer, zone.apex.as_ref()).await.unwrap().unwrap();
+        let mut second = place.connect().await;
+        let other = tokio::spawn(async move {
+            second.control(&[begin]).await.unwrap();
+            let names = ["b.example.com.", "example.com.", "com."].map(|name| name.parse::<Name>().unwrap());
+            let names: Vec<NameRef<'_>> = names.iter().map(Name::as_ref).collect();
+            lock_longest(&mut second, &names).await.unwrap().unwrap()
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!other.is_finished(), "it was read while somebody changed it");
+        let mut batch = Batch::of(writer);
+        update(&mut batch, &Zone { id, version: 2, ..locked });
+        batch.control(crate::commit::COMMIT);
+        batch.run(writer).await.unwrap();
+        assert_eq!(other.await.unwrap().version, 2, "what it waited for");
+    }
 }

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use godwit_wire::rr::Rtype;
 use serde_json::json;
-use sqlx::ConnectOptions as _;
 
-use crate::harness::{Client, Server, folder};
+use crate::harness::{Client, Server, beside, config, copy_of, folder};
 use crate::replica::Replica;
 
 async fn put(client: &Client, n: u32, query: &str) {
@@ -103,17 +102,13 @@ async fn a_data_plane_that_is_ahead_of_the_notes_is_sent_nothing_twice() {
         put(&server.client, n, "?wait=applied").await;
     }
     let (folder, replica, token) = server.stop().await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("godwit.sqlite"));
-    let mut database = options.connect().await.unwrap();
+    let mut database = beside(folder.path()).await;
     // As if the last two publications had never been noted.
-    let noted: i64 = sqlx::query_scalar("SELECT sequence FROM relay").fetch_one(&mut database).await.unwrap();
-    sqlx::query("UPDATE outbox SET sequence = NULL WHERE sequence > $1")
-        .bind(noted - 2)
-        .execute(&mut database)
-        .await
-        .unwrap();
-    sqlx::query("UPDATE relay SET sequence = $1").bind(noted - 2).execute(&mut database).await.unwrap();
-    sqlx::Connection::close(database).await.unwrap();
+    let noted: i64 = database.query("SELECT sequence FROM relay").fetch_value().await.unwrap();
+    let forget = database.query("UPDATE outbox SET sequence = NULL WHERE sequence > $1").bind(noted - 2);
+    assert_eq!(forget.execute().await.unwrap(), 2);
+    database.query("UPDATE relay SET sequence = $1").bind(noted - 2).execute().await.unwrap();
+    drop(database);
     let before = *replica.change_sets.lock().unwrap();
     let server = Server::start_in(folder, replica, Some(token), |_| {}).await;
     put(&server.client, 3, "?wait=applied").await;
@@ -211,8 +206,7 @@ async fn p8_a_restored_database_moves_nothing_back() {
     let server = Server::start().await;
     put(&server.client, 0, "?wait=applied").await;
     let (data, replica, token) = server.stop().await;
-    let copy = folder();
-    std::fs::copy(data.path().join("godwit.sqlite"), copy.path().join("godwit.sqlite")).unwrap();
+    let copy = copy_of(data.path());
     let server = Server::start_in(data, replica, Some(token), |_| {}).await;
     put(&server.client, 1, "?wait=applied").await;
     put(&server.client, 2, "?wait=applied").await;
@@ -237,7 +231,7 @@ async fn p8_a_restored_database_moves_nothing_back() {
         assert!(reload["items"][0]["sequence"].as_u64().unwrap() > 0);
         now = server.stop().await;
     }
-    godwit_controlplane::Controlplane::start_generation(now.0.path()).await.unwrap();
+    godwit_controlplane::Controlplane::start_generation(&config(now.0.path()).store).await.unwrap();
     let server = Server::start_in(now.0, now.1, Some(now.2), |_| {}).await;
     until("the restored state is served", || served(&server.replica, 4) && !served(&server.replica, 2)).await;
     put(&server.client, 5, "?wait=applied").await;

@@ -1,14 +1,16 @@
 //! A control plane on a free port with its data in a folder of its own, and a client.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use godwit_controlplane::auth::Token;
 use godwit_controlplane::observe::metrics::Metrics;
+use godwit_controlplane::store::{Connection, Kind, Place};
 use godwit_controlplane::{Config, Controlplane, FirstStart};
+use godwit_testkit::servers::Postgres;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -62,16 +64,58 @@ impl Answer {
     }
 }
 
-/// A folder for the data of one server after another.
+/// File in a folder of [`folder`] with the URL of its database, where that is one of a server.
+pub(crate) const URL_FILE: &str = "database-url";
+
+/// A folder for the data of one server after another, and a database for them.
 pub(crate) fn folder() -> Arc<tempfile::TempDir> {
-    Arc::new(tempfile::tempdir().unwrap())
+    let folder = tempfile::tempdir().unwrap();
+    if crate::DATABASE == Kind::Postgres {
+        let url = Postgres::shared().create_database().unwrap();
+        std::fs::write(folder.path().join(URL_FILE), url).unwrap();
+    }
+    Arc::new(folder)
 }
 
-pub(crate) fn config(folder: &std::path::Path) -> Config {
+/// The same with a copy of the database of another one, whose server is stopped.
+pub(crate) fn copy_of(other: &Path) -> Arc<tempfile::TempDir> {
+    let folder = tempfile::tempdir().unwrap();
+    match crate::DATABASE {
+        Kind::Sqlite => {
+            std::fs::copy(other.join("godwit.sqlite"), folder.path().join("godwit.sqlite")).unwrap();
+        }
+        Kind::Postgres => {
+            let url = std::fs::read_to_string(other.join(URL_FILE)).unwrap();
+            let copy = Postgres::shared().copy_database(&url).unwrap();
+            std::fs::write(folder.path().join(URL_FILE), copy).unwrap();
+        }
+    }
+    Arc::new(folder)
+}
+
+pub(crate) fn config(folder: &Path) -> Config {
     let mut config = Config::default();
     config.api.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.store.data = folder.to_path_buf();
+    let url = folder.join(URL_FILE);
+    config.store.url_file = url.exists().then_some(url);
     config
+}
+
+/// A connection to a folder's database, beside those of its server.
+pub(crate) async fn beside(folder: &Path) -> Connection {
+    let file = || Place::File(folder.join("godwit.sqlite"));
+    let place = config(folder).store.server().unwrap().unwrap_or_else(file);
+    place.connect().await.unwrap()
+}
+
+/// Keeps everybody else from changing zones, until ROLLBACK; they can be read.
+pub(crate) async fn hold(connection: &mut Connection) {
+    let statements: &[&str] = match connection.kind() {
+        Kind::Sqlite => &["BEGIN IMMEDIATE"],
+        Kind::Postgres => &["BEGIN", "LOCK TABLE zones IN EXCLUSIVE MODE"],
+    };
+    connection.control(statements).await.unwrap();
 }
 
 impl Server {
@@ -134,8 +178,9 @@ impl Server {
         }
     }
 
-    pub(crate) fn database(&self) -> PathBuf {
-        self.folder.path().join("godwit.sqlite")
+    /// See [`beside`].
+    pub(crate) async fn beside(&self) -> Connection {
+        beside(self.folder.path()).await
     }
 }
 

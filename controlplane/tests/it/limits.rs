@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sqlx::ConnectOptions as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{Server, folder};
+use crate::harness::{Server, config, folder, hold};
 use crate::replica::Replica;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -73,13 +72,12 @@ async fn a_request_that_takes_too_long_is_answered() {
     })
     .await;
     // Another program holds the database: the writer waits for it, the caller only for so long.
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(server.database());
-    let mut other = options.connect().await.unwrap();
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let mut other = server.beside().await;
+    hold(&mut other).await;
     let body = json!({"type": "A", "value": ["192.0.2.2"]});
     let answer = server.client.json("PUT", "/api/v1/records/www.example.com.", &body).await.expect(504);
     assert_eq!(answer.code(), "TIMEOUT");
-    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    other.control(&["ROLLBACK"]).await.unwrap();
     // And it goes on.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -94,15 +92,16 @@ async fn a_request_that_takes_too_long_is_answered() {
 #[tokio::test]
 async fn a_folder_has_one_owner() {
     let server = Server::start().await;
-    let config = crate::harness::config(server.folder.path());
+    let config = config(server.folder.path());
+    let store = config.store.clone();
     let second =
         godwit_controlplane::Controlplane::open(config, godwit_controlplane::FirstStart::Empty).await;
     let error = format!("{:#}", second.unwrap_err());
-    assert!(error.contains("in use by another process"), "{error}");
-    let token = godwit_controlplane::Controlplane::create_token(server.folder.path(), "admin").await;
+    assert!(error.contains("in use by another"), "{error}");
+    let token = godwit_controlplane::Controlplane::create_token(&store, "admin").await;
     assert!(token.is_err());
     let (folder, replica, _) = server.stop().await;
-    let token = godwit_controlplane::Controlplane::create_token(folder.path(), "admin").await.unwrap();
+    let token = godwit_controlplane::Controlplane::create_token(&store, "admin").await.unwrap();
     let server = Server::start_in(folder, replica, Some(token.reveal()), |_| {}).await;
     server.client.get("/api/v1/domains").await.expect(200);
 }

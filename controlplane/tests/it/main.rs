@@ -1,5 +1,10 @@
 //! The control plane as its callers and its data plane see it: real HTTP over loopback, a real database, and a replica
-//! that checks every batch that it is sent.
+//! that checks every batch that it is sent. `tests/on_postgres` runs the same on a PostgreSQL server.
+
+use godwit_controlplane::store::Kind;
+
+/// What the servers of this program keep their records in.
+const DATABASE: Kind = Kind::Sqlite;
 
 mod applied;
 mod changes;
@@ -9,8 +14,10 @@ mod errors;
 mod exports;
 mod faults;
 mod feed;
+mod full_disk;
 mod harness;
 mod idempotency;
+mod ledger;
 mod limits;
 mod listener;
 mod openapi;

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{Api, ConfigError, Defaults, Sources, Store};
@@ -19,7 +20,7 @@ const SNAPSHOT_FOLDER: &str = "snapshot";
 /// Everything that may be set. `Config::default()` is what runs without any setting.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Config {
+pub(crate) struct Config {
     /// Addresses for DNS, workers, user.
     pub(super) server: Server,
     /// The API's listener and its limits.
@@ -99,6 +100,18 @@ impl Config {
             Some((key, expected)) => Err(ConfigError::of_configuration(key, expected)),
             None => Ok(config),
         }
+    }
+
+    /// Where the database is, for who works on it while the server is stopped.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the place where it was written.
+    pub(crate) fn store(file: Option<PathBuf>, data: Option<PathBuf>) -> Result<Store, ConfigError> {
+        let mut store = Sources::of_process(file, DEFAULT_FILE).load::<Config>()?.store;
+        if let Some(data) = data {
+            store.data = data;
+        }
+        Ok(store)
     }
 
     /// The command line is the last word; lists on it replace those from below.

@@ -5,7 +5,7 @@
 //! - [`lock`]: one process per folder;
 //! - [`planes`]: the control plane beside a running data plane.
 
-mod config;
+pub(crate) mod config;
 pub(crate) mod lock;
 mod planes;
 

@@ -2,10 +2,8 @@
 //! that has records goes on answering meanwhile (P1); one that never had any has nothing to go on with.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use godwit_controlplane::observe::metrics::Metrics;
 use godwit_controlplane::{Applied, Config, Controlplane, FeedSink, FirstStart};
 use godwit_dataplane::feed::{Local, local};
@@ -17,8 +15,6 @@ use crate::output::say;
 /// The pause before the control plane is opened again; doubles up to the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// What the control plane calls its database, in the data folder.
-const DATABASE: &str = "godwit.sqlite";
 
 /// What the control plane is started with.
 pub(super) struct Planes {
@@ -64,10 +60,8 @@ impl Planes {
     }
 
     async fn once(&mut self, sink: FeedSink) -> anyhow::Result<()> {
-        if self.has_snapshot {
-            database_is_there(&self.config.store.data)?;
-        }
-        let controlplane = Controlplane::open(self.config.clone(), FirstStart::ExampleZone).await?;
+        let first = if self.has_snapshot { FirstStart::Never } else { FirstStart::ExampleZone };
+        let controlplane = Controlplane::open(self.config.clone(), first).await?;
         if let Some(token) = controlplane.new_token() {
             show_token(&token.reveal());
         }
@@ -78,19 +72,6 @@ impl Planes {
         self.beside.set(move || Metrics::text(&registry));
         controlplane.serve(Some(sink), self.stop.clone()).await
     }
-}
-
-/// A database that is gone is not a first start: the zones that are served would be replaced by an example.
-fn database_is_there(data: &Path) -> anyhow::Result<()> {
-    let database = data.join(DATABASE);
-    if !database.try_exists().with_context(|| format!("database {}", database.display()))? {
-        bail!(
-            "the database {} is gone, but there is a local snapshot of its zones: put it back, or name another folder \
-             with --data to begin anew",
-            database.display()
-        );
-    }
-    Ok(())
 }
 
 /// The one line on standard output. The token is in the database already; whoever cannot read it here makes another.

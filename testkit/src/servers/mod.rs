@@ -1,5 +1,5 @@
-//! Real name servers on loopback: NSD, Knot DNS, BIND and Godwit itself, each with its own configuration and zone files in a folder of
-//! its own that goes away with it.
+//! Real servers: NSD, Knot DNS, BIND and Godwit itself on loopback, each with its own configuration and zone files in a
+//! folder of its own that goes away with it, and PostgreSQL.
 //!
 //! They run as they are installed. A program that is missing is an error that says what to install; tests do not pass
 //! without them.
@@ -8,6 +8,7 @@ mod bind;
 mod godwit;
 mod knot;
 mod nsd;
+mod postgres;
 mod process;
 mod sign;
 
@@ -20,6 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::reference::{World, Zone};
 
+pub use postgres::Postgres;
 pub use process::{Process, run};
 pub use sign::{LdnsSigning, ldns_sign};
 

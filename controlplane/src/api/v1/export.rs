@@ -11,7 +11,6 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::channel::{Channel, Sender};
-use sqlx::{Sqlite, Transaction};
 
 use godwit_wire::name::Name;
 use godwit_wire::rr::Rtype;
@@ -23,6 +22,7 @@ use super::records::zone_named;
 use crate::error::{Code, Problem};
 use crate::model::zone::Zone;
 use crate::observe::metrics::Limit;
+use crate::store::Connection;
 use crate::store::rrsets::{self, Position};
 use crate::validate::{name, zone_file};
 
@@ -86,11 +86,7 @@ enum Broken {
 }
 
 impl Pieces {
-    async fn send_zone(
-        mut self,
-        mut transaction: Transaction<'static, Sqlite>,
-        zone: &Zone,
-    ) -> Result<(), Broken> {
+    async fn send_zone(mut self, mut transaction: Connection, zone: &Zone) -> Result<(), Broken> {
         // RFC 1035 §5.2: readers want to see the SOA first.
         for set in rrsets::of_owner(&mut transaction, zone.id, zone.apex.as_ref()).await? {
             if set.rtype == Rtype::SOA {
@@ -111,7 +107,7 @@ impl Pieces {
             }
         }
         // Nothing was written: this only ends it.
-        transaction.rollback().await?;
+        transaction.end_reading().await?;
         self.send().await?;
         self.sender = None;
         Ok(())

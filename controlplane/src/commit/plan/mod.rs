@@ -128,7 +128,7 @@ impl Plan {
         if_match: Option<&IfMatch>,
     ) -> Result<(), Problem> {
         let apex = &put.apex;
-        let found = zones::by_name(connection, apex.as_ref()).await?;
+        let found = zones::lock_by_name(connection, apex.as_ref()).await?;
         match (&found, put.mode) {
             (Some(_), PutMode::Create) => {
                 return Err(Problem::new(Code::DomainExists, format!("the zone {apex} exists already")));
@@ -163,7 +163,7 @@ impl Plan {
         apex: &Name,
         if_match: Option<&IfMatch>,
     ) -> Result<&mut ZonePlan, Problem> {
-        let found = zones::by_name(connection, apex.as_ref()).await?;
+        let found = zones::lock_by_name(connection, apex.as_ref()).await?;
         self.check_version(found.as_ref(), apex, if_match)?;
         let zone = found.ok_or_else(|| domain_not_found(apex))?;
         Ok(self.zones.entry(apex.clone()).or_insert_with(|| ZonePlan::of(zone)))
@@ -186,7 +186,7 @@ impl Plan {
         if !self.zones.contains_key(&apex) {
             let found = match found {
                 Some(zone) => Some(zone),
-                None => zones::by_name(connection, apex.as_ref()).await?,
+                None => zones::lock_by_name(connection, apex.as_ref()).await?,
             };
             self.check_version(found.as_ref(), &apex, if_match)?;
             let mut plan = ZonePlan::of(found.ok_or_else(|| domain_not_found(&apex))?);
@@ -240,7 +240,7 @@ impl Plan {
             }
             next = name.parent();
         }
-        let found = zones::longest(connection, &unknown).await?;
+        let found = zones::lock_longest(connection, &unknown).await?;
         let is_longer = |name: &NameRef<'_>| found.as_ref().is_none_or(|zone| *name != zone.apex.as_ref());
         self.no_apex.extend(unknown.into_iter().take_while(is_longer).map(NameRef::to_owned));
         if let Some(apex) = found.as_ref().map(|zone| zone.apex.clone()).or(planned) {

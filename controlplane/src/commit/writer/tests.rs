@@ -8,8 +8,9 @@ use super::*;
 use crate::commit::{Committer, Respond};
 use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
-use crate::store::Database;
 use crate::store::relay::FeedState;
+use crate::store::testing::{self, Place};
+use crate::store::{Database, Kind, Pool};
 
 /// Long enough for whatever is not going to happen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -17,17 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A writer at work, and a look into its database.
 struct Running {
     committer: Committer,
-    readers: sqlx::sqlite::SqlitePool,
-    file: std::path::PathBuf,
+    readers: Pool,
+    place: Place,
     closed: Option<oneshot::Sender<()>>,
-    _folder: tempfile::TempDir,
 }
 
 /// A writer that does nothing yet.
-async fn at_rest() -> (Writer, Running) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("t.sqlite");
-    let Database { mut writer, readers, .. } = Database::open(&file, 2, 1).await.unwrap();
+async fn at_rest(kind: Kind) -> (Writer, Running) {
+    let (database, test_place) = testing::database(kind).await;
+    let Database { place, mut writer, readers, .. } = database;
     // The row that publications are written to.
     relay::read(&mut writer, 7).await.unwrap();
     let (committer, queues) = crate::commit::channel();
@@ -35,6 +34,8 @@ async fn at_rest() -> (Writer, Running) {
     let (close, closed) = oneshot::channel();
     let writer = Writer {
         connection: writer,
+        place,
+        lost: false,
         queues,
         handover,
         closed,
@@ -42,12 +43,16 @@ async fn at_rest() -> (Writer, Running) {
         history_kept: Duration::from_secs(3600),
         prune_every: PRUNE_EVERY,
     };
-    (writer, Running { committer, readers, file, closed: Some(close), _folder: folder })
+    (writer, Running { committer, readers, place: test_place, closed: Some(close) })
 }
 
 impl Running {
     fn notes(&self) -> crate::commit::Notes {
         self.committer.notes()
+    }
+
+    async fn count(&self, statement: &'static str) -> i64 {
+        self.readers.acquire().await.unwrap().query(statement).fetch_value().await.unwrap()
     }
 
     async fn sequence_on_disk(&self) -> u64 {
@@ -97,10 +102,12 @@ fn failing() -> Request {
 
 /// Keeps an answer of 1970.
 async fn keep(connection: &mut Connection, key: &str) {
-    let mut batch = Batch::default();
+    let mut batch = Batch::of(connection);
     idempotency::keep(&mut batch, "c", key, &[0; 32], b"{}", 1);
     batch.run(connection).await.unwrap();
 }
+
+const KEPT_ANSWERS: &str = "SELECT count(*) FROM idempotency";
 
 async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("never: {what}"))
@@ -135,9 +142,7 @@ async fn queued(queue: &tokio::sync::mpsc::Sender<Job>, count: usize) {
     in_time("they wait", come).await;
 }
 
-#[tokio::test]
-async fn publications_are_written_down_while_requests_never_cease() {
-    let (writer, running) = at_rest().await;
+async fn publications_are_written_down_while_requests_never_cease(writer: Writer, running: Running) {
     let callers = never_ceasing(&running.committer).await;
     tokio::spawn(writer.run());
     let (written, on_disk) = oneshot::channel();
@@ -147,17 +152,13 @@ async fn publications_are_written_down_while_requests_never_cease() {
     drop(callers);
 }
 
-#[tokio::test]
-async fn what_is_past_its_time_goes_while_requests_never_cease() {
-    let (mut writer, running) = at_rest().await;
+async fn what_is_past_its_time_goes_while_requests_never_cease(mut writer: Writer, running: Running) {
     keep(&mut writer.connection, "k").await;
     writer.prune_every = Duration::from_millis(50);
     let callers = never_ceasing(&running.committer).await;
     tokio::spawn(writer.run());
     let gone = async {
-        let kept =
-            || sqlx::query_scalar::<_, i64>("SELECT count(*) FROM idempotency").fetch_one(&running.readers);
-        while kept().await.unwrap() > 0 {
+        while running.count(KEPT_ANSWERS).await > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -166,9 +167,7 @@ async fn what_is_past_its_time_goes_while_requests_never_cease() {
 }
 
 /// A request that is alone and fails takes its transaction back; what was published must not go with it.
-#[tokio::test]
-async fn failing_requests_do_not_keep_publications_from_the_disk() {
-    let (writer, running) = at_rest().await;
+async fn failing_requests_do_not_keep_publications_from_the_disk(writer: Writer, running: Running) {
     tokio::spawn(writer.run());
     let (written, mut on_disk) = oneshot::channel();
     running.notes().note(publications(5, Some(written)));
@@ -206,12 +205,10 @@ impl tracing::Subscriber for Errors {
 }
 
 /// Each attempt to write to a database that fails is logged: there is one a second, not one after the other.
-#[tokio::test]
-async fn a_database_that_fails_is_not_asked_without_pause() {
-    let (mut writer, running) = at_rest().await;
-    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut writer.connection).await.unwrap();
-    let mut other = open(&running.file).await;
-    sqlx::query(BEGIN).execute(&mut other).await.unwrap();
+async fn a_database_that_fails_is_not_asked_without_pause(mut writer: Writer, running: Running) {
+    writer.connection.control(&[unwilling_to_wait(writer.connection.kind())]).await.unwrap();
+    let mut other = running.place.connect().await;
+    other.control(&[begin(other.kind()), KEEP_OUT]).await.unwrap();
     let errors = Arc::new(Mutex::new(0));
     let _logged = tracing::subscriber::set_default(Errors(errors.clone()));
     tokio::spawn(writer.run());
@@ -226,49 +223,50 @@ async fn a_database_that_fails_is_not_asked_without_pause() {
     let most = 1 + usize::try_from(started.elapsed().as_secs()).unwrap();
     assert!(attempts <= most, "{attempts} attempts, at most {most} were to be made");
     assert!(on_disk.try_recv().is_err());
-    sqlx::query(ROLLBACK).execute(&mut other).await.unwrap();
+    other.control(&[ROLLBACK]).await.unwrap();
     in_time("it is written once the database can be had", on_disk).await.unwrap();
 }
 
-async fn open(file: &std::path::Path) -> Connection {
-    use sqlx::ConnectOptions as _;
-    sqlx::sqlite::SqliteConnectOptions::new().filename(file).connect().await.unwrap()
+/// What the relay writes to, held by somebody else; SQLite is held as a whole anyway.
+const KEEP_OUT: &str = "UPDATE relay SET epoch = epoch";
+
+fn unwilling_to_wait(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sqlite => "PRAGMA busy_timeout = 0",
+        Kind::Postgres => "SET lock_timeout = 1",
+    }
 }
 
 /// More is past its time than one step takes: the next step comes soon, and each is bounded.
-#[tokio::test]
-async fn a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause() {
-    let (mut writer, running) = at_rest().await;
+async fn a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause(
+    mut writer: Writer,
+    running: Running,
+) {
     for n in 0..PRUNE_STEP + 1 {
         keep(&mut writer.connection, &n.to_string()).await;
     }
-    let left = || async {
-        let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM idempotency");
-        count.fetch_one(&running.readers).await.unwrap()
-    };
     assert_eq!(writer.prune(0).await, PRUNE_AGAIN);
-    assert_eq!(left().await, 1, "one step and no more");
+    assert_eq!(running.count(KEPT_ANSWERS).await, 1, "one step and no more");
     assert_eq!(writer.prune(0).await, PRUNE_EVERY);
-    assert_eq!(left().await, 0);
+    assert_eq!(running.count(KEPT_ANSWERS).await, 0);
 }
 
 /// What no data plane has applied is kept however old it is, and so is what is not old enough.
-#[tokio::test]
-async fn changes_go_when_they_are_old_and_applied() {
-    let (mut writer, running) = at_rest().await;
+async fn changes_go_when_they_are_old_and_applied(mut writer: Writer, running: Running) {
     let connection = &mut writer.connection;
     for (sequence, at_us) in [(1, 1), (2, 1), (3, now_us())] {
         let id = uuid::Uuid::now_v7();
         let new = changes::New { id, at_us, actor: "a", request_id: "", payload: b"x", settled_by: None };
-        let mut batch = Batch::default();
+        let mut batch = Batch::of(connection);
         changes::insert(&mut batch, &new);
-        let number = batch.run(connection).await.unwrap()[0].get(0);
+        let number = batch.run(connection).await.unwrap()[0].get(0).unwrap();
         changes::mark(&mut batch, number, sequence, at_us);
         batch.run(connection).await.unwrap();
     }
     let left = || async {
-        let kept = sqlx::query_scalar::<_, i64>("SELECT sequence FROM outbox ORDER BY sequence");
-        kept.fetch_all(&running.readers).await.unwrap()
+        let mut reader = running.readers.acquire().await.unwrap();
+        let rows = reader.query("SELECT sequence FROM outbox ORDER BY sequence").fetch_all().await.unwrap();
+        rows.iter().map(|row| row.get(0).unwrap()).collect::<Vec<i64>>()
     };
     writer.prune(1).await;
     assert_eq!(left().await, [2, 3]);
@@ -277,9 +275,7 @@ async fn changes_go_when_they_are_old_and_applied() {
 }
 
 /// Long changes wait in a queue of their own: a short one that comes meanwhile waits for the one that is being made.
-#[tokio::test]
-async fn a_short_change_waits_for_one_long_one_at_most() {
-    let (writer, running) = at_rest().await;
+async fn a_short_change_waits_for_one_long_one_at_most(writer: Writer, running: Running) {
     let order: Arc<Mutex<Vec<String>>> = Arc::default();
     let commit = |name: &str, mode| {
         let (committer, order, name) = (running.committer.clone(), order.clone(), name.to_owned());
@@ -315,9 +311,7 @@ async fn a_short_change_waits_for_one_long_one_at_most() {
 }
 
 /// A stop lets what waits in either queue be carried out.
-#[tokio::test]
-async fn a_stop_ends_when_both_queues_are_empty() {
-    let (writer, mut running) = at_rest().await;
+async fn a_stop_ends_when_both_queues_are_empty(writer: Writer, mut running: Running) {
     let mut waiting = tokio::task::JoinSet::new();
     for (name, mode) in
         [("a.test.", PutMode::Upsert), ("b.test.", PutMode::Create), ("c.test.", PutMode::Upsert)]
@@ -335,4 +329,35 @@ async fn a_stop_ends_when_both_queues_are_empty() {
     let late = running.committer.commit(failing(), respond()).await.unwrap_err();
     assert_eq!(late.code, Code::DbUnavailable);
     assert!(!running.committer.is_open());
+}
+
+/// Each test on either database.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                let (writer, running) = super::at_rest(super::Kind::Sqlite).await;
+                super::$name(writer, running).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                let (writer, running) = super::at_rest(super::Kind::Postgres).await;
+                super::$name(writer, running).await;
+            })*
+        }
+    };
+}
+
+on_both! {
+    publications_are_written_down_while_requests_never_cease,
+    what_is_past_its_time_goes_while_requests_never_cease,
+    failing_requests_do_not_keep_publications_from_the_disk,
+    a_database_that_fails_is_not_asked_without_pause,
+    a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause,
+    changes_go_when_they_are_old_and_applied,
+    a_short_change_waits_for_one_long_one_at_most,
+    a_stop_ends_when_both_queues_are_empty,
 }

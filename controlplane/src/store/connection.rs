@@ -1,0 +1,459 @@
+//! One type of connection, statement and row for both databases, so that every function of the repository is written
+//! once and runs on either.
+//!
+//! The text of a statement is the same for both but where a constant of its own says otherwise; values are encoded for
+//! the database that the connection leads to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::error::BoxDynError;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{
+    Arguments as _, AssertSqlSafe, ColumnIndex, Connection as _, Decode, Encode, Postgres, Row as _, SqlStr,
+    Sqlite, Transaction, Type,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a server on another machine may take for one statement. It has a shorter limit itself
+/// ([`STATEMENT_LIMIT`]); this one is for a server that says nothing any more.
+const ANSWER_LIMIT: Duration = Duration::from_secs(40);
+/// After so long the server ends a statement.
+pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// All that an export or a replay reads is one state of the database.
+const BEGIN_READING_SQLITE: &str = "BEGIN";
+const BEGIN_READING_POSTGRES: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// Which database.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A file, of one process.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+/// A connection to either database: one of its own, one of a pool, or one of a pool that reads in a transaction.
+#[derive(Debug)]
+pub struct Connection {
+    held: Held,
+    /// Of a pool's; given back once the connection is.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+enum Held {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+    PooledSqlite(PoolConnection<Sqlite>),
+    PooledPostgres(PoolConnection<Postgres>),
+    ReadingSqlite(Transaction<'static, Sqlite>),
+    ReadingPostgres(Transaction<'static, Postgres>),
+}
+
+enum Inner<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+impl From<SqliteConnection> for Connection {
+    fn from(connection: SqliteConnection) -> Connection {
+        Connection { held: Held::Sqlite(connection), _permit: None }
+    }
+}
+
+impl From<PgConnection> for Connection {
+    fn from(connection: PgConnection) -> Connection {
+        Connection { held: Held::Postgres(connection), _permit: None }
+    }
+}
+
+impl Connection {
+    /// Where it leads to.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.held {
+            Held::Sqlite(_) | Held::PooledSqlite(_) | Held::ReadingSqlite(_) => Kind::Sqlite,
+            Held::Postgres(_) | Held::PooledPostgres(_) | Held::ReadingPostgres(_) => Kind::Postgres,
+        }
+    }
+
+    fn inner(&mut self) -> Inner<'_> {
+        match &mut self.held {
+            Held::Sqlite(connection) => Inner::Sqlite(connection),
+            Held::Postgres(connection) => Inner::Postgres(connection),
+            Held::PooledSqlite(connection) => Inner::Sqlite(connection),
+            Held::PooledPostgres(connection) => Inner::Postgres(connection),
+            Held::ReadingSqlite(transaction) => Inner::Sqlite(transaction),
+            Held::ReadingPostgres(transaction) => Inner::Postgres(transaction),
+        }
+    }
+
+    /// A statement with its parameters `$1`, `$2` and so on, to be bound in this order.
+    pub fn query(&mut self, statement: &'static str) -> Query<'_> {
+        let typed = match self.inner() {
+            Inner::Sqlite(connection) => Typed::Sqlite(connection, SqliteArguments::default()),
+            Inner::Postgres(connection) => Typed::Postgres(connection, PgArguments::default()),
+        };
+        Query { typed, statement: SqlStr::from_static(statement), kept: true, failed: None }
+    }
+
+    /// A text that was composed, with its values; `kept`: whether it stays prepared, as it will come again.
+    ///
+    /// # Errors
+    /// When the values are for another kind of database.
+    pub(super) fn query_with(
+        &mut self,
+        statement: SqlStr,
+        arguments: Arguments,
+        kept: bool,
+    ) -> sqlx::Result<Query<'_>> {
+        let typed = match (self.inner(), arguments) {
+            (Inner::Sqlite(connection), Arguments::Sqlite(arguments)) => Typed::Sqlite(connection, arguments),
+            (Inner::Postgres(connection), Arguments::Postgres(arguments)) => {
+                Typed::Postgres(connection, arguments)
+            }
+            _ => return Err(sqlx::Error::Encode("the values are for another kind of database".into())),
+        };
+        Ok(Query { typed, statement, kept, failed: None })
+    }
+
+    /// Statements without parameters and rows, at once: where transactions begin and end.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn control(&mut self, statements: &[&'static str]) -> sqlx::Result<()> {
+        // Made of statements that are constants.
+        let text = AssertSqlSafe(statements.join("; "));
+        match self.inner() {
+            Inner::Sqlite(connection) => {
+                sqlx::query(text).execute(connection).await?;
+            }
+            Inner::Postgres(connection) => {
+                in_time(sqlx::raw_sql(text).execute(connection)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the database understands a statement, without running it.
+    ///
+    /// # Errors
+    /// What it does not understand.
+    #[cfg(test)]
+    pub(crate) async fn prepare(&mut self, statement: &'static str) -> sqlx::Result<()> {
+        use sqlx::Executor as _;
+        let statement = SqlStr::from_static(statement);
+        match self.inner() {
+            Inner::Sqlite(connection) => drop(connection.prepare(statement).await?),
+            Inner::Postgres(connection) => drop(connection.prepare(statement).await?),
+        }
+        Ok(())
+    }
+
+    /// Ends what [`Pool::begin`] began: nothing was written.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn end_reading(self) -> sqlx::Result<()> {
+        match self.held {
+            Held::ReadingSqlite(transaction) => transaction.rollback().await,
+            Held::ReadingPostgres(transaction) => in_time(transaction.rollback()).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Closes a connection of its own; one of a pool goes back there.
+    ///
+    /// # Errors
+    /// When the last write to the file fails. What was committed is safe in the log all the same.
+    pub(super) async fn close(self) -> sqlx::Result<()> {
+        match self.held {
+            Held::Sqlite(connection) => connection.close().await,
+            Held::Postgres(connection) => in_time(connection.close()).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Connections that read. Who finds all of them busy waits for one; that none can be had is another matter, so how many
+/// are taken is counted here.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    connections: Connections,
+    free: Arc<Semaphore>,
+    /// How long one is waited for.
+    wait: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Connections {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+impl Pool {
+    /// Of a file.
+    pub(crate) fn sqlite(pool: SqlitePool, wait: Duration) -> Pool {
+        let most = pool.options().get_max_connections();
+        Pool::new(Connections::Sqlite(pool), most, wait)
+    }
+
+    /// Of a server.
+    pub(crate) fn postgres(pool: PgPool, wait: Duration) -> Pool {
+        let most = pool.options().get_max_connections();
+        Pool::new(Connections::Postgres(pool), most, wait)
+    }
+
+    fn new(connections: Connections, most: u32, wait: Duration) -> Pool {
+        let free = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(usize::MAX)));
+        Pool { connections, free, wait }
+    }
+
+    /// One of them, for one statement after another.
+    ///
+    /// # Errors
+    /// [`sqlx::Error::PoolTimedOut`] when all are busy, or of the database.
+    pub async fn acquire(&self) -> sqlx::Result<Connection> {
+        let permit = self.permit().await?;
+        let held = match &self.connections {
+            Connections::Sqlite(pool) => pool.acquire().await.map(Held::PooledSqlite),
+            Connections::Postgres(pool) => pool.acquire().await.map(Held::PooledPostgres),
+        };
+        Ok(Connection { held: held.map_err(away)?, _permit: Some(permit) })
+    }
+
+    /// One of them, which sees one state of the database until it is dropped or [ended](Connection::end_reading).
+    ///
+    /// # Errors
+    /// [`sqlx::Error::PoolTimedOut`] when all are busy, or of the database.
+    pub async fn begin(&self) -> sqlx::Result<Connection> {
+        let permit = self.permit().await?;
+        let held = match &self.connections {
+            Connections::Sqlite(pool) => pool.begin_with(BEGIN_READING_SQLITE).await.map(Held::ReadingSqlite),
+            Connections::Postgres(pool) => {
+                in_time(pool.begin_with(BEGIN_READING_POSTGRES)).await.map(Held::ReadingPostgres)
+            }
+        };
+        Ok(Connection { held: held.map_err(away)?, _permit: Some(permit) })
+    }
+
+    async fn permit(&self) -> sqlx::Result<OwnedSemaphorePermit> {
+        let permit = tokio::time::timeout(self.wait, self.free.clone().acquire_owned()).await;
+        permit.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)
+    }
+
+    pub(super) async fn close(&self) {
+        match &self.connections {
+            Connections::Sqlite(pool) => pool.close().await,
+            Connections::Postgres(pool) => {
+                // A server that says nothing is not waited for for ever.
+                let _ = tokio::time::timeout(ANSWER_LIMIT, pool.close()).await;
+            }
+        }
+    }
+}
+
+/// Who has a permit finds a connection or the pool makes one: when that takes too long, the database is away.
+fn away(error: sqlx::Error) -> sqlx::Error {
+    match error {
+        sqlx::Error::PoolTimedOut => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+        error => error,
+    }
+}
+
+/// A value that both databases take.
+pub trait Value<'v>: Encode<'v, Sqlite> + Type<Sqlite> + Encode<'v, Postgres> + Type<Postgres> {}
+
+impl<'v, T: Encode<'v, Sqlite> + Type<Sqlite> + Encode<'v, Postgres> + Type<Postgres>> Value<'v> for T {}
+
+/// A value that both databases give.
+pub trait Stored<'r>: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres> {}
+
+impl<'r, T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>> Stored<'r> for T {}
+
+/// Values of statements.
+#[derive(Debug)]
+pub(super) enum Arguments {
+    Sqlite(SqliteArguments),
+    Postgres(PgArguments),
+}
+
+impl Arguments {
+    pub(super) fn of(kind: Kind) -> Arguments {
+        match kind {
+            Kind::Sqlite => Arguments::Sqlite(SqliteArguments::default()),
+            Kind::Postgres => Arguments::Postgres(PgArguments::default()),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Arguments::Sqlite(_) => Kind::Sqlite,
+            Arguments::Postgres(_) => Kind::Postgres,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Arguments::Sqlite(arguments) => arguments.len(),
+            Arguments::Postgres(arguments) => arguments.len(),
+        }
+    }
+
+    pub(super) fn add<'v>(&mut self, value: impl Value<'v>) -> Result<(), BoxDynError> {
+        match self {
+            Arguments::Sqlite(arguments) => arguments.add(value),
+            Arguments::Postgres(arguments) => arguments.add(value),
+        }
+    }
+}
+
+/// A statement and its values, about to be run.
+pub struct Query<'c> {
+    typed: Typed<'c>,
+    statement: SqlStr,
+    kept: bool,
+    /// The first value that could not be encoded.
+    failed: Option<BoxDynError>,
+}
+
+enum Typed<'c> {
+    Sqlite(&'c mut SqliteConnection, SqliteArguments),
+    Postgres(&'c mut PgConnection, PgArguments),
+}
+
+impl Query<'_> {
+    /// The next value.
+    #[must_use]
+    pub fn bind<'v>(mut self, value: impl Value<'v>) -> Self {
+        let added = match &mut self.typed {
+            Typed::Sqlite(_, arguments) => arguments.add(value),
+            Typed::Postgres(_, arguments) => arguments.add(value),
+        };
+        if let Err(error) = added {
+            self.failed.get_or_insert(error);
+        }
+        self
+    }
+
+    /// All rows.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn fetch_all(self) -> sqlx::Result<Vec<Row>> {
+        let Query { typed, statement, kept, failed } = self;
+        encoded(failed)?;
+        Ok(match typed {
+            Typed::Sqlite(connection, arguments) => {
+                let query = sqlx::query_with(statement, arguments).persistent(kept);
+                query.fetch_all(connection).await?.into_iter().map(Row::Sqlite).collect()
+            }
+            Typed::Postgres(connection, arguments) => {
+                let query = sqlx::query_with(statement, arguments).persistent(kept);
+                in_time(query.fetch_all(connection)).await?.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// The row, if there is one.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn fetch_optional(self) -> sqlx::Result<Option<Row>> {
+        let Query { typed, statement, kept, failed } = self;
+        encoded(failed)?;
+        Ok(match typed {
+            Typed::Sqlite(connection, arguments) => {
+                let query = sqlx::query_with(statement, arguments).persistent(kept);
+                query.fetch_optional(connection).await?.map(Row::Sqlite)
+            }
+            Typed::Postgres(connection, arguments) => {
+                let query = sqlx::query_with(statement, arguments).persistent(kept);
+                in_time(query.fetch_optional(connection)).await?.map(Row::Postgres)
+            }
+        })
+    }
+
+    /// The first column of the row that there must be.
+    ///
+    /// # Errors
+    /// Of the database, also when there is no row.
+    pub async fn fetch_value<T: for<'r> Stored<'r>>(self) -> sqlx::Result<T> {
+        self.fetch_optional().await?.ok_or(sqlx::Error::RowNotFound)?.get(0)
+    }
+
+    /// Runs it; gives how many rows it changed.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn execute(self) -> sqlx::Result<u64> {
+        let Query { typed, statement, kept, failed } = self;
+        encoded(failed)?;
+        Ok(match typed {
+            Typed::Sqlite(connection, arguments) => {
+                let query = sqlx::query_with(statement, arguments).persistent(kept);
+                query.execute(connection).await?.rows_affected()
+            }
+            Typed::Postgres(connection, arguments) => {
+                let query = sqlx::query_with(statement, arguments).persistent(kept);
+                in_time(query.execute(connection)).await?.rows_affected()
+            }
+        })
+    }
+}
+
+fn encoded(failed: Option<BoxDynError>) -> sqlx::Result<()> {
+    failed.map_or(Ok(()), |error| Err(sqlx::Error::Encode(error)))
+}
+
+/// A row of either database.
+#[derive(Debug)]
+pub enum Row {
+    /// Of the file.
+    Sqlite(SqliteRow),
+    /// Of the server.
+    Postgres(PgRow),
+}
+
+impl Row {
+    /// A column, by name or number.
+    ///
+    /// # Errors
+    /// When there is no such column, or it holds something else.
+    pub fn get<'r, T: Stored<'r>, I>(&'r self, column: I) -> sqlx::Result<T>
+    where
+        I: ColumnIndex<SqliteRow> + ColumnIndex<PgRow>,
+    {
+        match self {
+            Row::Sqlite(row) => row.try_get(column),
+            Row::Postgres(row) => row.try_get(column),
+        }
+    }
+}
+
+/// A server that does not answer is as good as gone: the connection is not to be used again.
+async fn in_time<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(ANSWER_LIMIT, work).await.unwrap_or_else(|_| Err(silent()))
+}
+
+/// Whether an error says that the connection is of no use any more.
+#[must_use]
+pub fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // Connection exceptions; the server shuts down, crashed, or starts; it became a standby, which cannot write.
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| code.starts_with("08") || code.starts_with("57P") || code == "25006"),
+        _ => false,
+    }
+}

@@ -1,0 +1,40 @@
+//! The tests of `tests/it` with their records on a PostgreSQL server, and what only such a server can do to us.
+
+use godwit_controlplane::store::Kind;
+
+/// What the servers of this program keep their records in.
+const DATABASE: Kind = Kind::Postgres;
+
+#[path = "../it/applied.rs"]
+mod applied;
+#[path = "../it/changes.rs"]
+mod changes;
+#[path = "../it/concurrency.rs"]
+mod concurrency;
+#[path = "../it/domains.rs"]
+mod domains;
+#[path = "../it/errors.rs"]
+mod errors;
+#[path = "../it/exports.rs"]
+mod exports;
+#[path = "../it/faults.rs"]
+mod faults;
+#[path = "../it/feed.rs"]
+mod feed;
+#[path = "../it/harness.rs"]
+mod harness;
+#[path = "../it/idempotency.rs"]
+mod idempotency;
+#[path = "../it/ledger.rs"]
+mod ledger;
+#[path = "../it/limits.rs"]
+mod limits;
+#[path = "../it/program.rs"]
+mod program;
+#[path = "../it/records.rs"]
+mod records;
+#[path = "../it/replica.rs"]
+mod replica;
+mod server_faults;
+#[path = "../it/writes.rs"]
+mod writes;

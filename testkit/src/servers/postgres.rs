@@ -1,0 +1,228 @@
+//! PostgreSQL servers for tests: each with its data in a folder of its own, reached by a socket in that folder.
+//!
+//! A server ends, and its folder goes, when the test process does, however that ends: a shell beside it waits for the
+//! end of its standard input.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::process::run;
+
+/// How long a server may take until it answers, also after it was killed and has to recover.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What speeds up tests that are not about what survives.
+const FORGETFUL: &[&str] = &["fsync=off", "full_page_writes=off", "synchronous_commit=off"];
+
+/// `$1` folder, the rest: how to start the server. Words on standard input say what to do with it.
+const KEEPER: &str = r#"
+trap "" INT TERM HUP
+folder=$1
+shift
+start() { "$@" >>"$folder/log" 2>&1 </dev/null & pid=$!; }
+start "$@"
+while read -r word; do
+    case $word in
+        kill) kill -9 "$pid"; wait "$pid" ;;
+        start) start "$@" ;;
+    esac
+done
+kill -QUIT "$pid"
+wait "$pid"
+rm -rf "$folder"
+"#;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Postgres {
+    folder: PathBuf,
+    programs: PathBuf,
+    keeper: Child,
+    words: Mutex<Option<ChildStdin>>,
+    databases: AtomicU32,
+}
+
+impl Postgres {
+    /// One for all tests of a process. It forgets what was committed when its machine fails: for tests that are not
+    /// about that.
+    #[must_use]
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "without it the tests do not run; they are not to pass without"
+    )]
+    pub fn shared() -> &'static Postgres {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(|| match Postgres::start(FORGETFUL) {
+            Ok(server) => server,
+            Err(error) => panic!("{error:#}"),
+        })
+    }
+
+    /// A server of its own, with settings as in `postgresql.conf`.
+    ///
+    /// # Errors
+    /// When it is not installed, or does not start; its own words are in the error.
+    pub fn start(settings: &[&str]) -> Result<Postgres> {
+        let programs = programs()?;
+        let folder = tempfile::tempdir().context("folder for a database server")?.keep();
+        let mut user = Vec::new();
+        if run(Command::new("id").arg("-u"))?.trim() == "0" {
+            // It refuses to run as root.
+            run(Command::new("chown").arg("postgres:").arg(&folder))?;
+            user = vec!["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
+        }
+        let as_user = |program: &str| {
+            let program = programs.join(program);
+            let mut words: Vec<std::ffi::OsString> = user.iter().map(Into::into).collect();
+            words.push(program.into());
+            words
+        };
+        let data = folder.join("data");
+        let mut words = as_user("initdb").into_iter();
+        let mut initdb = Command::new(words.next().context("a program")?);
+        initdb.args(words).args([
+            "-A",
+            "trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-U",
+            "postgres",
+            "-D",
+        ]);
+        run(initdb.arg(&data).current_dir(&folder))?;
+
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "keeper"]).arg(&folder).args(as_user("postgres")).arg("-D").arg(&data);
+        keeper.arg("-k").arg(&folder).args(["-c", "listen_addresses=", "-c", "max_connections=400"]);
+        for setting in settings {
+            keeper.args(["-c", setting]);
+        }
+        keeper.current_dir(&folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut keeper = keeper.spawn().context("starting a shell")?;
+        let words = Mutex::new(keeper.stdin.take());
+        let server = Postgres { folder, programs, keeper, words, databases: AtomicU32::new(0) };
+        server.wait()?;
+        Ok(server)
+    }
+
+    /// Makes a database; gives its URL.
+    ///
+    /// # Errors
+    /// Of the server.
+    pub fn create_database(&self) -> Result<String> {
+        let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("CREATE DATABASE {name}"))?;
+        let socket = self.folder.to_string_lossy();
+        Ok(format!("postgres://postgres@localhost/{name}?host={socket}"))
+    }
+
+    /// Makes a database with the content of another, which nobody has open; gives its URL.
+    ///
+    /// # Errors
+    /// Of the server.
+    pub fn copy_database(&self, url: &str) -> Result<String> {
+        let original = database_of(url)?;
+        let copy = self.create_database()?;
+        let name = database_of(&copy)?;
+        self.psql("postgres", &format!("DROP DATABASE {name}"))?;
+        self.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE {original}"))?;
+        Ok(copy)
+    }
+
+    /// All that is in a database, as text.
+    ///
+    /// # Errors
+    /// Of the server.
+    pub fn dump(&self, url: &str) -> Result<String> {
+        let mut dump = Command::new(self.programs.join("pg_dump"));
+        dump.args(["-U", "postgres", "-h"]).arg(&self.folder).arg(database_of(url)?);
+        run(dump.current_dir(&self.folder))
+    }
+
+    /// Runs statements in a database of the server; gives what they print.
+    ///
+    /// # Errors
+    /// Of the server.
+    pub fn psql(&self, database: &str, statements: &str) -> Result<String> {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"]);
+        run(psql.arg(&self.folder).args(["-c", statements]).current_dir(&self.folder))
+    }
+
+    /// Kills it: the machine goes on, connections end, and what was confirmed must be there after [`Postgres::again`].
+    ///
+    /// # Errors
+    /// When its keeper is gone.
+    pub fn kill(&self) -> Result<()> {
+        self.say("kill")
+    }
+
+    /// Starts it again after [`Postgres::kill`] and waits until it has recovered.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn again(&self) -> Result<()> {
+        self.say("start")?;
+        self.wait()
+    }
+
+    fn say(&self, word: &str) -> Result<()> {
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(words.as_mut().context("the server's keeper is gone")?, "{word}")
+            .context("telling the keeper")
+    }
+
+    fn wait(&self) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        let mut started = Instant::now();
+        while self.psql("postgres", "SELECT 1").is_err() {
+            if Instant::now() >= deadline {
+                let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                anyhow::bail!("PostgreSQL did not start:\n{log}");
+            }
+            // What a killed one left behind may have kept it from starting.
+            if started.elapsed() > Duration::from_secs(2) && !self.is_there() {
+                self.say("start")?;
+                started = Instant::now();
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+
+    fn is_there(&self) -> bool {
+        let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
+        pid.lines().next().is_some_and(|pid| Path::new("/proc").join(pid).exists())
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // The keeper takes the end of its input as the word to clear up.
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let _ = self.keeper.wait();
+    }
+}
+
+fn database_of(url: &str) -> Result<&str> {
+    url.rsplit('/').find_map(|part| part.split_once("?host=")).map(|(name, _)| name).context("a URL of ours")
+}
+
+/// Where the newest installed version's programs are.
+fn programs() -> Result<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
+    let found = versions.map(|entry| entry.path().join("bin")).filter(|bin| bin.join("postgres").exists());
+    let number = |bin: &PathBuf| bin.iter().rev().nth(1)?.to_str()?.parse::<u32>().ok();
+    let newest = found.max_by_key(number);
+    ensure!(newest.is_some(), "the tests need PostgreSQL: install the package postgresql (Debian's name)");
+    newest.context("a version")
+}
