@@ -13,7 +13,7 @@ use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{
     Arguments as _, AssertSqlSafe, ColumnIndex, Connection as _, Decode, Encode, Postgres, Row as _, SqlStr,
-    Sqlite, Transaction, Type,
+    Sqlite, Type,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -26,6 +26,7 @@ pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
 /// All that an export or a replay reads is one state of the database.
 const BEGIN_READING_SQLITE: &str = "BEGIN";
 const BEGIN_READING_POSTGRES: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const END_READING: &str = "ROLLBACK";
 
 /// Which database.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,7 +37,7 @@ pub enum Kind {
     Postgres,
 }
 
-/// A connection to either database: one of its own, one of a pool, or one of a pool that reads in a transaction.
+/// A connection to either database: one of its own, or one of a pool.
 #[derive(Debug)]
 pub struct Connection {
     held: Held,
@@ -48,15 +49,29 @@ pub struct Connection {
 enum Held {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
-    PooledSqlite(PoolConnection<Sqlite>),
-    PooledPostgres(PoolConnection<Postgres>),
-    ReadingSqlite(Transaction<'static, Sqlite>),
-    ReadingPostgres(Transaction<'static, Postgres>),
+    PooledSqlite(Pooled<Sqlite>),
+    PooledPostgres(Pooled<Postgres>),
+}
+
+#[derive(Debug)]
+struct Pooled<DB: sqlx::Database> {
+    connection: PoolConnection<DB>,
+    /// Nobody else is to have it: it broke, or a transaction is open on it.
+    spoilt: bool,
+}
+
+impl<DB: sqlx::Database> Drop for Pooled<DB> {
+    fn drop(&mut self) {
+        if self.spoilt {
+            self.connection.close_on_drop();
+        }
+    }
 }
 
 enum Inner<'c> {
     Sqlite(&'c mut SqliteConnection),
-    Postgres(&'c mut PgConnection),
+    /// And what is to be told when it breaks.
+    Postgres(&'c mut PgConnection, Option<&'c mut bool>),
 }
 
 impl From<SqliteConnection> for Connection {
@@ -76,19 +91,17 @@ impl Connection {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self.held {
-            Held::Sqlite(_) | Held::PooledSqlite(_) | Held::ReadingSqlite(_) => Kind::Sqlite,
-            Held::Postgres(_) | Held::PooledPostgres(_) | Held::ReadingPostgres(_) => Kind::Postgres,
+            Held::Sqlite(_) | Held::PooledSqlite(_) => Kind::Sqlite,
+            Held::Postgres(_) | Held::PooledPostgres(_) => Kind::Postgres,
         }
     }
 
     fn inner(&mut self) -> Inner<'_> {
         match &mut self.held {
             Held::Sqlite(connection) => Inner::Sqlite(connection),
-            Held::Postgres(connection) => Inner::Postgres(connection),
-            Held::PooledSqlite(connection) => Inner::Sqlite(connection),
-            Held::PooledPostgres(connection) => Inner::Postgres(connection),
-            Held::ReadingSqlite(transaction) => Inner::Sqlite(transaction),
-            Held::ReadingPostgres(transaction) => Inner::Postgres(transaction),
+            Held::Postgres(connection) => Inner::Postgres(connection, None),
+            Held::PooledSqlite(pooled) => Inner::Sqlite(&mut pooled.connection),
+            Held::PooledPostgres(pooled) => Inner::Postgres(&mut pooled.connection, Some(&mut pooled.spoilt)),
         }
     }
 
@@ -96,7 +109,9 @@ impl Connection {
     pub fn query(&mut self, statement: &'static str) -> Query<'_> {
         let typed = match self.inner() {
             Inner::Sqlite(connection) => Typed::Sqlite(connection, SqliteArguments::default()),
-            Inner::Postgres(connection) => Typed::Postgres(connection, PgArguments::default()),
+            Inner::Postgres(connection, spoilt) => {
+                Typed::Postgres(connection, PgArguments::default(), spoilt)
+            }
         };
         Query { typed, statement: SqlStr::from_static(statement), kept: true, failed: None }
     }
@@ -113,8 +128,8 @@ impl Connection {
     ) -> sqlx::Result<Query<'_>> {
         let typed = match (self.inner(), arguments) {
             (Inner::Sqlite(connection), Arguments::Sqlite(arguments)) => Typed::Sqlite(connection, arguments),
-            (Inner::Postgres(connection), Arguments::Postgres(arguments)) => {
-                Typed::Postgres(connection, arguments)
+            (Inner::Postgres(connection, spoilt), Arguments::Postgres(arguments)) => {
+                Typed::Postgres(connection, arguments, spoilt)
             }
             _ => return Err(sqlx::Error::Encode("the values are for another kind of database".into())),
         };
@@ -132,8 +147,8 @@ impl Connection {
             Inner::Sqlite(connection) => {
                 sqlx::query(text).execute(connection).await?;
             }
-            Inner::Postgres(connection) => {
-                in_time(sqlx::raw_sql(text).execute(connection)).await?;
+            Inner::Postgres(connection, spoilt) => {
+                in_time(spoilt, sqlx::raw_sql(text).execute(connection)).await?;
             }
         }
         Ok(())
@@ -149,7 +164,7 @@ impl Connection {
         let statement = SqlStr::from_static(statement);
         match self.inner() {
             Inner::Sqlite(connection) => drop(connection.prepare(statement).await?),
-            Inner::Postgres(connection) => drop(connection.prepare(statement).await?),
+            Inner::Postgres(connection, _) => drop(connection.prepare(statement).await?),
         }
         Ok(())
     }
@@ -158,22 +173,23 @@ impl Connection {
     ///
     /// # Errors
     /// Of the database.
-    pub async fn end_reading(self) -> sqlx::Result<()> {
-        match self.held {
-            Held::ReadingSqlite(transaction) => transaction.rollback().await,
-            Held::ReadingPostgres(transaction) => in_time(transaction.rollback()).await,
-            _ => Ok(()),
+    pub async fn end_reading(mut self) -> sqlx::Result<()> {
+        self.control(&[END_READING]).await?;
+        match &mut self.held {
+            Held::PooledSqlite(pooled) => pooled.spoilt = false,
+            Held::PooledPostgres(pooled) => pooled.spoilt = false,
+            Held::Sqlite(_) | Held::Postgres(_) => {}
         }
+        Ok(())
     }
 
-    /// Closes a connection of its own; one of a pool goes back there.
+    /// Closes a connection of its own; one of a pool goes back there. To a server there is nothing left to bring.
     ///
     /// # Errors
     /// When the last write to the file fails. What was committed is safe in the log all the same.
     pub(super) async fn close(self) -> sqlx::Result<()> {
         match self.held {
             Held::Sqlite(connection) => connection.close().await,
-            Held::Postgres(connection) => in_time(connection.close()).await,
             _ => Ok(()),
         }
     }
@@ -220,10 +236,16 @@ impl Pool {
     pub async fn acquire(&self) -> sqlx::Result<Connection> {
         let permit = self.permit().await?;
         let held = match &self.connections {
-            Connections::Sqlite(pool) => pool.acquire().await.map(Held::PooledSqlite),
-            Connections::Postgres(pool) => pool.acquire().await.map(Held::PooledPostgres),
+            Connections::Sqlite(pool) => {
+                let connection = pool.acquire().await.map_err(away)?;
+                Held::PooledSqlite(Pooled { connection, spoilt: false })
+            }
+            Connections::Postgres(pool) => {
+                let connection = pool.acquire().await.map_err(away)?;
+                Held::PooledPostgres(Pooled { connection, spoilt: false })
+            }
         };
-        Ok(Connection { held: held.map_err(away)?, _permit: Some(permit) })
+        Ok(Connection { held, _permit: Some(permit) })
     }
 
     /// One of them, which sees one state of the database until it is dropped or [ended](Connection::end_reading).
@@ -231,14 +253,20 @@ impl Pool {
     /// # Errors
     /// [`sqlx::Error::PoolTimedOut`] when all are busy, or of the database.
     pub async fn begin(&self) -> sqlx::Result<Connection> {
-        let permit = self.permit().await?;
-        let held = match &self.connections {
-            Connections::Sqlite(pool) => pool.begin_with(BEGIN_READING_SQLITE).await.map(Held::ReadingSqlite),
-            Connections::Postgres(pool) => {
-                in_time(pool.begin_with(BEGIN_READING_POSTGRES)).await.map(Held::ReadingPostgres)
+        let mut connection = self.acquire().await?;
+        let begin = match &mut connection.held {
+            Held::PooledSqlite(pooled) => {
+                pooled.spoilt = true;
+                BEGIN_READING_SQLITE
             }
+            Held::PooledPostgres(pooled) => {
+                pooled.spoilt = true;
+                BEGIN_READING_POSTGRES
+            }
+            Held::Sqlite(_) | Held::Postgres(_) => return Ok(connection),
         };
-        Ok(Connection { held: held.map_err(away)?, _permit: Some(permit) })
+        connection.control(&[begin]).await?;
+        Ok(connection)
     }
 
     async fn permit(&self) -> sqlx::Result<OwnedSemaphorePermit> {
@@ -323,7 +351,7 @@ pub struct Query<'c> {
 
 enum Typed<'c> {
     Sqlite(&'c mut SqliteConnection, SqliteArguments),
-    Postgres(&'c mut PgConnection, PgArguments),
+    Postgres(&'c mut PgConnection, PgArguments, Option<&'c mut bool>),
 }
 
 impl Query<'_> {
@@ -332,7 +360,7 @@ impl Query<'_> {
     pub fn bind<'v>(mut self, value: impl Value<'v>) -> Self {
         let added = match &mut self.typed {
             Typed::Sqlite(_, arguments) => arguments.add(value),
-            Typed::Postgres(_, arguments) => arguments.add(value),
+            Typed::Postgres(_, arguments, _) => arguments.add(value),
         };
         if let Err(error) = added {
             self.failed.get_or_insert(error);
@@ -352,9 +380,9 @@ impl Query<'_> {
                 let query = sqlx::query_with(statement, arguments).persistent(kept);
                 query.fetch_all(connection).await?.into_iter().map(Row::Sqlite).collect()
             }
-            Typed::Postgres(connection, arguments) => {
+            Typed::Postgres(connection, arguments, spoilt) => {
                 let query = sqlx::query_with(statement, arguments).persistent(kept);
-                in_time(query.fetch_all(connection)).await?.into_iter().map(Row::Postgres).collect()
+                in_time(spoilt, query.fetch_all(connection)).await?.into_iter().map(Row::Postgres).collect()
             }
         })
     }
@@ -371,9 +399,9 @@ impl Query<'_> {
                 let query = sqlx::query_with(statement, arguments).persistent(kept);
                 query.fetch_optional(connection).await?.map(Row::Sqlite)
             }
-            Typed::Postgres(connection, arguments) => {
+            Typed::Postgres(connection, arguments, spoilt) => {
                 let query = sqlx::query_with(statement, arguments).persistent(kept);
-                in_time(query.fetch_optional(connection)).await?.map(Row::Postgres)
+                in_time(spoilt, query.fetch_optional(connection)).await?.map(Row::Postgres)
             }
         })
     }
@@ -398,9 +426,9 @@ impl Query<'_> {
                 let query = sqlx::query_with(statement, arguments).persistent(kept);
                 query.execute(connection).await?.rows_affected()
             }
-            Typed::Postgres(connection, arguments) => {
+            Typed::Postgres(connection, arguments, spoilt) => {
                 let query = sqlx::query_with(statement, arguments).persistent(kept);
-                in_time(query.execute(connection)).await?.rows_affected()
+                in_time(spoilt, query.execute(connection)).await?.rows_affected()
             }
         })
     }
@@ -435,10 +463,17 @@ impl Row {
     }
 }
 
-/// A server that does not answer is as good as gone: the connection is not to be used again.
-async fn in_time<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+/// A server that does not answer is as good as gone; `spoilt` is told when the connection is not to be used again.
+async fn in_time<T>(
+    spoilt: Option<&mut bool>,
+    work: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
     let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    tokio::time::timeout(ANSWER_LIMIT, work).await.unwrap_or_else(|_| Err(silent()))
+    let done = tokio::time::timeout(ANSWER_LIMIT, work).await.unwrap_or_else(|_| Err(silent()));
+    if let (Err(error), Some(spoilt)) = (&done, spoilt) {
+        *spoilt |= is_lost(error);
+    }
+    done
 }
 
 /// Whether an error says that the connection is of no use any more.
