@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use godwit_engine::answer::{Settings, WithoutData};
 use godwit_engine::snapshot::Snapshot;
 use godwit_engine::snapshot::store::Store;
 use godwit_wire::feed::DigestKey;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::apply::{Applier, Quarantine};
 use crate::observe::status::{Status, now_us};
+use crate::serve::engine::Current;
 use crate::state::keeper::Hold;
 use crate::sys::affinity;
 
@@ -60,6 +62,8 @@ pub struct Local {
 pub struct Follower {
     /// Shows snapshots to the workers.
     pub store: Arc<Store<Snapshot>>,
+    /// Is told which zones are without data.
+    pub answering: Arc<Current>,
     /// What is served now.
     pub status: Arc<Status>,
     /// Keeps half-way states from the disk.
@@ -97,6 +101,7 @@ impl Follower {
         report: &watch::Sender<Applied>,
     ) {
         let mut stopping = false;
+        let mut kept_back = Quarantine::default();
         loop {
             let first = tokio::select! {
                 first = receiver.recv() => match first {
@@ -133,11 +138,26 @@ impl Follower {
             if !half_way {
                 self.hold.set(false);
             }
+            let now = applier.kept_back();
+            if !Arc::ptr_eq(&kept_back, &now) {
+                self.show_without_data(&now);
+                kept_back = now;
+            }
             self.status.quarantined_zones.store(applier.quarantined() as u64, Ordering::Relaxed);
             asking.ask(&mut applier);
             report.send_replace(applied(&mut applier, asking.asked));
             self.store.reap();
         }
+    }
+
+    /// A zone that is to be here and never could be served has no data: no other zone answers for its names (I11).
+    fn show_without_data(&self, quarantine: &Quarantine) {
+        let never_served =
+            quarantine.iter().filter(|(_, served)| **served == 0).map(|(apex, _)| apex.clone());
+        let without_data = WithoutData::new(never_served);
+        self.answering.change(|before| {
+            (before.without_data != without_data).then(|| Settings { without_data, ..before.clone() })
+        });
     }
 
     fn show(&self, applier: &mut Applier) {

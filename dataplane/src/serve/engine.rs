@@ -1,6 +1,6 @@
 //! The engine behind the workers' border: one answerer, one snapshot handle and one settings handle for each worker.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use godwit_engine::answer::{self, Answerer, Batch, Client, Outcome, Readiness, Settings};
 use godwit_engine::snapshot::store::{Handle, Store};
@@ -36,6 +36,39 @@ impl Answering {
             Readiness::Serving => &self.serving,
             Readiness::NoData => &self.no_data,
         }
+    }
+}
+
+/// What all workers answer by now, and the way to change a part of it: who reloads and the feed both do.
+pub struct Current {
+    store: Arc<Store<Answering>>,
+    changing: Mutex<()>,
+}
+
+impl Current {
+    /// Starts with these settings.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Current { store: Store::new(Answering::new(settings)), changing: Mutex::default() }
+    }
+
+    /// For the workers' handles.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store<Answering>> {
+        &self.store
+    }
+
+    /// Changes what `change` makes other settings of; whether it did. What a worker still holds is freed the next time.
+    pub fn change(&self, change: impl FnOnce(&Settings) -> Option<Settings>) -> bool {
+        // A change is made of what is there: nobody else is to change it meanwhile.
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = change(self.store.load().settings());
+        let changed = next.is_some();
+        if let Some(next) = next {
+            self.store.swap(Answering::new(next));
+        }
+        self.store.reap();
+        changed
     }
 }
 

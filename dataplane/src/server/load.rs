@@ -15,7 +15,6 @@ use super::Server;
 use super::prepare::with_secrets;
 use crate::observe::status::Status;
 use crate::sandbox::folders::Folders;
-use crate::serve::engine::Answering;
 use crate::serve::secrets;
 use crate::source::{Reload, Sources, ZoneError};
 use crate::state::State;
@@ -59,13 +58,10 @@ impl Server {
     /// Lets it be known which zones are without data. What was read is swapped in by now: a zone that is held and still named
     /// there counts as held.
     fn show_without_data(&self, errors: &[ZoneError]) {
-        let before = self.answering.load();
-        let without_data = without_data(&self.store.load(), errors, &before.settings().without_data);
-        if before.settings().without_data != without_data {
-            self.answering.swap(Answering::new(Settings { without_data, ..before.settings().clone() }));
-        }
-        drop(before);
-        self.answering.reap();
+        self.answering.change(|before| {
+            let without_data = without_data(&self.store.load(), errors, &before.without_data);
+            (before.without_data != without_data).then(|| Settings { without_data, ..before.clone() })
+        });
     }
 
     /// Both secrets change at once for whole batches; a file that is wrong changes nothing.
@@ -81,15 +77,13 @@ impl Server {
             }
         };
         self.status.cookie_secrets_failed.store(0, Ordering::Relaxed);
-        let answering = self.answering.load();
-        let before = answering.settings();
-        if before.cookies.as_ref() != Some(&secrets) {
-            self.answering.swap(Answering::new(Settings { cookies: Some(secrets), ..before.clone() }));
+        let changed = self.answering.change(|before| {
+            let new = before.cookies.as_ref() != Some(&secrets);
+            new.then(|| Settings { cookies: Some(secrets), ..before.clone() })
+        });
+        if changed {
             tracing::info!("the cookie secrets have changed");
         }
-        drop(answering);
-        // What a worker still holds is freed at the next reload.
-        self.answering.reap();
     }
 }
 

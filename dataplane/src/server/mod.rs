@@ -36,7 +36,7 @@ use crate::observe::query_log::{QueryLog, Reopener};
 use crate::observe::status::Status;
 use crate::sandbox;
 use crate::sandbox::folders::Folders;
-use crate::serve::engine::Answering;
+use crate::serve::engine::Current;
 use crate::serve::handover::{Predecessor, Successor, Waiting};
 use crate::serve::sockets::{Inherited, Sockets};
 use crate::source::Sources;
@@ -75,8 +75,8 @@ pub struct Server {
     sockets: Vec<OwnedFd>,
     metrics_listener: Option<TcpListener>,
     store: Arc<Store<Snapshot>>,
-    /// How the workers answer; swapped when secrets change.
-    answering: Arc<Store<Answering>>,
+    /// How the workers answer; changed with secrets, and with what is known of zones without data.
+    answering: Arc<Current>,
     status: Arc<Status>,
     /// Zone files; none with a feed.
     sources: Option<Mutex<Sources>>,
@@ -197,7 +197,7 @@ impl Server {
             sources,
             config,
             store,
-            answering: Store::new(Answering::new(settings)),
+            answering: Arc::new(Current::new(settings)),
             status,
         };
         let hold = Arc::new(Hold::default());
@@ -206,7 +206,8 @@ impl Server {
         let counted = server.start_workers(sockets, &cpus, start.feed, start.beside, stopping.clone())?;
         if start.feed {
             let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
-            let (local, thread) = Follower { store, status, hold, stop: stopping }.start()?;
+            let answering = Arc::clone(&server.answering);
+            let (local, thread) = Follower { store, answering, status, hold, stop: stopping }.start()?;
             server.local = Some(local);
             server.threads.push(thread);
         }

@@ -63,7 +63,7 @@ impl Server {
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
         let mut recorders = self.start_query_log(workers)?;
         for (i, worker) in sockets.workers.into_iter().enumerate() {
-            let engine = || Engine::new(&self.store, &self.answering, fed);
+            let engine = || Engine::new(&self.store, self.answering.store(), fed);
             let (counters, tcp_counters) = (WorkerCounters::default(), WorkerCounters::default());
             let mut datagrams = UdpWorker::new(
                 worker.udp,

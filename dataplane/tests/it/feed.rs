@@ -415,6 +415,41 @@ fn p6_a_zone_in_quarantine_keeps_nothing_else_from_the_disk_and_is_asked_for_aft
     drop((server, address));
 }
 
+/// A zone that came and never could be served is not "no such name" of the zone above it, nor refused (I11).
+#[test]
+fn i11_a_zone_that_never_could_be_served_is_answered_from_no_other() {
+    let mut relay = Relay::new();
+    let (server, feed, address) = start(None);
+    let mut send = |zone| {
+        let batch = relay.one(zone);
+        feed.batches.blocking_send(batch.into()).unwrap();
+        applied_within(&feed, relay.sequence)
+    };
+    let bad = |version| {
+        let mut bad = whole("a.test", version, [192, 0, 2, 11]);
+        let godwit_wire::feed::ZoneChangeKind::Replace(records) = &mut bad.kind else { unreachable!() };
+        records.push(rrset("www.a.test", Rtype::CNAME, name("b.test").as_wire()));
+        bad
+    };
+    send(whole("b.test", 1, [192, 0, 2, 12]));
+    assert_eq!(ask(&client(address), "a").0, 5, "not ours");
+    send(bad(1));
+    assert_eq!(ask(&client(address), "a").0, 2, "ours, and not to be had");
+    send(whole("test", 1, [192, 0, 2, 1]));
+    assert_eq!(ask(&client(address), "a").0, 2, "the zone above does not know");
+    assert_eq!(ask(&client(address), "b"), (0, 12));
+    // Gone it is a name like any other; stated well it is served; bad again it keeps what it has.
+    send(removal("a.test", 2));
+    assert_eq!(ask(&client(address), "a").0, 3);
+    send(bad(3));
+    assert_eq!(ask(&client(address), "a").0, 2);
+    send(whole("a.test", 4, [192, 0, 2, 14]));
+    assert_eq!(ask(&client(address), "a"), (0, 14));
+    send(bad(5));
+    assert_eq!(ask(&client(address), "a"), (0, 14));
+    server.stop();
+}
+
 /// Everything in two parts, and a stop between them: the part is not taken for the whole at the next start.
 #[test]
 fn p5_a_part_of_everything_never_reaches_the_disk() {
