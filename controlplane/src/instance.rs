@@ -131,8 +131,11 @@ impl Controlplane {
     /// When the folder is in use, the database cannot be had, or its schema is newer than this program.
     pub async fn migrate(store: &Store) -> anyhow::Result<Vec<Step>> {
         let (place, _lock) = place(store)?;
-        place.migrate().await.with_context(|| format!("database {place}"))?;
-        place.steps().await.with_context(|| format!("database {place}"))
+        let done = async {
+            place.migrate().await?;
+            place.steps().await
+        };
+        done.await.map_err(said).with_context(|| format!("database {place}"))
     }
 
     /// The steps of the schema, and whether the database has them. It may be in use.
@@ -141,7 +144,7 @@ impl Controlplane {
     /// When the database cannot be had.
     pub async fn schema(store: &Store) -> anyhow::Result<Vec<Step>> {
         let place = store.server()?.unwrap_or_else(|| Place::File(store.data.join(DATABASE)));
-        place.steps().await.with_context(|| format!("database {place}"))
+        place.steps().await.map_err(said).with_context(|| format!("database {place}"))
     }
 
     /// The administrator's token that a first start made. It is not shown again: print it.
@@ -261,7 +264,12 @@ fn place(store: &Store) -> anyhow::Result<(Place, Option<File>)> {
 
 async fn open_database(place: Place, readers: u32, exports: u32) -> anyhow::Result<Database> {
     let told = place.to_string();
-    Database::open(place, readers, exports).await.with_context(|| format!("database {told}"))
+    Database::open(place, readers, exports).await.map_err(said).with_context(|| format!("database {told}"))
+}
+
+/// The library's errors say their cause themselves: without the chain it is not said twice.
+fn said(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::Error::msg(error.to_string())
 }
 
 /// A database that is gone is not a first start: the zones that are served would be replaced by an example.

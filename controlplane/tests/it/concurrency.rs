@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use godwit_controlplane::Config;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-use crate::harness::Server;
+use crate::harness::{Server, folder};
+use crate::replica::Replica;
 
 /// The seed of this run: `GODWIT_SEED`, or a fixed one.
 pub(crate) fn seed() -> u64 {
@@ -144,4 +146,66 @@ async fn one_that_fails_leaves_its_group_alone() {
     let shared = server.client.get("/api/v1/records/shared.example.com.?type=TXT").await.json();
     assert_eq!(shared["value"].as_array().unwrap().len(), 40);
     assert_eq!(server.client.get("/api/v1/domains/example.com.").await.json()["version"], 41);
+}
+
+/// A hundred at once make, extend and delete the same records: of each record one makes it and one deletes it, every value
+/// that was added is there once, and each change has a version of its own.
+#[tokio::test]
+async fn a_hundred_writers_on_one_zone_make_nothing_twice() {
+    const WRITERS: usize = 100;
+    const NAMES: usize = 4;
+    // As many as there are, and those whose end has not been seen.
+    let many = |config: &mut Config| config.api.max_connections_per_client = 1_000;
+    let server = Server::start_in(folder(), Replica::default(), None, many).await;
+    let seed = seed();
+    let mut tasks = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let client = server.client.clone();
+        tasks.spawn(async move {
+            let mut random = ChaCha8Rng::seed_from_u64(seed ^ ((writer as u64) << 32));
+            let mut statuses = Vec::new();
+            // Each name once, in an order of the writer's own.
+            let mut names: Vec<usize> = (0..NAMES).collect();
+            names.sort_by_key(|_| random.random::<u32>());
+            for name in names {
+                let record =
+                    json!({"name": format!("n{name}.example.com."), "type": "A", "value": ["192.0.2.1"]});
+                statuses
+                    .push(("make", client.json("POST", "/api/v1/records", &record).await.status.as_u16()));
+            }
+            let value = json!({"changes": [
+                {"op": "add_value", "name": "all.example.com.", "type": "TXT", "value": [writer.to_string()]},
+            ]});
+            statuses.push(("add", client.json("POST", "/api/v1/changes", &value).await.status.as_u16()));
+            statuses
+        });
+    }
+    let mut count: BTreeMap<(&str, u16), usize> = BTreeMap::new();
+    for told in tasks.join_all().await.into_iter().flatten() {
+        *count.entry(told).or_default() += 1;
+    }
+    let expected = [(("add", 200), WRITERS), (("make", 201), NAMES), (("make", 409), NAMES * (WRITERS - 1))];
+    assert_eq!(count, BTreeMap::from(expected), "seed {seed}");
+    let all = server.client.get("/api/v1/records/all.example.com.?type=TXT").await.expect(200).json();
+    let values: BTreeSet<&str> =
+        all["value"].as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect();
+    assert_eq!((values.len(), all["value"].as_array().unwrap().len()), (WRITERS, WRITERS));
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let client = server.client.clone();
+        let path = format!("/api/v1/records/n{}.example.com.?type=A", writer % NAMES);
+        tasks.spawn(async move { client.delete(&path).await.status.as_u16() });
+    }
+    let told = tasks.join_all().await;
+    assert_eq!(told.iter().filter(|status| **status == 204).count(), NAMES, "{told:?}; seed {seed}");
+    assert_eq!(
+        told.iter().filter(|status| **status == 404).count(),
+        WRITERS - NAMES,
+        "{told:?}; seed {seed}"
+    );
+    let zone = server.client.get("/api/v1/domains/example.com.").await.json();
+    assert_eq!(zone["version"].as_u64().unwrap(), (1 + WRITERS + 2 * NAMES) as u64);
+    server.client.send("POST", "/api/v1/reload", &[], vec![]).await.expect(200);
+    server.replica.assert_content();
 }
