@@ -84,6 +84,23 @@ fn every_thread_is_confined_and_everything_works() {
     assert!(Path::new(&state).join("current.snapshot").exists());
 }
 
+/// Who starts it as root and names nobody to become: root it stays, without what makes root mighty.
+#[test]
+fn root_without_a_user_to_become_keeps_no_capability() {
+    if !is_root() {
+        eprintln!("skipped: whoever is not root has none to give up");
+        return;
+    }
+    let folder = zone_folder(&[("example.org", ZONE)]);
+    let process = serving(folder.path(), &[]);
+    for status in &threads(&process) {
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+            assert_eq!(field(status, set), "0000000000000000", "{set}");
+        }
+    }
+    assert_eq!(process.dig(&["+short", "www.example.org"]), "192.0.2.80\n");
+}
+
 #[test]
 fn a_file_outside_of_the_folders_named_at_the_start_stays_closed() {
     if !kernel_has_landlock() {
