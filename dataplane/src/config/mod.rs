@@ -113,7 +113,7 @@ pub struct Udp {
     /// The longest answer over UDP in octets, 512–4096, whatever the client offers. Default 1232, which passes
     /// unfragmented nearly everywhere (RFC 9715).
     pub payload_octets: u16,
-    /// Room for queries that wait, in octets. Default 786432: some 2,000 queries, under 10 ms of
+    /// Room for queries that wait, in octets. Default 655360: some 1,700 queries, under 10 ms of
     /// full load; more would only add delay.
     pub receive_buffer_octets: usize,
     /// Room for answers that wait, in octets. Default 1048576.

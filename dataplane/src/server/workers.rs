@@ -97,7 +97,10 @@ impl Server {
                 datagrams.run();
             })?;
             self.udp_threads.push(thread);
-            let thread = self.spawn(format!("tcp-{i}"), move || connections.run())?;
+            let thread = self.spawn(format!("tcp-{i}"), move || {
+                affinity::give_way();
+                connections.run();
+            })?;
             self.tcp_threads.push(thread);
             udp.push(counters);
             tcp.push(tcp_counters);

@@ -43,8 +43,18 @@ pub fn pin(cpu: usize) -> io::Result<()> {
 /// Lets the calling thread step back behind the workers where both want the same CPU: background work must not
 /// show in the time an answer takes. Best effort; never fails where it matters.
 pub fn step_back() {
+    be_nice(BACKGROUND_NICE);
+}
+
+/// Lets workers for UDP go first on a CPU that is not enough for both: what connections cost, many of which only take room,
+/// is not to be waited for by datagrams. Where these take all they can get, a quarter of the CPU is left. Best effort.
+pub fn give_way() {
+    be_nice(CONNECTIONS_NICE);
+}
+
+fn be_nice(nice: libc::c_int) {
     // SAFETY: takes and returns integers only. On Linux, 0 means the calling thread.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, BACKGROUND_NICE) };
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 /// Lets the calling thread run as soon as it has something to do, also where another one has the CPU: it asks for shorter
@@ -72,6 +82,8 @@ const SHORT_SLICE_NS: u64 = 100_000;
 
 /// Gets about a tenth of a CPU that a worker keeps busy, and all of one that is free.
 const BACKGROUND_NICE: libc::c_int = 10;
+/// The niceness of workers for TCP: a third of the weight of those for UDP.
+const CONNECTIONS_NICE: libc::c_int = 5;
 
 #[cfg(test)]
 mod tests {

@@ -28,7 +28,7 @@ pub struct UdpOptions {
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        UdpOptions { receive_buffer_octets: 768 << 10, send_buffer_octets: 1 << 20 }
+        UdpOptions { receive_buffer_octets: 640 << 10, send_buffer_octets: 1 << 20 }
     }
 }
 

@@ -100,6 +100,29 @@ fn each_udp_worker_stays_on_its_cpu() {
     assert_eq!(cpus[0] != cpus[1], several, "{cpus:?}");
 }
 
+/// What the system shows of the thread of a name in a file.
+fn of_thread(process: &Process, name: &str, file: &str) -> Option<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.child.id())).unwrap();
+    let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap();
+    let mut tasks = tasks.map(|task| task.unwrap().path());
+    let task = tasks.find(|task| read(task, "comm").trim() == name)?;
+    Some(read(&task, file))
+}
+
+/// On a CPU that is not enough for both, connections wait for datagrams.
+#[test]
+fn p3_connections_give_way_to_datagrams() {
+    let (_folder, process) = serving(&["--workers", "1"]);
+    // `number (name) state …`, the niceness in the nineteenth place.
+    let niceness = |name: &str| -> Option<i32> {
+        of_thread(&process, name, "stat")?.rsplit_once(") ")?.1.split(' ').nth(16)?.parse().ok()
+    };
+    let datagrams = niceness("udp-0").unwrap();
+    let expected = (datagrams + 5).min(19);
+    eventually("they give way", || niceness("tcp-0") == Some(expected));
+    assert_eq!(niceness("udp-0"), Some(datagrams));
+}
+
 /// A thread that works beside a UDP worker on the same CPU does not keep a query waiting: the worker's time slices are
 /// shorter, where the system (Linux 6.12) lets a thread have its own.
 #[test]
@@ -112,11 +135,7 @@ fn p3_a_udp_worker_does_not_wait_for_the_slices_of_other_threads() {
     }
     let (_folder, process) = serving(&["--workers", "1"]);
     let slice_of = |name: &str| -> Option<u64> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", process.child.id())).unwrap();
-        let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap();
-        let mut tasks = tasks.map(|task| task.unwrap().path());
-        let task = tasks.find(|task| read(task, "comm").trim() == name)?;
-        let text = read(&task, "sched");
+        let text = of_thread(&process, name, "sched")?;
         let line = text.lines().find(|line| line.starts_with("se.slice"))?;
         line.rsplit(' ').next()?.parse().ok()
     };
