@@ -76,7 +76,8 @@ impl Controlplane {
     /// # Errors
     /// When any of it fails, with the path or address that it failed at.
     pub async fn open(config: Config, first: FirstStart) -> anyhow::Result<Controlplane> {
-        let (place, lock) = place(&config.store)?;
+        let place = place(&config.store)?;
+        let lock = lock_of(&place, &config.store)?;
         if let Place::File(file) = &place
             && first == FirstStart::Never
             && !file.try_exists().with_context(|| format!("database {place}"))?
@@ -130,7 +131,8 @@ impl Controlplane {
     /// # Errors
     /// When the folder is in use, the database cannot be had, or its schema is newer than this program.
     pub async fn migrate(store: &Store) -> anyhow::Result<Vec<Step>> {
-        let (place, _lock) = place(store)?;
+        let place = place(store)?;
+        let _lock = lock_of(&place, store)?;
         let done = async {
             place.migrate().await?;
             place.steps().await
@@ -143,7 +145,7 @@ impl Controlplane {
     /// # Errors
     /// When the database cannot be had.
     pub async fn schema(store: &Store) -> anyhow::Result<Vec<Step>> {
-        let place = store.server()?.unwrap_or_else(|| Place::File(store.data.join(DATABASE)));
+        let place = place(store)?;
         place.steps().await.map_err(said).with_context(|| format!("database {place}"))
     }
 
@@ -251,15 +253,17 @@ impl Controlplane {
     }
 }
 
-/// Where the database is, and the lock of its folder where it is a file.
-fn place(store: &Store) -> anyhow::Result<(Place, Option<File>)> {
-    Ok(match store.server()? {
-        Some(server) => (server, None),
-        None => {
-            let lock = lock(&store.data)?;
-            (Place::File(store.data.join(DATABASE)), Some(lock))
-        }
-    })
+/// Where the database is.
+fn place(store: &Store) -> anyhow::Result<Place> {
+    Ok(store.server()?.unwrap_or_else(|| Place::File(store.data.join(DATABASE))))
+}
+
+/// The lock of the database's folder, where it is a file.
+fn lock_of(place: &Place, store: &Store) -> anyhow::Result<Option<File>> {
+    match place {
+        Place::File(_) => lock(&store.data).map(Some),
+        Place::Server(_) => Ok(None),
+    }
 }
 
 async fn open_database(place: Place, readers: u32, exports: u32) -> anyhow::Result<Database> {
@@ -282,10 +286,10 @@ fn gone(place: &Place) -> anyhow::Error {
 
 /// The database that nobody else has open.
 async fn open_beside(store: &Store) -> anyhow::Result<(Database, Option<File>)> {
-    let file = store.data.join(DATABASE);
-    let is_there = store.server()?.is_some() || file.exists();
+    let place = place(store)?;
+    let is_there = !matches!(&place, Place::File(file) if !file.exists());
     anyhow::ensure!(is_there, "there is no database in {}; the first start makes one", store.data.display());
-    let (place, lock) = place(store)?;
+    let lock = lock_of(&place, store)?;
     Ok((open_database(place, 1, 1).await?, lock))
 }
 

@@ -202,18 +202,7 @@ impl Writer {
         pending: &mut Vec<Pending>,
     ) -> sqlx::Result<bool> {
         let alone = group.len() == 1;
-        let begun = match self.connect().await {
-            Ok(()) => {
-                let mut start = Batch::of(&self.connection);
-                start.control(begin(self.connection.kind()));
-                if group.len() > 1 {
-                    start.control(SAVEPOINT);
-                }
-                start.run(&mut self.connection).await.map(drop)
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = begun {
+        if let Err(error) = self.begin(group.len() > 1).await {
             for job in group {
                 let _ = job
                     .done
@@ -267,18 +256,22 @@ impl Writer {
         Ok(true)
     }
 
-    /// Another connection in place of one that broke.
-    async fn connect(&mut self) -> sqlx::Result<()> {
+    /// Begins a transaction, with a savepoint where there is more than one request; on another connection when ours broke.
+    async fn begin(&mut self, savepoint: bool) -> sqlx::Result<()> {
         if self.lost {
             self.connection = match self.place.connect_writer().await {
                 Ok(connection) => connection,
                 Err(OpenError::Database(error)) => return Err(error),
-                Err(OpenError::InUse) => return Err(sqlx::Error::Io(std::io::ErrorKind::AddrInUse.into())),
+                Err(in_use @ OpenError::InUse) => {
+                    return Err(sqlx::Error::Io(std::io::Error::other(in_use)));
+                }
             };
             self.lost = false;
             tracing::info!(place = %self.place, "connected to the database again");
         }
-        Ok(())
+        let begin = begin(self.connection.kind());
+        let statements: &[&'static str] = if savepoint { &[begin, SAVEPOINT] } else { &[begin] };
+        self.connection.control(statements).await
     }
 
     /// Deletes a bounded number of rows that are past their time; how long to wait with the next.

@@ -195,6 +195,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_fails_is_told_and_what_follows_is_not_run() {
+        for (mut connection, _place) in table().await {
+            let mut batch = Batch::of(&connection);
+            for n in [1i64, 1, 2] {
+                batch.add(INSERT).bind(n).bind("x");
+            }
+            assert!(batch.run(&mut connection).await.is_err());
+            let count: i64 = connection.query("SELECT count(*) FROM t").fetch_value().await.unwrap();
+            // One behind the other, or all as one.
+            assert_eq!(count, if connection.kind() == Kind::Sqlite { 1 } else { 0 });
+            // The connection goes on.
+            batch.add(INSERT).bind(2i64).bind("y");
+            assert_eq!(batch.run(&mut connection).await.unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test]
     async fn what_fails_is_told_and_a_transaction_takes_all_of_it_back() {
         for (mut connection, _place) in table().await {
             let mut batch = Batch::of(&connection);

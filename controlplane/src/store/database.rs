@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -140,12 +140,7 @@ impl Place {
     pub async fn connect(&self) -> sqlx::Result<Connection> {
         match self {
             Place::File(file) => Ok(Place::sqlite(file).connect().await?.into()),
-            Place::Server(server) => {
-                let connect = async { Place::postgres(server).connect().await };
-                let silent = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-                let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(silent)?;
-                Ok(connected?.into())
-            }
+            Place::Server(server) => Ok(connected(Place::postgres(server)).await?.into()),
         }
     }
 
@@ -185,7 +180,7 @@ impl Place {
             Place::Server(server) => {
                 // A step may take long, and so may the wait for somebody else's.
                 let unlimited = [("statement_timeout", "0"), ("lock_timeout", "0")];
-                let mut connection = Place::postgres(server).options(unlimited).connect().await?;
+                let mut connection = connected(Place::postgres(server).options(unlimited)).await?;
                 let migrated = POSTGRES.run_direct(None, &mut connection, false).await;
                 connection.close().await?;
                 migrated
@@ -193,6 +188,12 @@ impl Place {
         };
         migrated.map_err(|error| sqlx::Error::Migrate(Box::new(error)))
     }
+}
+
+/// A server that does not let us in is not waited for for ever.
+async fn connected(options: PgConnectOptions) -> sqlx::Result<PgConnection> {
+    let silent = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await.map_err(silent)?
 }
 
 /// A URL as it may be shown: without its password.

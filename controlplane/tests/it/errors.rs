@@ -1,5 +1,6 @@
 //! Every code that a caller can meet, with its status, and that nothing is half-done.
 
+use godwit_controlplane::store::Kind;
 use godwit_testkit::servers::Postgres;
 use serde_json::{Value, json};
 
@@ -458,7 +459,8 @@ async fn tokens_are_not_stored() {
         looked += octets.len();
         assert!(!octets.windows(20).any(|window| window == &token.as_bytes()[3..23]));
     }
-    assert!(looked > 5_000);
+    // The text of a dump is shorter than the pages of a file.
+    assert!(looked > if crate::DATABASE == Kind::Sqlite { 10_000 } else { 5_000 });
 }
 
 #[tokio::test]

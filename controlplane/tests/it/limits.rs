@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use godwit_controlplane::store::Kind;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -97,7 +98,11 @@ async fn a_folder_has_one_owner() {
     let second =
         godwit_controlplane::Controlplane::open(config, godwit_controlplane::FirstStart::Empty).await;
     let error = format!("{:#}", second.unwrap_err());
-    assert!(error.contains("in use by another"), "{error}");
+    let in_use = match crate::DATABASE {
+        Kind::Sqlite => "in use by another process",
+        Kind::Postgres => "in use by another control plane",
+    };
+    assert!(error.contains(in_use), "{error}");
     let token = godwit_controlplane::Controlplane::create_token(&store, "admin").await;
     assert!(token.is_err());
     let (folder, replica, _) = server.stop().await;
