@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use godwit_wire::feed::{Batch, ChangeSet, ZoneBlob};
+use godwit_wire::feed::{Batch, ChangeSet, Index, ZoneBlob};
 
 struct Counting;
 
@@ -38,9 +38,12 @@ fn allocated_by(decode: impl FnOnce()) -> usize {
     ALLOCATED.load(Ordering::Relaxed) - before
 }
 
-/// The header of a kind, what stands before its first count, and a count of 2^27.
-fn with_huge_count(kind: u8, before: &[u8], padding: usize) -> Vec<u8> {
-    let mut octets = [b"GDWT", &[kind, 1, 0, 0][..], before, &[0x80, 0x80, 0x80, 0x40]].concat();
+/// A count of 2^24.
+const HUGE: &[u8] = &[0x80, 0x80, 0x80, 8];
+
+/// The header of a kind, what stands before its first count, and a count.
+fn with_count(kind: u8, before: &[u8], count: &[u8], padding: usize) -> Vec<u8> {
+    let mut octets = [b"GDWT", &[kind, 1, 0, 0][..], before, count].concat();
     octets.resize(octets.len() + padding, 0);
     octets
 }
@@ -57,20 +60,31 @@ fn counts_do_not_allocate() {
         ("records", 1, rrset),
         ("change sets", 2, vec![1; 56]),
         ("zone blob", 4, vec![0; 13]),
+        ("zones of an index", 5, vec![0; 64]),
     ];
     for (what, kind, before) in inputs {
-        for padding in [0, 100, 10_000, 100_000] {
-            let octets = with_huge_count(kind, &before, padding);
-            let allocated = allocated_by(|| {
-                let refused = match kind {
-                    1 => ChangeSet::decode(&octets).is_err(),
-                    2 => Batch::decode(&octets).is_err(),
-                    _ => ZoneBlob::decode(&octets).is_err(),
-                };
-                assert!(refused, "{what}");
-            });
-            let limit = FACTOR * octets.len() + BESIDES;
-            assert!(allocated <= limit, "{what}: {allocated} octets allocated for {} octets", octets.len());
+        // What is behind the count, and how many octets that is, or one where there are none.
+        for (padding, as_many) in
+            [(0, &[1][..]), (100, &[100]), (10_000, &[0x90, 0x4E]), (100_000, &[0xA0, 0x8D, 6])]
+        {
+            for count in [HUGE, as_many] {
+                let octets = with_count(kind, &before, count, padding);
+                let allocated = allocated_by(|| {
+                    let refused = match kind {
+                        1 => ChangeSet::decode(&octets).is_err(),
+                        2 => Batch::decode(&octets).is_err(),
+                        5 => Index::decode(&octets).is_err(),
+                        _ => ZoneBlob::decode(&octets).is_err(),
+                    };
+                    assert!(refused, "{what}");
+                });
+                let limit = FACTOR * octets.len() + BESIDES;
+                assert!(
+                    allocated <= limit,
+                    "{what}: {allocated} octets allocated for {} octets",
+                    octets.len()
+                );
+            }
         }
     }
 }

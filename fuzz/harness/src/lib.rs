@@ -11,6 +11,7 @@ pub mod cookie;
 pub mod cost;
 pub mod framing;
 pub mod head;
+pub mod index;
 pub mod local_snapshot;
 pub mod presentation;
 pub mod query;
@@ -62,6 +63,7 @@ pub fn targets() -> Vec<Target> {
         cookie::target(),
         framing::target(),
         head::target(),
+        index::target(),
         local_snapshot::target(),
         presentation::target(),
         query::target(),

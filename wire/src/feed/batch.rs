@@ -2,7 +2,9 @@
 //! What a node does at a gap, a fork or another generation is not decided here.
 
 use super::change_set::ChangeSet;
-use super::codec::{Cursor, DecodeError, Kind, Reason, put_count, put_header, split_signature};
+use super::codec::{
+    Cursor, DecodeError, Kind, Reason, SIGNATURE_OCTETS, put_count, put_header, split_signature,
+};
 use super::signature::{self, SignatureError, SigningKey, VerifyingKey};
 
 /// The most change sets in one batch.
@@ -28,19 +30,60 @@ pub struct Batch {
     pub change_sets: Vec<ChangeSet>,
 }
 
+/// Where a batch stands: all of it but its change sets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BatchPlace {
+    /// See [`Batch::generation`].
+    pub generation: u64,
+    /// See [`Batch::epoch`].
+    pub epoch: u64,
+    /// See [`Batch::first_sequence`].
+    pub first_sequence: u64,
+    /// See [`Batch::previous_chain`].
+    pub previous_chain: [u8; 32],
+}
+
+impl BatchPlace {
+    /// Appends the encoding of the batch with these change sets, which are encoded already, and with a signature where there
+    /// is a key; gives its [`Batch::chain`].
+    pub fn assemble<T: AsRef<[u8]>>(
+        &self,
+        change_sets: &[T],
+        key: Option<&SigningKey>,
+        out: &mut Vec<u8>,
+    ) -> [u8; 32] {
+        let start = out.len();
+        put_header(out, Kind::Batch, key.is_some());
+        let body = out.len();
+        self.put(out);
+        put_count(out, change_sets.len());
+        for change_set in change_sets {
+            super::codec::put_octets(out, change_set.as_ref());
+        }
+        let chain = chain_hash(out.get(body..).unwrap_or_default());
+        if let Some(key) = key {
+            signature::put_signature(out, start, Kind::Batch, key);
+        }
+        chain
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.generation.to_be_bytes());
+        out.extend_from_slice(&self.epoch.to_be_bytes());
+        out.extend_from_slice(&self.first_sequence.to_be_bytes());
+        out.extend_from_slice(&self.previous_chain);
+    }
+}
+
 impl Batch {
     /// Appends the encoding without a signature.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_header(out, Kind::Batch, false);
-        self.put_body(out);
+        self.place().assemble(&self.encoded(), None, out);
     }
 
     /// Appends the encoding with a signature. Same value, same key: same octets.
     pub fn encode_signed(&self, key: &SigningKey, out: &mut Vec<u8>) {
-        let start = out.len();
-        put_header(out, Kind::Batch, true);
-        self.put_body(out);
-        signature::put_signature(out, start, Kind::Batch, key);
+        self.place().assemble(&self.encoded(), Some(key), out);
     }
 
     /// Reads one encoding that takes all of `bytes`. A signature is stepped over: see [`Batch::verify`].
@@ -81,6 +124,22 @@ impl Batch {
         signature::verify(bytes, Kind::Batch, keys)
     }
 
+    /// The encoding with a signature of one that has none, or another: [`Batch::encode_signed`] without the value. Nothing
+    /// behind the header is looked at.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the header is not that of a batch.
+    pub fn sign(bytes: &[u8], key: &SigningKey) -> Result<Vec<u8>, DecodeError> {
+        let (octets, _) = split_signature(bytes, Kind::Batch)?;
+        let mut cursor = Cursor::new(octets);
+        cursor.header(Kind::Batch)?;
+        let mut out = Vec::with_capacity(octets.len().saturating_add(SIGNATURE_OCTETS));
+        put_header(&mut out, Kind::Batch, true);
+        out.extend_from_slice(cursor.take(cursor.left())?);
+        signature::put_signature(&mut out, 0, Kind::Batch, key);
+        Ok(out)
+    }
+
     /// The sequence of the last change set.
     #[must_use]
     pub fn last_sequence(&self) -> u64 {
@@ -92,9 +151,7 @@ impl Batch {
     /// included and the signature not. Cost: one encoding; [`Batch::chain_of`] has none.
     #[must_use]
     pub fn chain(&self) -> [u8; 32] {
-        let mut body = Vec::new();
-        self.put_body(&mut body);
-        chain_hash(&body)
+        self.place().assemble(&self.encoded(), None, &mut Vec::new())
     }
 
     /// [`Batch::chain`] from an encoding, signed or not.
@@ -108,18 +165,24 @@ impl Batch {
         Ok(chain_hash(cursor.take(cursor.left())?))
     }
 
-    fn put_body(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.generation.to_be_bytes());
-        out.extend_from_slice(&self.epoch.to_be_bytes());
-        out.extend_from_slice(&self.first_sequence.to_be_bytes());
-        out.extend_from_slice(&self.previous_chain);
-        put_count(out, self.change_sets.len());
-        let mut encoded = Vec::new();
-        for change_set in &self.change_sets {
-            encoded.clear();
-            change_set.encode(&mut encoded);
-            super::codec::put_octets(out, &encoded);
+    /// Where it stands.
+    #[must_use]
+    pub fn place(&self) -> BatchPlace {
+        BatchPlace {
+            generation: self.generation,
+            epoch: self.epoch,
+            first_sequence: self.first_sequence,
+            previous_chain: self.previous_chain,
         }
+    }
+
+    fn encoded(&self) -> Vec<Vec<u8>> {
+        let encode = |change_set: &ChangeSet| {
+            let mut octets = Vec::new();
+            change_set.encode(&mut octets);
+            octets
+        };
+        self.change_sets.iter().map(encode).collect()
     }
 }
 

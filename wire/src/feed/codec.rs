@@ -24,6 +24,7 @@ pub(super) enum Kind {
     Batch = 2,
     Head = 3,
     ZoneBlob = 4,
+    Index = 5,
 }
 
 /// Why octets are not what they should be, and where.
@@ -114,7 +115,7 @@ pub enum Reason {
         /// The type of the set.
         expected: Rtype,
     },
-    /// Records, or RRsets of a zone blob, out of canonical order or repeated.
+    /// Records, RRsets of a zone blob, or zones of an index, out of canonical order or repeated.
     #[error("{0} out of canonical order, or repeated")]
     Order(&'static str),
     /// A version that does not come after the one it is based on.

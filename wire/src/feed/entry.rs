@@ -4,14 +4,14 @@
 use super::batch::Batch;
 use super::codec::{Cursor, DecodeError, Kind, Reason};
 use super::head::Head;
+use super::signature::{SignatureError, VerifyingKey};
 
 /// One entry of a feed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Entry {
     /// Change sets.
     Batch(Batch),
-    /// Where the feed stands. Behind the last batch of a sending of everything it is the mark that all has come: who is at
-    /// its position with its root digest holds exactly what the sender holds.
+    /// Where the feed stands: who is at its position with its root digest holds exactly what the sender holds.
     Head(Head),
 }
 
@@ -25,6 +25,17 @@ impl Entry {
         match Cursor::new(bytes).header(Kind::Head) {
             Err(DecodeError { reason: Reason::Kind { .. }, .. }) => Batch::decode(bytes).map(Entry::Batch),
             _ => Head::decode(bytes).map(Entry::Head),
+        }
+    }
+
+    /// Checks the signature of an encoding against any of `keys`, without decoding it.
+    ///
+    /// # Errors
+    /// [`SignatureError`] when there is none or none of the keys made it.
+    pub fn verify(bytes: &[u8], keys: &[VerifyingKey]) -> Result<(), SignatureError> {
+        match Cursor::new(bytes).header(Kind::Head) {
+            Err(DecodeError { reason: Reason::Kind { .. }, .. }) => Batch::verify(bytes, keys),
+            _ => Head::verify(bytes, keys),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | [`Head`] | where the feed stands, and the digest of everything at that sequence | `head.rs` |
 //! | [`Entry`] | what a feed carries: a batch, or a head between two | `entry.rs` |
 //! | [`ZoneBlob`] | one whole zone, for a node that cannot get there by change sets | `zone_blob.rs` |
+//! | [`Index`] | all zones with version and digest, for a node that looks for what differs | `index.rs` |
 //! | [`Digest`] | equality of record data, kept up to date by adding and subtracting | `digest.rs` |
 //!
 //! How these travel (a stream, HTTPS, a file) and what a node does with them is not here.
@@ -32,14 +33,16 @@
 //! head        header(3) ┆ generation u64 ┆ epoch u64 ┆ sequence u64 ┆ chain 32 octets ┆ root digest 32 octets ┆ [signature]
 //! zone blob   header(4) ┆ name ┆ owner u32 ┆ version u64 ┆ (1 ┆ owned rrset)* ┆ 0 ┆ rrsets u64 ┆ digest 32 octets
 //!                       ┆ checksum 32 octets ┆ [signature]
+//! index       header(5) ┆ generation u64 ┆ epoch u64 ┆ sequence u64 ┆ chain 32 octets ┆ settled u64
+//!                       ┆ count ┆ (name ┆ version u64 ┆ digest 32 octets) × count ┆ [signature]
 //! ```
 //!
 //! # The order of a feed
 //!
-//! Batches follow each other by sequence and chain; heads may stand between any two. A sending of everything is every zone
-//! as a replacement, or removal, of base version 0, in batches like any others, and then a head: it is all there when
-//! position and root digest are those of the head. A zone that was not stated, and without which they are, is gone.
-//! Nothing marks the beginning, as nothing depends on it.
+//! Batches follow each other by sequence and chain; heads may stand between any two. Who cannot go on from where it stands
+//! compares an [`Index`] with what it holds, fetches the zones that differ, and goes on with the batches after the index's
+//! sequence. A zone may be fetched at a later version than that place of the feed has: changes up to its version are in it,
+//! and are stepped over.
 //!
 //! # What decoding promises
 //!
@@ -51,8 +54,9 @@
 //!
 //! # Limits
 //!
-//! [`MAX_CHANGE_SETS`] in a batch, [`MAX_ZONE_CHANGES`] in a change set, [`MAX_RRSETS`] in a zone change or zone blob,
-//! [`MAX_RDATA`] records in an RRset, and [`MAX_RDATA_OCTETS`](crate::rdata::MAX_RDATA_OCTETS) in one RDATA.
+//! [`MAX_INDEX_ZONES`] in an index, [`MAX_CHANGE_SETS`] in a batch, [`MAX_ZONE_CHANGES`] in a change set,
+//! [`MAX_RRSETS`] in a zone change or zone blob, [`MAX_RDATA`] records in an RRset, and
+//! [`MAX_RDATA_OCTETS`](crate::rdata::MAX_RDATA_OCTETS) in one RDATA.
 //! Encoding does not look at them; what exceeds one is refused by every reader.
 //!
 //! # Compatibility
@@ -67,17 +71,19 @@ mod codec;
 pub mod digest;
 mod entry;
 mod head;
+mod index;
 mod local_snapshot;
 mod rrset;
 mod signature;
 mod zone_blob;
 
-pub use batch::{Batch, MAX_CHANGE_SETS};
+pub use batch::{Batch, BatchPlace, MAX_CHANGE_SETS};
 pub use change_set::{ChangeSet, MAX_ZONE_CHANGES, RrsetChange, ZoneChange, ZoneChangeKind};
 pub use codec::{DecodeError, FORMAT_VERSION, Reason};
 pub use digest::{Digest, DigestKey, RrsetHasher};
 pub use entry::Entry;
 pub use head::Head;
+pub use index::{Index, IndexEntry, MAX_INDEX_ZONES};
 pub use local_snapshot::{
     Origin, PART_HEADER_OCTETS, PartHeader, SNAPSHOT_HEADER_OCTETS, SnapshotFault, SnapshotHeader,
 };

@@ -5,7 +5,7 @@ mod values;
 
 use proptest::prelude::*;
 
-use values::{batch, change_set, head, owned_in, zone_blob};
+use values::{batch, change_set, head, index, owned_in, zone_blob};
 
 use super::digest::{rrset_digest, zone_term};
 use super::*;
@@ -45,6 +45,12 @@ const HEAD: Codec<Head> = Codec {
     decode: Head::decode,
     mend: |_| {},
 };
+const INDEX: Codec<Index> = Codec {
+    encode: Index::encode,
+    encode_signed: Some(Index::encode_signed),
+    decode: Index::decode,
+    mend: |_| {},
+};
 const ZONE_BLOB: Codec<ZoneBlob> = Codec {
     encode: ZoneBlob::encode,
     encode_signed: Some(ZoneBlob::encode_signed),
@@ -74,9 +80,11 @@ impl<T: PartialEq + std::fmt::Debug> Codec<T> {
         if let Some(encode_signed) = self.encode_signed
             && !cfg!(miri)
         {
-            let mut signed = b"before".to_vec();
+            let (mut signed, mut behind) = (Vec::new(), b"before".to_vec());
             encode_signed(value, &key(), &mut signed);
-            assert_eq!((self.decode)(&signed[6..]).as_ref(), Ok(value));
+            encode_signed(value, &key(), &mut behind);
+            assert_eq!((self.decode)(&signed).as_ref(), Ok(value));
+            assert_eq!(behind.strip_prefix(b"before"), Some(&signed[..]));
         }
     }
 
@@ -146,17 +154,56 @@ proptest! {
     }
 
     #[test]
+    fn indexes_have_one_encoding(value in index(), changes in changes()) {
+        INDEX.holds(&value, &changes);
+    }
+
+    #[test]
     fn zone_blobs_have_one_encoding(value in zone_blob(), changes in changes()) {
         ZONE_BLOB.holds(&value, &changes);
     }
 
     #[test]
-    fn any_octets_give_a_value_or_an_error(kind in 1u8..=4, octets in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn change_sets_that_are_encoded_make_the_batch_of_their_values(value in batch()) {
+        let place = BatchPlace {
+            generation: value.generation,
+            epoch: value.epoch,
+            first_sequence: value.first_sequence,
+            previous_chain: value.previous_chain,
+        };
+        prop_assert_eq!(value.place(), place);
+        let encoded: Vec<_> = value.change_sets.iter().map(|set| CHANGE_SET.octets(set)).collect();
+        let octets = BATCH.octets(&value);
+        // Part by part, as `feed` has them: the encoder goes through `assemble` itself.
+        let mut parts = [b"GDWT\x02\x01\0\0", &place.generation.to_be_bytes()[..]].concat();
+        parts.extend([place.epoch, place.first_sequence].iter().flat_map(|number| number.to_be_bytes()));
+        parts.extend(place.previous_chain);
+        codec::put_count(&mut parts, encoded.len());
+        encoded.iter().for_each(|set| codec::put_octets(&mut parts, set));
+        prop_assert_eq!(&octets, &parts);
+        let mut behind = b"before".to_vec();
+        let chain = place.assemble(&encoded, None, &mut behind);
+        prop_assert_eq!(behind.strip_prefix(b"before"), Some(&octets[..]));
+        prop_assert_eq!(chain, value.chain());
+        prop_assert_eq!(Batch::chain_of(&octets), Ok(chain));
+        if !cfg!(miri) {
+            let (mut signed, mut behind) = (Vec::new(), b"before".to_vec());
+            value.encode_signed(&key(), &mut signed);
+            prop_assert_eq!(place.assemble(&encoded, Some(&key()), &mut behind), chain);
+            prop_assert_eq!(behind.strip_prefix(b"before"), Some(&signed[..]));
+            prop_assert_eq!(Batch::chain_of(&signed), Ok(chain));
+            prop_assert_eq!(Batch::verify(&signed, &[key().verifying_key()]), Ok(()));
+        }
+    }
+
+    #[test]
+    fn any_octets_give_a_value_or_an_error(kind in 1u8..=5, octets in prop::collection::vec(any::<u8>(), 0..200)) {
         let octets = [b"GDWT", &[kind, 1, 0, 0][..], &octets].concat();
         CHANGE_SET.accepts_one_encoding(&octets);
         BATCH.accepts_one_encoding(&octets);
         HEAD.accepts_one_encoding(&octets);
         ZONE_BLOB.accepts_one_encoding(&octets);
+        INDEX.accepts_one_encoding(&octets);
     }
 
     #[test]
@@ -273,16 +320,35 @@ fn example_head() -> Head {
     Head { generation: 1, epoch: 2, sequence: 11, chain: [4; 32], root_digest: Digest::from_bytes([6; 32]) }
 }
 
+/// The second and third names are in another order by their octets.
+fn example_index() -> Index {
+    let entry =
+        |(zone, version)| IndexEntry { zone: name(zone), version, digest: Digest::from_bytes([7; 32]) };
+    let zones = [(".", 3), ("longer.example.", 1), ("a.test.", 2)].map(entry).to_vec();
+    Index { generation: 1, epoch: 2, sequence: 11, chain: [4; 32], settled: 13, zones }
+}
+
 #[cfg(not(miri))]
 #[test]
 fn signatures_cover_every_octet() {
     let keys = [SigningKey::from_seed(&[8; 32]).unwrap().verifying_key(), key().verifying_key()];
     type Verify = fn(&[u8], &[VerifyingKey]) -> Result<(), SignatureError>;
-    let mut signed: [(Vec<u8>, Verify); 3] =
-        [(Vec::new(), Batch::verify), (Vec::new(), Head::verify), (Vec::new(), ZoneBlob::verify)];
+    let mut signed: [(Vec<u8>, Verify); 4] = [
+        (Vec::new(), Batch::verify),
+        (Vec::new(), Head::verify),
+        (Vec::new(), ZoneBlob::verify),
+        (Vec::new(), Index::verify),
+    ];
     example_batch().encode_signed(&key(), &mut signed[0].0);
     example_head().encode_signed(&key(), &mut signed[1].0);
     example_zone().encode_signed(&key(), &mut signed[2].0);
+    example_index().encode_signed(&key(), &mut signed[3].0);
+    // A batch that is encoded already is signed as one that is not.
+    let unsigned = BATCH.octets(&example_batch());
+    for octets in [&unsigned, &signed[0].0] {
+        assert_eq!(Batch::sign(octets, &key()).as_ref(), Ok(&signed[0].0));
+    }
+    assert!(Batch::sign(&signed[1].0, &key()).is_err());
     for (octets, verify) in &signed {
         assert_eq!(verify(octets, &keys), Ok(()));
         assert_eq!(verify(octets, &keys[..1]), Err(SignatureError::Invalid));
@@ -296,8 +362,14 @@ fn signatures_cover_every_octet() {
     let mut unsigned = Vec::new();
     example_head().encode(&mut unsigned);
     assert_eq!(Head::verify(&unsigned, &keys), Err(SignatureError::Missing));
+    assert_eq!(Index::verify(&INDEX.octets(&example_index()), &keys), Err(SignatureError::Missing));
     // A signature of one kind does not fit another.
     assert!(matches!(Head::verify(&signed[0].0, &keys), Err(SignatureError::Decode(_))));
+    for (from, to) in [(1, 3), (3, 1)] {
+        let mut octets = signed[from].0.clone();
+        octets[4] = signed[to].0[4];
+        assert_eq!(signed[to].1(&octets, &keys), Err(SignatureError::Invalid));
+    }
 }
 
 #[cfg(not(miri))]

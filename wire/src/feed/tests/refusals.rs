@@ -1,6 +1,6 @@
 //! What is refused, and for which reason.
 
-use super::{ZONE_BLOB, example_batch, example_head, example_zone, name};
+use super::{INDEX, ZONE_BLOB, example_batch, example_head, example_index, example_zone, name};
 use crate::feed::*;
 use crate::rr::{MAX_TTL, Rtype};
 
@@ -146,6 +146,95 @@ fn records_out_of_order_or_repeated_are_refused() {
             Reason::Order("records of an RRset")
         );
     }
+}
+
+fn reason_of(octets: &[u8]) -> Reason {
+    Index::decode(octets).expect_err("accepted").reason
+}
+
+/// Encodes an index, lets `change` spoil the value, and gives the reason for which it is refused.
+fn index_refusal(change: impl FnOnce(&mut Index)) -> Reason {
+    let mut index = example_index();
+    change(&mut index);
+    reason_of(&INDEX.octets(&index))
+}
+
+#[test]
+fn zones_of_an_index_out_of_order_or_repeated_are_refused() {
+    let order = Reason::Order("zones of an index");
+    assert_eq!(index_refusal(|index| index.zones.swap(0, 1)), order);
+    // In the order of their octets, which is not the canonical one.
+    assert_eq!(index_refusal(|index| index.zones.swap(1, 2)), order);
+    assert_eq!(index_refusal(|index| index.zones[1] = index.zones[2].clone()), order);
+    assert_eq!(index_refusal(|index| index.zones[1].zone = name(".")), order);
+}
+
+#[test]
+fn the_sequences_of_an_index_fit_each_other() {
+    for (sequence, settled, chain, ok) in [
+        (0, 0, [0; 32], true),
+        (0, 9, [0; 32], true),
+        (0, 0, [1; 32], false),
+        (1, 1, [0; 32], true),
+        (1, 0, [1; 32], false),
+        (11, 10, [1; 32], false),
+        (11, 11, [1; 32], true),
+        (u64::MAX, u64::MAX, [1; 32], true),
+        (u64::MAX, 0, [1; 32], false),
+    ] {
+        let octets = INDEX.octets(&Index { sequence, settled, chain, ..example_index() });
+        let expected = if ok { Ok(()) } else { Err(Reason::Sequence) };
+        let found = Index::decode(&octets).map(|_| ()).map_err(|error| error.reason);
+        assert_eq!(found, expected, "{sequence} {settled} {}", chain[0]);
+    }
+}
+
+#[test]
+fn the_count_of_an_index_is_that_of_its_zones() {
+    // Header, generation, epoch, sequence, chain, settled.
+    const COUNT: usize = 72;
+    let octets = INDEX.octets(&example_index());
+    assert_eq!(octets[COUNT], 3);
+    for (count, reason) in [
+        (&[2][..], Reason::Trailing),
+        (&[4], Reason::Short),
+        (&[0x7F], Reason::Short),
+        // 2^24, which is the most there may be, and one more.
+        (&[0x80, 0x80, 0x80, 8], Reason::Short),
+        (
+            &[0x81, 0x80, 0x80, 8],
+            Reason::TooMany { what: "zones of an index", found: 16_777_217, limit: MAX_INDEX_ZONES },
+        ),
+    ] {
+        let changed = [&octets[..COUNT], count, &octets[COUNT + 1..]].concat();
+        assert_eq!(reason_of(&changed), reason, "{count:?}");
+    }
+    // The shortest entry there is.
+    let shortest = Index { zones: example_index().zones[..1].to_vec(), ..example_index() };
+    assert_eq!(Index::decode(&INDEX.octets(&shortest)), Ok(shortest));
+    // Three entries with the octets that four have at least.
+    let mut long = example_index();
+    long.zones[2].zone = name(&format!("{}.test.", "a".repeat(60)));
+    let mut changed = INDEX.octets(&long);
+    changed[COUNT] = 4;
+    assert_eq!(reason_of(&changed), Reason::Short);
+    assert_eq!(reason_of(&[&octets[..], &[0]].concat()), Reason::Trailing);
+}
+
+#[test]
+fn an_index_is_told_apart_by_its_header() {
+    let good = INDEX.octets(&example_index());
+    for (at, octet, reason) in
+        [(4, 3, Reason::Kind { found: 3, expected: 5 }), (5, 2, Reason::Version(2)), (7, 2, Reason::Flags(2))]
+    {
+        let mut octets = good.clone();
+        octets[at] = octet;
+        assert_eq!(reason_of(&octets), reason);
+    }
+    let reason = Reason::Kind { found: 5, expected: 3 };
+    assert_eq!(Head::decode(&good).expect_err("accepted").reason, reason);
+    // A feed carries batches and heads.
+    assert!(Entry::decode(&good).is_err());
 }
 
 #[test]

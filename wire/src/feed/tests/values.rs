@@ -112,6 +112,23 @@ pub(super) fn head() -> impl Strategy<Value = Head> {
     )
 }
 
+pub(super) fn index() -> impl Strategy<Value = Index> {
+    let entry = (zone().prop_flat_map(owner_in), any::<u64>(), any::<[u8; 32]>())
+        .prop_map(|(zone, version, digest)| IndexEntry { zone, version, digest: Digest::from_bytes(digest) });
+    let at = prop_oneof![
+        1 => Just((0, [0; 32])),
+        3 => (1..=u64::MAX, any::<[u8; 32]>()),
+    ];
+    let at = at.prop_flat_map(|(sequence, chain)| (Just((sequence, chain)), sequence..=u64::MAX));
+    (any::<[u64; 2]>(), at, prop::collection::vec(entry, 0..6)).prop_map(
+        |([generation, epoch], ((sequence, chain), settled), mut zones)| {
+            zones.sort_by(|a, b| a.zone.cmp(&b.zone));
+            zones.dedup_by(|a, b| a.zone == b.zone);
+            Index { generation, epoch, sequence, chain, settled, zones }
+        },
+    )
+}
+
 pub(super) fn zone_blob() -> impl Strategy<Value = ZoneBlob> {
     zone().prop_flat_map(|zone| {
         (prop::collection::vec(owned_in(zone.clone()), 0..6), any::<(u32, u64)>(), any::<[u8; 32]>())

@@ -1,0 +1,67 @@
+//! Indexes: as heads, and what is accepted has each zone once and in order.
+
+use godwit_wire::feed::{Digest, Index, IndexEntry, VerifyingKey};
+
+use crate::{Target, holding, names, samples};
+
+/// Checks the properties.
+pub fn run(data: &[u8]) {
+    assert!(Index::verify(data, &[VerifyingKey([9; 32])]).is_err(), "a forged signature is accepted");
+    let Ok(index) = Index::decode(data) else { return };
+    assert!(index.zones.is_sorted_by(|a, b| a.zone < b.zone), "zones out of order, or repeated");
+    assert!(index.settled >= index.sequence, "settled below the sequence");
+    if !samples::is_signed(data) {
+        let again = samples::octets(|out| index.encode(out));
+        assert_eq!(again, data, "accepted octets that are written differently");
+    }
+}
+
+pub(crate) fn target() -> Target {
+    Target {
+        name: "index",
+        run,
+        classes: names(&["start", "later", "ahead", "empty", "zones", "signed"]),
+        classify: |data| {
+            Index::decode(data).map_or_else(
+                |_| Vec::new(),
+                |index| {
+                    let signed = Index::verify(data, &[samples::signing_key().verifying_key()]).is_ok();
+                    holding(&[
+                        ("start", index.sequence == 0),
+                        ("later", index.sequence > 0),
+                        ("ahead", index.settled > index.sequence),
+                        ("empty", index.zones.is_empty()),
+                        ("zones", index.zones.len() > 1),
+                        ("signed", signed),
+                    ])
+                },
+            )
+        },
+        seeds: || {
+            let entry = |zone, version| IndexEntry {
+                zone: samples::name(zone),
+                version,
+                digest: Digest::from_bytes([5; 32]),
+            };
+            let empty =
+                Index { generation: 1, epoch: 2, sequence: 3, chain: [4; 32], settled: 3, zones: Vec::new() };
+            let later = Index { zones: vec![entry("plain.test.", 2)], ..empty.clone() };
+            let start = Index { sequence: 0, chain: [0; 32], ..later.clone() };
+            let zones = [(".", 1), ("longer.example.", 2), ("new.test.", 1), ("a.new.test.", 7)];
+            let zones =
+                Index { zones: zones.map(|(zone, version)| entry(zone, version)).into(), ..empty.clone() };
+            let ahead = Index { settled: 9, ..zones.clone() };
+            vec![
+                ("start".to_owned(), samples::octets(|out| start.encode(out))),
+                ("later".to_owned(), samples::octets(|out| later.encode(out))),
+                ("ahead".to_owned(), samples::octets(|out| ahead.encode(out))),
+                ("empty".to_owned(), samples::octets(|out| empty.encode(out))),
+                ("zones".to_owned(), samples::octets(|out| zones.encode(out))),
+                (
+                    "signed".to_owned(),
+                    samples::octets(|out| zones.encode_signed(&samples::signing_key(), out)),
+                ),
+            ]
+        },
+    }
+}
