@@ -1,46 +1,48 @@
 //! One running control plane: what is opened in which order, and how it ends.
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::File;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use godwit_wire::feed::DigestKey;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot, watch};
-
-use godwit_wire::name::Name;
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::api::admission::BodyRoom;
+use crate::api::server::Transport;
 use crate::api::{self, App};
 use crate::auth::{self, Authenticator, Token};
-use crate::commit::plan::Plan;
-use crate::commit::writer::{PRUNE_EVERY, Writer};
-use crate::commit::{self, Handover, record};
+use crate::commit;
+use crate::commit::writer::{Here, PRUNE_EVERY, Sequences, Writer};
 use crate::config::{Config, Store};
-use crate::model::change::{Operation, PutMode, PutZone, Request};
-use crate::model::soa::{Soa, default_mailbox, ns_rrset};
+use crate::internal::exchange::Exchange;
+use crate::internal::feed::{StreamPlace, Ways};
+use crate::internal::join::Join;
+use crate::internal::nodes::Nodes;
+use crate::internal::planes::Planes;
+use crate::internal::tls::Identity;
+use crate::internal::{self, Internal};
 use crate::observe::metrics::Metrics;
-use crate::relay::progress::Progress;
-use crate::relay::{FeedSink, HANDOVER, Relay};
-use crate::store::batch::Batch;
-use crate::store::database::Step;
+use crate::relay::feed::Feed;
+use crate::relay::lead::Relay;
+use crate::relay::log::Log;
+use crate::relay::progress::{Progress, Publications};
+use crate::relay::signer::Signer;
+use crate::relay::stream::{Keys, Publisher, Reader};
+use crate::relay::{Applied, FeedSink};
+use crate::secrets::{FeedKeys, Vault};
+use crate::start::{
+    first_start, go_on, gone, history, lock_of, new_generation, open_beside, open_database, place, said,
+};
 use crate::store::relay::FeedState;
-use crate::store::{self, Database, Place, now_us};
-use crate::validate::{name, zone_file};
+use crate::store::schema::Step;
+use crate::store::{Database, Kind, Place};
+use crate::validate::name;
 
-/// Database file in the data folder.
-const DATABASE: &str = "godwit.sqlite";
-/// Lock file in the data folder.
-const LOCK: &str = "lock";
-
-/// How long the relay gets, twice, when it is time to stop: to have begun, and to send what is left.
-const RELAY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The zone that a first start may serve (names and addresses: RFC 2606, RFC 5737).
-const EXAMPLE: &str = "$TTL 300\n@ IN SOA ns1 hostmaster 1 7200 3600 1209600 60\n@ IN NS ns1\nns1 IN A 192.0.2.53\nwww IN A 192.0.2.1\n";
+/// How long a data plane gets, when it is time to stop, to take up what was committed last.
+const LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Becomes true when it is time to stop; also when its sender is gone.
 pub type Stop = watch::Receiver<bool>;
@@ -62,7 +64,12 @@ pub struct Controlplane {
     config: Config,
     database: Database,
     state: FeedState,
+    digest_key: DigestKey,
+    vault: Arc<Vault>,
+    feed_keys: FeedKeys,
     listener: TcpListener,
+    /// The one that nodes ask, and who it is.
+    internal: Option<(TcpListener, Identity)>,
     new_token: Option<Token>,
     metrics: Metrics,
     /// Of the data folder, held as long as the database in it is open.
@@ -70,12 +77,16 @@ pub struct Controlplane {
 }
 
 impl Controlplane {
-    /// Locks the data folder, opens the database, makes what a first start needs, raises the relay's epoch, and binds the
-    /// API's address.
+    /// Locks the data folder, opens the database, makes what a first start needs, and binds the API's address. `digest_key`:
+    /// what a data plane's digests are keyed with already; a new database takes it over.
     ///
     /// # Errors
     /// When any of it fails, with the path or address that it failed at.
-    pub async fn open(config: Config, first: FirstStart) -> anyhow::Result<Controlplane> {
+    pub async fn open(
+        config: Config,
+        first: FirstStart,
+        digest_key: Option<DigestKey>,
+    ) -> anyhow::Result<Controlplane> {
         let place = place(&config.store)?;
         let lock = lock_of(&place, &config.store)?;
         if let Place::File(file) = &place
@@ -85,15 +96,33 @@ impl Controlplane {
             return Err(gone(&place));
         }
         let mut database = open_database(place, config.store.readers, config.store.exports).await?;
-        let new_token = first_start(&mut database, &config, first).await.context("first start")?;
-        let state = begin_term(&mut database).await.context("state of the feed")?;
+        let digest_key = history(&mut database.writer, digest_key).await.context("history of the feed")?;
+        let writer = &mut database.writer;
+        let vault = Vault::open(writer, &config.store.secrets_key()).await.context("secrets")?;
+        let feed_keys = vault.feed_keys(writer).await?;
+        let internal_key = vault.internal_key(writer).await?;
+        let new_token =
+            first_start(&mut database, &config, first, &digest_key).await.context("first start")?;
+        let state = go_on(&mut database.writer).await.context("state of the feed")?;
         let listen = config.api.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("API address {listen}"))?;
+        let internal = match config.internal.address()? {
+            Some(listen) => {
+                let identity = Identity::of(&internal_key, listen.ip())?;
+                let bound = TcpListener::bind(listen).await;
+                Some((bound.with_context(|| format!("internal address {listen}"))?, identity))
+            }
+            None => None,
+        };
         Ok(Controlplane {
             config,
             database,
             state,
+            digest_key,
+            vault: Arc::new(vault),
+            feed_keys,
             listener,
+            internal,
             new_token,
             metrics: Metrics::default(),
             _lock: lock,
@@ -119,9 +148,23 @@ impl Controlplane {
     /// When the folder is in use or the database cannot be opened.
     pub async fn start_generation(store: &Store) -> anyhow::Result<()> {
         let (mut database, _lock) = open_beside(store).await?;
-        store::relay::read(&mut database.writer, now_us()).await?;
-        let started = store::relay::new_generation(&mut database.writer, now_us()).await?;
+        history(&mut database.writer, None).await?;
+        let started = new_generation(&mut database.writer).await?;
         anyhow::ensure!(started, "the clock is behind the start of the present generation");
+        database.close().await?;
+        Ok(())
+    }
+
+    /// Makes the feed's next key the one that signs, and a new next one. A database of a server may be in use: who uses it
+    /// signs with that key a moment later.
+    ///
+    /// # Errors
+    /// When a node would not know the key, the folder is in use, or the database or its secrets cannot be opened.
+    pub async fn rotate_feed_key(store: &Store) -> anyhow::Result<()> {
+        let (mut database, _lock) = open_beside(store).await?;
+        history(&mut database.writer, None).await?;
+        let vault = Vault::open(&mut database.writer, &store.secrets_key()).await.context("secrets")?;
+        vault.rotate(&mut database.writer).await?;
         database.close().await?;
         Ok(())
     }
@@ -163,28 +206,63 @@ impl Controlplane {
         self.listener.local_addr()
     }
 
+    /// Where nodes ask; `None` when they cannot.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn internal_address(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.internal.as_ref().map(|(listener, _)| listener.local_addr()).transpose()
+    }
+
     /// Its counters, to be served.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.metrics.clone()
     }
 
-    /// Serves until `stop` says so: first the listener ends, then the writer, then the relay, the database last.
+    /// Serves until `stop` says so: first the listeners end, then the writer, then the relay, the database last.
     ///
     /// # Errors
     /// When the database does not close well; what was acknowledged is safe all the same.
     pub async fn serve(self, sink: Option<FeedSink>, stop: Stop) -> anyhow::Result<()> {
-        let Controlplane { config, database, state, listener, metrics, .. } = self;
+        let internal_address = self.internal_address()?;
+        let Controlplane {
+            config,
+            database,
+            state,
+            digest_key,
+            vault,
+            feed_keys,
+            listener,
+            internal,
+            metrics,
+            new_token: _,
+            _lock,
+        } = self;
         let Database { place, writer, readers, exports } = database;
         let (committer, queues) = commit::channel();
-        let (handover, committed, backlog) = Handover::new(HANDOVER);
-        let (close, closed) = oneshot::channel();
-        let progress = sink.as_ref().map(|sink| Arc::new(Progress::new(sink.applied.clone())));
+        let publications = Arc::new(Publications::default());
+        let log = Arc::new(Log::new(state, publications.clone(), metrics.clone()));
+        let applied = sink.as_ref().map(|sink| sink.applied.clone());
+        let progress = applied.clone().map(|applied| Arc::new(Progress::new(applied, state.generation)));
+        let nodes = Arc::new(Nodes::default());
+        let signer = Arc::new(Signer::new(feed_keys));
+        let told = |address| config.internal.url.clone().unwrap_or_else(|| format!("https://{address}"));
+        let join = internal.as_ref().zip(internal_address).map(|((_, identity), address)| Join {
+            url: told(address),
+            spki_sha256: identity.spki_sha256,
+            digest_key: digest_key.clone(),
+            vault: vault.clone(),
+            signer: signer.clone(),
+        });
         let app = Arc::new(App {
             committer: committer.clone(),
             readers: readers.clone(),
             exports: exports.clone(),
-            progress: progress.clone(),
+            log: log.clone(),
+            publications,
+            planes: Planes::new(progress.clone(), nodes.clone(), log.clone()),
+            join,
             metrics: metrics.clone(),
             authenticator: Authenticator::default(),
             request_timeout: Duration::from_millis(config.api.request_timeout_ms),
@@ -194,58 +272,118 @@ impl Controlplane {
             body_room: BodyRoom::new(config.api.max_body_octets, metrics.clone()),
             default_ns: config.defaults.ns.iter().filter_map(|text| name::absolute(text).ok()).collect(),
         });
-        let history_kept = Duration::from_secs(u64::from(config.store.history_days) * 86_400);
+        let woken = Arc::new(Notify::new());
+        let (close, closed) = oneshot::channel();
         let writing = tokio::spawn(
             Writer {
                 connection: writer,
                 place: place.clone(),
                 lost: false,
                 queues,
-                handover,
+                sequences: match place.kind() {
+                    Kind::Sqlite => {
+                        Sequences::Here(Box::new(Here { state, doubtful: false, log: log.clone() }))
+                    }
+                    Kind::Postgres => Sequences::Afterwards(woken.clone()),
+                },
+                digest_key: digest_key.clone(),
                 closed,
                 metrics: metrics.clone(),
-                history_kept,
+                history_kept: Duration::from_secs(u64::from(config.store.history_days) * 86_400),
                 prune_every: PRUNE_EVERY,
             }
             .run(),
         );
-        let (tell_level, level) = oneshot::channel();
-        let relaying = match (sink, progress) {
-            (Some(sink), Some(progress)) => {
-                let follower = progress.clone();
-                tokio::spawn(async move { follower.follow().await });
-                let notes = committer.notes();
-                let relay = Relay {
-                    state,
-                    sink,
-                    committed,
-                    backlog,
-                    readers: readers.clone(),
-                    notes,
-                    progress,
-                    metrics: metrics.clone(),
-                    last_commit: 0,
-                    resyncs: 0,
-                    level: Some(tell_level),
-                };
-                Some(tokio::spawn(relay.run()))
-            }
-            _ => {
-                drop(tell_level);
+        let (end_relay, relay_stop) = watch::channel(false);
+        let term = watch::Sender::new(None);
+        let relaying = match place.kind() {
+            Kind::Sqlite => {
+                metrics.leader(!state.is_overtaken());
+                term.send_replace(Some(state.epoch));
                 None
             }
+            Kind::Postgres => {
+                let (place, log, metrics) = (place.clone(), log.clone(), metrics.clone());
+                let term = term.clone();
+                Some(tokio::spawn(Relay { place, log, woken, metrics, term, stop: relay_stop }.run()))
+            }
         };
-        api::server::serve(listener, api::router(app), limits(&config), metrics, stopped(stop)).await;
-        // A stop that comes early lets the relay bring over what was there before, for which it needs the writer: a data plane
-        // that never had anything would have nothing to start from. Without a relay this resolves at once.
-        let _ = tokio::time::timeout(RELAY_TIMEOUT, level).await;
+        let mut ways = Ways::default();
+        let publishing = match config.redis.streams()? {
+            Some(server) => {
+                let (keys, nodes) = (Keys::with_prefix(&config.redis.prefix), config.redis.nodes()?);
+                let reader = nodes.as_ref().and_then(|(_, nodes)| Reader::of(nodes, &server));
+                let (stream, head) = (keys.stream.clone(), keys.head.clone());
+                ways.redis = nodes.map(|(url, _)| StreamPlace { url, stream, head });
+                let publisher = Publisher {
+                    client: redis::Client::open(server).context("redis.streams_url")?,
+                    keys,
+                    log: log.clone(),
+                    readers: readers.clone(),
+                    signer: signer.clone(),
+                    reader,
+                    term: term.subscribe(),
+                    overtaken: committer.overtaken(),
+                    metrics: metrics.clone(),
+                };
+                Some(tokio::spawn(publisher.run()))
+            }
+            None => None,
+        };
+        let feeding = sink.map(|sink| {
+            let overtaken = Some(committer.overtaken());
+            let digest_key = digest_key.clone();
+            let feed =
+                Feed { log: log.clone(), readers: readers.clone(), digest_key, signer: None, overtaken };
+            tokio::spawn(feed.serve(sink.requests))
+        });
+        let exchange = Exchange {
+            place: place.clone(),
+            nodes,
+            vault,
+            signer: signer.clone(),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let exchanging = tokio::spawn(exchange.run());
+        let asking = internal.map(|(listener, identity)| {
+            let signer = Some(signer);
+            let feed =
+                Feed { log: log.clone(), readers: readers.clone(), digest_key, signer, overtaken: None };
+            let router =
+                internal::router(Internal::new(app.clone(), feed, config.internal.max_requests, ways));
+            let transport =
+                Transport::tls(identity.server, Duration::from_millis(config.internal.handshake_timeout_ms));
+            let limits = api::server::Limits {
+                connections: config.internal.max_connections,
+                connections_per_client: config.internal.max_connections_per_client,
+                ..limits(&config)
+            };
+            let (metrics, stop) = (metrics.clone(), stopped(stop.clone()));
+            tokio::spawn(api::server::serve(listener, transport, router, limits, metrics, stop))
+        });
+        if let Some(progress) = progress {
+            tokio::spawn(async move { progress.follow().await });
+        }
+        let router = api::router(app);
+        api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
+        for ending in asking.into_iter().chain([exchanging]) {
+            let _ = ending.await;
+        }
         drop(committer);
-        // No request is let in any more: the writer ends when its queue is empty, the relay when the writer is gone and
-        // everything is sent.
+        // No request is let in any more: the writer ends when its queue is empty, the relay when all has its sequence, and the
+        // data plane takes that up: one that never had anything would have nothing to start from.
         let _ = close.send(());
         let writer = writing.await.context("the writer ended in a panic")?;
+        let _ = end_relay.send(true);
         if let Some(relaying) = relaying {
-            let _ = tokio::time::timeout(RELAY_TIMEOUT, relaying).await;
+            let _ = tokio::time::timeout(LEVEL_TIMEOUT, relaying).await;
+        }
+        if let Some(applied) = applied {
+            let _ = tokio::time::timeout(LEVEL_TIMEOUT, level(applied, log.end())).await;
+        }
+        for ending in feeding.into_iter().chain(publishing) {
+            ending.abort();
         }
         Database { place, writer, readers, exports }.close().await.context("closing the database")?;
         tracing::info!("the control plane stopped");
@@ -253,44 +391,11 @@ impl Controlplane {
     }
 }
 
-/// Where the database is.
-fn place(store: &Store) -> anyhow::Result<Place> {
-    Ok(store.server()?.unwrap_or_else(|| Place::File(store.data.join(DATABASE))))
-}
-
-/// The lock of the database's folder, where it is a file.
-fn lock_of(place: &Place, store: &Store) -> anyhow::Result<Option<File>> {
-    match place {
-        Place::File(_) => lock(&store.data).map(Some),
-        Place::Server(_) => Ok(None),
-    }
-}
-
-async fn open_database(place: Place, readers: u32, exports: u32) -> anyhow::Result<Database> {
-    let told = place.to_string();
-    Database::open(place, readers, exports).await.map_err(said).with_context(|| format!("database {told}"))
-}
-
-/// The library's errors say their cause themselves: without the chain it is not said twice.
-fn said(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow::Error::msg(error.to_string())
-}
-
-/// A database that is gone is not a first start: the zones that are served would be replaced by an example.
-fn gone(place: &Place) -> anyhow::Error {
-    anyhow::anyhow!(
-        "the database {place} is gone, but there is a local snapshot of its zones: put it back, or name another folder \
-         with --data to begin anew"
-    )
-}
-
-/// The database that nobody else has open.
-async fn open_beside(store: &Store) -> anyhow::Result<(Database, Option<File>)> {
-    let place = place(store)?;
-    let is_there = !matches!(&place, Place::File(file) if !file.exists());
-    anyhow::ensure!(is_there, "there is no database in {}; the first start makes one", store.data.display());
-    let lock = lock_of(&place, store)?;
-    Ok((open_database(place, 1, 1).await?, lock))
+/// Until a data plane has applied all up to the end of the log.
+async fn level(mut applied: watch::Receiver<Applied>, end: FeedState) {
+    let is_level =
+        |applied: &Applied| applied.generation == end.generation && applied.sequence >= end.sequence;
+    let _ = applied.wait_for(is_level).await;
 }
 
 /// The limits of the listener.
@@ -310,81 +415,4 @@ fn limits(config: &Config) -> api::server::Limits {
 /// Resolves when it is time to stop.
 pub(crate) async fn stopped(mut stop: Stop) {
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// Keeps every other process out of the folder for as long as the file is open.
-fn lock(data: &Path) -> anyhow::Result<File> {
-    // Nobody else on the machine has business in it.
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
-    made.with_context(|| format!("data folder {}", data.display()))?;
-    let path = data.join(LOCK);
-    let file = File::create(&path).with_context(|| format!("lock {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            anyhow::bail!("the data folder {} is in use by another process", data.display())
-        }
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
-    }
-}
-
-/// In a database that never had a token: makes one, and the example zone where it is wanted; both or neither.
-async fn first_start(
-    database: &mut Database,
-    config: &Config,
-    first: FirstStart,
-) -> anyhow::Result<Option<Token>> {
-    let connection = &mut database.writer;
-    if store::tokens::count(connection).await? > 0 {
-        return Ok(None);
-    }
-    if first == FirstStart::Never {
-        return Err(gone(&database.place));
-    }
-    connection.control(&[commit::begin(connection.kind())]).await?;
-    let token = auth::create(connection, auth::ADMIN).await?;
-    if first == FirstStart::ExampleZone {
-        make_example(connection, config).await?;
-    }
-    connection.control(&[commit::COMMIT]).await?;
-    Ok(Some(token))
-}
-
-async fn make_example(connection: &mut store::Connection, config: &Config) -> anyhow::Result<()> {
-    let apex: Name = name::absolute("example.com.")?;
-    let ns: Vec<Name> = config.defaults.ns.iter().filter_map(|text| name::absolute(text).ok()).collect();
-    let put = PutZone {
-        rrsets: zone_file::read(EXAMPLE.as_bytes(), &apex)?,
-        mode: PutMode::Create,
-        ttl_policy: None,
-        default_soa: Soa::of_new_zone(Name::root(), default_mailbox(apex.as_ref())).rrset(),
-        default_ns: ns_rrset(&ns),
-        apex,
-    };
-    let request = Request {
-        id: uuid::Uuid::now_v7(),
-        actor: "local".to_owned(),
-        request_id: String::new(),
-        action: "domain.create",
-        operations: vec![Operation::PutZone(put)],
-        if_match: None,
-        idempotency: None,
-        dry_run: false,
-    };
-    let mut plan = Plan::make(connection, &request).await?;
-    let mut batch = Batch::of(connection);
-    record::write(&mut batch, connection, &request, &mut plan, now_us()).await?;
-    batch.run(connection).await?;
-    Ok(())
-}
-
-/// A new term: above every one that ever published, and on disk before anything is published in it.
-async fn begin_term(database: &mut Database) -> anyhow::Result<FeedState> {
-    let mut state = store::relay::read(&mut database.writer, now_us()).await?;
-    state.epoch += 1;
-    let mut batch = Batch::of(&database.writer);
-    store::relay::write(&mut batch, &state);
-    let written = batch.run(&mut database.writer).await?;
-    anyhow::ensure!(!written.is_empty(), "another relay has taken over");
-    Ok(state)
 }

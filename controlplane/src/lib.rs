@@ -1,8 +1,8 @@
 //! The API and the database behind the data planes: decides what is true and tells the world.
 //!
 //! A change passes `api` → `validate` → `commit` (one transaction: rows, history, audit, outbox) → `relay` (order, batches)
-//! → a data plane. Nothing points backwards. Who publishes to data planes on other machines, users and roles are not here
-//! yet: there is the administrator's token, and the data plane of the same process.
+//! → a data plane: that of the same process, or those on other machines, which ask `internal`. Nothing points backwards. Users
+//! and roles are not here yet: there is the administrator's token.
 
 pub mod api;
 pub mod auth;
@@ -10,20 +10,23 @@ pub mod commit;
 pub mod config;
 pub mod error;
 mod instance;
+mod internal;
 pub mod model;
 pub mod observe;
 pub mod relay;
+mod secrets;
+mod start;
 pub mod store;
 pub mod validate;
 
 pub use config::Config;
 pub use instance::{Controlplane, FirstStart, Stop};
-pub use relay::{Applied, FeedSink};
+pub use relay::{Applied, Entries, FeedRequest, FeedSink, Position, ZoneState};
 
 /// Opens the database, serves the API, and publishes to `sink` until `stop` says so.
 ///
 /// # Errors
 /// When it cannot start: the folder is in use, the database cannot be opened, the address is taken.
 pub async fn run(config: Config, sink: Option<FeedSink>, stop: Stop) -> anyhow::Result<()> {
-    Controlplane::open(config, FirstStart::Empty).await?.serve(sink, stop).await
+    Controlplane::open(config, FirstStart::Empty, None).await?.serve(sink, stop).await
 }

@@ -22,7 +22,9 @@ Examples:
   godwit-controlplane
   godwit-controlplane --data /var/lib/godwit --api 127.0.0.1:8053
   GODWIT_STORE__URL=postgres://godwit@db.example.net/godwit godwit-controlplane
+  godwit-controlplane --internal 192.0.2.10:8054
   godwit-controlplane migrate status --data /var/lib/godwit
+  godwit-controlplane rotate-feed-key --data /var/lib/godwit
   GODWIT_API__LISTEN=127.0.0.1:9000 godwit-controlplane --check-config"
 )]
 struct Arguments {
@@ -37,6 +39,9 @@ struct Arguments {
     /// Where the API listens
     #[arg(long, value_name = "ADDR:PORT")]
     api: Option<SocketAddr>,
+    /// Where data planes on other machines ask, or off
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    internal: Option<String>,
     /// Where metrics are served, or off
     #[arg(long, value_name = "ADDR:PORT|off")]
     metrics: Option<String>,
@@ -54,6 +59,8 @@ enum Command {
     /// The schema of the database, which every start brings up to date
     #[command(subcommand)]
     Migrate(Migrate),
+    /// Make the feed's next key the one that signs, and a new next one; refused while a node does not know it
+    RotateFeedKey,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -91,6 +98,7 @@ fn main() -> ExitCode {
     }
     let done = match command {
         Some(Command::Migrate(migrate)) => migrated(&config, migrate),
+        Some(Command::RotateFeedKey) => rotate_feed_key(&config),
         None if new_generation => start_generation(&config),
         None => run(config),
     };
@@ -117,6 +125,9 @@ fn configure(arguments: Arguments) -> Result<Config, ConfigError> {
     if let Some(api) = arguments.api {
         config.api.listen = api;
     }
+    if arguments.internal.is_some() {
+        config.internal.listen = arguments.internal;
+    }
     if arguments.metrics.is_some() {
         config.metrics.listen = arguments.metrics;
     }
@@ -129,6 +140,11 @@ fn configure(arguments: Arguments) -> Result<Config, ConfigError> {
 fn start_generation(config: &Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(Controlplane::start_generation(&config.store))
+}
+
+fn rotate_feed_key(config: &Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(Controlplane::rotate_feed_key(&config.store))
 }
 
 fn migrated(config: &Config, migrate: Migrate) -> anyhow::Result<()> {
@@ -152,7 +168,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
         let metrics_address = config.metrics_address(DEFAULT_METRICS)?;
-        let controlplane = Controlplane::open(config, FirstStart::Empty).await?;
+        let controlplane = Controlplane::open(config, FirstStart::Empty, None).await?;
         if let Some(token) = controlplane.new_token() {
             let shown = writeln!(std::io::stdout().lock(), "admin token: {}", token.reveal());
             shown.context("the admin token could not be printed; `godwit token create` makes another")?;
@@ -161,6 +177,9 @@ fn run(config: Config) -> anyhow::Result<()> {
         if let Some(address) = metrics_address {
             let bound = endpoint::serve(address, controlplane.metrics().registry(), controlplane.metrics()).await?;
             say(format_args!("metrics: http://{bound}/metrics"));
+        }
+        if let Some(address) = controlplane.internal_address()? {
+            say(format_args!("internal: https://{address}"));
         }
         let (stopping, stop) = tokio::sync::watch::channel(false);
         tokio::spawn(async move {

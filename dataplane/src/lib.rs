@@ -17,4 +17,4 @@ pub mod sys;
 
 pub use config::Config;
 pub use run::{Shutdown, run};
-pub use server::{Server, Start};
+pub use server::{Records, Server, Start};

@@ -13,10 +13,12 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::Config;
+use crate::feed::remote::Remote;
+use crate::feed::remote::join::{self, Join};
 use crate::observe::watchdog::Watchdog;
 use crate::sandbox::alarm::Alarm;
 use crate::serve::handover::{self, Waiting};
-use crate::server::{Server, Start};
+use crate::server::{Records, Server, Start};
 use crate::sys::signal;
 
 /// How long a process looks for signals that are on their way to it: for a stop before it gives way to a successor, and for
@@ -58,10 +60,11 @@ pub fn run(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("the path of this program")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handover_timeout = Duration::from_millis(config.server.handover_timeout_ms);
+    let records = records(&config)?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let confine = Some(program.clone());
-        let start = Start { inherited, predecessor, confine, ..Start::default() };
+        let start = Start { inherited, predecessor, confine, records, ..Start::default() };
         let server = Arc::new(Server::start(config, start)?);
         announce(&server);
         let successor = serve(&server, shutdown, &mut signals, &program, handover_timeout).await;
@@ -85,6 +88,24 @@ pub fn run(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
     });
     runtime.shutdown_background();
     result
+}
+
+/// Where records come from: the control plane that this node was joined to, now or at an earlier start, or zone files.
+fn records(config: &Config) -> anyhow::Result<Records> {
+    let kept = config.server.state.as_ref().map(|folder| folder.join(join::FILE));
+    let has_zone_files = !config.zones.files.is_empty() || config.zones.path.is_some();
+    let join = match (&config.server.join, kept) {
+        (Some(argument), _) => Join::of_argument(argument).context("server.join (--join)")?,
+        (None, Some(kept)) if !has_zone_files && kept.exists() => Join::of_file(&kept)?,
+        (None, _) => return Ok(Records::ZoneFiles),
+    };
+    tracing::info!(
+        node = join.name,
+        host = join.host,
+        port = join.port,
+        "records come from the control plane"
+    );
+    Ok(Records::Remote(Remote::new(join)?))
 }
 
 struct Signals {

@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// Set, delete and list records
     #[command(subcommand)]
     Record(Record),
+    /// Add, list and remove data planes on other machines
+    #[command(subcommand)]
+    Node(Node),
     /// Create tokens, while the server is stopped
     #[command(subcommand)]
     Token(Token),
@@ -261,6 +264,35 @@ pub(crate) struct RecordList {
     pub(crate) rtype: Option<String>,
     #[command(flatten)]
     pub(crate) target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// Add a data plane, and print what it has to be told to join: one line, not to be had again
+    #[command(after_help = "\
+The line holds the token of the node: whoever has it is given every zone. The server needs internal.listen.
+
+Example:
+  (umask 077 && godwit node add ns1 > ns1.join)
+  godwit-dataplane --listen 192.0.2.53:53 --state /var/lib/godwit --join @ns1.join")]
+    Add {
+        /// Its name: letters, digits and hyphens
+        name: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List the data planes: who lives, and how far each has come
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Remove a data plane: its token is refused within a second. It goes on answering from what it has
+    Remove {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 #[derive(Debug, Subcommand)]

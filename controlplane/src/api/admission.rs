@@ -27,11 +27,25 @@ pub(super) async fn limit(State(app): State<Arc<App>>, request: Request, next: N
     if matches!(request.uri().path(), "/health" | "/ready") {
         return next.run(request).await;
     }
-    let Ok(place) = app.in_flight.clone().try_acquire_owned() else {
-        app.metrics.limited(Limit::Requests);
+    within(&app.in_flight, &app.metrics, request, next).await
+}
+
+/// Lets a request in while there is a place.
+pub(crate) async fn within(
+    places: &Arc<Semaphore>,
+    metrics: &Metrics,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Ok(place) = places.clone().try_acquire_owned() else {
+        metrics.limited(Limit::Requests);
         return Problem::new(Code::RateLimited, "too many requests are in flight; try again").into_response();
     };
-    let response = next.run(request).await;
+    holding(next.run(request).await, place)
+}
+
+/// An answer that keeps a place until it is with the connection.
+pub(crate) fn holding(response: Response, place: OwnedSemaphorePermit) -> Response {
     response.map(|body| Body::new(Held { body, rest: Bytes::new(), _place: place }))
 }
 
@@ -87,7 +101,7 @@ pub struct BodyRoom {
 
 /// What one body takes of it; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     room: BodyRoom,
     permit: Option<OwnedSemaphorePermit>,
 }

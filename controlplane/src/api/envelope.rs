@@ -106,7 +106,12 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let status = response.status().as_u16();
     app.metrics.request(route.clone(), status);
     let elapsed_ms = started.elapsed().as_secs_f64() * 1_000.0;
-    tracing::info!(request_id = %id, %method, route, status, elapsed_ms, "request");
+    if route.starts_with("/internal/") {
+        // Nodes ask again and again.
+        tracing::debug!(request_id = %id, %method, route, status, elapsed_ms, "request");
+    } else {
+        tracing::info!(request_id = %id, %method, route, status, elapsed_ms, "request");
+    }
     response
 }
 

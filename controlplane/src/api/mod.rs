@@ -20,18 +20,20 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use tokio::sync::Semaphore;
 
 use godwit_wire::name::Name;
 
-use crate::auth::Authenticator;
+use crate::auth::{self, Authenticator};
 use crate::commit::Committer;
 use crate::error::{Code, Problem};
+use crate::internal::join::Join;
+use crate::internal::planes::Planes;
 use crate::observe::metrics::Metrics;
-use crate::relay::progress::Progress;
+use crate::relay::log::Log;
+use crate::relay::progress::Publications;
 use crate::store::Pool;
 use admission::BodyRoom;
 
@@ -43,8 +45,14 @@ pub struct App {
     pub readers: Pool,
     /// The way to read a zone for longer than others can wait.
     pub exports: Pool,
-    /// How far changes have come; `None` without a data plane.
-    pub progress: Option<Arc<Progress>>,
+    /// What is published.
+    pub(crate) log: Arc<Log>,
+    /// Which changes were published a moment ago.
+    pub publications: Arc<Publications>,
+    /// Who serves what is published.
+    pub planes: Planes,
+    /// What nodes are told to join; `None` where they cannot ask.
+    pub join: Option<Join>,
     /// Counters.
     pub metrics: Metrics,
     /// Knows tokens.
@@ -86,13 +94,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// Lets nobody in without a token.
 async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> Result<Response, Problem> {
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    // The scheme's case does not matter (RFC 9110 §11.1).
-    let token = header
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    let Some(token) = token else {
+    let Some(token) = auth::bearer(request.headers()) else {
         let message = "this needs a token: send \"Authorization: Bearer gw_…\"";
         return Err(Problem::new(Code::Unauthenticated, message));
     };

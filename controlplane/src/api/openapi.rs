@@ -14,8 +14,8 @@ use super::{App, v1};
 #[openapi(
     info(
         title = "Godwit",
-        description = "Records, zones and changes. Records are also served under /api/v1/dns-records. Every write takes \
-                       the headers Idempotency-Key and If-Match, and answers Godwit-Change and ETag. Every request may be \
+        description = "Records, zones and changes. Records are also served under /api/v1/dns-records. Every write of \
+                       these takes the headers Idempotency-Key and If-Match, and answers Godwit-Change and ETag. Every request may be \
                        answered with 429 RATE_LIMITED or 503 DB_UNAVAILABLE, DB_POOL_TIMEOUT (both with Retry-After), and \
                        with 504 TIMEOUT.",
     ),
@@ -51,7 +51,8 @@ pub(super) fn routes(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::export::export))
         .routes(routes!(v1::changes::create))
         .routes(routes!(v1::changes::look_up))
-        .routes(routes!(v1::nodes::list))
+        .routes(routes!(v1::nodes::list, v1::nodes::create))
+        .routes(routes!(v1::nodes::delete))
         .routes(routes!(v1::reload::reload))
         .with_state(app)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use axum::http::HeaderValue;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -12,11 +12,8 @@ use godwit_wire::name::Name;
 
 use super::App;
 use crate::error::Problem;
-use crate::relay::progress::Progress;
+use crate::relay::progress::Publications;
 use crate::store::{Connection, changes, damaged};
-
-/// How often it is looked whether a change is published that the outbox still has.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What has to be served for a change to be.
 #[derive(Clone, Debug)]
@@ -44,8 +41,8 @@ impl Standard {
     }
 
     /// Its place in the total order, once it is published.
-    pub(super) fn sequence(&self, progress: &Progress) -> Option<u64> {
-        progress.sequence(self.change).or(self.sequence)
+    pub(super) fn sequence(&self, publications: &Publications) -> Option<u64> {
+        publications.of(self.change).map(|(sequence, _)| sequence).or(self.sequence)
     }
 
     /// The zones of the change that are in `quarantined` at a version before it.
@@ -74,54 +71,77 @@ fn is_kept_back(quarantined: &BTreeMap<Name, u64>, zone: &Name, version: u64) ->
     quarantined.get(zone).is_some_and(|served| *served < version)
 }
 
-/// Waits until the data planes serve a change, at most `timeout`; how many of them do then.
+/// How many data planes serve a change, of how many that live.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Served {
+    have: usize,
+    of: usize,
+}
+
+impl Served {
+    /// As the header says it.
+    pub(super) fn header(self) -> HeaderValue {
+        // Digits and a slash are always a value.
+        HeaderValue::from_str(&format!("{}/{}", self.have, self.of))
+            .unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+}
+
+/// Waits until the data planes serve a change, at most `timeout`; how many of them do then. Those that are gone by then are
+/// not waited for.
 ///
 /// # Errors
 /// Of the database.
 pub(super) async fn wait(
     app: &App,
-    published: Option<oneshot::Receiver<u64>>,
+    sequence: Option<u64>,
     id: Uuid,
     timeout: Duration,
-) -> Result<&'static str, Problem> {
-    let Some(progress) = &app.progress else { return Ok("0/0") };
+) -> Result<Served, Problem> {
+    let live = || app.planes.live().len();
     let deadline = Instant::now() + timeout;
-    let told = match published {
-        Some(published) => tokio::time::timeout_at(deadline, published).await.ok().and_then(Result::ok),
-        None => None,
-    };
-    let standard = match told {
-        Some(_) => Standard { change: id, sequence: told },
-        // The answer to an earlier request, a change without effect, or one that the relay has yet to read back.
+    if live() == 0 {
+        return Ok(Served { have: 0, of: 0 });
+    }
+    let standard = match sequence {
+        Some(_) => Some(Standard { change: id, sequence }),
+        // The answer to an earlier request, a change without effect, or one that the relay has yet to give its sequence.
         None => {
             let mut connection = app.readers.acquire().await?;
-            let Some(state) = changes::state(&mut connection, id).await? else { return Ok("1/1") };
-            let Some(standard) = Standard::of(&mut connection, id, &state).await? else { return Ok("1/1") };
-            standard
+            match changes::state(&mut connection, id).await? {
+                Some(state) => Standard::of(&mut connection, id, &state).await?,
+                None => None,
+            }
         }
     };
+    let Some(standard) = standard else { return Ok(Served { have: live(), of: live() }) };
+    let mut end = app.log.watch();
     let sequence = loop {
-        if let Some(sequence) = standard.sequence(progress) {
+        end.mark_unchanged();
+        if let Some(sequence) = standard.sequence(&app.publications) {
             break sequence;
         }
-        if Instant::now() >= deadline {
-            return Ok("0/1");
+        if !matches!(tokio::time::timeout_at(deadline, end.changed()).await, Ok(Ok(()))) {
+            return Ok(Served { have: 0, of: live() });
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
     };
-    if !progress.wait(deadline, |applied| applied.has(sequence)).await {
-        return Ok("0/1");
+    let mut watch = app.planes.watch();
+    let mut named = None;
+    loop {
+        let live = app.planes.live();
+        let mut have = 0;
+        for plane in live.iter().filter(|plane| app.planes.has(plane, sequence)) {
+            // Seldom are zones in quarantine, and only then it matters which ones the change named.
+            let quarantined = &plane.applied.quarantined;
+            if !quarantined.is_empty() && named.is_none() {
+                named = Some(versions(&mut app.readers.acquire().await?, standard.change).await?);
+            }
+            let mut named = named.iter().flatten();
+            have += usize::from(!named.any(|(zone, version)| is_kept_back(quarantined, zone, *version)));
+        }
+        if have == live.len() || Instant::now() >= deadline {
+            return Ok(Served { have, of: live.len() });
+        }
+        watch.changed(deadline).await;
     }
-    // Seldom are zones in quarantine, and only then it matters which ones the change named.
-    let quarantined = progress.position().quarantined;
-    if quarantined.is_empty() {
-        return Ok("1/1");
-    }
-    let mut connection = app.readers.acquire().await?;
-    let versions = versions(&mut connection, standard.change).await?;
-    drop(connection);
-    let is_served = progress.wait(deadline, |applied| {
-        !versions.iter().any(|(zone, version)| is_kept_back(&applied.quarantined, zone, *version))
-    });
-    Ok(if is_served.await { "1/1" } else { "0/1" })
 }

@@ -91,7 +91,7 @@ impl Payload for Empty {
 }
 
 /// Reads JSON of a type that refuses unknown fields.
-pub(super) fn json<T: DeserializeOwned>(media_type: Option<&str>, body: &[u8]) -> Result<T, Problem> {
+pub(crate) fn json<T: DeserializeOwned>(media_type: Option<&str>, body: &[u8]) -> Result<T, Problem> {
     if media_type != Some("application/json") {
         let is = media_type.unwrap_or("missing");
         let message = format!("the content type is {is}; expected application/json");
@@ -186,13 +186,13 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
 }
 
 /// The media type without its parameters.
-fn media_type(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
 /// The body and the room that it takes.
-async fn read_in_time(
+pub(crate) async fn read_in_time(
     app: &App,
     headers: &HeaderMap,
     body: Body,
@@ -346,6 +346,23 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 impl<T> Write<T> {
+    /// Who asks, by the id of the token, and in which request: for what is no change of records, and takes none of the
+    /// parameters that go with one.
+    ///
+    /// # Errors
+    /// `MALFORMED_REQUEST` when there is one.
+    pub(super) fn by(&self) -> Result<(String, String), Problem> {
+        let is_plain = matches!(
+            &self.params,
+            WriteParams { zone: None, rtype: None, all: None, dry_run: None, wait: None, timeout: None }
+        );
+        if !is_plain || self.if_match.is_some() {
+            let message = "this takes no parameters and no If-Match";
+            return Err(Problem::new(Code::MalformedRequest, message));
+        }
+        Ok((self.caller.id.clone(), self.request_id.clone()))
+    }
+
     /// Commits operations, and answers when that is on disk, or applied where the caller waits for it.
     ///
     /// # Errors
@@ -378,8 +395,8 @@ impl<T> Write<T> {
             // The change is made: whatever the wait brings has to be said before the deadline of the request.
             let left = self.answer_by.map(|by| by.saturating_duration_since(Instant::now()));
             let timeout = left.map_or(timeout, |left| timeout.min(left));
-            let applied = served::wait(app, done.published, done.reply.change, timeout).await?;
-            headers.insert(APPLIED.clone(), HeaderValue::from_static(applied));
+            let served = served::wait(app, done.sequence, done.reply.change, timeout).await?;
+            headers.insert(APPLIED.clone(), served.header());
         }
         Ok(response)
     }

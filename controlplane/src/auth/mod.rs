@@ -1,14 +1,14 @@
 //! Who is asking: opaque tokens, hashed at rest.
 
+mod remembered;
 mod token;
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
+pub(crate) use remembered::Remembered;
 pub use token::{Token, TokenHash};
 
 use crate::error::{Code, Problem};
@@ -17,10 +17,6 @@ use crate::store::{Connection, Pool, audit, now_us, tokens};
 
 /// The scope that may do everything.
 pub const ADMIN: &str = "admin";
-/// How long a token that was found good is not looked up again: within it a revocation takes effect.
-const REMEMBERED: Duration = Duration::from_millis(500);
-/// Tokens that are remembered.
-const MOST_REMEMBERED: usize = 1_024;
 
 /// Who is asking.
 #[derive(Clone, Debug)]
@@ -32,7 +28,7 @@ pub struct Caller {
 /// Checks tokens against the database.
 #[derive(Debug, Default)]
 pub struct Authenticator {
-    remembered: Mutex<HashMap<TokenHash, (Instant, Caller)>>,
+    remembered: Remembered<Caller>,
 }
 
 impl Authenticator {
@@ -43,7 +39,7 @@ impl Authenticator {
     pub async fn authenticate(&self, readers: &Pool, token: &str) -> Result<Caller, Problem> {
         let unknown = || Problem::new(Code::Unauthenticated, "the token is not known here");
         let hash = Token::parse(token).ok_or_else(unknown)?.hash();
-        if let Some(caller) = self.remembered(&hash) {
+        if let Some(caller) = self.remembered.get(&hash) {
             return Ok(caller);
         }
         let mut connection = readers.acquire().await?;
@@ -59,23 +55,20 @@ impl Authenticator {
             return Err(Problem::new(Code::InsufficientScope, format!("this needs the scope {ADMIN}")));
         }
         let caller = Caller { id: found.id.to_string() };
-        self.remember(hash, caller.clone());
+        self.remembered.keep(hash, caller.clone());
         Ok(caller)
     }
+}
 
-    fn remembered(&self, hash: &TokenHash) -> Option<Caller> {
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, caller) = remembered.get(hash)?;
-        (at.elapsed() < REMEMBERED).then(|| caller.clone())
-    }
-
-    fn remember(&self, hash: TokenHash, caller: Caller) {
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() >= MOST_REMEMBERED {
-            remembered.clear();
-        }
-        remembered.insert(hash, (Instant::now(), caller));
-    }
+/// The token that comes with a request, whatever it is.
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    // The scheme's case does not matter (RFC 9110 §11.1).
+    header
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
 }
 
 /// Makes a token and stores its hash. The token is nowhere afterwards but with the caller.

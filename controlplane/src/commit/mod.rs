@@ -7,17 +7,15 @@
 //!
 //! - [`plan`]: what a request does to the zones that it names, worked out in memory and judged by `validate/`;
 //! - [`record`](mod@record): writes a plan down and encodes its change set;
+//! - `aside`: what is written and is no change of records;
 //! - [`writer`]: the task that owns the writing connection.
 
+pub(crate) mod aside;
 pub mod plan;
 pub mod record;
 pub mod writer;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use godwit_wire::feed::ChangeSet;
@@ -25,13 +23,15 @@ use godwit_wire::feed::ChangeSet;
 use crate::error::{Code, Problem};
 use crate::model::change::Request;
 use crate::store::Kind;
-use crate::store::relay::FeedState;
+use aside::Aside;
 use plan::Plan;
 
 /// Takes the write lock at once: one taken later, by the first write, could fail where others write too.
 const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
 /// Each statement sees what was committed before it: zones are locked before they are read for a change.
 const BEGIN_POSTGRES: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+/// All of it sees one state of the database.
+const BEGIN_WHOLE_POSTGRES: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE";
 pub(crate) const COMMIT: &str = "COMMIT";
 pub(crate) const ROLLBACK: &str = "ROLLBACK";
 pub(crate) const SAVEPOINT: &str = "SAVEPOINT one_change";
@@ -49,9 +49,17 @@ pub(crate) fn begin(kind: Kind) -> &'static str {
     }
 }
 
+/// Begins one that gives sequences.
+pub(crate) fn begin_whole(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sqlite => BEGIN_SQLITE,
+        Kind::Postgres => BEGIN_WHOLE_POSTGRES,
+    }
+}
+
 /// Requests that may wait for the writer. Beyond it callers wait to be let in, up to their own deadline.
 const QUEUE: usize = 1024;
-/// The same for long ones: each holds its whole change in memory.
+/// The same for long ones, of which each holds its whole change in memory, and for what is no change of records.
 const LONG_QUEUE: usize = 16;
 
 /// What the caller gets for a change that was made; kept as it is for requests that are sent again.
@@ -74,8 +82,8 @@ pub struct Done {
     pub reply: Reply,
     /// Whether this is the answer of an earlier request with the same key.
     pub replayed: bool,
-    /// Gets the sequence when the change is published; `None` when there is nothing to publish.
-    pub published: Option<oneshot::Receiver<u64>>,
+    /// Its sequence, where that was given with the commit.
+    pub sequence: Option<u64>,
 }
 
 /// Makes the reply from what was done; called inside the transaction, so that reply and change are kept together.
@@ -91,39 +99,14 @@ pub struct Job {
     pub done: oneshot::Sender<Result<Done, Problem>>,
 }
 
-/// A change set on its way from the commit to the relay.
-#[derive(Debug)]
-pub struct Committed {
-    /// Its place in the order of commits.
-    pub commit_number: i64,
-    /// What to publish.
-    pub change_set: ChangeSet,
-    /// Takes the sequence.
-    pub published: Option<oneshot::Sender<u64>>,
-}
-
-/// Publications to be written down.
-#[derive(Debug)]
-pub struct Publications {
-    /// Commit number and sequence.
-    pub marks: Vec<(i64, u64)>,
-    /// When.
-    pub at_us: i64,
-    /// Where the feed stands after them.
-    pub state: FeedState,
-    /// Up to which sequence every data plane has applied.
-    pub applied: u64,
-    /// Resolves when it is on disk; given where that has to be waited for.
-    pub written: Option<oneshot::Sender<()>>,
-}
-
 /// The way to the writer.
 #[derive(Clone)]
 pub struct Committer {
     jobs: mpsc::Sender<Job>,
     /// Long ones wait apart: a short one waits for one of them at most.
     long_jobs: mpsc::Sender<Job>,
-    publications: mpsc::UnboundedSender<Publications>,
+    asides: mpsc::Sender<Aside>,
+    overtaken: Overtaken,
 }
 
 impl Committer {
@@ -151,22 +134,25 @@ impl Committer {
         !self.jobs.is_closed()
     }
 
-    /// The way for the relay to have publications written down. It does not keep the writer alive.
-    pub(crate) fn notes(&self) -> Notes {
-        Notes(self.publications.clone())
+    /// See [`Overtaken`].
+    pub(crate) fn overtaken(&self) -> Overtaken {
+        self.overtaken.clone()
     }
 }
 
-/// See [`Committer::notes`].
-#[derive(Clone)]
-pub(crate) struct Notes(mpsc::UnboundedSender<Publications>);
+/// Takes what a data plane is found to have that the database never knew, to be written down. It does not keep the writer
+/// alive.
+#[derive(Clone, Debug)]
+pub(crate) struct Overtaken(watch::Sender<u64>);
 
-impl Notes {
-    /// Has publications written down with the next commit, or on their own when nothing else comes soon.
-    pub(crate) fn note(&self, publications: Publications) {
-        // Bounded by the relay: one per batch, and the relay waits for the data plane. A writer that is gone wrote
-        // down less than was published: the next start finds out from the data plane's position.
-        let _ = self.0.send(publications);
+impl Overtaken {
+    /// A data plane has this sequence.
+    pub(crate) fn found(&self, sequence: u64) {
+        self.0.send_if_modified(|known| {
+            let is_news = *known < sequence;
+            *known = sequence.max(*known);
+            is_news
+        });
     }
 }
 
@@ -174,67 +160,24 @@ impl Notes {
 pub(crate) struct Queues {
     pub(crate) jobs: mpsc::Receiver<Job>,
     pub(crate) long_jobs: mpsc::Receiver<Job>,
-    pub(crate) publications: mpsc::UnboundedReceiver<Publications>,
+    pub(crate) asides: mpsc::Receiver<Aside>,
+    pub(crate) overtaken: watch::Receiver<u64>,
 }
 
 /// The ends for [`writer::Writer`], and the handle.
 pub(crate) fn channel() -> (Committer, Queues) {
     let (jobs, job_receiver) = mpsc::channel(QUEUE);
     let (long_jobs, long_job_receiver) = mpsc::channel(LONG_QUEUE);
-    let (publications, publication_receiver) = mpsc::unbounded_channel();
+    let (asides, aside_receiver) = mpsc::channel(LONG_QUEUE);
+    let (found, overtaken) = watch::channel(0);
     let queues =
-        Queues { jobs: job_receiver, long_jobs: long_job_receiver, publications: publication_receiver };
-    (Committer { jobs, long_jobs, publications }, queues)
-}
-
-/// The way from the writer to the relay: change sets in commit order.
-#[derive(Debug)]
-pub(crate) struct Handover {
-    sender: mpsc::Sender<Committed>,
-    backlog: Backlog,
-}
-
-/// Whether something found no room on the way to the relay.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Backlog {
-    missed: Arc<tokio::sync::Notify>,
-    behind: Arc<AtomicBool>,
-}
-
-impl Handover {
-    pub(crate) fn new(capacity: usize) -> (Handover, mpsc::Receiver<Committed>, Backlog) {
-        let (sender, receiver) = mpsc::channel(capacity);
-        let backlog = Backlog::default();
-        (Handover { sender, backlog: backlog.clone() }, receiver, backlog)
-    }
-
-    /// Hands over without waiting: a commit never waits for a data plane. What finds no room is read back from the
-    /// outbox by the relay, together with everything after it.
-    pub(crate) fn give(&self, committed: Committed) {
-        let behind = &self.backlog.behind;
-        if behind.load(Ordering::Acquire) || self.sender.try_send(committed).is_err() {
-            behind.store(true, Ordering::Release);
-            self.backlog.missed.notify_one();
-        }
-    }
-}
-
-impl Backlog {
-    /// Resolves when something found no room.
-    pub(crate) async fn missed(&self) {
-        self.missed.notified().await;
-    }
-
-    /// Says that the relay is about to read the outbox: from here on hand-overs go through the channel again. What was
-    /// given before is committed, so the reading finds it.
-    pub(crate) fn clear(&self) {
-        self.behind.store(false, Ordering::Release);
-    }
+        Queues { jobs: job_receiver, long_jobs: long_job_receiver, asides: aside_receiver, overtaken };
+    (Committer { jobs, long_jobs, asides, overtaken: Overtaken(found) }, queues)
 }
 
 /// A change set as the octets that are kept and published.
-pub(crate) fn encode(change_set: &ChangeSet) -> Bytes {
+pub(crate) fn encode(change_set: &ChangeSet) -> Vec<u8> {
     let mut octets = Vec::new();
     change_set.encode(&mut octets);
-    octets.into()
+    octets
 }

@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use godwit_wire::feed::{ChangeSet, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind};
+use godwit_wire::feed::digest::{rrset_digest, zone_term};
+use godwit_wire::feed::{ChangeSet, Digest, DigestKey, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind};
 use godwit_wire::name::Name;
 use godwit_wire::rr::Rtype;
 
@@ -12,27 +13,44 @@ use crate::model::change::Request;
 use crate::model::soa::{serial_of, set_serial};
 use crate::model::zone::{Zone, is_newer, next_serial};
 use crate::store::batch::Batch;
+use crate::store::changes::Waiting;
 use crate::store::{Connection, audit, changes, history, rrsets, zones};
 
-/// Writes a plan into the batch, long ones in parts to the database. Afterwards the plan's zones hold their new version
-/// and serial. Gives what to publish; `None` when nothing changed, else the row that the batch gives has the change's
-/// place in the order of commits.
+/// What a change is written down with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct With<'a> {
+    /// What digests are keyed with.
+    pub(crate) digest_key: &'a DigestKey,
+    /// The sequence that it gets if it changes anything; `None` where the relay gives it after the commit.
+    pub(crate) sequence: Option<u64>,
+    /// When.
+    pub(crate) now_us: i64,
+}
+
+/// Writes a plan into the batch, long ones in parts to the database. Afterwards the plan's zones hold their new version,
+/// serial and digest. Gives what to publish; `None` when nothing changed.
 ///
 /// # Errors
 /// Of the database, or a serial that would not rise.
-pub async fn write(
+pub(crate) async fn write(
     batch: &mut Batch,
     connection: &mut Connection,
     request: &Request,
     plan: &mut Plan,
-    now_us: i64,
-) -> Result<Option<ChangeSet>, Problem> {
+    with: With<'_>,
+) -> Result<Option<Waiting>, Problem> {
+    let now_us = with.now_us;
+    let mut root_change = Digest::default();
     let mut change_set =
         ChangeSet { id: request.id.into_bytes(), committed_at_us: now_us, zones: Vec::new() };
     for zone in plan.zones.values_mut().filter(|zone| zone.changes()) {
-        change_set.zones.push(write_zone(batch, connection, request.id, zone, now_us).await?);
+        root_change.sub(term(zone, with.digest_key));
+        change_set.zones.push(write_zone(batch, connection, request.id, zone, with).await?);
+        if !zone.removed {
+            root_change.add(term_of(&zone.zone, with.digest_key));
+        }
     }
-    let payload = if change_set.zones.is_empty() { bytes::Bytes::new() } else { super::encode(&change_set) };
+    let payload = if change_set.zones.is_empty() { Vec::new() } else { super::encode(&change_set) };
     let settled_by = if payload.is_empty() { last_change(connection, plan).await? } else { None };
     let new = changes::New {
         id: request.id,
@@ -42,7 +60,7 @@ pub async fn write(
         payload: &payload,
         settled_by,
     };
-    changes::insert(batch, &new);
+    changes::insert(batch, &new, root_change, with.sequence);
     let entry = audit::Entry {
         at_us: now_us,
         actor: &request.actor,
@@ -52,7 +70,18 @@ pub async fn write(
         change: Some(request.id),
     };
     audit::insert(batch, &entry);
-    Ok((!payload.is_empty()).then_some(change_set))
+    let (id, committed_at_us) = (request.id, now_us);
+    let waiting = Waiting { commit_number: 0, id, committed_at_us, payload, root_change };
+    Ok((!waiting.payload.is_empty()).then_some(waiting))
+}
+
+/// What a zone adds to the digest of everything before the change.
+fn term(plan: &ZonePlan, key: &DigestKey) -> Digest {
+    if plan.existed { term_of(&plan.zone, key) } else { Digest::default() }
+}
+
+fn term_of(zone: &Zone, key: &DigestKey) -> Digest {
+    zone_term(key, zone.apex.as_ref(), zone.version, zone.digest)
 }
 
 /// The newest of the changes that made the zones what they are: what a request that changes nothing waits for.
@@ -75,7 +104,7 @@ async fn write_zone(
     connection: &mut Connection,
     change: Uuid,
     plan: &mut ZonePlan,
-    now_us: i64,
+    With { digest_key, now_us, .. }: With<'_>,
 ) -> Result<ZoneChange, Problem> {
     let base_version = if plan.existed { plan.zone.version } else { 0 };
     let before = plan.departed.map_or(plan.zone.version, |(version, _)| version);
@@ -83,6 +112,7 @@ async fn write_zone(
         let apex = plan.zone.apex.clone();
         plan.owner(connection, &apex).await?;
         plan.zone.serial = raise_serial(plan, now_us)?;
+        plan.zone.digest = digest(plan, digest_key);
     }
     let zone = &mut plan.zone;
     zone.version = before + 1;
@@ -151,6 +181,25 @@ fn kind_name(plan: &ZonePlan) -> &'static str {
         (_, _, true) => "replace",
         _ => "update",
     }
+}
+
+/// The digest of the zone with its changes.
+fn digest(plan: &ZonePlan, key: &DigestKey) -> Digest {
+    let mut sum = plan.zone.digest;
+    for (name, owner) in &plan.owners {
+        let term = |rrset| rrset_digest(key, plan.zone.apex.as_ref(), name.as_ref(), rrset);
+        for (rtype, before) in &owner.before {
+            if owner.after.get(rtype) != Some(before) {
+                sum.sub(term(before));
+            }
+        }
+        for (rtype, after) in &owner.after {
+            if owner.before.get(rtype) != Some(after) {
+                sum.add(term(after));
+            }
+        }
+    }
+    sum
 }
 
 /// Puts and deletes that lead from before to after.

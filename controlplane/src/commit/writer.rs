@@ -1,37 +1,38 @@
 //! The task that owns the writing connection.
 //!
-//! It takes in turn: the short requests that wait, as many as go into one transaction; then one long one, if any waits.
-//! What the relay has published is written down with either, or on its own when nothing else comes.
+//! It takes in turn: the short requests that wait, as many as go into one transaction; then one long one, if any waits; then
+//! one thing that is no change of records.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use godwit_wire::feed::DigestKey;
+use godwit_wire::name::Name;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use godwit_wire::feed::ChangeSet;
-
 use super::plan::Plan;
-use super::{
-    COMMIT, Committed, Done, Handover, Job, Publications, Queues, RELEASE, ROLLBACK, ROLLBACK_TO, Reply,
-    SAVEPOINT, begin, record,
-};
+use super::record::With;
+use super::{COMMIT, Done, Job, Queues, RELEASE, ROLLBACK, ROLLBACK_TO, Reply, SAVEPOINT, begin, record};
 use crate::error::{Code, Problem};
 use crate::model::change::{Idempotency, Request};
 use crate::observe::metrics::Metrics;
+use crate::relay::batches::{self, Made};
+use crate::relay::log::Log;
 use crate::store::batch::Batch;
+use crate::store::changes::Waiting;
 use crate::store::connection::is_lost;
-use crate::store::database::OpenError;
-use crate::store::{Connection, Place, changes, history, idempotency, now_us, relay};
+use crate::store::relay::FeedState;
+use crate::store::{Connection, Kind, Place, changes, history, idempotency, log, now_us, relay, zones};
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
 const GROUP: usize = 256;
 /// The same for the steps that they have together.
 const GROUP_STEPS: usize = 4_000;
-/// How long publications wait for a commit that takes them along, before they are written down on their own.
-const NOTE_DELAY: Duration = Duration::from_millis(50);
-/// The same after they could not be written: a database that fails is not asked without pause.
+/// The pause before what could not be written down is tried again: a database that fails is not asked without pause.
 const NOTE_AGAIN: Duration = Duration::from_secs(1);
 /// The pause between two pruning steps while there is more to delete: more comes in a minute than one step takes.
 const PRUNE_AGAIN: Duration = Duration::from_millis(100);
@@ -48,7 +49,9 @@ pub(crate) struct Writer {
     /// It broke, and no other was to be had yet.
     pub(crate) lost: bool,
     pub(crate) queues: Queues,
-    pub(crate) handover: Handover,
+    pub(crate) sequences: Sequences,
+    /// What digests are keyed with.
+    pub(crate) digest_key: DigestKey,
     /// Resolves when no further request is taken.
     pub(crate) closed: oneshot::Receiver<()>,
     pub(crate) metrics: Metrics,
@@ -58,21 +61,36 @@ pub(crate) struct Writer {
     pub(crate) prune_every: Duration,
 }
 
+/// Who gives a change its sequence.
+pub(crate) enum Sequences {
+    /// This writer, in the transaction of the change: nobody else writes to this database.
+    Here(Box<Here>),
+    /// The relay, once it is committed.
+    Afterwards(Arc<Notify>),
+}
+
+/// See [`Sequences::Here`].
+pub(crate) struct Here {
+    /// As the database has it.
+    pub(crate) state: FeedState,
+    /// The database may have more: a commit failed at its very end.
+    pub(crate) doubtful: bool,
+    pub(crate) log: Arc<Log>,
+}
+
 /// A request that was carried out inside the open transaction; answered once that is committed.
 struct Pending {
     done: oneshot::Sender<Result<Done, Problem>>,
     reply: Reply,
     replayed: bool,
-    outbox: Option<(i64, ChangeSet)>,
+    has_effect: bool,
+    sequence: Option<u64>,
 }
 
 impl Writer {
     /// Runs until it is closed and the queue is empty; gives the connection back.
     pub(crate) async fn run(mut self) -> Connection {
-        let mut noted: Vec<Publications> = Vec::new();
-        let mut note_at = Instant::now();
         let mut prune_at = Instant::now() + self.prune_every;
-        let mut applied = 0;
         let mut open = true;
         loop {
             let queues = &mut self.queues;
@@ -84,26 +102,25 @@ impl Writer {
                     long = Some(job);
                     None
                 }
-                // Both are empty: closed then means that there will be nothing more.
+                Some(aside) = queues.asides.recv() => {
+                    self.write_aside(aside).await;
+                    continue;
+                }
+                // All are empty: closed then means that there will be nothing more.
                 () = std::future::ready(()), if queues.jobs.is_closed() && queues.long_jobs.is_closed() => break,
                 _ = &mut self.closed, if open => {
                     open = false;
                     queues.jobs.close();
                     queues.long_jobs.close();
+                    queues.asides.close();
                     continue;
                 }
-                Some(publications) = queues.publications.recv() => {
-                    if publications.written.is_some() {
-                        note_at = Instant::now();
-                    } else if noted.is_empty() {
-                        note_at = Instant::now() + NOTE_DELAY;
-                    }
-                    noted.push(publications);
+                Ok(()) = queues.overtaken.changed() => {
+                    self.note_overtaken().await;
                     continue;
                 }
-                () = tokio::time::sleep_until(note_at), if !noted.is_empty() => None,
                 () = tokio::time::sleep_until(prune_at) => {
-                    prune_at = Instant::now() + self.prune(applied).await;
+                    prune_at = Instant::now() + self.prune().await;
                     continue;
                 }
             };
@@ -114,56 +131,36 @@ impl Writer {
                 steps += job.request.operations.len();
                 group.push(job);
             }
-            // Also while requests never cease to come: unread, they would pile up.
-            while let Ok(publications) = self.queues.publications.try_recv() {
-                noted.push(publications);
+            if self.queues.overtaken.has_changed().unwrap_or(false) {
+                self.note_overtaken().await;
             }
-            applied = noted.last().map_or(applied, |last| last.applied);
-            if !group.is_empty() || (long.is_none() && !noted.is_empty()) {
-                self.transact(group, &mut noted).await;
+            if !group.is_empty() {
+                self.transact(group).await;
             }
             if let Some(job) = long.or_else(|| self.queues.long_jobs.try_recv().ok()) {
-                self.transact(vec![job], &mut noted).await;
+                self.transact(vec![job]).await;
             }
-            if !noted.is_empty() {
-                note_at = Instant::now() + NOTE_AGAIN;
+            if let Ok(aside) = self.queues.asides.try_recv() {
+                self.write_aside(aside).await;
             }
             if Instant::now() >= prune_at {
-                prune_at = Instant::now() + self.prune(applied).await;
+                prune_at = Instant::now() + self.prune().await;
             }
-        }
-        while let Ok(publications) = self.queues.publications.try_recv() {
-            noted.push(publications);
-        }
-        if !noted.is_empty() {
-            self.transact(Vec::new(), &mut noted).await;
         }
         self.connection
     }
 
-    /// One transaction: what was published since the last one, and a group of requests.
-    async fn transact(&mut self, group: Vec<Job>, noted: &mut Vec<Publications>) {
+    /// One transaction for a group of requests.
+    async fn transact(&mut self, group: Vec<Job>) {
         let mut pending = Vec::with_capacity(group.len());
-        let mut done = self.carry_out(group, noted, &mut pending).await;
-        if matches!(done, Ok(false)) && !noted.is_empty() {
-            // What was published does not wait for a request that succeeds.
-            done = self.carry_out(Vec::new(), noted, &mut Vec::new()).await;
-        }
-        match done {
-            Ok(committed) => {
-                if committed {
-                    for publications in noted.drain(..) {
-                        if let Some(written) = publications.written {
-                            let _ = written.send(());
-                        }
-                    }
-                }
+        match self.carry_out(group, &mut pending).await {
+            Ok(()) => {
                 for one in pending {
                     self.acknowledge(one);
                 }
             }
             Err(error) => {
-                // Nothing of the group is true; publications stay noted for the next transaction.
+                // Nothing of the group is true.
                 self.lost |= is_lost(&error);
                 let problem = Problem::from(error);
                 if !self.lost
@@ -180,29 +177,23 @@ impl Writer {
     }
 
     fn acknowledge(&self, one: Pending) {
-        let mut published = None;
-        if let Some((commit_number, change_set)) = one.outbox {
-            self.metrics.change();
-            let (sender, receiver) = oneshot::channel();
-            published = Some(receiver);
-            self.handover.give(Committed { commit_number, change_set, published: Some(sender) });
+        if one.has_effect {
+            self.metrics.change(one.sequence.is_none());
         }
-        let done = Done { reply: one.reply, replayed: one.replayed, published };
+        let done = Done { reply: one.reply, replayed: one.replayed, sequence: one.sequence };
         // A caller whose deadline has passed does not listen any more; the change is made all the same.
         let _ = one.done.send(Ok(done));
     }
 
-    /// Carries out everything inside one transaction and commits it. Whether there was something to commit: a request
-    /// that is alone and fails, or only asks, takes the whole transaction back; with others it has a savepoint of its
-    /// own.
-    async fn carry_out(
-        &mut self,
-        group: Vec<Job>,
-        noted: &[Publications],
-        pending: &mut Vec<Pending>,
-    ) -> sqlx::Result<bool> {
+    /// Carries out everything inside one transaction and commits it. A request that is alone and fails, or only asks, takes
+    /// the whole transaction back; with others it has a savepoint of its own.
+    async fn carry_out(&mut self, group: Vec<Job>, pending: &mut Vec<Pending>) -> sqlx::Result<()> {
         let alone = group.len() == 1;
-        if let Err(error) = self.begin(group.len() > 1).await {
+        let zones = match self.connection.kind() {
+            Kind::Sqlite => BTreeSet::new(),
+            Kind::Postgres => Plan::to_be_locked(group.iter().map(|job| &job.request)),
+        };
+        if let Err(error) = self.begin(group.len() > 1, &zones).await {
             for job in group {
                 let _ = job
                     .done
@@ -210,13 +201,16 @@ impl Writer {
             }
             return Err(error);
         }
+        let mut sequence = self.sequences.next();
+        let mut waiting = Vec::new();
         let connection = &mut self.connection;
         let mut group = group.into_iter().peekable();
         while let Some(Job { request, respond, done }) = group.next() {
             if done.is_closed() {
                 continue;
             }
-            let outcome = guarded(one(connection, &request, respond)).await;
+            let with = With { digest_key: &self.digest_key, sequence, now_us: now_us() };
+            let outcome = guarded(one(connection, &request, respond, with)).await;
             let keep = outcome.is_ok() && !request.dry_run;
             let mut end = Batch::of(connection);
             match (alone, keep) {
@@ -233,17 +227,33 @@ impl Writer {
             end.run(connection).await?;
             match outcome {
                 Ok(Outcome { reply, replayed, outbox }) => {
-                    pending.push(Pending { done, reply, replayed, outbox: outbox.filter(|_| keep) });
+                    let outbox = outbox.filter(|_| keep);
+                    let has_effect = outbox.is_some();
+                    pending.push(Pending {
+                        done,
+                        reply,
+                        replayed,
+                        has_effect,
+                        sequence: sequence.filter(|_| has_effect),
+                    });
+                    if let Some(one) = outbox {
+                        waiting.push(one);
+                        sequence = sequence.map(|sequence| sequence + 1);
+                    }
                 }
                 Err(problem) => {
                     let _ = done.send(Err(problem));
                 }
             }
             if alone && !keep {
-                return Ok(false);
+                return Ok(());
             }
         }
-        if let Err(error) = commit(connection, noted).await {
+        let (made, state) = self.sequences.make(&waiting);
+        if let Err(error) = commit(connection, &made, &state).await {
+            if let Sequences::Here(here) = &mut self.sequences {
+                here.doubtful = true;
+            }
             // Mostly nothing of it is there. But where the disk failed at the very end, what stands in the log may be read
             // back by the next start.
             let message = "the database did not confirm the change; it is not made as far as is known: look, or send it \
@@ -253,29 +263,56 @@ impl Writer {
             }
             return Err(error);
         }
-        Ok(true)
+        self.sequences.committed(made, state, !waiting.is_empty());
+        Ok(())
     }
 
     /// Begins a transaction, with a savepoint where there is more than one request; on another connection when ours broke.
-    async fn begin(&mut self, savepoint: bool) -> sqlx::Result<()> {
+    pub(super) async fn begin(&mut self, savepoint: bool, zones: &BTreeSet<Name>) -> sqlx::Result<()> {
         if self.lost {
-            self.connection = match self.place.connect_writer().await {
-                Ok(connection) => connection,
-                Err(OpenError::Database(error)) => return Err(error),
-                Err(in_use @ OpenError::InUse) => {
-                    return Err(sqlx::Error::Io(std::io::Error::other(in_use)));
-                }
-            };
+            self.connection = self.place.connect().await?;
             self.lost = false;
             tracing::info!(place = %self.place, "connected to the database again");
         }
+        if let Sequences::Here(here) = &mut self.sequences
+            && here.doubtful
+        {
+            here.log.refresh(&mut self.connection).await?;
+            here.state = here.log.end();
+            here.doubtful = false;
+        }
         let begin = begin(self.connection.kind());
         let statements: &[&'static str] = if savepoint { &[begin, SAVEPOINT] } else { &[begin] };
-        self.connection.control(statements).await
+        if zones.is_empty() {
+            return self.connection.control(statements).await;
+        }
+        self.connection.control(&[begin]).await?;
+        zones::lock_in_order(&mut self.connection, zones).await?;
+        if savepoint { self.connection.control(&[SAVEPOINT]).await } else { Ok(()) }
+    }
+
+    /// Writes down that a data plane has what this database never knew: from here on nothing gets a sequence.
+    async fn note_overtaken(&mut self) {
+        let sequence = *self.queues.overtaken.borrow_and_update();
+        if let Sequences::Here(here) = &mut self.sequences {
+            here.state.ahead = here.state.ahead.max(sequence).max(here.state.sequence + 1);
+            self.metrics.leader(false);
+        }
+        let noted = match self.begin(false, &BTreeSet::new()).await {
+            Ok(()) => relay::found_ahead(&mut self.connection, sequence).await,
+            Err(error) => Err(error),
+        };
+        let end = if noted.is_ok() { COMMIT } else { ROLLBACK };
+        if let Err(error) = noted.and(self.connection.control(&[end]).await) {
+            self.lost |= is_lost(&error);
+            tracing::error!(%error, "that a data plane is ahead could not be written down; it is tried again");
+            tokio::time::sleep(NOTE_AGAIN).await;
+            self.queues.overtaken.mark_changed();
+        }
     }
 
     /// Deletes a bounded number of rows that are past their time; how long to wait with the next.
-    async fn prune(&mut self, applied: u64) -> Duration {
+    async fn prune(&mut self) -> Duration {
         let now = now_us();
         let kept = i64::try_from(self.history_kept.as_micros()).unwrap_or(i64::MAX);
         let before = now.saturating_sub(kept);
@@ -286,11 +323,12 @@ impl Writer {
         let pruned = async {
             let answers = idempotency::prune(connection, now, PRUNE_STEP).await?;
             let versions = history::prune(connection, before, PRUNE_STEP).await?;
-            let sets = changes::prune(connection, before, applied, PRUNE_STEP).await?;
-            Ok::<[u64; 3], sqlx::Error>([answers, versions, sets])
+            let sets = changes::prune(connection, before, PRUNE_STEP).await?;
+            let batches = log::prune(connection, before, PRUNE_STEP).await?;
+            Ok::<[u64; 4], sqlx::Error>([answers, versions, sets, batches])
         };
         match pruned.await {
-            Ok([0, 0, 0]) => self.prune_every,
+            Ok([0, 0, 0, 0]) => self.prune_every,
             Ok(rows) => {
                 tracing::debug!(?rows, "deleted what is past its time");
                 let full = u64::try_from(PRUNE_STEP).unwrap_or(u64::MAX);
@@ -305,36 +343,57 @@ impl Writer {
     }
 }
 
-/// Writes down what was published, and ends the transaction.
-async fn commit(connection: &mut Connection, noted: &[Publications]) -> sqlx::Result<()> {
-    let mut batch = Batch::of(connection);
-    for publications in noted {
-        for &(commit_number, sequence) in &publications.marks {
-            changes::mark(&mut batch, commit_number, sequence, publications.at_us);
-            if batch.is_full() {
-                batch.run(connection).await?;
-            }
+impl Sequences {
+    /// The one that the next change gets.
+    fn next(&self) -> Option<u64> {
+        match self {
+            Sequences::Here(here) if !here.state.is_overtaken() => Some(here.state.sequence + 1),
+            Sequences::Here(_) | Sequences::Afterwards(_) => None,
         }
     }
-    let last = noted.last();
-    if let Some(last) = last {
-        relay::write(&mut batch, &last.state);
+
+    /// The batches of a transaction, and where the feed stands after them.
+    fn make(&self, waiting: &[Waiting]) -> (Vec<Made>, FeedState) {
+        match self {
+            Sequences::Here(here) if !here.state.is_overtaken() => {
+                let mut state = here.state;
+                (batches::make(&mut state, waiting, now_us()), state)
+            }
+            Sequences::Here(_) | Sequences::Afterwards(_) => (Vec::new(), FeedState::default()),
+        }
+    }
+
+    fn committed(&mut self, made: Vec<Made>, state: FeedState, has_effect: bool) {
+        match self {
+            Sequences::Here(here) if !made.is_empty() => {
+                here.state = state;
+                here.log.add(made, state);
+            }
+            Sequences::Here(_) => {}
+            Sequences::Afterwards(relay) if has_effect => relay.notify_one(),
+            Sequences::Afterwards(_) => {}
+        }
+    }
+}
+
+/// Writes down the batches of the transaction, and ends it.
+async fn commit(connection: &mut Connection, made: &[Made], state: &FeedState) -> sqlx::Result<()> {
+    let mut batch = Batch::of(connection);
+    for one in made {
+        log::append(&mut batch, &one.entry);
+    }
+    if !made.is_empty() {
+        relay::write(&mut batch, state);
     }
     batch.control(COMMIT);
-    let written = batch.run(connection).await?;
-    if let Some(last) = last
-        && written.is_empty()
-    {
-        tracing::error!(epoch = last.state.epoch, "another relay has taken over");
-    }
-    Ok(())
+    batch.run(connection).await.map(|_| ())
 }
 
 /// What came of a request.
 struct Outcome {
     reply: Reply,
     replayed: bool,
-    outbox: Option<(i64, ChangeSet)>,
+    outbox: Option<Waiting>,
 }
 
 /// One request inside its savepoint.
@@ -342,8 +401,9 @@ async fn one(
     connection: &mut Connection,
     request: &Request,
     respond: super::Respond,
+    with: With<'_>,
 ) -> Result<Outcome, Problem> {
-    let now = now_us();
+    let now = with.now_us;
     if let Some(idempotency) = &request.idempotency
         && let Some(reply) = earlier_reply(connection, &request.actor, idempotency, now).await?
     {
@@ -351,16 +411,15 @@ async fn one(
     }
     let mut plan = Plan::make(connection, request).await?;
     let mut batch = Batch::of(connection);
-    let change_set = record::write(&mut batch, connection, request, &mut plan, now).await?;
+    let outbox = record::write(&mut batch, connection, request, &mut plan, with).await?;
     let reply = respond(&plan, request.id);
     if let Some(Idempotency { key, request_hash }) = &request.idempotency {
         let response = serde_json::to_vec(&reply)
             .map_err(|error| Problem::new(Code::Internal, format!("the answer cannot be kept: {error}")))?;
         idempotency::keep(&mut batch, &request.actor, key, request_hash, &response, now);
     }
-    let rows = batch.run(connection).await?;
-    let commit_number = rows.first().map(|row| row.get(0)).transpose()?;
-    Ok(Outcome { reply, replayed: false, outbox: commit_number.zip(change_set) })
+    batch.run(connection).await?;
+    Ok(Outcome { reply, replayed: false, outbox })
 }
 
 async fn earlier_reply(
@@ -382,7 +441,7 @@ async fn earlier_reply(
 }
 
 /// A panic in one request fails that request; the others of its group go on.
-async fn guarded<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+pub(super) async fn guarded<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
     let mut work = pin!(work);
     std::future::poll_fn(|context| {
         match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {

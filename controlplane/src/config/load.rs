@@ -271,6 +271,18 @@ mod tests {
             ),
             (
                 "a.toml",
+                "[internal]\nlisten = \"[::]:8054\"\n",
+                ("", ""),
+                "a.toml: internal.url: expected the URL where nodes find it",
+            ),
+            (
+                "a.toml",
+                "[internal]\nurl = \"https://control.example.net\"\n",
+                ("", ""),
+                "a.toml, line 2: internal.url: expected a URL like https://",
+            ),
+            (
+                "a.toml",
                 "[metrics]\nlisten = \"no\"\n",
                 ("", ""),
                 "a.toml, line 2: metrics.listen: expected an address",

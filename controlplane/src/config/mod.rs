@@ -4,6 +4,7 @@
 //! error.
 
 pub mod load;
+mod redis;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,9 +13,13 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::store::Place;
-use crate::store::database::without_password;
+use crate::store::place::without_password;
 
 pub use load::{ConfigError, Sources};
+pub use redis::Redis;
+
+/// In the data folder, where nothing else is set.
+const SECRETS_KEY: &str = "secrets.key";
 
 /// Everything that may be set. `Config::default()` is what runs without any setting.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -22,8 +27,12 @@ pub use load::{ConfigError, Sources};
 pub struct Config {
     /// The listener and its limits.
     pub api: Api,
+    /// The listener that data planes on other machines ask.
+    pub internal: Internal,
     /// The database.
     pub store: Store,
+    /// Redis, from which data planes on other machines hear of changes.
+    pub redis: Redis,
     /// What new zones start with.
     pub defaults: Defaults,
     /// Metrics over HTTP.
@@ -86,6 +95,59 @@ impl Default for Api {
     }
 }
 
+/// `[internal]`. How long a header may take and be, how long an answer may wait to be read, and how long requests get to end
+/// is as `[api]` says.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Internal {
+    /// Address and port, or `off`. Default 127.0.0.1:8054: nobody on another machine can ask until it is set.
+    pub listen: Option<String>,
+    /// What nodes are told. Default `https://` and the address, so needed where that is none they can reach.
+    pub url: Option<String>,
+    /// Milliseconds that TLS may take to begin. Default 10000.
+    pub handshake_timeout_ms: u64,
+    /// Connections at once. Default 1024.
+    pub max_connections: usize,
+    /// Of which one client may have so many: one IPv4 address, or one IPv6 network of 64 bits. Default 128.
+    pub max_connections_per_client: usize,
+    /// Requests in flight at once; a node has one nearly all the time. Default 1024.
+    pub max_requests: usize,
+}
+
+impl Default for Internal {
+    fn default() -> Self {
+        Internal {
+            listen: None,
+            url: None,
+            handshake_timeout_ms: 10_000,
+            max_connections: 1_024,
+            max_connections_per_client: 128,
+            max_requests: 1_024,
+        }
+    }
+}
+
+impl Internal {
+    /// Where it listens; `None` when it is off.
+    ///
+    /// # Errors
+    /// When the text is neither an address with port nor `off`.
+    pub fn address(&self) -> Result<Option<SocketAddr>, std::net::AddrParseError> {
+        match self.listen.as_deref() {
+            Some("off") => Ok(None),
+            Some(text) => text.parse().map(Some),
+            None => Ok(Some(SocketAddr::from(([127, 0, 0, 1], 8054)))),
+        }
+    }
+
+    /// Nodes can be told where it is.
+    fn can_be_told(&self) -> bool {
+        let has_address =
+            self.address().is_ok_and(|address| address.is_none_or(|address| !address.ip().is_unspecified()));
+        self.url.is_some() || has_address
+    }
+}
+
 /// `[store]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -97,6 +159,9 @@ pub struct Store {
     pub url: Option<String>,
     /// A file that holds nothing but the URL, which may hold a password. Default none.
     pub url_file: Option<PathBuf>,
+    /// The file with the key that secrets in the database are sealed with: made by the first start, needed by every other one,
+    /// on every machine. Default `secrets.key` in the data folder.
+    pub secrets_key_file: Option<PathBuf>,
     /// Connections that read. Default 4.
     pub readers: u32,
     /// Exports at once: each has a connection of its own. Default 2.
@@ -111,6 +176,7 @@ impl Default for Store {
             data: PathBuf::from("./godwit-data"),
             url: None,
             url_file: None,
+            secrets_key_file: None,
             readers: 4,
             exports: 2,
             history_days: 30,
@@ -119,6 +185,12 @@ impl Default for Store {
 }
 
 impl Store {
+    /// The file with the key that secrets are sealed with.
+    #[must_use]
+    pub fn secrets_key(&self) -> PathBuf {
+        self.secrets_key_file.clone().unwrap_or_else(|| self.data.join(SECRETS_KEY))
+    }
+
     /// The database of a server, where one is set.
     ///
     /// # Errors
@@ -133,6 +205,15 @@ impl Store {
         let url = std::fs::read_to_string(file).with_context(context)?;
         Place::of_url(url.trim()).map(Some).map_err(wrong).with_context(context)
     }
+}
+
+/// `https://host:port`, which is all that nodes read.
+fn is_url(url: &str) -> bool {
+    let authority = url.strip_prefix("https://").map(|rest| rest.trim_end_matches('/'));
+    let parts = authority.and_then(|authority| authority.rsplit_once(':'));
+    parts.is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok()
+    })
 }
 
 fn shown_without_password<S: Serializer>(url: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -207,6 +288,33 @@ impl Config {
             ),
             // One body of the largest kind has to fit.
             (self.api.max_body_octets >= 32 << 20, "api.max_body_octets", "at least 33554432"),
+            (self.internal.address().is_ok(), "internal.listen", "an address with port, or off"),
+            (
+                self.internal.can_be_told(),
+                "internal.url",
+                "the URL where nodes find it, as internal.listen names no address",
+            ),
+            (
+                self.internal.url.as_deref().is_none_or(is_url),
+                "internal.url",
+                "a URL like https://control.example.net:8054",
+            ),
+            (
+                timeout.contains(&self.internal.handshake_timeout_ms),
+                "internal.handshake_timeout_ms",
+                "100 to 3600000",
+            ),
+            (
+                (1..=1_000_000).contains(&self.internal.max_connections),
+                "internal.max_connections",
+                "1 to 1000000",
+            ),
+            (
+                (1..=1_000_000).contains(&self.internal.max_connections_per_client),
+                "internal.max_connections_per_client",
+                "1 to 1000000",
+            ),
+            ((1..=1_000_000).contains(&self.internal.max_requests), "internal.max_requests", "1 to 1000000"),
             (readers.contains(&self.store.readers), "store.readers", "1 to 64"),
             (readers.contains(&self.store.exports), "store.exports", "1 to 64"),
             (
@@ -234,6 +342,7 @@ impl Config {
         ]
         .into_iter()
         .find_map(|(good, key, expected)| (!good).then_some((key, expected)))
+        .or_else(|| self.redis.out_of_range())
     }
 
     /// Where metrics are served; `None` when they are off.

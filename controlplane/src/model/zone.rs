@@ -1,5 +1,6 @@
 //! A zone as the database knows it, and the defaults of a new one.
 
+use godwit_wire::feed::Digest;
 use godwit_wire::name::Name;
 
 /// Whether TTLs written through the API are held within its limits.
@@ -44,6 +45,8 @@ pub struct Zone {
     pub created_at_us: i64,
     /// Microseconds since the epoch.
     pub updated_at_us: i64,
+    /// Of its records: see `wire::feed::digest`.
+    pub digest: Digest,
 }
 
 /// The next SOA serial: one more, or the time in seconds where that is further on (RFC 1982 comparison).

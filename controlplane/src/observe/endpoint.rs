@@ -11,7 +11,7 @@ use axum::routing::get;
 use prometheus_client::registry::Registry;
 
 use super::metrics::Metrics;
-use crate::api::server::{self, Limits};
+use crate::api::server::{self, Limits, Transport};
 
 /// The media type of OpenMetrics, which Prometheus asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +45,6 @@ pub async fn serve(
     };
     let health = || async { ([(CONTENT_TYPE, "application/json")], "{\"status\":\"ok\"}") };
     let router = Router::new().route("/metrics", get(scrape)).route("/health", get(health));
-    tokio::spawn(server::serve(listener, router, LIMITS, metrics, std::future::pending()));
+    tokio::spawn(server::serve(listener, Transport::Plain, router, LIMITS, metrics, std::future::pending()));
     Ok(bound)
 }

@@ -34,6 +34,8 @@ pub enum Limit {
     WriteTime,
     Exports,
     ExportTime,
+    HandshakeTime,
+    Resyncs,
 }
 
 impl Limit {
@@ -51,6 +53,8 @@ impl Limit {
         Limit::WriteTime,
         Limit::Exports,
         Limit::ExportTime,
+        Limit::HandshakeTime,
+        Limit::Resyncs,
     ];
 }
 
@@ -69,6 +73,8 @@ impl EncodeLabelValue for Limit {
             Limit::WriteTime => "write_time",
             Limit::Exports => "exports",
             Limit::ExportTime => "export_time",
+            Limit::HandshakeTime => "handshake_time",
+            Limit::Resyncs => "resyncs",
         };
         name.encode(encoder)
     }
@@ -91,7 +97,11 @@ pub struct Metrics {
     relay_leader: Gauge,
     buffer_depth: Gauge,
     sequence: Gauge<u64, AtomicU64>,
+    stream_sequence: Gauge<u64, AtomicU64>,
+    stream_errors: Counter,
     panics: Counter,
+    live_nodes: Gauge,
+    nodes_ahead: Counter,
 }
 
 impl Metrics {
@@ -105,20 +115,31 @@ impl Metrics {
         self.limited.get_or_create(&LimitLabels { limit }).inc();
     }
 
-    /// Counts a committed change that is to be published.
-    pub fn change(&self) {
+    /// Counts a committed change; `waits`: it has no sequence yet.
+    pub fn change(&self, waits: bool) {
         self.changes.inc();
-        self.outbox_depth.inc();
+        if waits {
+            self.outbox_depth.inc();
+        }
     }
 
-    /// Notes that change sets were published, up to a sequence.
-    pub fn published(&self, count: usize, sequence: u64) {
-        self.outbox_depth.dec_by(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Notes where the log ends.
+    pub fn published(&self, sequence: u64) {
         self.sequence.set(sequence);
     }
 
-    /// Sets what was waiting in the outbox when the program started.
-    pub fn outbox_at_start(&self, depth: i64) {
+    /// Notes how far Redis was told.
+    pub fn streamed(&self, sequence: u64) {
+        self.stream_sequence.set(sequence);
+    }
+
+    /// Counts that publishing to Redis had to be begun again.
+    pub fn stream_error(&self) {
+        self.stream_errors.inc();
+    }
+
+    /// Sets how many committed changes have no sequence.
+    pub fn outbox(&self, depth: i64) {
         self.outbox_depth.set(depth);
     }
 
@@ -130,6 +151,16 @@ impl Metrics {
     /// Counts a handler that panicked.
     pub fn panicked(&self) {
         self.panics.inc();
+    }
+
+    /// Sets how many nodes live.
+    pub fn live_nodes(&self, count: usize) {
+        self.live_nodes.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Counts that a node said to have what the database does not know.
+    pub fn node_ahead(&self) {
+        self.nodes_ahead.inc();
     }
 
     /// Registers everything under `godwit_controlplane_…`.
@@ -154,6 +185,26 @@ impl Metrics {
             self.buffer_depth.clone(),
         );
         registry.register("sequence", "Sequence of the last published change set", self.sequence.clone());
+        registry.register(
+            "stream_sequence",
+            "Sequence of the last change set that Redis was given by this process",
+            self.stream_sequence.clone(),
+        );
+        registry.register(
+            "stream_errors",
+            "Times that publishing to Redis failed or found the stream changed, and was begun again",
+            self.stream_errors.clone(),
+        );
+        registry.register(
+            "live_nodes",
+            "Nodes that said something within five seconds",
+            self.live_nodes.clone(),
+        );
+        registry.register(
+            "nodes_ahead",
+            "Requests of nodes that say to have what the database does not know",
+            self.nodes_ahead.clone(),
+        );
         registry.register("panics", "Requests that failed by a panic", self.panics.clone());
     }
 
@@ -185,9 +236,9 @@ mod tests {
     fn names_are_those_of_the_contract() {
         let metrics = Metrics::default();
         metrics.request("/api/v1/records".into(), 200);
-        metrics.change();
-        metrics.change();
-        metrics.published(1, 7);
+        metrics.change(false);
+        metrics.change(true);
+        metrics.published(7);
         metrics.leader(true);
         metrics.limited(Limit::WriteTime);
         let text = Metrics::text(&metrics.registry());

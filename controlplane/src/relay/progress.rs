@@ -1,10 +1,11 @@
 //! How far each change has come: published under which sequence, applied when. Kept in memory for what is recent; the
 //! database knows the sequence of the rest.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use godwit_wire::name::Name;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Applied;
@@ -13,14 +14,9 @@ use crate::store::now_us;
 /// Changes and applied positions that are remembered.
 const KEPT: usize = 10_000;
 
-/// See the module.
-#[derive(Debug)]
-pub struct Progress {
-    published: Mutex<Published>,
-    /// Sequence, and when the data plane was there.
-    applied: Mutex<VecDeque<(u64, i64)>>,
-    position: watch::Receiver<Applied>,
-}
+/// Which sequence a recent change got, and when.
+#[derive(Debug, Default)]
+pub struct Publications(Mutex<Published>);
 
 #[derive(Debug, Default)]
 struct Published {
@@ -28,18 +24,13 @@ struct Published {
     order: VecDeque<Uuid>,
 }
 
-impl Progress {
-    /// Follows the position of a data plane.
-    #[must_use]
-    pub fn new(position: watch::Receiver<Applied>) -> Progress {
-        Progress { published: Mutex::default(), applied: Mutex::default(), position }
-    }
-
+impl Publications {
     /// Notes a publication.
-    pub fn published(&self, id: Uuid, sequence: u64, at_us: i64) {
-        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        published.by_id.insert(id, (sequence, at_us));
-        published.order.push_back(id);
+    pub fn add(&self, id: Uuid, sequence: u64, at_us: i64) {
+        let mut published = self.lock();
+        if published.by_id.insert(id, (sequence, at_us)).is_none() {
+            published.order.push_back(id);
+        }
         if published.order.len() > KEPT
             && let Some(oldest) = published.order.pop_front()
         {
@@ -47,16 +38,70 @@ impl Progress {
         }
     }
 
-    /// The sequence of a recent change.
-    #[must_use]
-    pub fn sequence(&self, id: Uuid) -> Option<u64> {
-        self.publication(id).map(|(sequence, _)| sequence)
-    }
-
     /// Sequence and time of a recent change.
     #[must_use]
-    pub fn publication(&self, id: Uuid) -> Option<(u64, i64)> {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner).by_id.get(&id).copied()
+    pub fn of(&self, id: Uuid) -> Option<(u64, i64)> {
+        self.lock().by_id.get(&id).copied()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Published> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When a data plane came to which place in the log.
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    /// Sequence, and when it was there.
+    reached: VecDeque<(u64, i64)>,
+    /// What it kept back by then.
+    kept_back: Arc<BTreeMap<Name, u64>>,
+}
+
+impl Times {
+    /// Notes where it is; at most so many places are remembered.
+    pub(crate) fn note(&mut self, applied: &Applied, at_us: i64, most: usize) {
+        // What left the quarantine is served only now: when changes before it were is no longer known for all.
+        if self.kept_back.keys().any(|zone| !applied.quarantined.contains_key(zone)) {
+            self.reached.clear();
+        }
+        self.kept_back = applied.quarantined.clone();
+        if self.reached.back().is_some_and(|&(last, _)| last >= applied.sequence) {
+            return;
+        }
+        self.reached.push_back((applied.sequence, at_us));
+        if self.reached.len() > most {
+            self.reached.pop_front();
+        }
+    }
+
+    /// When it had applied a sequence that it has applied; `None` when that is not remembered.
+    pub(crate) fn at(&self, sequence: u64) -> Option<i64> {
+        let index = self.reached.partition_point(|&(position, _)| position < sequence);
+        // The first entry may have been reached long before it was noted.
+        if index == 0 && self.reached.front().is_none_or(|&(position, _)| position != sequence) {
+            return None;
+        }
+        self.reached.get(index).map(|&(_, at)| at)
+    }
+}
+
+/// How far the data plane of the same process has come.
+#[derive(Debug)]
+pub struct Progress {
+    /// The history that is published: a data plane in another one has applied nothing of it.
+    generation: u64,
+    times: Arc<Mutex<Times>>,
+    position: watch::Receiver<Applied>,
+}
+
+impl Progress {
+    /// Follows the position of a data plane.
+    #[must_use]
+    pub fn new(position: watch::Receiver<Applied>, generation: u64) -> Progress {
+        let kept_back = position.borrow().quarantined.clone();
+        let times = Arc::new(Mutex::new(Times { kept_back, ..Times::default() }));
+        Progress { generation, times, position }
     }
 
     /// Where the data plane stands.
@@ -65,54 +110,23 @@ impl Progress {
         self.position.borrow().clone()
     }
 
-    /// When the data plane had applied a sequence: `None` when it has not; `Some(None)` when that is too long ago to be
-    /// remembered, or was before this process.
-    #[must_use]
-    pub fn applied_at(&self, sequence: u64) -> Option<Option<i64>> {
-        if !self.position.borrow().has(sequence) {
-            return None;
-        }
-        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = applied.partition_point(|&(position, _)| position < sequence);
-        // The first entry may have been reached long before it was noted.
-        if index == 0 && applied.front().is_none_or(|&(position, _)| position != sequence) {
-            return Some(None);
-        }
-        Some(applied.get(index).map(|&(_, at)| at))
+    /// The same, watched.
+    pub(crate) fn watch(&self) -> watch::Receiver<Applied> {
+        self.position.clone()
     }
 
-    /// Waits until the data plane's position is one that is wanted; whether it came in time.
-    pub async fn wait(&self, deadline: Instant, wanted: impl FnMut(&Applied) -> bool) -> bool {
-        let mut position = self.position.clone();
-        matches!(tokio::time::timeout_at(deadline, position.wait_for(wanted)).await, Ok(Ok(_)))
+    /// When it came there.
+    pub(crate) fn times(&self) -> Arc<Mutex<Times>> {
+        self.times.clone()
     }
 
     /// Notes when positions are reached, until the data plane is gone.
     pub(crate) async fn follow(&self) {
         let mut position = self.position.clone();
-        let mut kept_back = position.borrow().quarantined.clone();
-        let mut was_uncertain = position.borrow().uncertain;
         while position.changed().await.is_ok() {
-            let Applied { sequence, quarantined, uncertain, .. } = position.borrow_and_update().clone();
-            if uncertain {
-                was_uncertain = true;
-                continue;
-            }
-            let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-            // What left the quarantine, or came with everything, is served only now: when changes before it were is no longer
-            // known for all.
-            if std::mem::take(&mut was_uncertain)
-                || kept_back.keys().any(|zone| !quarantined.contains_key(zone))
-            {
-                applied.clear();
-            }
-            kept_back = quarantined;
-            if applied.back().is_some_and(|&(last, _)| last >= sequence) {
-                continue;
-            }
-            applied.push_back((sequence, now_us()));
-            if applied.len() > KEPT {
-                applied.pop_front();
+            let applied = position.borrow_and_update().clone();
+            if applied.generation == self.generation {
+                self.times.lock().unwrap_or_else(PoisonError::into_inner).note(&applied, now_us(), KEPT);
             }
         }
     }
@@ -121,29 +135,11 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    #[tokio::test]
-    async fn waiting_ends_when_the_position_is_reached() {
-        let (sender, receiver) = watch::channel(Applied { sequence: 4, ..Applied::default() });
-        let progress = Arc::new(Progress::new(receiver));
-        let soon = || Instant::now() + Duration::from_secs(5);
-        assert!(progress.wait(soon(), |applied| applied.sequence >= 4).await);
-        let waiting = tokio::spawn({
-            let progress = progress.clone();
-            async move { progress.wait(soon(), |applied| applied.sequence >= 6).await }
-        });
-        sender.send_modify(|applied| applied.sequence = 7);
-        assert!(waiting.await.unwrap());
-        assert!(!progress.wait(Instant::now(), |applied| applied.sequence >= 8).await);
-    }
 
     #[tokio::test]
     async fn times_are_those_of_the_first_position_that_has_the_change() {
         let (sender, receiver) = watch::channel(Applied { sequence: 2, ..Applied::default() });
-        let progress = Arc::new(Progress::new(receiver));
+        let progress = Arc::new(Progress::new(receiver, 0));
         tokio::spawn({
             let progress = progress.clone();
             async move { progress.follow().await }
@@ -151,15 +147,15 @@ mod tests {
         tokio::task::yield_now().await;
         for sequence in [5, 9] {
             sender.send_modify(|applied| applied.sequence = sequence);
-            while progress.applied.lock().unwrap().back().is_none_or(|&(last, _)| last < sequence) {
+            while progress.times.lock().unwrap().reached.back().is_none_or(|&(last, _)| last < sequence) {
                 tokio::task::yield_now().await;
             }
         }
-        assert_eq!(progress.applied_at(10), None);
-        assert_eq!(progress.applied_at(1), Some(None), "before this process");
-        let at = |sequence| progress.applied_at(sequence).unwrap().unwrap();
-        assert_eq!(at(6), at(9));
-        assert!(at(5) <= at(6));
+        let at = |sequence| progress.times.lock().unwrap().at(sequence);
+        assert_eq!(at(1), None, "before this process");
+        assert_eq!(at(10), None);
+        assert_eq!(at(6).unwrap(), at(9).unwrap());
+        assert!(at(5).unwrap() <= at(6).unwrap());
     }
 
     #[tokio::test]
@@ -169,7 +165,7 @@ mod tests {
         };
         let start = Applied { quarantined: kept_back(&["a.test."]), ..Applied::default() };
         let (sender, receiver) = watch::channel(start);
-        let progress = Arc::new(Progress::new(receiver));
+        let progress = Arc::new(Progress::new(receiver, 0));
         let follower = progress.clone();
         tokio::spawn(async move { follower.follow().await });
         tokio::task::yield_now().await;
@@ -178,22 +174,22 @@ mod tests {
                 applied.sequence = sequence;
                 applied.quarantined = kept_back(zones);
             });
-            while progress.applied.lock().unwrap().back().is_none_or(|&(last, _)| last < sequence) {
+            while progress.times.lock().unwrap().reached.back().is_none_or(|&(last, _)| last < sequence) {
                 tokio::task::yield_now().await;
             }
         }
-        assert_eq!(progress.applied_at(5), Some(None));
-        assert!(progress.applied_at(6).unwrap().is_some());
+        let at = |sequence| progress.times.lock().unwrap().at(sequence);
+        assert_eq!(at(5), None);
+        assert!(at(6).is_some());
     }
 
     #[test]
     fn memory_is_bounded() {
-        let (_sender, receiver) = watch::channel(Applied::default());
-        let progress = Progress::new(receiver);
+        let publications = Publications::default();
         for sequence in 0..(KEPT as u64 + 10) {
-            progress.published(Uuid::now_v7(), sequence, 0);
+            publications.add(Uuid::now_v7(), sequence, 0);
         }
-        let published = progress.published.lock().unwrap();
+        let published = publications.lock();
         assert_eq!((published.by_id.len(), published.order.len()), (KEPT, KEPT));
     }
 }

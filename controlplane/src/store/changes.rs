@@ -2,36 +2,41 @@
 
 use uuid::Uuid;
 
+use godwit_wire::feed::Digest;
 use godwit_wire::name::NameRef;
 
 use super::batch::Batch;
-use super::{Connection, damaged, zones};
+use super::{Connection, damaged, relay, zones};
 use crate::model::name_key;
 
 const INSERT: &str = "INSERT INTO changes (id, committed_at_us, actor, request_id, payload, settled_by) VALUES ($1, $2, $3, $4, $5, $6)";
-const ENQUEUE: &str = "INSERT INTO outbox (change_id) VALUES ($1) RETURNING commit_number";
-const UNPUBLISHED: &str = "SELECT outbox.commit_number, changes.id, changes.payload FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence IS NULL AND outbox.commit_number > $1 ORDER BY outbox.commit_number LIMIT $2";
-const UNPUBLISHED_COUNT: &str = "SELECT count(*) FROM outbox WHERE sequence IS NULL";
-const PUBLISHED_AFTER: &str = "SELECT outbox.sequence, changes.id, changes.payload FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence > $1 ORDER BY outbox.sequence LIMIT $2";
-const MARK: &str = "UPDATE outbox SET sequence = $2, published_at_us = $3 WHERE commit_number = $1";
+const ENQUEUE: &str =
+    "INSERT INTO outbox (change_id, sequence, published_at_us, root_change) VALUES ($1, $2, $3, $4)";
+const UNSEQUENCED: &str = "SELECT outbox.commit_number, changes.id, changes.committed_at_us, changes.payload, outbox.root_change FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence IS NULL ORDER BY outbox.commit_number LIMIT $1";
+const UNSEQUENCED_UP_TO: &str = "SELECT count(*) FROM outbox WHERE sequence IS NULL AND commit_number <= $1";
+const LAST_UNSEQUENCED: &str = "SELECT coalesce(max(commit_number), 0) FROM outbox WHERE sequence IS NULL";
+const UNSEQUENCED_ROOT_CHANGES: &str =
+    "SELECT root_change FROM outbox WHERE sequence IS NULL AND root_change IS NOT NULL";
+/// In the order of commit numbers. Others that come in below the last of them meanwhile are not seen: the transaction sees
+/// one state of the database.
+const GIVE_SEQUENCES: &str = "UPDATE outbox SET sequence = $1 + numbered.n, published_at_us = $2 FROM (SELECT commit_number AS number, row_number() OVER (ORDER BY commit_number) AS n FROM outbox WHERE sequence IS NULL AND commit_number <= $3) AS numbered WHERE outbox.commit_number = numbered.number";
 const STATE: &str = "SELECT changes.committed_at_us, changes.settled_by, outbox.commit_number, outbox.sequence, outbox.published_at_us FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.id = $1";
 const PAYLOAD: &str = "SELECT payload FROM changes WHERE id = $1";
 const OF_VERSION: &str = "SELECT outbox.commit_number, outbox.change_id FROM history JOIN outbox ON outbox.change_id = history.change_id WHERE history.zone_key = $1 AND history.version = $2";
-const LAST_SEQUENCE: &str = "SELECT coalesce(max(sequence), 0) FROM outbox";
-const PRUNE: &str = "DELETE FROM changes WHERE id IN (SELECT changes.id FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.committed_at_us < $1 AND (outbox.commit_number IS NULL OR outbox.sequence <= $2) ORDER BY changes.committed_at_us LIMIT $3)";
+const PRUNE: &str = "DELETE FROM changes WHERE id IN (SELECT changes.id FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.committed_at_us < $1 AND (outbox.commit_number IS NULL OR outbox.sequence IS NOT NULL) ORDER BY changes.committed_at_us LIMIT $2)";
 
 /// Every statement of this file.
 pub const ALL: &[&str] = &[
     INSERT,
     ENQUEUE,
-    UNPUBLISHED,
-    UNPUBLISHED_COUNT,
-    PUBLISHED_AFTER,
-    MARK,
+    UNSEQUENCED,
+    UNSEQUENCED_UP_TO,
+    LAST_UNSEQUENCED,
+    UNSEQUENCED_ROOT_CHANGES,
+    GIVE_SEQUENCES,
     STATE,
     PAYLOAD,
     OF_VERSION,
-    LAST_SEQUENCE,
     PRUNE,
 ];
 
@@ -52,15 +57,19 @@ pub struct New<'a> {
     pub settled_by: Option<Uuid>,
 }
 
-/// A committed change set.
+/// A committed change set that is to be published.
 #[derive(Clone, Debug)]
-pub struct Stored {
-    /// Commit number while it has no sequence, else the sequence.
-    pub number: i64,
+pub struct Waiting {
+    /// Its place in the order of commits; 0 where it gets its sequence with the commit.
+    pub commit_number: i64,
     /// Id of the change.
     pub id: Uuid,
+    /// When.
+    pub committed_at_us: i64,
     /// `wire::feed::ChangeSet`, encoded.
     pub payload: Vec<u8>,
+    /// What it adds to the digest of everything.
+    pub root_change: Digest,
 }
 
 /// How far a change has come.
@@ -78,8 +87,8 @@ pub struct State {
     pub published_at_us: Option<i64>,
 }
 
-/// Keeps a change and, when it has a payload, puts it into the outbox; a row with its commit number comes back then.
-pub fn insert(batch: &mut Batch, new: &New<'_>) {
+/// Keeps a change and, when it has a payload, puts it into the outbox: with its sequence where that is known already.
+pub fn insert(batch: &mut Batch, new: &New<'_>, root_change: Digest, sequence: Option<u64>) {
     batch
         .add(INSERT)
         .bind(new.id)
@@ -89,51 +98,70 @@ pub fn insert(batch: &mut Batch, new: &New<'_>) {
         .bind(new.payload)
         .bind(new.settled_by);
     if !new.payload.is_empty() {
-        batch.add(ENQUEUE).bind(new.id);
+        batch
+            .add(ENQUEUE)
+            .bind(new.id)
+            .bind(sequence.map(relay::stored))
+            .bind(sequence.map(|_| new.at_us))
+            .bind(&root_change.as_bytes()[..]);
     }
 }
 
-async fn stored(
-    connection: &mut Connection,
-    statement: &'static str,
-    after: i64,
-    limit: i64,
-) -> sqlx::Result<Vec<Stored>> {
-    let rows = connection.query(statement).bind(after).bind(limit).fetch_all().await?;
-    rows.iter().map(|row| Ok(Stored { number: row.get(0)?, id: row.get(1)?, payload: row.get(2)? })).collect()
+fn digest(octets: Option<Vec<u8>>) -> sqlx::Result<Digest> {
+    let octets = octets.map(TryInto::try_into).transpose().map_err(|_| damaged("outbox", "root_change"))?;
+    Ok(octets.map(Digest::from_bytes).unwrap_or_default())
 }
 
-/// What has no sequence yet, in the order of commits, after a commit number.
+/// What has no sequence yet, in the order of commits.
 ///
 /// # Errors
 /// Of the database.
-pub async fn unpublished(connection: &mut Connection, after: i64, limit: i64) -> sqlx::Result<Vec<Stored>> {
-    stored(connection, UNPUBLISHED, after, limit).await
+pub async fn unsequenced(connection: &mut Connection, limit: i64) -> sqlx::Result<Vec<Waiting>> {
+    let rows = connection.query(UNSEQUENCED).bind(limit).fetch_all().await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Waiting {
+                commit_number: row.get(0)?,
+                id: row.get(1)?,
+                committed_at_us: row.get(2)?,
+                payload: row.get(3)?,
+                root_change: digest(row.get(4)?)?,
+            })
+        })
+        .collect()
 }
 
-/// How many change sets have no sequence yet.
+/// How many change sets have no sequence yet, of those up to a commit number.
 ///
 /// # Errors
 /// Of the database.
-pub async fn unpublished_count(connection: &mut Connection) -> sqlx::Result<i64> {
-    connection.query(UNPUBLISHED_COUNT).fetch_value().await
+pub async fn unsequenced_up_to(connection: &mut Connection, commit_number: i64) -> sqlx::Result<i64> {
+    connection.query(UNSEQUENCED_UP_TO).bind(commit_number).fetch_value().await
 }
 
-/// What was published after a sequence, in order.
+/// The highest commit number without a sequence; 0 when all have one.
 ///
 /// # Errors
 /// Of the database.
-pub async fn published_after(
-    connection: &mut Connection,
-    sequence: u64,
-    limit: i64,
-) -> sqlx::Result<Vec<Stored>> {
-    stored(connection, PUBLISHED_AFTER, i64::try_from(sequence).unwrap_or(i64::MAX), limit).await
+pub async fn last_unsequenced(connection: &mut Connection) -> sqlx::Result<i64> {
+    connection.query(LAST_UNSEQUENCED).fetch_value().await
 }
 
-/// Writes down the sequence that a change set got.
-pub fn mark(batch: &mut Batch, commit_number: i64, sequence: u64, at_us: i64) {
-    batch.add(MARK).bind(commit_number).bind(i64::try_from(sequence).unwrap_or(i64::MAX)).bind(at_us);
+/// What all that has no sequence yet adds to the digest of everything.
+///
+/// # Errors
+/// Of the database.
+pub async fn unsequenced_root_change(connection: &mut Connection) -> sqlx::Result<Digest> {
+    let mut sum = Digest::default();
+    for row in connection.query(UNSEQUENCED_ROOT_CHANGES).fetch_all().await? {
+        sum.add(digest(row.get(0)?)?);
+    }
+    Ok(sum)
+}
+
+/// Gives the change sets without a sequence, up to a commit number, the sequences after `sequence`.
+pub fn give_sequences(batch: &mut Batch, sequence: u64, last_commit_number: i64, at_us: i64) {
+    batch.add(GIVE_SEQUENCES).bind(relay::stored(sequence)).bind(at_us).bind(last_commit_number);
 }
 
 /// How far a change has come; `None` when there is none of this id.
@@ -177,25 +205,10 @@ pub async fn of_version(
     row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
 }
 
-/// The last sequence that was written down.
+/// Forgets changes older than a time, but for those without a sequence; at most `limit` at once. Gives how many.
 ///
 /// # Errors
 /// Of the database.
-pub async fn last_sequence(connection: &mut Connection) -> sqlx::Result<u64> {
-    let last: i64 = connection.query(LAST_SEQUENCE).fetch_value().await?;
-    u64::try_from(last).map_err(|_| damaged("outbox", "sequence"))
-}
-
-/// Forgets changes older than a time that every data plane has applied; at most `limit` at once. Gives how many.
-///
-/// # Errors
-/// Of the database.
-pub async fn prune(
-    connection: &mut Connection,
-    before_us: i64,
-    applied: u64,
-    limit: i64,
-) -> sqlx::Result<u64> {
-    let applied = i64::try_from(applied).unwrap_or(i64::MAX);
-    connection.query(PRUNE).bind(before_us).bind(applied).bind(limit).execute().await
+pub async fn prune(connection: &mut Connection, before_us: i64, limit: i64) -> sqlx::Result<u64> {
+    connection.query(PRUNE).bind(before_us).bind(limit).execute().await
 }

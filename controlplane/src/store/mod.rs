@@ -12,8 +12,13 @@ pub mod connection;
 pub mod database;
 pub mod history;
 pub mod idempotency;
+pub mod log;
+pub mod nodes;
+pub mod place;
 pub mod relay;
 pub mod rrsets;
+pub mod schema;
+pub mod secrets;
 pub mod sets;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -21,7 +26,8 @@ pub mod tokens;
 pub mod zones;
 
 pub use connection::{Connection, Kind, Pool, Row};
-pub use database::{Database, Place};
+pub use database::Database;
+pub use place::Place;
 
 /// Why a row could not be read as what it must be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -42,23 +48,33 @@ pub(crate) fn damaged(table: &'static str, what: &'static str) -> sqlx::Error {
 #[must_use]
 pub fn statements(kind: Kind) -> Vec<&'static str> {
     let own: &[&[&'static str]] = match kind {
-        Kind::Sqlite => &[database::SQLITE_ONLY],
-        Kind::Postgres => &[zones::POSTGRES_ONLY, database::POSTGRES_ONLY],
+        Kind::Sqlite => &[database::SQLITE_ONLY, schema::SQLITE_ONLY],
+        Kind::Postgres => &[
+            zones::POSTGRES_ONLY,
+            nodes::POSTGRES_ONLY,
+            relay::POSTGRES_ONLY,
+            crate::relay::lead::POSTGRES_ONLY,
+            database::POSTGRES_ONLY,
+            schema::POSTGRES_ONLY,
+        ],
     };
     [
         &own.concat(),
-        database::ALL,
+        schema::ALL,
         audit::ALL,
         changes::ALL,
         history::ALL,
         idempotency::ALL,
+        log::ALL,
+        nodes::ALL,
         relay::ALL,
         rrsets::ALL,
         &rrsets::composed(),
+        secrets::ALL,
         tokens::ALL,
         zones::ALL,
         crate::commit::TRANSACTION_STATEMENTS,
-        &[crate::commit::begin(kind)],
+        &[crate::commit::begin(kind), crate::commit::begin_whole(kind)],
     ]
     .concat()
 }
@@ -167,15 +183,6 @@ mod tests {
         assert!(after.len() == before.len() && after.iter().all(|step| step.applied));
     }
 
-    #[tokio::test]
-    async fn a_database_of_a_server_has_one_writer() {
-        let (database, place) = testing::database(Kind::Postgres).await;
-        let second = Database::open(place.place.clone(), 1, 1).await;
-        assert!(second.unwrap_err().to_string().contains("in use by another control plane"));
-        database.close().await.unwrap();
-        place.open().await.close().await.unwrap();
-    }
-
     #[test]
     fn a_place_is_shown_without_its_password() {
         let place =
@@ -187,7 +194,7 @@ mod tests {
             ("postgres://localhost/godwit?host=/run/a@b", "postgres://localhost/godwit?host=/run/a@b"),
             ("no URL", "no URL"),
         ] {
-            assert_eq!(database::without_password(url), shown);
+            assert_eq!(place::without_password(url), shown);
         }
         for url in ["mysql://x", "postgres://[", "godwit.sqlite", "postgres://a/b?password=c"] {
             assert!(Place::of_url(url).is_err(), "{url}");

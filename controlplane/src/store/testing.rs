@@ -19,6 +19,11 @@ impl Place {
         Database::open(self.place.clone(), 2, 1).await.unwrap()
     }
 
+    /// Where it is.
+    pub(crate) fn place(&self) -> &super::Place {
+        &self.place
+    }
+
     /// A connection beside those of the database.
     pub(crate) async fn connect(&self) -> Connection {
         self.place.connect().await.unwrap()

@@ -1,5 +1,9 @@
 //! `zones` and `departed_zones`.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use godwit_wire::feed::{Digest, IndexEntry};
 use godwit_wire::name::{Name, NameRef};
 
 use super::batch::Batch;
@@ -10,8 +14,8 @@ use crate::model::zone::{TtlPolicy, Zone};
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us \
-             FROM zones ",
+            "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, \
+             digest FROM zones ",
             $rest
         )
     };
@@ -24,19 +28,22 @@ const LONGEST: &str = select!("WHERE name_key IN ($1, $2, $3, $4) ORDER BY lengt
 const BY_NAME_LOCKED: &str = select!("WHERE name_key = $1 FOR UPDATE");
 const LONGEST_LOCKED: &str =
     select!("WHERE name_key IN ($1, $2, $3, $4) ORDER BY length(name_key) DESC LIMIT 1 FOR UPDATE");
+/// Keys in hexadecimal, with commas between.
+const LOCK_IN_ORDER: &str = "SELECT id FROM zones WHERE name_key IN (SELECT decode(key, 'hex') FROM unnest(string_to_array($1, ',')) AS key) ORDER BY name_key FOR UPDATE OF zones";
 const COUNT: &str = "SELECT count(*) FROM zones";
-const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $7) RETURNING id";
-const UPDATE: &str = "UPDATE zones SET version = $2, serial = $3, ttl_policy = $4, presigned = $5, updated_at_us = $6 WHERE id = $1";
+const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) RETURNING id";
+const UPDATE: &str = "UPDATE zones SET version = $2, serial = $3, ttl_policy = $4, presigned = $5, updated_at_us = $6, digest = $7 WHERE id = $1";
+const WITHOUT_DIGEST: &str = "SELECT id, name_key FROM zones WHERE digest IS NULL LIMIT $1";
+const SET_DIGEST: &str = "UPDATE zones SET digest = $2 WHERE id = $1";
+const INDEX: &str =
+    "SELECT name_key, version, digest FROM zones WHERE name_key > $1 ORDER BY name_key LIMIT $2";
 const DELETE: &str = "DELETE FROM zones WHERE id = $1";
 const DEPARTED: &str = "SELECT version, serial FROM departed_zones WHERE name_key = $1";
-const DEPARTED_PAGE: &str =
-    "SELECT name_key, version FROM departed_zones WHERE name_key > $1 ORDER BY name_key LIMIT $2";
-const DEPARTED_COUNT: &str = "SELECT count(*) FROM departed_zones";
 const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, departed_at_us) VALUES ($1, $2, $3, $4) ON CONFLICT (name_key) DO UPDATE SET version = excluded.version, serial = excluded.serial, departed_at_us = excluded.departed_at_us";
 const RETURN: &str = "DELETE FROM departed_zones WHERE name_key = $1";
 
 /// Statements of this file that only PostgreSQL gets.
-pub(super) const POSTGRES_ONLY: &[&str] = &[BY_NAME_LOCKED, LONGEST_LOCKED];
+pub(super) const POSTGRES_ONLY: &[&str] = &[BY_NAME_LOCKED, LONGEST_LOCKED, LOCK_IN_ORDER];
 
 /// Every statement of this file that both get.
 pub const ALL: &[&str] = &[
@@ -46,10 +53,11 @@ pub const ALL: &[&str] = &[
     COUNT,
     INSERT,
     UPDATE,
+    WITHOUT_DIGEST,
+    SET_DIGEST,
+    INDEX,
     DELETE,
     DEPARTED,
-    DEPARTED_PAGE,
-    DEPARTED_COUNT,
     DEPART,
     RETURN,
 ];
@@ -71,7 +79,14 @@ fn zone(row: &Row) -> sqlx::Result<Zone> {
         presigned: row.get("presigned")?,
         created_at_us: row.get("created_at_us")?,
         updated_at_us: row.get("updated_at_us")?,
+        digest: digest(row.get("digest")?)?,
     })
+}
+
+/// Every start fills what is missing before anything is read.
+fn digest(octets: Option<Vec<u8>>) -> sqlx::Result<Digest> {
+    let octets = octets.and_then(|octets| octets.try_into().ok());
+    octets.map(Digest::from_bytes).ok_or_else(|| damaged("zones", "digest"))
 }
 
 fn narrow(value: i64, what: &'static str) -> sqlx::Result<u32> {
@@ -117,6 +132,24 @@ pub async fn longest(connection: &mut Connection, names: &[NameRef<'_>]) -> sqlx
 pub async fn lock_longest(connection: &mut Connection, names: &[NameRef<'_>]) -> sqlx::Result<Option<Zone>> {
     let statement = if connection.kind() == Kind::Postgres { LONGEST_LOCKED } else { LONGEST };
     first_of(connection, statement, names).await
+}
+
+/// Locks those of these names that are zones, in canonical order: two that want several of the same never wait for each
+/// other. For PostgreSQL: SQLite has one writer at a time.
+///
+/// # Errors
+/// Of the database.
+pub async fn lock_in_order(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<()> {
+    let mut keys = String::new();
+    for name in names {
+        if !keys.is_empty() {
+            keys.push(',');
+        }
+        for octet in name_key::encode(name.as_ref()) {
+            let _ = write!(keys, "{octet:02x}");
+        }
+    }
+    connection.query(LOCK_IN_ORDER).bind(keys).fetch_all().await.map(|_| ())
 }
 
 async fn first_of(
@@ -179,6 +212,7 @@ pub async fn insert(connection: &mut Connection, zone: &Zone) -> sqlx::Result<i6
         .bind(zone.ttl_policy.as_str())
         .bind(zone.presigned)
         .bind(zone.created_at_us)
+        .bind(&zone.digest.as_bytes()[..])
         .fetch_value()
         .await
 }
@@ -192,7 +226,8 @@ pub fn update(batch: &mut Batch, zone: &Zone) {
         .bind(i64::from(zone.serial))
         .bind(zone.ttl_policy.as_str())
         .bind(zone.presigned)
-        .bind(zone.updated_at_us);
+        .bind(zone.updated_at_us)
+        .bind(&zone.digest.as_bytes()[..]);
 }
 
 /// Deletes a zone and its records, and remembers where it stood.
@@ -224,33 +259,62 @@ pub async fn take_departed(
     Ok(Some((version, narrow(row.get("serial")?, "serial")?)))
 }
 
-/// Deleted zones after a key, each with the version at which it went. The root zone is not listed: nothing can be
-/// before its key.
+/// The version at which a zone of this name was deleted; `None` when none was.
 ///
 /// # Errors
 /// Of the database.
-pub async fn departed_page(
-    connection: &mut Connection,
-    after: Option<&Vec<u8>>,
-    limit: i64,
-) -> sqlx::Result<Vec<(Name, u64)>> {
-    let after = after.map(Vec::as_slice).unwrap_or_default();
-    let rows = connection.query(DEPARTED_PAGE).bind(after).bind(limit).fetch_all().await?;
-    rows.iter()
-        .map(|row| {
-            let name = name_key::decode(row.get("name_key")?).ok_or_else(|| damaged("zones", "name_key"))?;
-            let version = u64::try_from(row.get::<i64, _>("version")?);
-            Ok((name, version.map_err(|_| damaged("zones", "version"))?))
-        })
-        .collect()
+pub async fn departed(connection: &mut Connection, apex: NameRef<'_>) -> sqlx::Result<Option<u64>> {
+    let row = connection.query(DEPARTED).bind(name_key::encode(apex)).fetch_optional().await?;
+    row.map(|row| {
+        let version: i64 = row.get("version")?;
+        u64::try_from(version).map_err(|_| damaged("zones", "version"))
+    })
+    .transpose()
 }
 
-/// How many deleted zones are remembered.
+/// Zones after a key, in canonical order, as an index lists them, and the key of the last.
 ///
 /// # Errors
 /// Of the database.
-pub async fn departed_count(connection: &mut Connection) -> sqlx::Result<i64> {
-    connection.query(DEPARTED_COUNT).fetch_value().await
+pub async fn index(
+    connection: &mut Connection,
+    after: Option<&[u8]>,
+    limit: i64,
+) -> sqlx::Result<Vec<(Vec<u8>, IndexEntry)>> {
+    let mut entries = Vec::new();
+    // No key is below the empty one, which is that of the root.
+    if after.is_none()
+        && let Some(root) = by_name(connection, NameRef::ROOT).await?
+    {
+        entries
+            .push((Vec::new(), IndexEntry { zone: root.apex, version: root.version, digest: root.digest }));
+    }
+    for row in connection.query(INDEX).bind(after.unwrap_or_default()).bind(limit).fetch_all().await? {
+        let key: Vec<u8> = row.get("name_key")?;
+        let zone = name_key::decode(&key).ok_or_else(|| damaged("zones", "name_key"))?;
+        let version = u64::try_from(row.get::<i64, _>("version")?);
+        let version = version.map_err(|_| damaged("zones", "version"))?;
+        entries.push((key, IndexEntry { zone, version, digest: digest(row.get("digest")?)? }));
+    }
+    Ok(entries)
+}
+
+/// Some of the zones whose digest is not known: row and apex.
+///
+/// # Errors
+/// Of the database.
+pub async fn without_digest(connection: &mut Connection, limit: i64) -> sqlx::Result<Vec<(i64, Name)>> {
+    let rows = connection.query(WITHOUT_DIGEST).bind(limit).fetch_all().await?;
+    let zone = |row: &Row| {
+        let apex = name_key::decode(row.get("name_key")?).ok_or_else(|| damaged("zones", "name_key"))?;
+        Ok((row.get("id")?, apex))
+    };
+    rows.iter().map(zone).collect()
+}
+
+/// Writes the digest of a zone.
+pub fn set_digest(batch: &mut Batch, id: i64, digest: Digest) {
+    batch.add(SET_DIGEST).bind(id).bind(&digest.as_bytes()[..]);
 }
 
 #[cfg(test)]
@@ -274,6 +338,7 @@ mod tests {
             presigned: false,
             created_at_us: now_us(),
             updated_at_us: now_us(),
+            digest: Digest::default(),
         };
         let writer = &mut database.writer;
         let id = insert(writer, &zone).await.unwrap();

@@ -94,19 +94,3 @@ async fn a_zone_in_quarantine_is_not_said_to_be_served() {
     assert_eq!(state(&server, &change).await["state"], "applied");
     server.client.send("POST", "/api/v1/reload", &[], vec![]).await.expect(200);
 }
-
-/// Batches were missed: until everything has come, nobody knows what of a change is there.
-#[tokio::test]
-async fn nothing_is_said_to_be_served_while_anything_may_be_missing() {
-    let server = Server::start().await;
-    let before = put(&server, "?wait=applied", &[], 7).await;
-    let node = server.resync.as_ref().unwrap();
-    node.doubt();
-    assert_eq!(put(&server, SOON, &[], 8).await.header("godwit-applied"), "0/1");
-    let said = state(&server, &before).await;
-    assert_eq!((&said["state"], &said["nodes"][0]["applied"]), (&json!("published"), &json!(false)));
-    node.ask();
-    assert_eq!(put(&server, "?wait=applied&timeout=30s", &[], 9).await.header("godwit-applied"), "1/1");
-    assert_eq!(state(&server, &before).await["state"], "applied");
-    server.replica.assert_content();
-}

@@ -18,13 +18,15 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::replica::{Replica, Resync};
+use crate::replica::{KEY, Replica, Resync};
 
 pub(crate) struct Server {
     pub(crate) client: Client,
     pub(crate) replica: Replica,
     pub(crate) resync: Option<Arc<Resync>>,
     pub(crate) folder: Arc<tempfile::TempDir>,
+    /// Where nodes ask.
+    pub(crate) internal: Option<SocketAddr>,
     metrics: Metrics,
     stop: watch::Sender<bool>,
     running: JoinHandle<anyhow::Result<()>>,
@@ -77,9 +79,10 @@ pub(crate) fn folder() -> Arc<tempfile::TempDir> {
     Arc::new(folder)
 }
 
-/// The same with a copy of the database of another one, whose server is stopped.
+/// The same with a copy of the database of another one, whose server is stopped, and of the key to its secrets.
 pub(crate) fn copy_of(other: &Path) -> Arc<tempfile::TempDir> {
     let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(other.join("secrets.key"), folder.path().join("secrets.key")).unwrap();
     match crate::DATABASE {
         Kind::Sqlite => {
             std::fs::copy(other.join("godwit.sqlite"), folder.path().join("godwit.sqlite")).unwrap();
@@ -96,6 +99,7 @@ pub(crate) fn copy_of(other: &Path) -> Arc<tempfile::TempDir> {
 pub(crate) fn config(folder: &Path) -> Config {
     let mut config = Config::default();
     config.api.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.internal.listen = Some("127.0.0.1:0".to_owned());
     config.store.data = folder.to_path_buf();
     let url = folder.join(URL_FILE);
     config.store.url_file = url.exists().then_some(url);
@@ -144,14 +148,24 @@ impl Server {
     ) -> Server {
         let mut config = config(folder.path());
         adjust(&mut config);
-        let controlplane = Controlplane::open(config, FirstStart::ExampleZone).await.unwrap();
+        let controlplane = Controlplane::open(config, FirstStart::ExampleZone, Some(KEY)).await.unwrap();
         let address = controlplane.api_address().unwrap();
+        let internal = controlplane.internal_address().unwrap();
         let token = controlplane.new_token().map(Token::reveal).or(token).unwrap();
         let metrics = controlplane.metrics();
         let (stop, stopping) = watch::channel(false);
         let (sink, resync) = sink.unzip();
         let running = tokio::spawn(controlplane.serve(sink, stopping));
-        Server { client: Client { address, token }, replica, resync, folder, metrics, stop, running }
+        Server {
+            client: Client { address, token },
+            replica,
+            resync,
+            folder,
+            internal,
+            metrics,
+            stop,
+            running,
+        }
     }
 
     /// Stops it as an operator does; gives what a restart needs.
@@ -161,9 +175,14 @@ impl Server {
         (self.folder, self.replica, self.client.token)
     }
 
+    /// Its counters.
+    pub(crate) fn metrics(&self) -> String {
+        Metrics::text(&self.metrics.registry())
+    }
+
     /// How often a limit was reached.
     pub(crate) fn limited(&self, limit: &str) -> u64 {
-        let text = Metrics::text(&self.metrics.registry());
+        let text = self.metrics();
         let name = format!("godwit_controlplane_limited_total{{limit=\"{limit}\"}} ");
         let value = text.lines().find_map(|line| line.strip_prefix(&name));
         value.unwrap_or_else(|| panic!("no {name}in\n{text}")).parse().unwrap()

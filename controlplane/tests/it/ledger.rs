@@ -34,9 +34,16 @@ pub(crate) struct Ledger {
     counter: AtomicU32,
     in_flight: AtomicUsize,
     refused: AtomicUsize,
+    /// Begins the names that are written to: other ledgers have others.
+    name: &'static str,
 }
 
 impl Ledger {
+    /// One whose names begin with this.
+    pub(crate) fn named(name: &'static str) -> Ledger {
+        Ledger { name, ..Ledger::default() }
+    }
+
     /// Starts clients; each ends when it gets no answer.
     pub(crate) fn write(self: &Arc<Self>, client: &Client) -> JoinSet<()> {
         let mut writers = JoinSet::new();
@@ -49,7 +56,7 @@ impl Ledger {
 
     async fn write_one(&self, client: &Client, writer: usize) -> bool {
         let number = self.counter.fetch_add(1, SeqCst);
-        let name = format!("w{writer}-{}.example.com.", number % 7);
+        let name = format!("{}{writer}-{}.example.com.", self.name, number % 7);
         self.entries.lock().unwrap().entry(name.clone()).or_default().unsure.push(number);
         self.in_flight.fetch_add(1, SeqCst);
         let answer = try_put(client, &name, &number.to_string()).await;

@@ -41,7 +41,7 @@ fn start(data: &Path) -> Program {
         command.env("GODWIT_STORE__URL_FILE", url);
     }
     let mut child = command
-        .args(["--api", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data"])
+        .args(["--api", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data"])
         .arg(data)
         .env("GODWIT_LOG__FILTER", "error")
         .stdout(Stdio::piped())
@@ -85,7 +85,7 @@ async fn p4_kill_minus_9_loses_nothing_that_was_acknowledged() {
     program.client().json("POST", "/api/v1/domains", &json!({"name": "example.com."})).await.expect(201);
     let seed = seed();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let ledger = Arc::new(Ledger::default());
+    let ledger = Arc::new(Ledger::named("w"));
     let mut in_flight_at_kills = 0;
     for _ in 0..kills {
         let writers = ledger.write(&program.client());

@@ -1,18 +1,18 @@
-//! A data plane that keeps what it is sent in plain maps and checks what a node must: order, chain, base versions.
+//! A data plane that keeps what it is given in plain maps and checks what a node must: order, chain, base versions, digests.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use godwit_controlplane::{Applied, FeedSink};
+use godwit_controlplane::{Applied, Entries, FeedRequest, FeedSink, Position, ZoneState};
 use godwit_wire::feed::digest::{Digest, rrset_digest, zone_term};
-use godwit_wire::feed::{DigestKey, Entry, Head, RrsetChange, ZoneChange, ZoneChangeKind};
+use godwit_wire::feed::{DigestKey, Entry, Head, Index, RrsetChange, ZoneBlob, ZoneChange, ZoneChangeKind};
 use godwit_wire::name::Name;
 use godwit_wire::rr::{Rrset, Rtype};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// What digests are keyed with.
-const KEY: DigestKey = DigestKey([7; 32]);
+pub(crate) const KEY: DigestKey = DigestKey([7; 32]);
 
 /// Version and RRsets.
 pub(crate) type Zone = (u64, BTreeMap<(Name, Rtype), Rrset>);
@@ -28,21 +28,25 @@ pub(crate) struct Replica {
     pub(crate) change_sets: Arc<Mutex<u64>>,
     /// Heads that said exactly what was there.
     pub(crate) heads: Arc<Mutex<u64>>,
+    /// How often it compared the index.
+    pub(crate) indexes: Arc<Mutex<u64>>,
+    /// Zones that it fetched.
+    pub(crate) fetched: Arc<Mutex<Vec<Name>>>,
+    /// Zones that were fetched may be ahead of the position up to here: heads say nothing about them yet.
+    settled: Arc<Mutex<u64>>,
+    /// One control plane at a time is followed: what came from the one before is applied first.
+    following: Arc<tokio::sync::Mutex<()>>,
     /// Held by who wants nothing to be applied for a while.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What a replica says besides what it has applied.
-pub(crate) struct Resync(watch::Sender<Applied>);
+/// What a replica does and says besides.
+pub(crate) struct Resync(watch::Sender<Applied>, Notify);
 
 impl Resync {
+    /// Compares the index.
     pub(crate) fn ask(&self) {
-        self.0.send_modify(|applied| applied.resyncs += 1);
-    }
-
-    /// Says that batches were missed.
-    pub(crate) fn doubt(&self) {
-        self.0.send_modify(|applied| (applied.awaits_everything, applied.uncertain) = (true, true));
+        self.1.notify_one();
     }
 
     /// Says that these zones stay at these versions.
@@ -53,29 +57,102 @@ impl Resync {
     }
 }
 
+/// Asks; `None` when the control plane is gone.
+async fn ask<T>(
+    requests: &mpsc::Sender<FeedRequest>,
+    request: impl Fn(oneshot::Sender<T>) -> FeedRequest,
+) -> Option<T> {
+    loop {
+        let (answer, answered) = oneshot::channel();
+        requests.send(request(answer)).await.ok()?;
+        if let Ok(answer) = answered.await {
+            return Some(answer);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
 impl Replica {
     /// The other end for a control plane.
     pub(crate) fn sink(&self) -> (FeedSink, Arc<Resync>) {
-        let (batches, mut receiver) = mpsc::channel::<Bytes>(4);
+        let (requests, receiver) = mpsc::channel(4);
         let (position, applied) = watch::channel(self.applied.lock().unwrap().clone());
-        let resync = Arc::new(Resync(position.clone()));
-        let replica = self.clone();
-        tokio::spawn(async move {
-            while let Some(octets) = receiver.recv().await {
-                let _turn = replica.turn.lock().await;
-                let mut now = replica.applied.lock().unwrap().clone();
-                {
-                    let said = position.borrow();
-                    now.resyncs = said.resyncs;
-                    now.quarantined = said.quarantined.clone();
-                    (now.awaits_everything, now.uncertain) = (said.awaits_everything, said.uncertain);
+        let resync = Arc::new(Resync(position, Notify::new()));
+        tokio::spawn(self.clone().follow(requests, resync.clone()));
+        (FeedSink { requests: receiver, applied }, resync)
+    }
+
+    async fn follow(self, requests: mpsc::Sender<FeedRequest>, resync: Arc<Resync>) {
+        let _following = self.following.clone().lock_owned().await;
+        assert_eq!(ask(&requests, |answer| FeedRequest::Join { answer }).await.map(|key| key.0), Some(KEY.0));
+        loop {
+            let now = self.applied.lock().unwrap().clone();
+            let Applied { generation, epoch, sequence, chain, .. } = now;
+            let after = Position { generation, epoch, sequence, chain };
+            let entries = tokio::select! {
+                entries = ask(&requests, |answer| FeedRequest::Entries { after, answer }) => entries,
+                () = resync.1.notified() => Some(Entries::Gone),
+            };
+            let now = match entries {
+                None => return,
+                Some(Entries::Behind) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    continue;
                 }
-                let now = replica.apply(&octets, now);
-                *replica.applied.lock().unwrap() = now.clone();
-                position.send_replace(now);
+                Some(Entries::Gone) => match self.compare_index(&requests).await {
+                    Some(now) => now,
+                    None => return,
+                },
+                Some(Entries::Next(entries)) => {
+                    let _turn = self.turn.lock().await;
+                    entries.iter().fold(now, |now, octets| self.apply(octets, now))
+                }
+            };
+            let quarantined = resync.0.borrow().quarantined.clone();
+            let now = Applied { quarantined, ..now };
+            *self.applied.lock().unwrap() = now.clone();
+            if *resync.0.borrow() != now {
+                resync.0.send_replace(now);
             }
-        });
-        (FeedSink { batches, applied, digest_key: KEY }, resync)
+        }
+    }
+
+    /// Fetches what differs from the index.
+    async fn compare_index(&self, requests: &mpsc::Sender<FeedRequest>) -> Option<Applied> {
+        let octets: Bytes = ask(requests, |answer| FeedRequest::Index { answer }).await?;
+        let index = Index::decode(&octets).unwrap();
+        let mut root = Digest::default();
+        let mut settled = index.settled;
+        let mut zones = self.zones.lock().unwrap().clone();
+        zones.retain(|apex, _| index.zones.iter().any(|entry| entry.zone == *apex));
+        for entry in &index.zones {
+            root.add(zone_term(&KEY, entry.zone.as_ref(), entry.version, entry.digest));
+            let held = zones.get(&entry.zone);
+            if held.is_some_and(|zone| zone.0 == entry.version && digest(&entry.zone, zone) == entry.digest) {
+                continue;
+            }
+            self.fetched.lock().unwrap().push(entry.zone.clone());
+            let state: ZoneState =
+                ask(requests, |answer| FeedRequest::Zone { apex: entry.zone.clone(), answer }).await?;
+            settled = settled.max(state.settled);
+            let Some(blob) = state.blob else {
+                zones.remove(&entry.zone);
+                continue;
+            };
+            let blob = ZoneBlob::decode(&blob).unwrap();
+            let sets = blob.rrsets.into_iter().map(|one| ((one.owner, one.rrset.rtype), one.rrset)).collect();
+            let zone = (blob.version, sets);
+            if digest(&blob.zone, &zone) != blob.digest || blob.version != state.version {
+                self.complain(format!("{} is not what its digest says", blob.zone));
+            }
+            zones.insert(blob.zone, zone);
+        }
+        let _turn = self.turn.lock().await;
+        *self.zones.lock().unwrap() = zones;
+        *self.settled.lock().unwrap() = settled;
+        *self.indexes.lock().unwrap() += 1;
+        let Index { generation, epoch, sequence, chain, .. } = index;
+        Some(Applied { generation, epoch, sequence, chain, ..Applied::default() })
     }
 
     /// Nothing is applied until what this gives is dropped.
@@ -92,7 +169,7 @@ impl Replica {
             Ok(Entry::Batch(batch)) => batch,
             Ok(Entry::Head(head)) => {
                 self.compare(&head, &applied);
-                return Applied { awaits_everything: false, uncertain: false, ..applied };
+                return applied;
             }
             Err(error) => {
                 self.complain(format!("an entry cannot be read: {error}"));
@@ -127,13 +204,12 @@ impl Replica {
 
     /// What a head says is what is here.
     fn compare(&self, head: &Head, applied: &Applied) {
+        if head.sequence < *self.settled.lock().unwrap() {
+            return;
+        }
         let mut root = Digest::default();
-        for (apex, (version, sets)) in self.zones.lock().unwrap().iter() {
-            let mut sum = Digest::default();
-            for ((owner, _), set) in sets {
-                sum.add(rrset_digest(&KEY, apex.as_ref(), owner.as_ref(), set));
-            }
-            root.add(zone_term(&KEY, apex.as_ref(), *version, sum));
+        for (apex, zone) in self.zones.lock().unwrap().iter() {
+            root.add(zone_term(&KEY, apex.as_ref(), zone.0, digest(apex, zone)));
         }
         let place = |generation, sequence, chain| (generation, sequence, chain);
         let here = place(applied.generation, applied.sequence, applied.chain);
@@ -147,6 +223,10 @@ impl Replica {
     fn apply_zone(&self, change: &ZoneChange) {
         let mut zones = self.zones.lock().unwrap();
         let version = zones.get(&change.zone).map_or(0, |zone| zone.0);
+        // It was fetched at a later place.
+        if change.version <= version {
+            return;
+        }
         match &change.kind {
             ZoneChangeKind::Remove => {
                 zones.remove(&change.zone);
@@ -189,4 +269,12 @@ impl Replica {
         let complaints = self.complaints.lock().unwrap();
         assert!(complaints.is_empty(), "{complaints:#?}");
     }
+}
+
+fn digest(apex: &Name, zone: &Zone) -> Digest {
+    let mut sum = Digest::default();
+    for ((owner, _), set) in &zone.1 {
+        sum.add(rrset_digest(&KEY, apex.as_ref(), owner.as_ref(), set));
+    }
+    sum
 }

@@ -25,16 +25,22 @@ mod feed;
 mod harness;
 #[path = "../it/idempotency.rs"]
 mod idempotency;
+#[path = "../it/internal.rs"]
+mod internal;
 #[path = "../it/ledger.rs"]
 mod ledger;
 #[path = "../it/limits.rs"]
 mod limits;
+#[path = "../it/node.rs"]
+mod node;
 #[path = "../it/program.rs"]
 mod program;
 #[path = "../it/records.rs"]
 mod records;
 #[path = "../it/replica.rs"]
 mod replica;
+mod replicas;
 mod server_faults;
+mod shared;
 #[path = "../it/writes.rs"]
 mod writes;

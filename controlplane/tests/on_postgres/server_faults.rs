@@ -30,7 +30,7 @@ async fn p4_a_killed_database_server_loses_nothing_that_was_acknowledged() {
     let (postgres, server) = on_its_own().await;
     let seed = seed();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let ledger = Arc::new(Ledger::default());
+    let ledger = Arc::new(Ledger::named("w"));
     for _ in 0..kills {
         let mut writers = ledger.write(&server.client);
         tokio::time::sleep(Duration::from_millis(random.random_range(5..200))).await;

@@ -14,6 +14,8 @@ Examples:
       serve one zone file at 127.0.0.1:5300, by UDP and TCP
   godwit-dataplane --listen 0.0.0.0:53 --listen '[::]:53' --user nobody --zones /etc/godwit/zones
       serve every ORIGIN.zone file of a folder on all addresses, as nobody once the sockets are bound
+  godwit-dataplane --state /var/lib/godwit/node --join @/etc/godwit/join
+      be a node of a control plane, from a line that `godwit node add` prints
   godwit-dataplane --config /etc/godwit/dataplane.toml --check-config
       say what is wrong with a configuration, or print the values that would be used
 
@@ -22,7 +24,7 @@ path, hands it the sockets and stops when it is ready.
 
 Every setting may also come from the environment as GODWIT_SECTION__KEY, for example GODWIT_TCP__IDLE_TIMEOUT_MS.";
 
-/// An authoritative DNS server: answers from zone files.
+/// An authoritative DNS server: answers from zone files, or as a node of a control plane.
 #[derive(Debug, Default, Parser)]
 #[command(name = "godwit-dataplane", version, after_help = EXAMPLES)]
 pub struct Arguments {
@@ -49,6 +51,10 @@ pub struct Arguments {
     /// Folder for the local snapshot
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+
+    /// Take records from a control plane: the line that `godwit node add` prints; kept in --state
+    #[arg(long, value_name = "STRING|@FILE")]
+    pub join: Option<String>,
 
     /// Become this user once the sockets are bound
     #[arg(long, value_name = "NAME")]

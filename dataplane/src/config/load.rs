@@ -242,6 +242,9 @@ fn override_with(config: &mut Config, arguments: Arguments) {
     if arguments.workers.is_some() {
         config.server.workers = arguments.workers;
     }
+    if arguments.join.is_some() {
+        config.server.join = arguments.join;
+    }
     if arguments.state.is_some() {
         config.server.state = arguments.state;
     }

@@ -76,6 +76,10 @@ pub struct Server {
     pub user: Option<String>,
     /// Folder for the local snapshot, from which a start needs nothing else. Default: none is kept.
     pub state: Option<PathBuf>,
+    /// What `godwit node add` printed, or `@FILE` with it: records come from that control plane. Default: what is kept in
+    /// `state` from an earlier start.
+    #[serde(skip_serializing)]
+    pub join: Option<String>,
     /// Milliseconds that TCP connections get to end after a stop was asked for. Default 5000.
     pub drain_timeout_ms: u64,
     /// Milliseconds that a new process may take at a handover until it says that it is ready; after that it is
@@ -90,6 +94,7 @@ impl Default for Server {
             workers: None,
             user: None,
             state: None,
+            join: None,
             drain_timeout_ms: 5_000,
             handover_timeout_ms: 600_000,
         }
@@ -451,6 +456,16 @@ impl Config {
         let Tcp { max_memory_octets, max_connections, .. } = self.tcp;
         [
             (self.query_log.has_target(), "query_log.target", "a target, as query_log.mode is not off"),
+            (
+                self.server.join.is_none() || self.server.state.is_some(),
+                "server.state",
+                "a folder (--state DIR), as server.join (--join) is set",
+            ),
+            (
+                self.server.join.is_none() || (self.zones.files.is_empty() && self.zones.path.is_none()),
+                "zones",
+                "no zone files, as records come from the control plane of server.join (--join)",
+            ),
             (
                 max_memory_octets / TCP_PLACE_OCTETS >= max_connections,
                 "tcp.max_memory_octets",

@@ -1,24 +1,37 @@
-//! Change sets in, snapshots out: verify, apply, swap, report.
+//! What follows the feed: a log of batches that never change, from which a data plane reads on from its place.
 //!
 //! ```text
-//!            Local: octets of wire::feed::Batch, bounded
-//!                          │
-//!                  decode, check place  ──── repeated: skip ──── gap: go on, ask for everything
-//!                          │
-//!        apply each change set to the working snapshot ──── refused: its zones are quarantined
-//!                          │
-//!             all that was waiting: one swap ── report the position
+//!   machine ── want ──▶ follower ── join, index, zones, entries ──▶ source ──▶ the other side
+//!      ▲                   │  ▲                                        │
+//!      └────── took ───────┘  └──────────── what came ◀────────────────┘
+//!                          └──▶ one swap ── report the position
 //! ```
 //!
 //! One thread is the only writer of snapshots. A change set is seen whole or not at all (P2), by every worker, because
 //! workers see snapshots only.
 //!
-//! - [`place`]: whether a batch is the one that comes next;
-//! - [`apply`]: change sets to snapshots, and what becomes of those that do not fit;
-//! - [`local`]: the feed of the same process.
+//! - [`machine`]: what is wanted next, and what follows from what came;
+//! - [`place`]: whether what comes is newer than what was seen;
+//! - `apply`: change sets to snapshots, and what becomes of those that do not fit (`quarantine`);
+//! - `resync`: from an index to a whole new state; `whole`: one zone of it;
+//! - [`spacing`]: pauses that grow while nothing helps;
+//! - [`source`]: what any transport brings;
+//! - [`local`]: the transport within one process; [`remote`]: the one from a control plane elsewhere;
+//! - [`follower`]: the thread.
 
-pub mod apply;
+mod apply;
+pub mod follower;
 pub mod local;
+pub mod machine;
 pub mod place;
+mod quarantine;
+pub mod remote;
+mod resync;
+pub mod source;
+pub mod spacing;
+mod whole;
 
-pub use local::{Applied, Local};
+pub use follower::Applied;
+pub use local::{Local, Request};
+pub use quarantine::Quarantine;
+pub use source::{Entries, Joined, ZoneState};

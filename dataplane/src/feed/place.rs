@@ -1,7 +1,7 @@
-//! Whether a batch is the one that comes next: generation, epoch, sequence and hash chain (P8).
+//! Whether what comes is newer than what was seen: generation, epoch, sequence and hash chain (P8).
 
 use godwit_engine::snapshot::Position;
-use godwit_wire::feed::Batch;
+use godwit_wire::feed::{Batch, Index};
 
 /// What a batch is to us.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -12,43 +12,78 @@ pub enum Place {
     Repeated,
     /// It comes from a history, or a term of a relay, that has been left behind. It changes nothing.
     Stale,
-    /// It is ahead of us, or of another chain: something between is missing.
+    /// It is ahead of us: something between is missing.
     Gap,
+    /// It would be the next one, but of another chain: there are two histories.
+    Fork,
 }
 
-/// Where `batch` stands as seen from `position`.
+/// Up to where earlier terms can have published: to where the latest term that was seen first spoke. What goes on from
+/// there comes from a relay that was deposed, even if whoever carries it has forgotten the later term.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Fence {
+    epoch: u64,
+    sequence: u64,
+    chain: [u8; 32],
+}
+
+impl Fence {
+    /// As far as a position says.
+    #[must_use]
+    pub fn at(position: &Position) -> Self {
+        Fence { epoch: position.epoch, sequence: position.sequence, chain: position.chain }
+    }
+
+    /// Whether what ends there is of a term that had ended before.
+    #[must_use]
+    pub fn refuses(&self, epoch: u64, sequence: u64, chain: &[u8; 32]) -> bool {
+        let within = sequence < self.sequence || (sequence == self.sequence && *chain == self.chain);
+        epoch < self.epoch && !within
+    }
+
+    /// Takes note of what is not refused: of a later term, or of the same term further back.
+    pub fn see(&mut self, epoch: u64, sequence: u64, chain: [u8; 32]) {
+        if epoch > self.epoch || (epoch == self.epoch && sequence < self.sequence) {
+            *self = Fence { epoch, sequence, chain };
+        }
+    }
+
+    /// The latest term that is known to have begun by a sequence, at which something of `epoch` ends.
+    #[must_use]
+    pub fn epoch_at(&self, epoch: u64, sequence: u64) -> u64 {
+        if self.sequence <= sequence { self.epoch.max(epoch) } else { epoch }
+    }
+}
+
+/// Where a batch, which ends with `chain`, stands as seen from `position`.
 #[must_use]
-pub fn of(batch: &Batch, position: &Position) -> Place {
+pub fn of(batch: &Batch, chain: &[u8; 32], position: &Position, fence: &Fence) -> Place {
     if batch.generation < position.generation {
         return Place::Stale;
     }
-    // The first batch there ever was, for who holds nothing.
-    if *position == Position::default() && batch.first_sequence == 1 && batch.previous_chain == [0; 32] {
-        return Place::Next;
-    }
     if batch.generation > position.generation {
-        // Only an operator starts a new history; it continues above the highest sequence ever reported.
-        return if batch.first_sequence > position.sequence { Place::Gap } else { Place::Stale };
+        // Only an operator starts a new history. What it holds is seen in its index.
+        return Place::Gap;
     }
     if batch.last_sequence() <= position.sequence {
         return Place::Repeated;
     }
-    if batch.epoch < position.epoch {
+    if fence.refuses(batch.epoch, batch.last_sequence(), chain) {
         return Place::Stale;
     }
-    let follows = batch.first_sequence == position.sequence.saturating_add(1);
-    if follows && batch.previous_chain == position.chain { Place::Next } else { Place::Gap }
+    if batch.first_sequence != position.sequence.saturating_add(1) {
+        return Place::Gap;
+    }
+    if batch.previous_chain == position.chain { Place::Next } else { Place::Fork }
 }
 
-/// The position after a batch.
+/// Whether an index is older than what is held at `position`: nobody moves back (P8).
 #[must_use]
-pub fn after(batch: &Batch) -> Position {
-    Position {
-        generation: batch.generation,
-        epoch: batch.epoch,
-        sequence: batch.last_sequence(),
-        chain: batch.chain(),
+pub fn is_behind(index: &Index, position: &Position, fence: &Fence) -> bool {
+    if index.generation != position.generation {
+        return index.generation < position.generation;
     }
+    index.sequence < position.sequence || fence.refuses(index.epoch, index.sequence, &index.chain)
 }
 
 #[cfg(test)]
@@ -71,6 +106,7 @@ mod tests {
     #[test]
     fn p8_old_never_overwrites_new() {
         let position = Position { generation: 2, epoch: 5, sequence: 10, chain: [7; 32] };
+        let fence = Fence::at(&position);
         for (row, batch, expected) in [
             ("the next", batch(2, 5, 11, 3, [7; 32]), Place::Next),
             ("the next, of a new term", batch(2, 6, 11, 3, [7; 32]), Place::Next),
@@ -78,23 +114,50 @@ mod tests {
             ("sent twice", batch(2, 5, 9, 2, [1; 32]), Place::Repeated),
             ("half of it new", batch(2, 5, 10, 2, [1; 32]), Place::Gap),
             ("one missing", batch(2, 5, 12, 1, [7; 32]), Place::Gap),
-            ("another chain", batch(2, 5, 11, 1, [8; 32]), Place::Gap),
+            ("another chain", batch(2, 5, 11, 1, [8; 32]), Place::Fork),
             ("an older history, further on", batch(1, 9, 11, 1, [7; 32]), Place::Stale),
             ("a new history", batch(3, 1, 11, 1, [0; 32]), Place::Gap),
-            ("a new history that counts from the start", batch(3, 1, 1, 1, [0; 32]), Place::Stale),
         ] {
-            assert_eq!(of(&batch, &position), expected, "{row}");
+            assert_eq!(of(&batch, &batch.chain(), &position, &fence), expected, "{row}");
         }
     }
 
     #[test]
-    fn positions_follow_each_other() {
-        let first = batch(1, 1, 1, 4, [0; 32]);
-        let position = after(&first);
-        assert_eq!(position.sequence, 4);
-        assert_eq!(of(&batch(1, 1, 5, 1, first.chain()), &position), Place::Next);
-        assert_eq!(of(&first, &Position { generation: 1, ..Position::default() }), Place::Next);
-        assert_eq!(of(&first, &Position::default()), Place::Next);
-        assert_eq!(of(&batch(1, 1, 2, 1, first.chain()), &Position::default()), Place::Gap);
+    fn p8_a_term_that_was_heard_of_fences_off_those_before() {
+        let position = Position { generation: 2, epoch: 5, sequence: 10, chain: [7; 32] };
+        let mut fence = Fence::at(&position);
+        // A relay that has taken over says where the feed stands: two batches further than we do.
+        let eleven = batch(2, 5, 11, 1, [7; 32]);
+        let twelve = batch(2, 5, 12, 1, eleven.chain());
+        fence.see(6, 12, twelve.chain());
+        assert_eq!((fence.epoch_at(5, 11), fence.epoch_at(5, 12)), (5, 6));
+        let place = |batch: &Batch, position: &Position| of(batch, &batch.chain(), position, &fence);
+        assert_eq!(place(&eleven, &position), Place::Next, "made before");
+        let at_eleven = Position { sequence: 11, chain: eleven.chain(), ..position };
+        assert_eq!(place(&twelve, &at_eleven), Place::Next, "the last one made before");
+        assert_eq!(place(&batch(2, 5, 12, 1, [3; 32]), &at_eleven), Place::Stale, "another in its place");
+        assert_eq!(place(&batch(2, 5, 12, 2, eleven.chain()), &at_eleven), Place::Stale, "and beyond it");
+        // It turns out that it had taken over earlier.
+        let mut earlier = fence;
+        earlier.see(6, 10, position.chain);
+        assert_eq!(of(&eleven, &eleven.chain(), &position, &earlier), Place::Stale);
+        let index = |epoch, sequence, chain| Index {
+            generation: 2,
+            epoch,
+            sequence,
+            chain,
+            settled: sequence,
+            zones: Vec::new(),
+        };
+        for (row, index, expected) in [
+            ("where that relay began", index(5, 12, twelve.chain()), false),
+            ("of its own", index(6, 13, [1; 32]), false),
+            ("of one before, further on", index(5, 13, [1; 32]), true),
+            ("before us", index(6, 9, [1; 32]), true),
+        ] {
+            assert_eq!(is_behind(&index, &position, &fence), expected, "{row}");
+        }
+        assert!(!is_behind(&Index { generation: 3, ..index(0, 0, [0; 32]) }, &position, &fence));
+        assert!(is_behind(&Index { generation: 1, ..index(9, 99, [0; 32]) }, &position, &fence));
     }
 }

@@ -182,6 +182,13 @@ fn served(status: &Status, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     gauge(encoder, "snapshot_age_seconds", help, status.age_seconds().unwrap_or(f64::NAN))?;
     let help = "Zones kept at their last good state after a change that could not be applied";
     gauge(encoder, "quarantined_zones", help, load(&status.quarantined_zones))?;
+    let count = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
+    let help = "Comparisons of what is held with the index of the feed";
+    counter(encoder, "feed_resyncs", help, count(&status.feed_resyncs))?;
+    let help = "Batches and heads of the feed left out: their history or term is past";
+    counter(encoder, "feed_stale", help, count(&status.feed_stale))?;
+    let help = "Heads of the feed whose root digest was not that of what is served";
+    counter(encoder, "digest_mismatches", help, count(&status.digest_mismatches))?;
     let help = "Zones whose file could not be read: left out, or kept at their last good state";
     gauge(encoder, "failed_zones", help, load(&status.failed_zones))?;
     let help = "1 while the cookie secrets in use are older than their file, which could not be read";

@@ -23,6 +23,12 @@ pub struct Status {
     pub current_at_us: AtomicI64,
     /// Zones kept at their last good state because a change to them could not be applied.
     pub quarantined_zones: AtomicU64,
+    /// Comparisons of what is held with the index of the feed.
+    pub feed_resyncs: AtomicU64,
+    /// Batches and heads that were left out because their history or term is past.
+    pub feed_stale: AtomicU64,
+    /// Heads whose root digest was not that of what is served at their place.
+    pub digest_mismatches: AtomicU64,
     /// Zones left out, or kept at an older state, because their file could not be read.
     pub failed_zones: AtomicU64,
     /// 1 while the cookie secrets in use are older than their file, which could not be read; else 0.

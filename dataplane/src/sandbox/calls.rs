@@ -186,8 +186,8 @@ const PROCESS_OPTIONS: &[libc::c_int] = &[
     libc::PR_SET_VMA,
 ];
 
-/// The filters, to be installed in this order; `None` where there is no list for the processor. `connects`: somebody
-/// reads the query log over TCP.
+/// The filters, to be installed in this order; `None` where there is no list for the processor. `connects`: the query
+/// log is read over TCP, or there is a control plane elsewhere.
 ///
 /// # Errors
 /// When they do not compile, which a test rules out.
@@ -214,7 +214,7 @@ fn allowed(connects: bool) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccomp
         ALLOWED.iter().chain(ALLOWED_HERE).map(|&call| (call, Vec::new())).collect();
     // The first filter answers this one.
     rules.insert(libc::SYS_clone3, Vec::new());
-    // The supervisor's socket, the signals' pair, the query log's reader: no other kind is made any more.
+    // The supervisor's socket, the signals' pair, the query log's reader, a control plane: no other kind is made any more.
     let mut sockets = vec![argument(0, Eq, value(libc::AF_UNIX))?];
     if connects {
         sockets.push(argument(1, MaskedEq(SOCKET_TYPE), value(libc::SOCK_STREAM))?);

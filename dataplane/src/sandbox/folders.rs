@@ -24,14 +24,15 @@ pub struct Folders {
     pub write: Vec<PathBuf>,
     /// Files may be read and executed.
     pub execute: Vec<PathBuf>,
-    /// The TCP port that may be connected to: where the query log is read.
-    pub connect: Option<u16>,
+    /// TCP ports that may be connected to: where the query log is read, and where records come from.
+    pub connect: Vec<u16>,
 }
 
 impl Folders {
-    /// Of this configuration. `program`: what a handover starts.
+    /// Of this configuration. `program`: what a handover starts; `elsewhere`: TCP ports
+    /// that records come from.
     #[must_use]
-    pub fn of(config: &Config, program: &Path, sources: Option<&mut Sources>) -> Self {
+    pub fn of(config: &Config, program: &Path, sources: Option<&mut Sources>, elsewhere: Vec<u16>) -> Self {
         let mut read = Set::default();
         // Those that the operator named first: often they cover all that follows.
         for path in &config.sandbox.read {
@@ -53,10 +54,10 @@ impl Folders {
             write.add(path);
         }
         let log = config.query_log.target.as_ref().filter(|_| config.query_log.mode != QueryLogMode::Off);
-        let mut connect = None;
+        let mut connect = elsewhere;
         match log {
             Some(QueryLogTarget::File(path) | QueryLogTarget::Unix(path)) => write.add_folder_of(path),
-            Some(QueryLogTarget::Tcp(address)) => connect = Some(address.port()),
+            Some(QueryLogTarget::Tcp(address)) => connect.push(address.port()),
             Some(QueryLogTarget::Stdout) | None => {}
         }
 
@@ -169,7 +170,7 @@ mod tests {
         config.server.state = Some(root.join("state"));
         config.file = Some(root.join("settings/dataplane.toml"));
         let mut sources = Sources::new(&config.zones.files, config.zones.path.as_deref()).unwrap();
-        let folders = Folders::of(&config, &root.join("bin/program"), Some(&mut sources));
+        let folders = Folders::of(&config, &root.join("bin/program"), Some(&mut sources), Vec::new());
         assert_eq!(folders.read, [root.join("zones"), root.join("elsewhere"), root.join("settings")]);
         assert_eq!(folders.write, [root.join("state")]);
         assert!(folders.execute.contains(&root.join("bin")), "{folders:?}");

@@ -150,7 +150,7 @@ pub fn close(
         trial::files(folders, confinement.landlock)?;
     }
     confinement.seccomp = match before.seccomp {
-        0 if wanted(config, config.seccomp) => close_calls(folders.connect.is_some())?,
+        0 if wanted(config, config.seccomp) => close_calls(!folders.connect.is_empty())?,
         0 => 0,
         list if list < calls::LIST => bail!(
             "the process before us allows the system calls of list {list}, this version needs list {}; restart instead",
@@ -226,8 +226,8 @@ fn close_files(folders: &Folders) -> anyhow::Result<u8> {
         | AccessFs::Truncate;
     let execute = AccessFs::ReadFile | AccessFs::Execute;
     let close = || -> anyhow::Result<LandlockStatus> {
-        // Network rights and scopes without a rule: no TCP port is bound or connected to, but for that of the query
-        // log's reader, and no process outside gets a signal from us.
+        // Network rights and scopes without a rule: no TCP port is bound or connected to, but for those of the query
+        // log's reader and of a control plane, and no process outside gets a signal from us.
         let mut rules = Ruleset::default()
             .handle_access(AccessFs::from_all(LANDLOCK_ABI))?
             .handle_access(AccessNet::from_all(LANDLOCK_ABI))?
@@ -240,7 +240,7 @@ fn close_files(folders: &Folders) -> anyhow::Result<u8> {
                 rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, access))?;
             }
         }
-        if let Some(port) = folders.connect {
+        for &port in &folders.connect {
             rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
         }
         Ok(rules.restrict_self()?.landlock)

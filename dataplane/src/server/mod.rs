@@ -26,10 +26,12 @@ use tokio::sync::watch;
 
 use self::gate::Gate;
 use self::load::{load_local, load_zones, show};
-use self::prepare::{become_user, confine, fit_open_files, metrics_listener, settings, steer};
+use self::prepare::{Confine, become_user, confine, fit_open_files, metrics_listener, settings, steer};
 use crate::config::{Config, DEFAULT_LISTEN};
 use crate::feed::Local;
-use crate::feed::local::Follower;
+use crate::feed::follower::Follower;
+use crate::feed::machine::Seeds;
+use crate::feed::remote::Remote;
 use crate::observe::metrics::Beside;
 use crate::observe::progress::Progress;
 use crate::observe::query_log::{QueryLog, Reopener};
@@ -40,7 +42,7 @@ use crate::serve::engine::Current;
 use crate::serve::handover::{Predecessor, Successor, Waiting};
 use crate::serve::sockets::{Inherited, Sockets};
 use crate::source::Sources;
-use crate::state::keeper::{Hold, Keeper};
+use crate::state::keeper::Keeper;
 use crate::state::{Origin, State};
 use crate::sys::{affinity, heap, limits, signal};
 
@@ -55,8 +57,8 @@ pub struct Start {
     pub inherited: Inherited,
     /// The process that reads them until we do.
     pub predecessor: Option<Predecessor>,
-    /// Records come from the feed of this process, not from zone files.
-    pub feed: bool,
+    /// Where records come from.
+    pub records: Records,
     /// The key of the deployment's digests. Without it, the state folder's own.
     pub digest_key: Option<DigestKey>,
     /// Metrics of another part of the process, to be shown with ours.
@@ -64,6 +66,18 @@ pub struct Start {
     /// This server is all that the process does, so the process can be closed to everything else: the path of the program
     /// that a handover starts. `None`: others share the process, and it stays open.
     pub confine: Option<PathBuf>,
+}
+
+/// Where records come from.
+#[derive(Clone, Debug, Default)]
+pub enum Records {
+    /// Zone files.
+    #[default]
+    ZoneFiles,
+    /// The feed of the same process.
+    Local,
+    /// The feed of a control plane elsewhere.
+    Remote(Remote),
 }
 
 /// A running data plane. Dropping it stops it, without draining.
@@ -139,20 +153,30 @@ impl Server {
             sandbox::give_up_privileges(&config.sandbox)?;
         }
 
-        let origin = if start.feed { Origin::Feed } else { Origin::ZoneFiles };
+        let feed = !matches!(start.records, Records::ZoneFiles);
+        let origin = if feed { Origin::Feed } else { Origin::ZoneFiles };
         let folder = config.server.state.as_deref();
-        let state = folder.map(|folder| State::open(folder, origin, handover)).transpose()?;
-        let mut sources = (!start.feed)
-            .then(|| Sources::new(&config.zones.files, config.zones.path.as_deref()))
-            .transpose()?;
+        let mut state = folder.map(|folder| State::open(folder, origin, handover)).transpose()?;
+        let mut sources =
+            (!feed).then(|| Sources::new(&config.zones.files, config.zones.path.as_deref())).transpose()?;
         // Before anything is read that others wrote, and before any thread is started.
-        let (confinement, folders) = confine(&config, start.confine.as_deref(), sources.as_mut(), handover)?;
+        let (join, elsewhere) = match &start.records {
+            Records::Remote(remote) => (Some(remote.join()), remote.ports()),
+            Records::ZoneFiles | Records::Local => (None, Vec::new()),
+        };
+        let confine_to = Confine { program: start.confine.as_deref(), elsewhere, handover };
+        let (confinement, folders) = confine(&config, sources.as_mut(), confine_to)?;
+        if let (Some(join), Some(state)) = (join, &mut state) {
+            state.keep_join(join.text())?;
+        }
         let options = SnapshotOptions {
             hash_key: random()?,
-            digest_key: match (start.digest_key, &state) {
+            digest_key: match (start.digest_key, &mut state) {
                 (Some(key), _) => key,
-                (None, Some(state)) => state.digest_key()?,
-                (None, None) => DigestKey(random()?),
+                (None, Some(state)) => state.digest_key(join.map(|join| &join.digest_key))?,
+                (None, None) => {
+                    join.map_or_else(|| random().map(DigestKey), |join| Ok(join.digest_key.clone()))?
+                }
             },
         };
         let status = Arc::new(Status { confinement: confinement.into(), ..Status::default() });
@@ -171,7 +195,7 @@ impl Server {
         };
         // A load takes for a moment more than it leaves.
         heap::give_back();
-        show(&status, &snapshot, !start.feed || fresh);
+        show(&status, &snapshot, !feed || fresh);
         let store = Store::new(snapshot);
 
         let (stop_tasks, stopping) = watch::channel(false);
@@ -200,15 +224,21 @@ impl Server {
             answering: Arc::new(Current::new(settings)),
             status,
         };
-        let hold = Arc::new(Hold::default());
         let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
-        server.keeper = Some(Keeper::start(store, state, status, Arc::clone(&hold), fresh)?);
-        let counted = server.start_workers(sockets, &cpus, start.feed, start.beside, stopping.clone())?;
-        if start.feed {
+        server.keeper = Some(Keeper::start(store, state, status, fresh)?);
+        let counted = server.start_workers(sockets, &cpus, feed, start.beside, stopping.clone())?;
+        if feed {
             let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
             let answering = Arc::clone(&server.answering);
-            let (local, thread) = Follower { store, answering, status, hold, stop: stopping }.start()?;
-            server.local = Some(local);
+            let seeds = Seeds { hash_key: options.hash_key, pauses: u64::from_ne_bytes(random()?) };
+            let follower = Follower { store, answering, status, seeds, stop: stopping };
+            let thread = if let Records::Remote(remote) = &start.records {
+                follower.start_remote(remote)?
+            } else {
+                let (local, thread) = follower.start()?;
+                server.local = Some(local);
+                thread
+            };
             server.threads.push(thread);
         }
         // What could fail has not.
@@ -251,7 +281,7 @@ impl Server {
         &self.store
     }
 
-    /// The sender's side of the feed, once; `None` without a feed.
+    /// The other side of the feed, once; `None` without a feed.
     pub fn take_feed(&mut self) -> Option<Local> {
         self.local.take()
     }

@@ -104,18 +104,28 @@ pub(super) fn become_user(config: &Config, handover: bool) -> anyhow::Result<()>
     privilege::become_user(&user).with_context(|| format!("becoming user \"{name}\""))
 }
 
+/// What a process is closed for, besides its configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Confine<'a> {
+    /// What a handover starts; `None` for a process that is not ours alone.
+    pub(super) program: Option<&'a Path>,
+    /// TCP ports elsewhere that records come from.
+    pub(super) elsewhere: Vec<u16>,
+    /// We come after another process, which is closed.
+    pub(super) handover: bool,
+}
+
 /// Closes the process, when it is ours alone: what has taken effect, and which folders stay open.
 pub(super) fn confine(
     config: &Config,
-    program: Option<&Path>,
     sources: Option<&mut Sources>,
-    handover: bool,
+    Confine { program, elsewhere, handover }: Confine<'_>,
 ) -> anyhow::Result<(Confinement, Option<Folders>)> {
     let Some(program) = program else {
         tracing::info!("not confined: this process does more than to answer queries");
         return Ok((Confinement::found(), None));
     };
-    let folders = Folders::of(config, program, sources);
+    let folders = Folders::of(config, program, sources, elsewhere);
     let inherited = if handover { Confinement::inherited()? } else { None };
     let confinement = sandbox::close(&config.sandbox, &folders, inherited)?;
     Ok((confinement, (confinement.landlock > 0).then_some(folders)))

@@ -1,9 +1,9 @@
 //! Writes the local snapshot in the background, at bounded intervals and on stop, and frees old snapshots. Off every
 //! path that answers or applies.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,31 +28,6 @@ const MAX_INTERVAL: Duration = Duration::from_secs(30);
 pub struct Keeper {
     stop: mpsc::Sender<()>,
     thread: Option<JoinHandle<()>>,
-    hold: Arc<Hold>,
-}
-
-/// While what is served must not be written: it is on its way from one state of the feed to another. Written, it would
-/// be forgotten at the next start what of it is missing.
-#[derive(Debug, Default)]
-pub struct Hold(Mutex<bool>);
-
-impl Hold {
-    /// Nothing is written from now on, or it may be again. Set before what is half-way is shown, and taken back after
-    /// what is whole is.
-    pub fn set(&self, held: bool) {
-        *self.lock() = held;
-    }
-
-    /// What is served, unless it is held. Looked up under the lock: otherwise what is shown only while it is held could
-    /// be taken before and the hold seen after.
-    fn served(&self, store: &Store<Snapshot>) -> Option<Arc<Snapshot>> {
-        let held = self.lock();
-        (!*held).then(|| store.load())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Keeper {
@@ -65,12 +40,11 @@ impl Keeper {
         store: Arc<Store<Snapshot>>,
         state: Option<State>,
         status: Arc<Status>,
-        hold: Arc<Hold>,
         fresh: bool,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let written = fresh.then(|| store.load());
-        let mut work = Work { store, state, status, hold: Arc::clone(&hold), written, next: Instant::now() };
+        let mut work = Work { store, state, status, written, next: Instant::now() };
         let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
             affinity::step_back();
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
@@ -81,13 +55,7 @@ impl Keeper {
             }
             work.write();
         })?;
-        Ok(Keeper { stop, thread: Some(thread), hold })
-    }
-
-    /// For whoever brings a whole new state in several steps.
-    #[must_use]
-    pub fn hold(&self) -> Arc<Hold> {
-        Arc::clone(&self.hold)
+        Ok(Keeper { stop, thread: Some(thread) })
     }
 
     /// Writes what is not written yet, and ends.
@@ -113,7 +81,6 @@ struct Work {
     store: Arc<Store<Snapshot>>,
     state: Option<State>,
     status: Arc<Status>,
-    hold: Arc<Hold>,
     /// What the disk has. Held so that another snapshot cannot come to lie at its address.
     written: Option<Arc<Snapshot>>,
     next: Instant,
@@ -122,7 +89,7 @@ struct Work {
 impl Work {
     fn write(&mut self) {
         let Some(state) = &mut self.state else { return };
-        let Some(snapshot) = self.hold.served(&self.store) else { return };
+        let snapshot = self.store.load();
         let same = self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, &snapshot));
         if same || !self.status.has_snapshot.load(Ordering::Relaxed) {
             return;

@@ -1,6 +1,6 @@
 //! The local snapshot: what a data plane starts from when nothing else can be reached (P1).
 //!
-//! A folder with `current.snapshot`, `previous.snapshot`, and the key of the digests. A snapshot is written whole to
+//! A folder with `current.snapshot`, `previous.snapshot`, and the keys of their digests. A snapshot is written whole to
 //! a temporary file, synced, renamed, and the folder synced; the one before is kept, unless it is damaged (which is looked up once, when nobody has read it). A damaged one
 //! is passed over for the one before.
 //!
@@ -24,6 +24,7 @@ use godwit_wire::feed::DigestKey;
 
 pub use godwit_wire::feed::Origin;
 
+use crate::feed::remote::join;
 use disk::{Disk, File};
 
 const CURRENT: &str = "current.snapshot";
@@ -31,6 +32,8 @@ const PREVIOUS: &str = "previous.snapshot";
 const TEMPORARY: &str = "snapshot.temporary";
 const KEY: &str = "digest.key";
 const LOCK: &str = "lock";
+/// Octets of one key.
+const KEY_OCTETS: usize = 32;
 
 /// The folder of one data plane.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub struct State {
     /// Held while we may write. After a handover it is free once the process before us has ended.
     lock: fs::File,
     locked: bool,
+    /// The key of the next snapshot, and of the one before when it was another; none where we were given one.
+    keys: Vec<DigestKey>,
     /// Whether `current` is whole, once that is known: it was read by us, or written. Only then it may take the place of
     /// `previous`.
     current_is_good: OnceLock<bool>,
@@ -85,6 +90,7 @@ impl State {
             disk,
             lock,
             locked: false,
+            keys: Vec::new(),
             current_is_good: OnceLock::new(),
         };
         if !state.may_write() && !handover {
@@ -101,27 +107,67 @@ impl State {
         self.locked
     }
 
-    /// The key of the digests, made at the first start and kept: digests of one start must hold at the next.
+    /// The key of the digests, kept from the first start: digests of one start must hold at the next. There it is that of the
+    /// deployment, or made.
     ///
     /// # Errors
     /// When it cannot be read or made.
-    pub fn digest_key(&self) -> anyhow::Result<DigestKey> {
+    pub fn digest_key(&mut self, deployment: Option<&DigestKey>) -> anyhow::Result<DigestKey> {
         let path = self.folder.join(KEY);
         let mut octets = Vec::new();
         let read = self.disk.open(&path).and_then(|mut file| file.read_to_end(&mut octets));
-        match read.map(|_| octets) {
-            Ok(octets) => match <[u8; 32]>::try_from(octets) {
-                Ok(key) => Ok(DigestKey(key)),
-                Err(octets) => bail!("{}: expected 32 octets, found {}", path.display(), octets.len()),
+        match read {
+            Ok(_) => match octets.as_chunks::<KEY_OCTETS>() {
+                (&[key], []) => self.keys = vec![DigestKey(key)],
+                (&[key, before], []) => self.keys = vec![DigestKey(key), DigestKey(before)],
+                _ => bail!("{}: expected 32 octets, found {}", path.display(), octets.len()),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let mut key = [0; 32];
-                getrandom::fill(&mut key).context("random octets for a digest key")?;
-                self.put(&path, |file| file.write_all(&key))
-                    .with_context(|| format!("writing {}", path.display()))?;
-                Ok(DigestKey(key))
+                let mut key = [0; KEY_OCTETS];
+                match deployment {
+                    Some(deployment) => key = deployment.0,
+                    None => getrandom::fill(&mut key).context("random octets for a digest key")?,
+                }
+                self.keep_keys(vec![DigestKey(key)])?;
             }
-            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+        self.keys.first().cloned().context("a digest key")
+    }
+
+    /// Keeps what the node was joined with, so that it need not be said at the next start.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_join(&self, text: &str) -> anyhow::Result<()> {
+        let path = self.folder.join(join::FILE);
+        if fs::read_to_string(&path).is_ok_and(|kept| kept.trim() == text) {
+            return Ok(());
+        }
+        self.put(&path, |file| writeln!(file, "{text}"))
+            .with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Keeps keys beside the snapshots: that of the next one, and that of the one before, which may be needed still.
+    fn keep_keys(&mut self, keys: Vec<DigestKey>) -> anyhow::Result<()> {
+        let path = self.folder.join(KEY);
+        let octets: Vec<u8> = keys.iter().flat_map(|key| key.0).collect();
+        self.put(&path, |file| file.write_all(&octets))
+            .with_context(|| format!("writing {}", path.display()))?;
+        self.keys = keys;
+        Ok(())
+    }
+
+    /// A deployment's key takes the place of our own before the first snapshot under it is written. Without keys of our
+    /// own there is none to be replaced: whoever starts us knows it.
+    fn keep_key_of(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let key = snapshot.digest_key();
+        match self.keys.first() {
+            Some(current) if current.0 != key.0 => {
+                let keys = vec![key.clone(), current.clone()];
+                self.keep_keys(keys)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -133,7 +179,7 @@ impl State {
     ) -> Option<Found> {
         [CURRENT, PREVIOUS].into_iter().find_map(|name| {
             let path = self.folder.join(name);
-            match file::read(&self.disk, &path, self.origin, options) {
+            match self.read(&path, options) {
                 Ok(found) => {
                     if name == CURRENT {
                         let _ = self.current_is_good.set(found.is_some());
@@ -151,6 +197,19 @@ impl State {
         })
     }
 
+    /// Reads one, under the key that it may have been written with.
+    fn read(&self, path: &Path, options: &SnapshotOptions) -> anyhow::Result<Option<Found>> {
+        let found = file::read(&self.disk, path, self.origin, options);
+        let other = self.keys.iter().find(|key| key.0 != options.digest_key.0);
+        match (found, other) {
+            (Err(error), Some(key)) => {
+                let options = SnapshotOptions { digest_key: key.clone(), ..options.clone() };
+                file::read(&self.disk, path, self.origin, &options).map_err(|_| error)
+            }
+            (found, _) => found,
+        }
+    }
+
     /// Writes a snapshot; the one before is kept, if it is known to be whole. `Ok(false)`: another process still has the folder.
     ///
     /// # Errors
@@ -160,6 +219,7 @@ impl State {
             return Ok(false);
         }
         let (current, previous) = (self.folder.join(CURRENT), self.folder.join(PREVIOUS));
+        self.keep_key_of(snapshot)?;
         let origin = self.origin;
         let temporary = self.folder.join(TEMPORARY);
         self.write_synced(&temporary, |file| file::write(file, origin, snapshot, current_at_us))

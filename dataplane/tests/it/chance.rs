@@ -6,9 +6,13 @@ pub(crate) struct Random(u64);
 impl Random {
     /// Says what repeats this run.
     pub(crate) fn seeded() -> Self {
-        let seed =
-            std::env::var("GODWIT_SEED").map_or(7, |text| text.parse().expect("GODWIT_SEED is a number"));
+        let seed = seed();
         println!("GODWIT_SEED={seed}");
+        Random(seed)
+    }
+
+    /// Of this very seed; whoever fails says it.
+    pub(crate) fn of(seed: u64) -> Self {
         Random(seed)
     }
 
@@ -28,6 +32,11 @@ impl Random {
     pub(crate) fn octet(&mut self) -> u8 {
         self.next().to_le_bytes()[0]
     }
+}
+
+/// What `GODWIT_SEED` says.
+pub(crate) fn seed() -> u64 {
+    std::env::var("GODWIT_SEED").map_or(7, |text| text.parse().expect("GODWIT_SEED is a number"))
 }
 
 /// Whether the long modes are asked for.

@@ -1,263 +1,155 @@
-//! What the feed makes of what comes: in order, whole or not at all, and never at the price of another zone.
+//! A data plane that follows the feed of its process: what it shows, keeps and says of itself.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use godwit_dataplane::config::{Config, OrOff};
-use godwit_dataplane::feed::apply::Applier;
-use godwit_dataplane::feed::{Applied, Local};
-use godwit_dataplane::{Server, Start};
-use godwit_engine::snapshot::Snapshot;
+use godwit_dataplane::feed::machine::{Got, Want};
+use godwit_dataplane::feed::{Applied, Entries, Local, Request};
+use godwit_dataplane::{Records, Server, Start};
 use godwit_wire::feed::DigestKey;
-use godwit_wire::rr::Rtype;
+use tokio::sync::{mpsc, watch};
 
-use super::snapshots::{Relay, address, name, options, removal, rrset, update, whole};
+use super::relay::Relay;
+use super::snapshots::{bad, name, removal, update, whole};
 
-fn applier() -> (Applier, Relay) {
-    let (mut applier, mut relay) = (Applier::new(Snapshot::empty(&options())), Relay::new());
-    let first = relay.batch(vec![
-        vec![whole("a.test", 1, [192, 0, 2, 1])],
-        vec![whole("b.test", 1, [192, 0, 2, 2])],
-        vec![whole("c.test", 1, [192, 0, 2, 3])],
-    ]);
-    assert!(applier.entry(&first));
-    assert!(applier.awaits_everything() && applier.is_uncertain(), "who holds nothing is sent everything");
-    assert!(applier.entry(&relay.head(applier.snapshot().root_digest())));
-    assert!(!applier.awaits_everything());
-    (applier, relay)
+pub(crate) fn start(state: Option<&Path>) -> (Server, Local, SocketAddr) {
+    start_with(state, Some(DigestKey([2; 32])))
 }
 
-fn addresses(applier: &Applier) -> [Option<u8>; 3] {
-    ["a.test", "b.test", "c.test"].map(|zone| address(applier.snapshot(), zone).map(|address| address[3]))
-}
-
-#[test]
-fn p5_batches_are_applied_in_order_and_a_repetition_changes_nothing() {
-    let (mut applier, mut relay) = applier();
-    let first = relay.one(update("a.test", 1, [192, 0, 2, 11]));
-    let second = relay.one(update("a.test", 2, [192, 0, 2, 12]));
-    assert!(applier.entry(&first));
-    assert!(applier.entry(&second));
-    let digest = applier.snapshot().root_digest();
-    assert!(!applier.entry(&first));
-    assert_eq!(addresses(&applier), [Some(12), Some(2), Some(3)]);
-    assert_eq!(applier.snapshot().position().sequence, 5);
-    assert_eq!(applier.snapshot().position().chain, relay.chain);
-    assert_eq!(applier.snapshot().root_digest(), digest);
-    assert!(!applier.take_request());
-    assert!(applier.entry(&relay.one(removal("b.test", 2))));
-    assert_eq!(addresses(&applier), [Some(12), None, Some(3)]);
-}
-
-#[test]
-fn p6_a_change_set_that_does_not_fit_costs_the_zones_it_names_and_nothing_else() {
-    let (mut applier, mut relay) = applier();
-    // The change to `a` fits, that to `b` is for a version that is not there: neither is seen.
-    let batch = relay.batch(vec![
-        vec![update("a.test", 1, [192, 0, 2, 11]), update("b.test", 7, [192, 0, 2, 12])],
-        vec![update("c.test", 1, [192, 0, 2, 13])],
-    ]);
-    assert!(applier.entry(&batch));
-    assert_eq!(addresses(&applier), [Some(1), Some(2), Some(13)]);
-    assert_eq!((applier.quarantined(), applier.take_request()), (2, true));
-    let kept_back = applier.kept_back();
-    assert_eq!(kept_back.iter().collect::<Vec<_>>(), [(&name("a.test"), &1), (&name("b.test"), &1)]);
-    // A zone in quarantine stays as it is, even where a change would fit; the rest goes on. Nothing is asked twice.
-    let batch = relay
-        .batch(vec![vec![update("a.test", 1, [192, 0, 2, 21])], vec![update("c.test", 2, [192, 0, 2, 23])]]);
-    assert!(applier.entry(&batch));
-    assert_eq!(addresses(&applier), [Some(1), Some(2), Some(23)]);
-    assert_eq!((applier.quarantined(), applier.take_request()), (2, false));
-    // Everything, as it was asked for.
-    let batch = relay.batch(vec![
-        vec![whole("a.test", 3, [192, 0, 2, 31])],
-        vec![whole("b.test", 8, [192, 0, 2, 32])],
-        vec![whole("c.test", 3, [192, 0, 2, 23])],
-    ]);
-    assert!(applier.entry(&batch));
-    assert_eq!(addresses(&applier), [Some(31), Some(32), Some(23)]);
-    assert_eq!((applier.quarantined(), applier.take_request()), (0, false));
-    assert!(applier.kept_back().is_empty());
-    assert!(
-        applier.awaits_everything() && !applier.is_uncertain(),
-        "only what is in quarantine lacked changes"
-    );
-    assert!(applier.entry(&relay.head(applier.snapshot().root_digest())));
-    assert!(!applier.awaits_everything());
-    assert!(applier.entry(&relay.one(update("a.test", 3, [192, 0, 2, 41]))));
-    assert_eq!(addresses(&applier)[0], Some(41));
-}
-
-#[test]
-fn p6_a_whole_zone_that_cannot_be_served_keeps_its_last_good_state_and_is_not_asked_for_again() {
-    let (mut applier, mut relay) = applier();
-    let mut bad = whole("a.test", 2, [192, 0, 2, 11]);
-    let godwit_wire::feed::ZoneChangeKind::Replace(records) = &mut bad.kind else { unreachable!() };
-    // A CNAME beside other data.
-    records.push(rrset("www.a.test", Rtype::CNAME, name("b.test").as_wire()));
-    assert!(applier.entry(&relay.one(bad)));
-    assert_eq!(addresses(&applier), [Some(1), Some(2), Some(3)]);
-    assert_eq!((applier.quarantined(), applier.take_request()), (1, false));
-    assert!(applier.snapshot().lacks_changes() && !applier.awaits_everything());
-    assert!(applier.entry(&relay.one(update("a.test", 2, [192, 0, 2, 21]))));
-    assert_eq!((applier.quarantined(), applier.take_request()), (1, false));
-}
-
-#[test]
-fn p8_a_gap_is_noticed_and_everything_is_asked_for_once() {
-    let (mut applier, mut relay) = applier();
-    let _lost = relay.one(update("a.test", 1, [192, 0, 2, 11]));
-    let after = relay.one(update("b.test", 1, [192, 0, 2, 12]));
-    // What fits a zone's version is right whatever was missed; it is not for the disk.
-    assert!(applier.entry(&after));
-    assert_eq!(addresses(&applier), [Some(1), Some(12), Some(3)]);
-    assert!(applier.take_request());
-    let replay = relay.batch(vec![
-        vec![removal("c.test", 4)],
-        vec![whole("a.test", 2, [192, 0, 2, 11])],
-        vec![whole("b.test", 2, [192, 0, 2, 12])],
-    ]);
-    assert!(applier.entry(&replay));
-    assert_eq!(addresses(&applier), [Some(11), Some(12), None]);
-    // More may come, until the head does; a change that comes first ends nothing.
-    assert!(applier.entry(&relay.one(whole("d.test", 1, [192, 0, 2, 4]))));
-    assert!(applier.entry(&relay.one(update("a.test", 2, [192, 0, 2, 21]))));
-    assert!(applier.awaits_everything() && applier.is_uncertain());
-    assert!(!applier.take_request());
-    assert!(applier.entry(&relay.head(applier.snapshot().root_digest())));
-    assert!(!applier.awaits_everything() && !applier.take_request());
-    // Octets that are no batch hide what they were: the same.
-    assert!(!applier.entry(b"no batch"));
-    assert!(applier.take_request());
-}
-
-#[test]
-fn p8_a_deposed_relay_and_a_past_history_change_nothing() {
-    let (mut applier, mut relay) = applier();
-    let mut deposed = Relay { epoch: 0, ..Relay { chain: relay.chain, ..relay } };
-    assert!(!applier.entry(&deposed.one(update("a.test", 1, [192, 0, 2, 66]))));
-    let mut past = Relay { generation: 0, ..Relay { chain: relay.chain, epoch: 9, ..relay } };
-    assert!(!applier.entry(&past.one(whole("a.test", 9, [192, 0, 2, 66]))));
-    assert_eq!(addresses(&applier), [Some(1), Some(2), Some(3)]);
-    assert!(!applier.take_request());
-    // A new history, which an operator began after a restore: versions may be lower there.
-    assert!(applier.entry(&relay.one(update("a.test", 1, [192, 0, 2, 11]))));
-    let mut restored = Relay { generation: 2, chain: [9; 32], ..relay };
-    let mut restarted = Applier::new(applier.snapshot().clone());
-    assert!(applier.entry(&restored.one(whole("a.test", 1, [192, 0, 2, 1]))));
-    assert!(applier.take_request());
-    assert_eq!(addresses(&applier), [Some(1), Some(2), Some(3)]);
-    assert_eq!(applier.snapshot().zone(name("a.test").as_ref()).unwrap().version(), 1);
-    // Who starts then is sent everything without asking.
-    let mut restored = Relay { generation: 2, chain: [9; 32], sequence: 4, ..Relay::new() };
-    assert!(restarted.entry(&restored.one(whole("a.test", 1, [192, 0, 2, 1]))));
-    assert!(!restarted.take_request());
-}
-
-#[test]
-fn p5_everything_has_come_when_position_and_digest_are_those_of_the_head() {
-    let (mut applier, mut relay) = applier();
-    let root = |applier: &Applier| applier.snapshot().root_digest();
-    let before = root(&applier);
-    // A head that finds us where it says says nothing new; one from before or of a past term says nothing at all.
-    applier.entry(&relay.head(before));
-    assert!(!applier.entry(&Relay { epoch: 0, ..Relay { chain: [9; 32], ..relay } }.head(before)));
-    assert!(!applier.entry(&Relay { sequence: 1, chain: [9; 32], ..relay }.head(before)));
-    assert!(!applier.awaits_everything() && !applier.take_request());
-    // One that is ahead of us shows that batches are missing.
-    let lost = relay.one(update("a.test", 1, [192, 0, 2, 11]));
-    assert!(!applier.entry(&relay.head(before)));
-    assert!(applier.awaits_everything() && applier.is_uncertain() && applier.take_request());
-    // They come after all: what is there is right, whatever was asked for.
-    applier.entry(&lost);
-    assert!(applier.awaits_everything());
-    applier.entry(&relay.head(root(&applier)));
-    assert!(!applier.awaits_everything());
-
-    // Not all of it came, and not even what is not there any more can make up for that: everything once more.
-    let _lost = relay.one(update("a.test", 2, [192, 0, 2, 12]));
-    applier.entry(&relay.one(update("b.test", 1, [192, 0, 2, 12])));
-    assert!(applier.take_request());
-    applier.entry(&relay.one(whole("b.test", 2, [192, 0, 2, 12])));
-    assert!(!applier.entry(&relay.head(before)));
-    assert!(applier.awaits_everything() && applier.take_request());
-    assert_eq!(addresses(&applier), [Some(11), Some(12), Some(3)]);
-    // All came but for `c`, which the sender does not have and did not say so.
-    let zones =
-        [("a.test", 3), ("b.test", 2)].map(|(zone, version)| vec![whole(zone, version, [192, 0, 2, 31])]);
-    applier.entry(&relay.batch(zones.into()));
-    assert_eq!(addresses(&applier), [Some(31), Some(31), Some(3)]);
-    let there = root(&Applier::new(applier.snapshot().remove_zones(&[name("c.test")])));
-    assert!(applier.entry(&relay.head(there)));
-    assert_eq!(addresses(&applier), [Some(31), Some(31), None]);
-    assert!(!applier.awaits_everything() && !applier.take_request());
-    // A flipped bit, or a fault of ours: the records are not those of the feed.
-    assert!(!applier.entry(&relay.head(before)));
-    assert!(applier.awaits_everything() && applier.take_request());
-    applier.entry(&relay.head(there));
-
-    // One that cannot be served however it is stated: the rest is as it should be, and is not waited for for ever.
-    let mut bad = whole("a.test", 9, [192, 0, 2, 11]);
-    let godwit_wire::feed::ZoneChangeKind::Replace(records) = &mut bad.kind else { unreachable!() };
-    records.push(rrset("www.a.test", Rtype::CNAME, name("b.test").as_wire()));
-    let _lost = relay.one(update("b.test", 2, [192, 0, 2, 32]));
-    applier.entry(&relay.one(bad));
-    assert!(applier.awaits_everything() && applier.take_request());
-    applier.entry(&relay.head(before));
-    assert!(applier.awaits_everything(), "what was asked for has not begun to come");
-    applier.entry(&relay.one(whole("b.test", 3, [192, 0, 2, 33])));
-    applier.entry(&relay.head(before));
-    assert!(!applier.awaits_everything() && applier.snapshot().lacks_changes());
-    applier.entry(&relay.one(removal("a.test", 10)));
-    assert!(!applier.snapshot().lacks_changes());
-}
-
-#[test]
-fn a_feed_without_zones_is_something_to_answer_from() {
-    let mut applier = Applier::new(Snapshot::empty(&options()));
-    let relay = Relay::new();
-    assert!(applier.entry(&relay.head(godwit_wire::feed::Digest::default())));
-    assert_eq!(applier.snapshot().position().generation, 1);
-    assert!(!applier.awaits_everything());
-}
-
-pub(crate) fn start(state: Option<&std::path::Path>) -> (Server, Local, SocketAddr) {
+fn start_with(state: Option<&Path>, digest_key: Option<DigestKey>) -> (Server, Local, SocketAddr) {
     let mut config = Config::default();
     config.server.listen = vec!["127.0.0.1:0".parse().unwrap()];
     config.server.workers = std::num::NonZeroUsize::new(2);
     config.server.state = state.map(Into::into);
     config.metrics.listen = Some(OrOff::Off);
-    let start = Start { feed: true, digest_key: Some(DigestKey([2; 32])), ..Start::default() };
+    let start = Start { records: Records::Local, digest_key, ..Start::default() };
     let mut server = Server::start(config, start).unwrap();
     let feed = server.take_feed().unwrap();
     let address = server.addresses()[0];
     (server, feed, address)
 }
 
-fn applied_within(feed: &Local, sequence: u64) -> Applied {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let applied = feed.applied.borrow().clone();
-        if applied.sequence >= sequence {
-            return applied;
+/// A relay that answers on a thread of its own, until this is dropped.
+struct Answering {
+    relay: Arc<Mutex<Relay>>,
+    applied: watch::Receiver<Applied>,
+    stop: Arc<AtomicBool>,
+    /// Zones of which there is no answer.
+    silent: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<mpsc::Receiver<Request>>>,
+}
+
+impl Answering {
+    fn start(relay: &Arc<Mutex<Relay>>, feed: Local) -> Self {
+        Answering::go_on(relay, feed.requests, feed.applied)
+    }
+
+    /// In the place of one before.
+    fn go_on(
+        relay: &Arc<Mutex<Relay>>,
+        mut requests: mpsc::Receiver<Request>,
+        applied: watch::Receiver<Applied>,
+    ) -> Self {
+        let (stop, silent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (relay, stopping, is_silent) = (Arc::clone(relay), Arc::clone(&stop), Arc::clone(&silent));
+        let answering = Arc::clone(&relay);
+        let thread = std::thread::spawn(move || {
+            while !stopping.load(Ordering::Relaxed) {
+                match requests.try_recv() {
+                    Ok(request) => answer(&answering, request, &stopping, is_silent.load(Ordering::Relaxed)),
+                    Err(mpsc::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(1)),
+                    Err(mpsc::error::TryRecvError::Disconnected) => break,
+                }
+            }
+            requests
+        });
+        Answering { relay, applied, stop, silent, thread: Some(thread) }
+    }
+
+    /// Ends it, and gives back what another may go on with.
+    fn end(mut self) -> (mpsc::Receiver<Request>, watch::Receiver<Applied>) {
+        self.stop.store(true, Ordering::Relaxed);
+        (self.thread.take().unwrap().join().unwrap(), self.applied.clone())
+    }
+
+    fn relay(&self) -> std::sync::MutexGuard<'_, Relay> {
+        self.relay.lock().unwrap()
+    }
+
+    /// Until the data plane stands where the relay does.
+    fn settled(&self) -> Applied {
+        let expected = self.relay().position();
+        self.until(|applied| {
+            (applied.generation, applied.sequence, applied.chain)
+                == (expected.generation, expected.sequence, expected.chain)
+        })
+    }
+
+    fn until(&self, is_so: impl Fn(&Applied) -> bool) -> Applied {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let applied = self.applied.borrow().clone();
+            if is_so(&applied) {
+                return applied;
+            }
+            assert!(Instant::now() < deadline, "{applied:?}");
+            std::thread::sleep(Duration::from_millis(1));
         }
-        assert!(Instant::now() < deadline, "{applied:?}");
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Says that all has come, and waits until that was seen.
-fn settle(server: &Server, feed: &Local, relay: &Relay) -> Applied {
-    applied_within(feed, relay.sequence);
-    let root = server.store().load().root_digest();
-    feed.batches.blocking_send(relay.head(root).into()).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while feed.applied.borrow().awaits_everything {
-        assert!(Instant::now() < deadline, "{:?}", feed.applied.borrow());
-        std::thread::sleep(Duration::from_millis(1));
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
-    feed.applied.borrow().clone()
+}
+
+fn answer(relay: &Mutex<Relay>, request: Request, stop: &AtomicBool, silent: bool) {
+    let got = |want: &Want| relay.lock().unwrap().answer(want);
+    match request {
+        Request::Join { answer } => {
+            if let Got::Joined(joined) = got(&Want::Join) {
+                let _ = answer.send(joined);
+            }
+        }
+        Request::Index { answer } => {
+            if let Got::Index(octets) = got(&Want::Index) {
+                let _ = answer.send(octets);
+            }
+        }
+        Request::Zone { apex, answer } if !silent => {
+            let _ = answer.send(relay.lock().unwrap().zone(&apex));
+        }
+        Request::Zone { .. } => {}
+        Request::Entries { after, answer } => {
+            let deadline = Instant::now() + Duration::from_secs(1);
+            loop {
+                let entries = relay.lock().unwrap().entries(&after);
+                let is_news = !matches!(&entries, Entries::Next(entries) if entries.len() < 2);
+                if is_news || Instant::now() > deadline || stop.load(Ordering::Relaxed) {
+                    let _ = answer.send(entries);
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+fn relay() -> Arc<Mutex<Relay>> {
+    Arc::new(Mutex::new(Relay::new()))
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 pub(crate) fn client(address: SocketAddr) -> UdpSocket {
@@ -276,7 +168,8 @@ pub(crate) fn ask(client: &UdpSocket, label: &str) -> (u8, u8) {
 /// RCODE, and the last four octets of the answer.
 fn ask_address(client: &UdpSocket, label: &str) -> (u8, [u8; 4]) {
     let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3];
-    query.extend_from_slice(b"www\x01");
+    query.extend_from_slice(b"www");
+    query.push(u8::try_from(label.len()).unwrap());
     query.extend_from_slice(label.as_bytes());
     query.extend_from_slice(b"\x04test\x00\x00\x01\x00\x01");
     client.send(&query).unwrap();
@@ -288,24 +181,25 @@ fn ask_address(client: &UdpSocket, label: &str) -> (u8, [u8; 4]) {
 #[test]
 fn p1_a_start_from_the_local_snapshot_needs_nothing_else() {
     let state = tempfile::tempdir().unwrap();
-    let mut relay = Relay::new();
     let (server, feed, address) = start(Some(state.path()));
     // Nothing has come: that is no answer about names (design §4.3).
     assert_eq!(ask(&client(address), "a").0, 2);
-    feed.batches.blocking_send(relay.one(whole("a.test", 1, [192, 0, 2, 1])).into()).unwrap();
-    feed.batches.blocking_send(relay.one(update("a.test", 1, [192, 0, 2, 11])).into()).unwrap();
-    let applied = settle(&server, &feed, &relay);
-    assert_eq!((applied.generation, applied.epoch, applied.chain), (1, 1, relay.chain));
+    let answering = Answering::start(&relay(), feed);
+    answering.relay().change(vec![whole("a.test", 1, [192, 0, 2, 1])]);
+    answering.relay().change(vec![update("a.test", 1, [192, 0, 2, 11])]);
+    let applied = answering.settled();
+    assert_eq!((applied.generation, applied.epoch, applied.sequence), (1, 1, 2));
     assert!(applied.quarantined.is_empty());
     assert_eq!(ask(&client(address), "a"), (0, 11));
     server.stop();
 
     let (server, feed, address) = start(Some(state.path()));
     assert_eq!(ask(&client(address), "a"), (0, 11));
-    assert_eq!(*feed.applied.borrow(), Applied { resyncs: 0, ..applied });
+    assert_eq!(*feed.applied.borrow(), applied);
     // It goes on from there.
-    feed.batches.blocking_send(relay.one(update("a.test", 2, [192, 0, 2, 21])).into()).unwrap();
-    applied_within(&feed, 3);
+    let answering = Answering::start(&answering.relay, feed);
+    answering.relay().change(vec![update("a.test", 2, [192, 0, 2, 21])]);
+    answering.settled();
     assert_eq!(ask(&client(address), "a"), (0, 21));
     server.stop();
 
@@ -329,52 +223,79 @@ fn p1_a_start_from_the_local_snapshot_needs_nothing_else() {
     server.stop();
 }
 
+/// The deployment's key is found out from the other side, and the next start knows it.
+#[test]
+fn p1_a_snapshot_under_the_key_of_the_deployment_is_read_at_the_next_start() {
+    let state = tempfile::tempdir().unwrap();
+    let relay = relay();
+    let (server, feed, _) = start_with(Some(state.path()), None);
+    assert_ne!(feed.digest_key.0, [2; 32], "its own, until it knows");
+    let answering = Answering::start(&relay, feed);
+    answering.relay().change(vec![whole("a.test", 1, [192, 0, 2, 1])]);
+    let applied = answering.settled();
+    drop(answering);
+    server.stop();
+    let (server, feed, address) = start_with(Some(state.path()), None);
+    assert_eq!((ask(&client(address), "a"), feed.digest_key.0), ((0, 1), [2; 32]));
+    assert_eq!(*feed.applied.borrow(), applied);
+    // Another deployment's takes its place when it has come whole, and both files can be read from then on.
+    let mut other = Relay::with_key(9);
+    other.generation = 2;
+    other.change(vec![whole("a.test", 1, [192, 0, 2, 9])]);
+    let answering = Answering::start(&Arc::new(Mutex::new(other)), feed);
+    answering.settled();
+    drop(answering);
+    server.stop();
+    let (server, feed, address) = start_with(Some(state.path()), None);
+    assert_eq!((ask(&client(address), "a"), feed.digest_key.0), ((0, 9), [9; 32]));
+    server.stop();
+    std::fs::remove_file(state.path().join("current.snapshot")).unwrap();
+    let (server, _feed, address) = start_with(Some(state.path()), None);
+    assert_eq!(ask(&client(address), "a"), (0, 1));
+    server.stop();
+}
+
 #[test]
 fn p5_changes_that_are_missing_are_not_forgotten_by_a_restart() {
     let state = tempfile::tempdir().unwrap();
-    let mut relay = Relay::new();
+    let relay = relay();
     let (server, feed, _) = start(Some(state.path()));
-    let send = |feed: &Local, batch: Vec<u8>| feed.batches.blocking_send(batch.into()).unwrap();
-    send(&feed, relay.batch(vec![vec![whole("a.test", 1, [0; 4])], vec![whole("b.test", 1, [0; 4])]]));
-    let before = settle(&server, &feed, &relay);
+    let answering = Answering::start(&relay, feed);
+    answering.relay().change(vec![whole("a.test", 1, [0; 4])]);
+    answering.relay().change(vec![whole("b.test", 1, [0; 4])]);
+    let before = answering.settled();
+    drop(answering);
     server.stop();
 
-    // A change that does not fit, and one that is lost on the way: what is served goes on, and what the next start
-    // reports is where nothing was missing yet, so that the sender begins there.
-    for lose in [false, true] {
-        let mut relay = Relay { chain: relay.chain, ..relay };
-        let (server, feed, address) = start(Some(state.path()));
-        assert_eq!(*feed.applied.borrow(), before);
-        let missing = relay.one(update("a.test", if lose { 1 } else { 7 }, [192, 0, 2, 11]));
-        if !lose {
-            send(&feed, missing);
-        }
-        send(&feed, relay.one(update("b.test", 1, [192, 0, 2, 12])));
-        let applied = applied_within(&feed, 4);
-        assert_eq!(applied.resyncs, 1);
-        // A zone that is kept back is known at the latest with the position that it does not have.
-        let kept_back: Vec<_> = applied.quarantined.keys().map(ToString::to_string).collect();
-        assert_eq!(kept_back, if lose { vec![] } else { vec!["a.test."] });
-        assert_eq!(ask(&client(address), "b"), (0, 12));
-        server.stop();
-    }
-    let (server, feed, _) = start(Some(state.path()));
+    // Batches are lost on the way, and the zone that changed does not come: nothing of it is written, and the next start
+    // begins where nothing was missing yet.
+    let (server, feed, address) = start(Some(state.path()));
     assert_eq!(*feed.applied.borrow(), before);
-    // Once everything has come, it is written as ever.
-    let _lost = relay.one(update("a.test", 1, [192, 0, 2, 11]));
-    send(&feed, relay.one(update("b.test", 1, [192, 0, 2, 12])));
-    let zones = ["a.test", "b.test"].map(|zone| vec![whole(zone, 2, [192, 0, 2, 12])]);
-    send(&feed, relay.batch(zones.into()));
-    send(&feed, relay.one(update("a.test", 2, [192, 0, 2, 13])));
-    settle(&server, &feed, &relay);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while server.status().snapshots_written.load(Ordering::Relaxed) == 0 {
-        assert!(Instant::now() < deadline, "nothing was written");
-        std::thread::sleep(Duration::from_millis(20));
+    let answering = Answering::start(&relay, feed);
+    answering.silent.store(true, Ordering::Relaxed);
+    {
+        let mut relay = answering.relay();
+        relay.change(vec![update("a.test", 1, [192, 0, 2, 11])]);
+        relay.change(vec![update("b.test", 1, [192, 0, 2, 12])]);
+        relay.prune(3);
     }
+    wait_until("it compares", || server.status().feed_resyncs.load(Ordering::Relaxed) > 0);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(answering.applied.borrow().sequence, 2);
+    assert_eq!(ask(&client(address), "b"), (0, 0));
+    drop(answering);
     server.stop();
     let (server, feed, address) = start(Some(state.path()));
-    assert_eq!((ask(&client(address), "a"), feed.applied.borrow().sequence), ((0, 13), 7));
+    assert_eq!(*feed.applied.borrow(), before);
+    // Once everything has come, it is written as ever.
+    let answering = Answering::start(&relay, feed);
+    answering.settled();
+    wait_until("something is written", || server.status().snapshots_written.load(Ordering::Relaxed) > 0);
+    assert_eq!((ask(&client(address), "a"), ask(&client(address), "b")), ((0, 11), (0, 12)));
+    drop(answering);
+    server.stop();
+    let (server, feed, address) = start(Some(state.path()));
+    assert_eq!((ask(&client(address), "a"), feed.applied.borrow().sequence), ((0, 11), 4));
     server.stop();
 }
 
@@ -382,113 +303,123 @@ fn p5_changes_that_are_missing_are_not_forgotten_by_a_restart() {
 #[test]
 fn p6_a_zone_in_quarantine_keeps_nothing_else_from_the_disk_and_is_asked_for_after_a_restart() {
     let state = tempfile::tempdir().unwrap();
-    let mut relay = Relay::new();
+    let relay = relay();
     let (server, feed, _) = start(Some(state.path()));
-    let send = |feed: &Local, batch: Vec<u8>| feed.batches.blocking_send(batch.into()).unwrap();
-    send(&feed, relay.batch(vec![vec![whole("a.test", 1, [0; 4])], vec![whole("b.test", 1, [0; 4])]]));
-    settle(&server, &feed, &relay);
-    let mut bad = whole("a.test", 2, [192, 0, 2, 11]);
-    let godwit_wire::feed::ZoneChangeKind::Replace(records) = &mut bad.kind else { unreachable!() };
-    records.push(rrset("www.a.test", Rtype::CNAME, name("b.test").as_wire()));
-    send(&feed, relay.one(bad));
-    send(&feed, relay.one(update("b.test", 1, [192, 0, 2, 12])));
-    let before = applied_within(&feed, 4);
-    assert!(!before.awaits_everything && before.quarantined.contains_key(&name("a.test")));
+    let answering = Answering::start(&relay, feed);
+    answering.relay().change(vec![whole("a.test", 1, [0; 4])]);
+    answering.relay().change(vec![whole("b.test", 1, [0; 4])]);
+    answering.settled();
+    answering.silent.store(true, Ordering::Relaxed);
+    // A change that does not fit what is held, though it would fit what is committed.
+    answering.relay().commit(vec![update("a.test", 1, [192, 0, 2, 13])]);
+    answering.relay().waiting.clear();
+    answering.relay().append(vec![vec![update("a.test", 7, [192, 0, 2, 11])]]);
+    answering.relay().commit(vec![update("b.test", 1, [192, 0, 2, 12])]);
+    {
+        let mut relay = answering.relay();
+        relay.published = relay.zones.clone();
+        let waiting = std::mem::take(&mut relay.waiting);
+        relay.append(waiting);
+    }
+    let applied = answering.settled();
+    assert_eq!(applied.quarantined.iter().collect::<Vec<_>>(), [(&name("a.test"), &1)]);
+    drop(answering);
     server.stop();
 
     let (server, feed, address) = start(Some(state.path()));
     assert_eq!((ask(&client(address), "a"), ask(&client(address), "b")), ((0, 0), (0, 12)));
-    let after = feed.applied.borrow().clone();
-    assert_eq!((after.sequence, after.chain), (4, relay.chain));
-    assert!(after.awaits_everything && after.uncertain && after.resyncs == 1, "{after:?}");
-    // Nothing is forgotten by a stop before that is answered.
+    assert_eq!(feed.applied.borrow().sequence, 4);
+    // Nothing is forgotten by a stop before anybody answers.
     server.stop();
     let (server, feed, address) = start(Some(state.path()));
-    assert_eq!(feed.applied.borrow().resyncs, 1);
-    let zones = ["a.test", "b.test"].map(|zone| vec![whole(zone, 3, [192, 0, 2, 13])]);
-    send(&feed, relay.batch(zones.into()));
-    settle(&server, &feed, &relay);
+    let answering = Answering::start(&relay, feed);
+    wait_until("the zone is fetched", || ask(&client(address), "a") == (0, 13));
+    assert_eq!(server.status().feed_resyncs.load(Ordering::Relaxed), 1);
+    assert_eq!(server.status().digest_mismatches.load(Ordering::Relaxed), 0);
+    drop(answering);
     server.stop();
-    let (server, feed, _) = start(Some(state.path()));
-    assert!(!feed.applied.borrow().awaits_everything && feed.applied.borrow().resyncs == 0);
-    assert_eq!((ask(&client(server.addresses()[0]), "a"), feed.applied.borrow().sequence), ((0, 13), 6));
-    drop((server, address));
 }
 
 /// A zone that came and never could be served is not "no such name" of the zone above it, nor refused (I11).
 #[test]
 fn i11_a_zone_that_never_could_be_served_is_answered_from_no_other() {
-    let mut relay = Relay::new();
     let (server, feed, address) = start(None);
-    let mut send = |zone| {
-        let batch = relay.one(zone);
-        feed.batches.blocking_send(batch.into()).unwrap();
-        applied_within(&feed, relay.sequence)
+    let answering = Answering::start(&relay(), feed);
+    let send = |change: godwit_wire::feed::ZoneChange, is_good: bool| {
+        if is_good {
+            answering.relay().change(vec![change]);
+        } else {
+            answering.relay().append(vec![vec![change]]);
+        }
+        answering.settled();
     };
-    let bad = |version| {
-        let mut bad = whole("a.test", version, [192, 0, 2, 11]);
-        let godwit_wire::feed::ZoneChangeKind::Replace(records) = &mut bad.kind else { unreachable!() };
-        records.push(rrset("www.a.test", Rtype::CNAME, name("b.test").as_wire()));
-        bad
-    };
-    send(whole("b.test", 1, [192, 0, 2, 12]));
+    send(whole("b.test", 1, [192, 0, 2, 12]), true);
+    answering.silent.store(true, Ordering::Relaxed);
     assert_eq!(ask(&client(address), "a").0, 5, "not ours");
-    send(bad(1));
+    send(bad("a.test", 1), false);
     assert_eq!(ask(&client(address), "a").0, 2, "ours, and not to be had");
-    send(whole("test", 1, [192, 0, 2, 1]));
+    send(whole("test", 1, [192, 0, 2, 1]), true);
     assert_eq!(ask(&client(address), "a").0, 2, "the zone above does not know");
     assert_eq!(ask(&client(address), "b"), (0, 12));
     // Gone it is a name like any other; stated well it is served; bad again it keeps what it has.
-    send(removal("a.test", 2));
+    send(removal("a.test", 1), false);
     assert_eq!(ask(&client(address), "a").0, 3);
-    send(bad(3));
+    send(bad("a.test", 3), false);
     assert_eq!(ask(&client(address), "a").0, 2);
-    send(whole("a.test", 4, [192, 0, 2, 14]));
+    send(whole("a.test", 4, [192, 0, 2, 14]), false);
     assert_eq!(ask(&client(address), "a"), (0, 14));
-    send(bad(5));
+    send(bad("a.test", 5), false);
     assert_eq!(ask(&client(address), "a"), (0, 14));
+    drop(answering);
     server.stop();
 }
 
-/// Everything in two parts, and a stop between them: the part is not taken for the whole at the next start.
+/// Everything in several parts, and a stop between them: the part is not taken for the whole at the next start.
 #[test]
 fn p5_a_part_of_everything_never_reaches_the_disk() {
     let state = tempfile::tempdir().unwrap();
-    let mut relay = Relay::new();
-    let (server, feed, _) = start(Some(state.path()));
-    let send = |feed: &Local, batch: Vec<u8>| feed.batches.blocking_send(batch.into()).unwrap();
-    send(&feed, relay.one(whole("a.test", 1, [192, 0, 2, 1])));
-    applied_within(&feed, 1);
-    server.stop();
-    let (server, feed, _) = start(Some(state.path()));
-    assert_eq!(*feed.applied.borrow(), Applied::default());
-    // In two parts once more, and to the end.
-    let mut relay = Relay::new();
-    send(&feed, relay.one(whole("a.test", 1, [192, 0, 2, 1])));
-    send(&feed, relay.one(whole("b.test", 1, [192, 0, 2, 2])));
-    settle(&server, &feed, &relay);
+    let relay = relay();
+    for number in 0..100 {
+        relay.lock().unwrap().change(vec![whole(&format!("z{number}.test"), 1, [192, 0, 2, 1])]);
+    }
+    let (server, mut feed, address) = start(Some(state.path()));
+    // Answers until the first zones have come, and no further.
+    let mut zones = 0;
+    while zones < 65 {
+        let request = feed.requests.blocking_recv().unwrap();
+        zones += usize::from(matches!(request, Request::Zone { .. }));
+        answer(&relay, request, &AtomicBool::new(true), false);
+    }
+    assert_eq!((ask(&client(address), "z0").0, feed.applied.borrow().sequence), (2, 0));
     server.stop();
     let (server, feed, address) = start(Some(state.path()));
-    assert_eq!((ask(&client(address), "b"), feed.applied.borrow().sequence), ((0, 2), 2));
+    assert_eq!(*feed.applied.borrow(), Applied::default());
+    let answering = Answering::start(&relay, feed);
+    answering.settled();
+    assert_eq!((ask(&client(address), "z0"), server.store().load().zone_count()), ((0, 1), 100));
+    drop(answering);
     server.stop();
 }
 
 #[test]
 fn p2_a_change_set_over_two_zones_is_seen_whole_or_not_at_all() {
     let (server, feed, address) = start(None);
-    let mut relay = Relay::new();
-    let first = relay.batch(vec![vec![whole("a.test", 1, [0; 4])], vec![whole("b.test", 1, [0; 4])]]);
-    feed.batches.blocking_send(first.into()).unwrap();
-    applied_within(&feed, 2);
+    let answering = Answering::start(&relay(), feed);
+    answering.relay().change(vec![whole("a.test", 1, [0; 4]), whole("b.test", 1, [0; 4])]);
+    answering.settled();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for version in 1..=500u64 {
                 let address = u32::try_from(version).unwrap().to_be_bytes();
                 let change = vec![update("a.test", version, address), update("b.test", version, address)];
-                feed.batches.blocking_send(relay.batch(vec![change]).into()).unwrap();
+                answering.relay().change(change);
+                if version == 250 {
+                    // Once by comparison with the index instead of by batches.
+                    answering.relay().prune(1000);
+                }
                 // One by one, so that each is there to be seen.
-                applied_within(&feed, version + 2);
+                answering.settled();
             }
             stop.store(true, Ordering::Relaxed);
         });
@@ -508,6 +439,31 @@ fn p2_a_change_set_over_two_zones_is_seen_whole_or_not_at_all() {
         super::snapshots::address(&snapshot, "a.test"),
         super::snapshots::address(&snapshot, "b.test")
     );
+    drop(answering);
+    server.stop();
+}
+
+/// The control plane is opened anew in the same process: who comes after goes on with what was asked.
+#[test]
+fn p1_another_may_answer_in_the_place_of_one_that_has_gone() {
+    let (server, feed, address) = start(None);
+    let relay = relay();
+    relay.lock().unwrap().change(vec![whole("a.test", 1, [192, 0, 2, 1])]);
+    let answering = Answering::start(&relay, feed);
+    answering.settled();
+    let (mut requests, applied) = answering.end();
+    // Some are taken, and dropped with their answers.
+    for _ in 0..3 {
+        drop(requests.blocking_recv());
+    }
+    assert_eq!(ask(&client(address), "a"), (0, 1));
+    relay.lock().unwrap().change(vec![update("a.test", 1, [192, 0, 2, 11])]);
+    let answering = Answering::go_on(&relay, requests, applied);
+    answering.settled();
+    assert_eq!(ask(&client(address), "a"), (0, 11));
+    // Nobody will ever answer: what is served stays.
+    drop(answering.end());
+    assert_eq!(ask(&client(address), "a"), (0, 11));
     server.stop();
 }
 

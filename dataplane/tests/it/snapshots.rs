@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use godwit_dataplane::state::disk::Disk;
 use godwit_dataplane::state::{Origin, State};
 use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
-use godwit_wire::feed::{
-    Batch, ChangeSet, Digest, DigestKey, Head, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind,
-};
+use godwit_wire::feed::{ChangeSet, DigestKey, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind};
 use godwit_wire::name::Name;
 use godwit_wire::rr::{Rrset, Rtype};
 
@@ -75,6 +73,14 @@ pub(crate) fn update(zone: &str, base_version: u64, address: [u8; 4]) -> ZoneCha
     ZoneChange { zone: name(zone), owner: 0, base_version, version, kind: ZoneChangeKind::Update(changes) }
 }
 
+/// A whole zone that cannot be served: a CNAME stands beside other data.
+pub(crate) fn bad(zone: &str, version: u64) -> ZoneChange {
+    let mut bad = whole(zone, version, [192, 0, 2, 66]);
+    let ZoneChangeKind::Replace(records) = &mut bad.kind else { unreachable!() };
+    records.push(rrset(&format!("www.{zone}"), Rtype::CNAME, name("b.test").as_wire()));
+    bad
+}
+
 pub(crate) fn removal(zone: &str, base_version: u64) -> ZoneChange {
     let version = base_version + 1;
     ZoneChange { zone: name(zone), owner: 0, base_version, version, kind: ZoneChangeKind::Remove }
@@ -82,48 +88,6 @@ pub(crate) fn removal(zone: &str, base_version: u64) -> ZoneChange {
 
 pub(crate) fn change_set(zones: Vec<ZoneChange>) -> ChangeSet {
     ChangeSet { id: [7; 16], committed_at_us: 1_000_000, zones }
-}
-
-/// A relay: gives change sets their places, one after the other.
-pub(crate) struct Relay {
-    pub(crate) generation: u64,
-    pub(crate) epoch: u64,
-    pub(crate) sequence: u64,
-    pub(crate) chain: [u8; 32],
-}
-
-impl Relay {
-    pub(crate) fn new() -> Self {
-        Relay { generation: 1, epoch: 1, sequence: 0, chain: [0; 32] }
-    }
-
-    /// The next batch: one change set for each of these.
-    pub(crate) fn batch(&mut self, change_sets: Vec<Vec<ZoneChange>>) -> Vec<u8> {
-        let batch = Batch {
-            generation: self.generation,
-            epoch: self.epoch,
-            first_sequence: self.sequence + 1,
-            previous_chain: self.chain,
-            change_sets: change_sets.into_iter().map(change_set).collect(),
-        };
-        self.sequence = batch.last_sequence();
-        self.chain = batch.chain();
-        let mut octets = Vec::new();
-        batch.encode(&mut octets);
-        octets
-    }
-
-    /// Where it stands, for who holds records of this root digest.
-    pub(crate) fn head(&self, root_digest: Digest) -> Vec<u8> {
-        let Relay { generation, epoch, sequence, chain } = *self;
-        let mut octets = Vec::new();
-        Head { generation, epoch, sequence, chain, root_digest }.encode(&mut octets);
-        octets
-    }
-
-    pub(crate) fn one(&mut self, change: ZoneChange) -> Vec<u8> {
-        self.batch(vec![vec![change]])
-    }
 }
 
 /// The address of `www` of a zone; `None` without the zone.

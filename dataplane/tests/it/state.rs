@@ -129,18 +129,18 @@ fn p5_zones_of_another_time_are_found_out_by_the_root_digest() {
 #[test]
 fn a_folder_belongs_to_one_process_and_its_key_stays() {
     let folder = tempfile::tempdir().unwrap();
-    let state = State::open(folder.path(), Origin::ZoneFiles, false).unwrap();
-    let key = state.digest_key().unwrap().0;
+    let mut state = State::open(folder.path(), Origin::ZoneFiles, false).unwrap();
+    let key = state.digest_key(None).unwrap().0;
     let error = State::open(folder.path(), Origin::ZoneFiles, false).unwrap_err();
     assert!(error.to_string().contains("used by another process"), "{error}");
     // At a handover both have it for a while; the new one writes when the old one has ended.
     let mut next = State::open(folder.path(), Origin::ZoneFiles, true).unwrap();
-    assert_eq!(next.digest_key().unwrap().0, key);
+    assert_eq!(next.digest_key(None).unwrap().0, key);
     assert!(!next.save(&snapshot(1), 1).unwrap());
     drop(state);
     assert!(next.save(&snapshot(1), 1).unwrap());
     std::fs::write(folder.path().join("digest.key"), [0; 31]).unwrap();
-    assert!(next.digest_key().unwrap_err().to_string().contains("expected 32 octets, found 31"));
+    assert!(next.digest_key(None).unwrap_err().to_string().contains("expected 32 octets, found 31"));
 }
 
 #[test]

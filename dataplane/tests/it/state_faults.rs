@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use godwit_dataplane::observe::status::Status;
 use godwit_dataplane::state::Origin;
 use godwit_dataplane::state::disk::{Disk, Operation, Verdict};
-use godwit_dataplane::state::keeper::{Hold, Keeper};
+use godwit_dataplane::state::keeper::Keeper;
 use godwit_engine::snapshot::store::Store;
 use godwit_engine::snapshot::{Position, Snapshot};
 use godwit_wire::feed::ZoneChangeKind;
@@ -146,10 +146,10 @@ fn p1_a_digest_key_that_cannot_be_written_is_not_half_written() {
             number if number == n => Verdict::Fail(libc::EIO),
             _ => Verdict::Go,
         });
-        let state = open_state(&disk, folder.path(), Origin::Feed);
-        let first = state.digest_key();
+        let mut state = open_state(&disk, folder.path(), Origin::Feed);
+        let first = state.digest_key(None);
         drop(state);
-        let again = open_state(&Disk::default(), folder.path(), Origin::Feed).digest_key().unwrap().0;
+        let again = open_state(&Disk::default(), folder.path(), Origin::Feed).digest_key(None).unwrap().0;
         match first {
             Ok(key) => {
                 assert_eq!(key.0, again);
@@ -215,7 +215,7 @@ fn p1_a_full_disk_changes_nothing_that_is_served_and_is_counted() {
     let status = Arc::new(Status::default());
     status.has_snapshot.store(true, Ordering::Relaxed);
     let (kept, shown) = (Arc::clone(&store), Arc::clone(&status));
-    let keeper = Keeper::start(kept, Some(state), shown, Arc::new(Hold::default()), false).unwrap();
+    let keeper = Keeper::start(kept, Some(state), shown, false).unwrap();
     let until = |what: &str, condition: &dyn Fn() -> bool| {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !condition() {

@@ -38,8 +38,8 @@ fn write_zones(folder: &Path, generation: u32) {
 
 /// The generation that a start would find, the same in every zone; `None`: there is no snapshot. Nothing may be damaged.
 fn found(folder: &Path) -> Option<u32> {
-    let state = open_state(&Disk::default(), folder, Origin::ZoneFiles);
-    let options = SnapshotOptions { hash_key: [1; 16], digest_key: state.digest_key().unwrap() };
+    let mut state = open_state(&Disk::default(), folder, Origin::ZoneFiles);
+    let options = SnapshotOptions { hash_key: [1; 16], digest_key: state.digest_key(None).unwrap() };
     let found = state.load(&options, |path, error| panic!("{}: {error:#}", path.display()))?;
     let snapshot: Snapshot = found.snapshot;
     assert_eq!(snapshot.recompute_digest(), snapshot.root_digest());

@@ -3,6 +3,7 @@
 pub(crate) mod export;
 pub(crate) mod import;
 mod large_zone;
+pub(crate) mod node;
 mod origin;
 mod progress;
 pub(crate) mod record;

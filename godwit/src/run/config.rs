@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
-use godwit_controlplane::config::{Api, ConfigError, Defaults, Sources, Store};
+use godwit_controlplane::config::{Api, ConfigError, Defaults, Internal, Sources, Store};
 use godwit_dataplane::config::{Answers, Cookies, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(super) server: Server,
     /// The API's listener and its limits.
     pub(super) api: Api,
+    /// The listener that data planes on other machines ask. Off unless `internal.listen` is set.
+    pub(super) internal: Internal,
     /// The data folder.
     pub(super) store: Store,
     /// What new zones start with.
@@ -160,8 +162,10 @@ impl Config {
 
     /// The control plane's part. Its metrics are shown beside those of the data plane, its logs go the same way.
     pub(super) fn controlplane(&self) -> godwit_controlplane::Config {
+        let listen = self.internal.listen.clone().unwrap_or_else(|| "off".to_owned());
         godwit_controlplane::Config {
             api: self.api.clone(),
+            internal: Internal { listen: Some(listen), ..self.internal.clone() },
             store: self.store.clone(),
             defaults: self.defaults.clone(),
             ..godwit_controlplane::Config::default()

@@ -23,7 +23,7 @@ use godwit_dataplane::observe::log;
 use godwit_dataplane::observe::metrics::Beside;
 use godwit_dataplane::observe::query_log::Reopener;
 use godwit_dataplane::sys::{affinity, privilege};
-use godwit_dataplane::{Server, Start};
+use godwit_dataplane::{Records, Server, Start};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -52,7 +52,7 @@ pub(crate) fn main(arguments: cli::Run) -> anyhow::Result<()> {
     api_address_is_free(&config)?;
 
     let beside = Beside::default();
-    let start = Start { feed: true, beside: beside.clone(), ..Start::default() };
+    let start = Start { records: Records::Local, beside: beside.clone(), ..Start::default() };
     let mut server = Server::start(config.dataplane(), start)?;
     announce(&server);
     // The threads of the data plane have their places; whatever starts from here on steps back behind its workers.

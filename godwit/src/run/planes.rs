@@ -5,10 +5,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use godwit_controlplane::observe::metrics::Metrics;
-use godwit_controlplane::{Applied, Config, Controlplane, FeedSink, FirstStart};
-use godwit_dataplane::feed::{Local, local};
+use godwit_controlplane::{Applied, Config, Controlplane, FeedRequest, FeedSink, FirstStart, Position};
+use godwit_dataplane::feed::{self, Joined, Local, Request};
 use godwit_dataplane::observe::metrics::Beside;
-use tokio::sync::watch;
+use godwit_wire::feed::DigestKey;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::output::say;
 
@@ -33,12 +34,11 @@ impl Planes {
     /// # Errors
     /// When the control plane does not start and there is nothing to serve without it.
     pub(super) async fn run(mut self, feed: Local) -> anyhow::Result<()> {
-        let applied = translated(feed.applied);
+        let Local { mut requests, applied, digest_key } = feed;
+        let applied = translated(applied);
         let mut pause = PAUSE;
         loop {
-            let (batches, digest_key) = (feed.batches.clone(), feed.digest_key.clone());
-            let sink = FeedSink { batches, applied: applied.clone(), digest_key };
-            match self.once(sink).await {
+            match self.once(&mut requests, applied.clone(), digest_key.clone()).await {
                 Ok(()) => {}
                 Err(error) if self.has_snapshot => {
                     let error = format!("{error:#}");
@@ -59,9 +59,14 @@ impl Planes {
         }
     }
 
-    async fn once(&mut self, sink: FeedSink) -> anyhow::Result<()> {
+    async fn once(
+        &mut self,
+        requests: &mut mpsc::Receiver<Request>,
+        applied: watch::Receiver<Applied>,
+        digest_key: DigestKey,
+    ) -> anyhow::Result<()> {
         let first = if self.has_snapshot { FirstStart::Never } else { FirstStart::ExampleZone };
-        let controlplane = Controlplane::open(self.config.clone(), first).await?;
+        let controlplane = Controlplane::open(self.config.clone(), first, Some(digest_key)).await?;
         if let Some(token) = controlplane.new_token() {
             show_token(&token.reveal());
         }
@@ -70,7 +75,12 @@ impl Planes {
         say(format_args!("godwit: API at http://{} (described at /docs)", controlplane.api_address()?));
         let registry = controlplane.metrics().registry();
         self.beside.set(move || Metrics::text(&registry));
-        controlplane.serve(Some(sink), self.stop.clone()).await
+        let (taken, received) = mpsc::channel(1);
+        let serving = controlplane.serve(Some(FeedSink { requests: received, applied }), self.stop.clone());
+        tokio::select! {
+            served = serving => served,
+            () = forward(requests, taken) => anyhow::bail!("the data plane is gone"),
+        }
     }
 }
 
@@ -82,8 +92,65 @@ fn show_token(token: &str) {
     }
 }
 
-/// The data plane's position in the control plane's words: the planes do not know each other.
-fn translated(mut theirs: watch::Receiver<local::Applied>) -> watch::Receiver<Applied> {
+/// Hands on what the data plane asks, in the control plane's words: the planes do not know each other. A request that finds
+/// nobody, and an answer that nobody gives, are dropped: the data plane asks again.
+async fn forward(requests: &mut mpsc::Receiver<Request>, taken: mpsc::Sender<FeedRequest>) {
+    while let Some(request) = requests.recv().await {
+        let request = match request {
+            Request::Join { answer } => {
+                let answer = handed(answer, |digest_key| Joined { digest_key });
+                FeedRequest::Join { answer }
+            }
+            Request::Index { answer } => FeedRequest::Index { answer },
+            Request::Zone { apex, answer } => {
+                FeedRequest::Zone { apex, answer: handed(answer, zone_in_words_of_data) }
+            }
+            Request::Entries { after, answer } => FeedRequest::Entries {
+                after: Position {
+                    generation: after.generation,
+                    epoch: after.epoch,
+                    sequence: after.sequence,
+                    chain: after.chain,
+                },
+                answer: handed(answer, entries_in_words_of_data),
+            },
+        };
+        // Who took requests is about to end.
+        if taken.send(request).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Where an answer goes on its way to another.
+fn handed<T: Send + 'static, U: Send + 'static>(
+    to: oneshot::Sender<U>,
+    in_other_words: impl FnOnce(T) -> U + Send + 'static,
+) -> oneshot::Sender<T> {
+    let (answer, answered) = oneshot::channel();
+    tokio::spawn(async move {
+        if let Ok(answer) = answered.await {
+            let _ = to.send(in_other_words(answer));
+        }
+    });
+    answer
+}
+
+fn zone_in_words_of_data(zone: godwit_controlplane::ZoneState) -> feed::ZoneState {
+    let godwit_controlplane::ZoneState { blob, version, settled } = zone;
+    feed::ZoneState { blob, version, settled }
+}
+
+fn entries_in_words_of_data(entries: godwit_controlplane::Entries) -> feed::Entries {
+    match entries {
+        godwit_controlplane::Entries::Next(entries) => feed::Entries::Next(entries),
+        godwit_controlplane::Entries::Gone => feed::Entries::Gone,
+        godwit_controlplane::Entries::Behind => feed::Entries::Behind,
+    }
+}
+
+/// The data plane's position in the control plane's words.
+fn translated(mut theirs: watch::Receiver<feed::Applied>) -> watch::Receiver<Applied> {
     let (report, ours) = watch::channel(in_words_of_control(theirs.borrow_and_update().clone()));
     tokio::spawn(async move {
         while theirs.changed().await.is_ok() {
@@ -93,16 +160,7 @@ fn translated(mut theirs: watch::Receiver<local::Applied>) -> watch::Receiver<Ap
     ours
 }
 
-fn in_words_of_control(applied: local::Applied) -> Applied {
-    let local::Applied {
-        generation,
-        epoch,
-        sequence,
-        chain,
-        resyncs,
-        quarantined,
-        awaits_everything,
-        uncertain,
-    } = applied;
-    Applied { generation, epoch, sequence, chain, resyncs, quarantined, awaits_everything, uncertain }
+fn in_words_of_control(applied: feed::Applied) -> Applied {
+    let feed::Applied { generation, epoch, sequence, chain, quarantined } = applied;
+    Applied { generation, epoch, sequence, chain, quarantined }
 }

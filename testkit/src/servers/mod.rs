@@ -1,15 +1,17 @@
 //! Real servers: NSD, Knot DNS, BIND and Godwit itself on loopback, each with its own configuration and zone files in a
-//! folder of its own that goes away with it, and PostgreSQL.
+//! folder of its own that goes away with it, and PostgreSQL and Redis.
 //!
 //! They run as they are installed. A program that is missing is an error that says what to install; tests do not pass
 //! without them.
 
 mod bind;
 mod godwit;
+mod keeper;
 mod knot;
 mod nsd;
 mod postgres;
 mod process;
+mod redis;
 mod sign;
 
 use std::io::{Read, Write};
@@ -23,6 +25,7 @@ use crate::reference::{World, Zone};
 
 pub use postgres::Postgres;
 pub use process::{Process, run};
+pub use redis::Redis;
 pub use sign::{LdnsSigning, ldns_sign};
 
 /// How long a server may take until it answers for all its zones.

@@ -1,17 +1,14 @@
 //! PostgreSQL servers for tests: each with its data in a folder of its own, reached by a socket in that folder.
-//!
-//! A server ends, and its folder goes, when the test process does, however that ends: a shell beside it waits for the
-//! end of its standard input.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::keeper::Keeper;
 use super::process::run;
 
 /// How long a server may take until it answers, also after it was killed and has to recover.
@@ -21,31 +18,11 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// What speeds up tests that are not about what survives.
 const FORGETFUL: &[&str] = &["fsync=off", "full_page_writes=off", "synchronous_commit=off"];
 
-/// `$1` folder, the rest: how to start the server. Words on standard input say what to do with it.
-const KEEPER: &str = r#"
-trap "" INT TERM HUP
-folder=$1
-shift
-start() { "$@" >>"$folder/log" 2>&1 </dev/null & pid=$!; }
-start "$@"
-while read -r word; do
-    case $word in
-        kill) kill -9 "$pid"; wait "$pid" ;;
-        start) start "$@" ;;
-    esac
-done
-kill -QUIT "$pid"
-wait "$pid"
-rm -rf "$folder"
-"#;
-
 /// A running server.
 #[derive(Debug)]
 pub struct Postgres {
-    folder: PathBuf,
+    keeper: Keeper,
     programs: PathBuf,
-    keeper: Child,
-    words: Mutex<Option<ChildStdin>>,
     databases: AtomicU32,
 }
 
@@ -100,16 +77,17 @@ impl Postgres {
         ]);
         run(initdb.arg(&data).current_dir(&folder))?;
 
-        let mut keeper = Command::new("sh");
-        keeper.args(["-c", KEEPER, "keeper"]).arg(&folder).args(as_user("postgres")).arg("-D").arg(&data);
-        keeper.arg("-k").arg(&folder).args(["-c", "listen_addresses=", "-c", "max_connections=400"]);
-        for setting in settings {
-            keeper.args(["-c", setting]);
+        let mut words = as_user("postgres");
+        words.push("-D".into());
+        words.push(data.into());
+        words.push("-k".into());
+        words.push((&folder).into());
+        for setting in ["listen_addresses=", "max_connections=400"].iter().chain(settings) {
+            words.push("-c".into());
+            words.push(setting.into());
         }
-        keeper.current_dir(&folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut keeper = keeper.spawn().context("starting a shell")?;
-        let words = Mutex::new(keeper.stdin.take());
-        let server = Postgres { folder, programs, keeper, words, databases: AtomicU32::new(0) };
+        let keeper = Keeper::start(&folder, words)?;
+        let server = Postgres { keeper, programs, databases: AtomicU32::new(0) };
         server.wait()?;
         Ok(server)
     }
@@ -121,7 +99,7 @@ impl Postgres {
     pub fn create_database(&self) -> Result<String> {
         let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.psql("postgres", &format!("CREATE DATABASE {name}"))?;
-        let socket = self.folder.to_string_lossy();
+        let socket = self.keeper.folder().to_string_lossy();
         Ok(format!("postgres://postgres@localhost/{name}?host={socket}"))
     }
 
@@ -144,8 +122,8 @@ impl Postgres {
     /// Of the server.
     pub fn dump(&self, url: &str) -> Result<String> {
         let mut dump = Command::new(self.programs.join("pg_dump"));
-        dump.args(["-U", "postgres", "-h"]).arg(&self.folder).arg(database_of(url)?);
-        run(dump.current_dir(&self.folder))
+        dump.args(["-U", "postgres", "-h"]).arg(self.keeper.folder()).arg(database_of(url)?);
+        run(dump.current_dir(self.keeper.folder()))
     }
 
     /// Runs statements in a database of the server; gives what they print.
@@ -155,7 +133,7 @@ impl Postgres {
     pub fn psql(&self, database: &str, statements: &str) -> Result<String> {
         let mut psql = Command::new(self.programs.join("psql"));
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"]);
-        run(psql.arg(&self.folder).args(["-c", statements]).current_dir(&self.folder))
+        run(psql.arg(self.keeper.folder()).args(["-c", statements]).current_dir(self.keeper.folder()))
     }
 
     /// Kills it: the machine goes on, connections end, and what was confirmed must be there after [`Postgres::again`].
@@ -163,7 +141,7 @@ impl Postgres {
     /// # Errors
     /// When its keeper is gone.
     pub fn kill(&self) -> Result<()> {
-        self.say("kill")
+        self.keeper.say("kill")
     }
 
     /// Starts it again after [`Postgres::kill`] and waits until it has recovered.
@@ -171,14 +149,8 @@ impl Postgres {
     /// # Errors
     /// When it does not start.
     pub fn again(&self) -> Result<()> {
-        self.say("start")?;
+        self.keeper.say("start")?;
         self.wait()
-    }
-
-    fn say(&self, word: &str) -> Result<()> {
-        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(words.as_mut().context("the server's keeper is gone")?, "{word}")
-            .context("telling the keeper")
     }
 
     fn wait(&self) -> Result<()> {
@@ -186,12 +158,11 @@ impl Postgres {
         let mut started = Instant::now();
         while self.psql("postgres", "SELECT 1").is_err() {
             if Instant::now() >= deadline {
-                let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-                anyhow::bail!("PostgreSQL did not start:\n{log}");
+                anyhow::bail!("PostgreSQL did not start:\n{}", self.keeper.log());
             }
             // What a killed one left behind may have kept it from starting.
             if started.elapsed() > Duration::from_secs(2) && !self.is_there() {
-                self.say("start")?;
+                self.keeper.say("start")?;
                 started = Instant::now();
             }
             std::thread::sleep(POLL_INTERVAL);
@@ -200,16 +171,9 @@ impl Postgres {
     }
 
     fn is_there(&self) -> bool {
-        let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
+        let pid =
+            std::fs::read_to_string(self.keeper.folder().join("data/postmaster.pid")).unwrap_or_default();
         pid.lines().next().is_some_and(|pid| Path::new("/proc").join(pid).exists())
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        // The keeper takes the end of its input as the word to clear up.
-        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let _ = self.keeper.wait();
     }
 }
 

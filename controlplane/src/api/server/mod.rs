@@ -1,13 +1,15 @@
 //! The listener: connections, their limits, and how they end.
 //!
 //! - `clients`: how many connections there are, in all and for each client;
-//! - `patient`: a connection whose peer has to read what it asked for.
+//! - `patient`: a connection whose peer has to read what it asked for;
+//! - `transport`: with TLS or without.
 //!
 //! How long a header may take to come, how long it may be, and how long a connection may stay idle between requests is
 //! hyper's business; what a request may take is that of [`super::admission`].
 
 mod clients;
 mod patient;
+mod transport;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +17,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -27,6 +33,7 @@ use crate::error::{Code, Problem};
 use crate::observe::metrics::{Limit, Metrics};
 use clients::Clients;
 use patient::Patient;
+pub use transport::Transport;
 
 /// What hyper holds of one connection, each way, beside a header that is longer.
 const BUFFER_OCTETS: usize = 64 << 10;
@@ -61,6 +68,7 @@ pub struct Limits {
 /// Serves until `stop` resolves, then lets open requests end, and cuts those that do not.
 pub async fn serve(
     listener: TcpListener,
+    transport: Transport,
     router: Router,
     limits: Limits,
     metrics: Metrics,
@@ -69,6 +77,7 @@ pub async fn serve(
     let clients = Arc::new(Clients::new(limits.connections, limits.connections_per_client));
     let graceful = GracefulShutdown::new();
     let (cut, _) = watch::channel(());
+    let (stopping, _) = watch::channel(());
     let refusal = Refusal::new(&limits);
     let http = http(&limits);
     let mut stop = std::pin::pin!(stop);
@@ -91,7 +100,10 @@ pub async fn serve(
             Ok(place) => place,
             Err(limit) => {
                 metrics.limited(limit);
-                refusal.tell(stream);
+                // To say it inside TLS would cost as much as to let it in.
+                if matches!(transport, Transport::Plain) {
+                    refusal.tell(stream);
+                }
                 continue;
             }
         };
@@ -100,10 +112,26 @@ pub async fn serve(
         let stream = Patient::new(stream, &limits, metrics.clone());
         let has_begun = stream.has_begun();
         let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-        let (metrics, mut cut) = (metrics.clone(), cut.subscribe());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            service.call(request)
+        });
+        let (http, transport, watcher) = (http.clone(), transport.clone(), graceful.watcher());
+        let (metrics, mut cut, mut stopping) = (metrics.clone(), cut.subscribe(), stopping.subscribe());
         tokio::spawn(async move {
             let _place = place;
+            let begun = tokio::select! {
+                begun = transport.begin(stream, &metrics) => begun,
+                _ = stopping.changed() => return,
+            };
+            let stream = match begun {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection did not begin");
+                    return;
+                }
+            };
+            let connection = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
             let ended = tokio::select! {
                 ended = connection => ended,
                 _ = cut.changed() => return,
@@ -117,7 +145,7 @@ pub async fn serve(
             tracing::debug!(%error, "a connection ended early");
         });
     }
-    drop(listener);
+    drop((listener, stopping));
     if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still open when the time to end them was over");
     }

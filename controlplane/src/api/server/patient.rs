@@ -63,6 +63,11 @@ impl Patient {
         self.has_begun.clone()
     }
 
+    /// What has come so far was no part of a request.
+    pub(super) fn begin_anew(&self) {
+        self.has_begun.store(false, Ordering::Relaxed);
+    }
+
     fn wrote(
         &mut self,
         context: &mut Context<'_>,

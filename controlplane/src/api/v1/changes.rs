@@ -16,11 +16,11 @@ use super::super::envelope::ErrorBody;
 use super::super::read::Segment;
 use super::super::served::Standard;
 use super::super::write::{self, Payload, Write, WriteParams};
-use super::{nodes, reply, shown, timestamp};
+use super::{reply, shown, timestamp};
 use crate::commit::Respond;
 use crate::error::{Code, Problem};
+use crate::internal::planes::Plane;
 use crate::model::change::{Operation, PutMode};
-use crate::relay::progress::Progress;
 use crate::store::{Connection, changes};
 use crate::validate::{name, record};
 
@@ -98,7 +98,7 @@ pub struct ZoneState {
 pub struct ChangeState {
     /// Its id.
     pub id: String,
-    /// `committed`, `published`, or `applied` by every data plane.
+    /// `committed`, `published`, or `applied` by every data plane that lives.
     #[schema(example = "applied")]
     pub state: &'static str,
     /// When it was committed.
@@ -109,7 +109,7 @@ pub struct ChangeState {
     /// When it was published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published_at: Option<String>,
-    /// Each data plane.
+    /// Each data plane that lives.
     pub nodes: Vec<NodeState>,
 }
 
@@ -205,13 +205,12 @@ pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Res
     let mut connection = app.readers.acquire().await?;
     let stored = changes::state(&mut connection, id).await?.ok_or_else(unknown)?;
     let standard = Standard::of(&mut connection, id, &stored).await?;
-    let progress = app.progress.as_ref();
-    let recent = progress.and_then(|progress| progress.publication(id));
+    let recent = app.publications.of(id);
     let sequence = recent.map(|(sequence, _)| sequence).or(stored.sequence);
     let published_at = recent.map(|(_, at)| at).or(stored.published_at_us);
     let mut nodes = Vec::new();
-    if let Some(progress) = progress {
-        nodes.push(on_local(&mut connection, progress, standard.as_ref()).await?);
+    for plane in app.planes.live() {
+        nodes.push(on(&app, &mut connection, plane, standard.as_ref()).await?);
     }
     drop(connection);
     let state = match sequence {
@@ -230,24 +229,23 @@ pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Res
     Ok(Json(body).into_response())
 }
 
-/// How far a change has come on the data plane of the same process.
-async fn on_local(
+/// How far a change has come on one data plane.
+async fn on(
+    app: &App,
     connection: &mut Connection,
-    progress: &Progress,
+    plane: Plane,
     standard: Option<&Standard>,
 ) -> Result<NodeState, Problem> {
-    let node = nodes::LOCAL.to_owned();
     let Some(standard) = standard else {
-        return Ok(NodeState { node, applied: true, applied_at: None, quarantined: Vec::new() });
+        return Ok(NodeState { node: plane.name, applied: true, applied_at: None, quarantined: Vec::new() });
     };
-    // The quarantine after the position: what is at the position by then is in the one that is seen or was let go.
-    let reached = standard.sequence(progress).and_then(|sequence| progress.applied_at(sequence));
-    let kept_back = standard.kept_back(connection, &progress.position().quarantined).await?;
+    let reached = standard.sequence(&app.publications).filter(|sequence| app.planes.has(&plane, *sequence));
+    let kept_back = standard.kept_back(connection, &plane.applied.quarantined).await?;
     let applied = reached.filter(|_| kept_back.is_empty());
     Ok(NodeState {
-        node,
         applied: applied.is_some(),
-        applied_at: applied.flatten().map(timestamp),
+        applied_at: applied.and_then(|sequence| plane.applied_at(sequence)).map(timestamp),
+        node: plane.name,
         quarantined: kept_back.keys().map(|zone| shown(zone.as_ref())).collect(),
     })
 }

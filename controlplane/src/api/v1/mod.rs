@@ -20,7 +20,7 @@ use crate::commit::Reply;
 use crate::commit::plan::Plan;
 
 /// A name as the API writes it: as one that it takes, whatever its octets are.
-fn shown(name: NameRef<'_>) -> String {
+pub(crate) fn shown(name: NameRef<'_>) -> String {
     let mut text = String::new();
     presentation::write_name(name.as_wire(), &mut text).map_or_else(|| name.to_string(), |()| text)
 }

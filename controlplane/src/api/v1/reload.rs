@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 use super::super::App;
 use super::super::envelope::ErrorBody;
 use crate::error::{Code, Problem};
-use crate::store::{changes, zones};
+use crate::store::{changes, relay, zones};
 
-/// How long the data plane gets.
+/// How long data planes get.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// How often the outbox is looked at while it empties.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -24,15 +24,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 pub struct Reloaded {
     /// Zones that are served.
     pub zones: i64,
-    /// Changes that the data plane did not serve before.
+    /// Changes that not every data plane served before.
     pub changed: u64,
-    /// The sequence that the data plane serves.
+    /// The sequence that every data plane serves.
     pub version: u64,
     /// How long it took, in milliseconds.
     pub ms: u64,
 }
 
-/// Waits until the data plane serves all that is committed. Changes reach it by themselves: this only says when, and
+/// Waits until every data plane that lives serves all that is committed. Changes reach it by themselves: this only says when, and
 /// fails where they do not.
 #[utoipa::path(post, path = "/api/v1/reload", tag = "operation", responses(
     (status = 200, description = "All is served", body = Reloaded),
@@ -41,17 +41,22 @@ pub struct Reloaded {
 pub async fn reload(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let started = Instant::now();
     let failed = |message: &str| Problem::new(Code::ReloadFailed, message);
-    let Some(progress) = &app.progress else {
+    let planes = &app.planes;
+    // What every one of them has.
+    let lowest = || planes.live().iter().map(|plane| plane.applied.sequence).min();
+    let Some(before) = lowest() else {
         return Err(failed("no data plane is connected"));
     };
-    let before = progress.position().sequence;
     let deadline = tokio::time::Instant::now() + TIMEOUT;
-    // The relay is never idle while the outbox has something; that it empties is what there is to wait for.
-    let zones = loop {
+    let mut connection = app.readers.acquire().await?;
+    let committed = changes::last_unsequenced(&mut connection).await?;
+    drop(connection);
+    // The relay is never idle while the outbox has something: what there is now gets its sequence.
+    let (zones, target) = loop {
         let mut connection = app.readers.acquire().await?;
-        let unpublished = changes::unpublished_count(&mut connection).await?;
-        if unpublished == 0 {
-            break zones::count(&mut connection).await?;
+        if changes::unsequenced_up_to(&mut connection, committed).await? == 0 {
+            let state = relay::read(&mut connection).await?.unwrap_or_default();
+            break (zones::count(&mut connection).await?, state.sequence);
         }
         drop(connection);
         if tokio::time::Instant::now() > deadline {
@@ -59,18 +64,28 @@ pub async fn reload(State(app): State<Arc<App>>) -> Result<Response, Problem> {
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
-    let mut connection = app.readers.acquire().await?;
-    let target = changes::last_sequence(&mut connection).await?;
-    if !progress.wait(deadline, |applied| applied.has(target)).await {
-        return Err(failed("the data plane has not applied all changes in time; the log has the cause"));
-    }
-    let count = progress.position().quarantined.len();
-    if count > 0 {
-        let message =
-            format!("the data plane keeps {count} zones in quarantine; GET /api/v1/nodes names them");
+    let mut watch = planes.watch();
+    let live = loop {
+        let live = planes.live();
+        let Some(late) = live.iter().find(|plane| !planes.has(plane, target)) else { break live };
+        if tokio::time::Instant::now() >= deadline {
+            let message = format!(
+                "data plane {} has not applied all changes in time; the log has the cause",
+                late.name
+            );
+            return Err(failed(&message));
+        }
+        watch.changed(deadline).await;
+    };
+    if let Some(plane) = live.iter().find(|plane| !plane.applied.quarantined.is_empty()) {
+        let count = plane.applied.quarantined.len();
+        let message = format!(
+            "data plane {} keeps {count} zones in quarantine; GET /api/v1/nodes names them",
+            plane.name
+        );
         return Err(failed(&message));
     }
-    let version = progress.position().sequence;
+    let version = lowest().unwrap_or(target);
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Json(Reloaded { zones, changed: version.saturating_sub(before), version, ms }).into_response())
 }

@@ -5,7 +5,7 @@
 
 mod zone;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::{Rrset, Rtype};
@@ -51,6 +51,38 @@ impl Plan {
         plan.keep_serials();
         plan.judge()?;
         Ok(plan)
+    }
+
+    /// The names of all zones that requests may change: to be locked before the first of them, in an order that is the same
+    /// for everybody. None for one operation alone, which locks what it finds.
+    pub(super) fn to_be_locked<'r>(requests: impl Iterator<Item = &'r Request> + Clone) -> BTreeSet<Name> {
+        let operations = requests.flat_map(|request| &request.operations);
+        let mut names = BTreeSet::new();
+        if operations.clone().nth(1).is_none() {
+            return names;
+        }
+        for operation in operations {
+            let (owner, named) = match operation {
+                Operation::PutZone(PutZone { apex, .. })
+                | Operation::PatchZone { apex, .. }
+                | Operation::DeleteZone { apex } => (apex, Some(apex)),
+                Operation::Put { owner, zone, .. }
+                | Operation::AddValues { owner, zone, .. }
+                | Operation::RemoveValues { owner, zone, .. }
+                | Operation::Delete { owner, zone, .. } => (owner, zone.as_ref()),
+            };
+            if let Some(named) = named {
+                names.insert(named.clone());
+                continue;
+            }
+            let mut next = Some(owner.as_ref());
+            while let Some(name) = next
+                && names.insert(name.to_owned())
+            {
+                next = name.parent();
+            }
+        }
+        names
     }
 
     /// The RRset after the change, where this plan touched its owner name.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use godwit_wire::feed::Digest;
 use godwit_wire::name::Name;
 use godwit_wire::rdata;
 use godwit_wire::rr::{Rrset, Rtype};
@@ -97,6 +98,7 @@ impl ZonePlan {
             presigned: false,
             created_at_us: 0,
             updated_at_us: 0,
+            digest: Digest::default(),
         };
         ZonePlan { existed: false, complete: true, ..ZonePlan::of(zone) }
     }

@@ -2,15 +2,18 @@
 
 use std::sync::{Arc, Mutex};
 
-use godwit_wire::name::Name;
+use godwit_wire::feed::Digest;
+use godwit_wire::feed::digest::{rrset_digest, zone_term};
+use godwit_wire::rr::Rtype;
 
 use super::*;
 use crate::commit::{Committer, Respond};
 use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
+use crate::relay::log::{After, give_sequences};
 use crate::store::relay::FeedState;
 use crate::store::testing::{self, Place};
-use crate::store::{Database, Kind, Pool};
+use crate::store::{Database, Pool, rrsets};
 
 /// Long enough for whatever is not going to happen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Running {
     committer: Committer,
     readers: Pool,
+    log: Arc<Log>,
     place: Place,
     closed: Option<oneshot::Sender<()>>,
 }
@@ -27,42 +31,38 @@ struct Running {
 async fn at_rest(kind: Kind) -> (Writer, Running) {
     let (database, test_place) = testing::database(kind).await;
     let Database { place, mut writer, readers, .. } = database;
-    // The row that publications are written to.
-    relay::read(&mut writer, 7).await.unwrap();
+    let digest_key = DigestKey([3; 32]);
+    relay::start(&mut writer, &digest_key, 7).await.unwrap();
+    let state = relay::read(&mut writer).await.unwrap().unwrap();
     let (committer, queues) = crate::commit::channel();
-    let (handover, ..) = Handover::new(1);
+    let log = Arc::new(Log::new(state, Arc::default(), Metrics::default()));
     let (close, closed) = oneshot::channel();
     let writer = Writer {
         connection: writer,
         place,
         lost: false,
         queues,
-        handover,
+        sequences: match kind {
+            Kind::Sqlite => Sequences::Here(Box::new(Here { state, doubtful: false, log: log.clone() })),
+            Kind::Postgres => Sequences::Afterwards(Arc::default()),
+        },
+        digest_key,
         closed,
         metrics: Metrics::default(),
         history_kept: Duration::from_secs(3600),
         prune_every: PRUNE_EVERY,
     };
-    (writer, Running { committer, readers, place: test_place, closed: Some(close) })
+    (writer, Running { committer, readers, log, place: test_place, closed: Some(close) })
 }
 
 impl Running {
-    fn notes(&self) -> crate::commit::Notes {
-        self.committer.notes()
-    }
-
     async fn count(&self, statement: &'static str) -> i64 {
         self.readers.acquire().await.unwrap().query(statement).fetch_value().await.unwrap()
     }
 
-    async fn sequence_on_disk(&self) -> u64 {
-        relay::read(&mut self.readers.acquire().await.unwrap(), 0).await.unwrap().sequence
+    async fn on_disk(&self) -> FeedState {
+        relay::read(&mut self.readers.acquire().await.unwrap()).await.unwrap().unwrap()
     }
-}
-
-fn publications(sequence: u64, written: Option<oneshot::Sender<()>>) -> Publications {
-    let state = FeedState { generation: 7, epoch: 1, sequence, ..FeedState::default() };
-    Publications { marks: Vec::new(), at_us: 1, state, applied: sequence, written }
 }
 
 fn zone(apex: &str, mode: PutMode) -> Operation {
@@ -142,14 +142,77 @@ async fn queued(queue: &tokio::sync::mpsc::Sender<Job>, count: usize) {
     in_time("they wait", come).await;
 }
 
-async fn publications_are_written_down_while_requests_never_cease(writer: Writer, running: Running) {
+/// A data plane that is ahead stops the giving of sequences, whatever else there is to do.
+async fn that_a_data_plane_is_ahead_is_written_down_while_requests_never_cease(
+    writer: Writer,
+    running: Running,
+) {
     let callers = never_ceasing(&running.committer).await;
     tokio::spawn(writer.run());
-    let (written, on_disk) = oneshot::channel();
-    running.notes().note(publications(3, Some(written)));
-    in_time("what was published is written down", on_disk).await.unwrap();
-    assert_eq!(running.sequence_on_disk().await, 3);
+    running.committer.overtaken().found(30);
+    let written = async {
+        while running.on_disk().await.ahead != 30 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    in_time("it is written down", written).await;
     drop(callers);
+    let made = request(zone("made.test.", PutMode::Create), false);
+    assert_eq!(running.committer.commit(made, respond()).await.unwrap().sequence, None);
+    assert_eq!(running.on_disk().await.sequence, 0);
+    assert_eq!(running.count("SELECT count(*) FROM outbox WHERE sequence IS NULL").await, 1);
+}
+
+/// What is read back from the database is what the changes said, and every digest that is kept is that of the records.
+async fn digests_that_are_kept_are_those_of_the_records(writer: Writer, running: Running) {
+    let key = writer.digest_key.clone();
+    let is_given_here = matches!(writer.sequences, Sequences::Here(_));
+    tokio::spawn(writer.run());
+    let commit = async |operation| {
+        let done = running.committer.commit(request(operation, false), respond()).await.unwrap();
+        assert_eq!(done.sequence.is_some(), is_given_here);
+    };
+    for name in ["a.test.", "b.test.", "."] {
+        commit(zone(name, PutMode::Create)).await;
+    }
+    let owner: Name = "www.a.test.".parse().unwrap();
+    let value = |octet| vec![vec![192, 0, 2, octet].into_boxed_slice()];
+    for (octet, ttl) in [(1, 300), (2, 300), (2, 600)] {
+        let rdata = value(octet);
+        let mode = PutMode::Upsert;
+        let put =
+            Operation::Put { owner: owner.clone(), rtype: Rtype::A, ttl: Some(ttl), rdata, mode, zone: None };
+        commit(put).await;
+    }
+    commit(Operation::Delete { owner, rtype: Some(Rtype::A), zone: None }).await;
+    commit(Operation::DeleteZone { apex: "b.test.".parse().unwrap() }).await;
+    let mut connection = running.place.connect().await;
+    let kept = zones::index(&mut connection, None, 10).await.unwrap();
+    assert_eq!(kept.len(), 2);
+    let mut root = Digest::default();
+    for (_, entry) in &kept {
+        let row = zones::by_name(&mut connection, entry.zone.as_ref()).await.unwrap().unwrap();
+        let mut sum = Digest::default();
+        for (owner, rrset) in rrsets::of_zone(&mut connection, row.id).await.unwrap() {
+            sum.add(rrset_digest(&key, entry.zone.as_ref(), owner.as_ref(), &rrset));
+        }
+        assert_eq!(entry.digest, sum, "{}", entry.zone);
+        root.add(zone_term(&key, entry.zone.as_ref(), entry.version, sum));
+    }
+    if !is_given_here {
+        connection.control(&[crate::commit::begin_whole(Kind::Postgres)]).await.unwrap();
+        let mut state = relay::hold(&mut connection).await.unwrap();
+        give_sequences(&mut connection, &mut state, COMMIT).await.unwrap();
+    }
+    let state = running.on_disk().await;
+    assert_eq!((state.sequence, state.root), (8, root));
+    running.log.refresh(&mut connection).await.unwrap();
+    assert_eq!(running.log.end(), state);
+    // And the log leads there from the start.
+    let pool = running.readers.clone();
+    let after = running.log.after(async || pool.acquire().await, 0, [0; 32], usize::MAX).await.unwrap();
+    let After::Batches(batches) = after else { panic!("{after:?}") };
+    assert_eq!(batches.last().unwrap().entry.chain, state.chain);
 }
 
 async fn what_is_past_its_time_goes_while_requests_never_cease(mut writer: Writer, running: Running) {
@@ -164,19 +227,6 @@ async fn what_is_past_its_time_goes_while_requests_never_cease(mut writer: Write
     };
     in_time("the answer of 1970 is forgotten", gone).await;
     drop(callers);
-}
-
-/// A request that is alone and fails takes its transaction back; what was published must not go with it.
-async fn failing_requests_do_not_keep_publications_from_the_disk(writer: Writer, running: Running) {
-    tokio::spawn(writer.run());
-    let (written, mut on_disk) = oneshot::channel();
-    running.notes().note(publications(5, Some(written)));
-    for _ in 0..50 {
-        let failed = running.committer.commit(failing(), respond()).await.unwrap_err();
-        assert_eq!(failed.code, Code::DomainNotFound);
-    }
-    assert_eq!(on_disk.try_recv(), Ok(()), "50 requests have failed since");
-    assert_eq!(running.sequence_on_disk().await, 5);
 }
 
 /// Counts what is logged as an error.
@@ -213,8 +263,7 @@ async fn a_database_that_fails_is_not_asked_without_pause(mut writer: Writer, ru
     let _logged = tracing::subscriber::set_default(Errors(errors.clone()));
     tokio::spawn(writer.run());
     let started = Instant::now();
-    let (written, mut on_disk) = oneshot::channel();
-    running.notes().note(publications(9, Some(written)));
+    running.committer.overtaken().found(9);
     while *errors.lock().unwrap() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -222,12 +271,16 @@ async fn a_database_that_fails_is_not_asked_without_pause(mut writer: Writer, ru
     let attempts = *errors.lock().unwrap();
     let most = 1 + usize::try_from(started.elapsed().as_secs()).unwrap();
     assert!(attempts <= most, "{attempts} attempts, at most {most} were to be made");
-    assert!(on_disk.try_recv().is_err());
     other.control(&[ROLLBACK]).await.unwrap();
-    in_time("it is written once the database can be had", on_disk).await.unwrap();
+    let written = async {
+        while running.on_disk().await.ahead != 9 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    in_time("it is written once the database can be had", written).await;
 }
 
-/// What the relay writes to, held by somebody else; SQLite is held as a whole anyway.
+/// What that is written to, held by somebody else; SQLite is held as a whole anyway.
 const KEEP_OUT: &str = "UPDATE relay SET epoch = epoch";
 
 fn unwilling_to_wait(kind: Kind) -> &'static str {
@@ -245,33 +298,27 @@ async fn a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause
     for n in 0..PRUNE_STEP + 1 {
         keep(&mut writer.connection, &n.to_string()).await;
     }
-    assert_eq!(writer.prune(0).await, PRUNE_AGAIN);
+    assert_eq!(writer.prune().await, PRUNE_AGAIN);
     assert_eq!(running.count(KEPT_ANSWERS).await, 1, "one step and no more");
-    assert_eq!(writer.prune(0).await, PRUNE_EVERY);
+    assert_eq!(writer.prune().await, PRUNE_EVERY);
     assert_eq!(running.count(KEPT_ANSWERS).await, 0);
 }
 
-/// What no data plane has applied is kept however old it is, and so is what is not old enough.
-async fn changes_go_when_they_are_old_and_applied(mut writer: Writer, running: Running) {
+/// What has no sequence is kept however old it is, and so is what is not old enough.
+async fn changes_go_when_they_are_old_and_published(mut writer: Writer, running: Running) {
     let connection = &mut writer.connection;
-    for (sequence, at_us) in [(1, 1), (2, 1), (3, now_us())] {
+    for (sequence, at_us) in [(Some(1), 1), (None, 1), (Some(3), now_us())] {
         let id = uuid::Uuid::now_v7();
         let new = changes::New { id, at_us, actor: "a", request_id: "", payload: b"x", settled_by: None };
         let mut batch = Batch::of(connection);
-        changes::insert(&mut batch, &new);
-        let number = batch.run(connection).await.unwrap()[0].get(0).unwrap();
-        changes::mark(&mut batch, number, sequence, at_us);
+        changes::insert(&mut batch, &new, Digest::default(), sequence);
         batch.run(connection).await.unwrap();
     }
-    let left = || async {
-        let mut reader = running.readers.acquire().await.unwrap();
-        let rows = reader.query("SELECT sequence FROM outbox ORDER BY sequence").fetch_all().await.unwrap();
-        rows.iter().map(|row| row.get(0).unwrap()).collect::<Vec<i64>>()
-    };
-    writer.prune(1).await;
-    assert_eq!(left().await, [2, 3]);
-    writer.prune(9).await;
-    assert_eq!(left().await, [3]);
+    writer.prune().await;
+    let mut reader = running.readers.acquire().await.unwrap();
+    let rows = reader.query("SELECT sequence FROM outbox ORDER BY commit_number").fetch_all().await.unwrap();
+    let left: Vec<Option<i64>> = rows.iter().map(|row| row.get(0).unwrap()).collect();
+    assert_eq!(left, [None, Some(3)]);
 }
 
 /// Long changes wait in a queue of their own: a short one that comes meanwhile waits for the one that is being made.
@@ -352,12 +399,12 @@ macro_rules! on_both {
 }
 
 on_both! {
-    publications_are_written_down_while_requests_never_cease,
+    that_a_data_plane_is_ahead_is_written_down_while_requests_never_cease,
+    digests_that_are_kept_are_those_of_the_records,
     what_is_past_its_time_goes_while_requests_never_cease,
-    failing_requests_do_not_keep_publications_from_the_disk,
     a_database_that_fails_is_not_asked_without_pause,
     a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause,
-    changes_go_when_they_are_old_and_applied,
+    changes_go_when_they_are_old_and_published,
     a_short_change_waits_for_one_long_one_at_most,
     a_stop_ends_when_both_queues_are_empty,
 }

@@ -1,0 +1,220 @@
+//! What nodes are given: the log after a position, where it ends, the index of zones, single zones. All of it is signed.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::{Frame, SizeHint};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::{Caller, Internal, hex};
+use crate::api::admission;
+use crate::api::read::{Params, Segment};
+use crate::error::{Code, Problem};
+use crate::observe::metrics::Limit;
+use crate::relay::{Entries, Position};
+use crate::store::now_us;
+
+/// Why there are no batches.
+static FEED: HeaderName = HeaderName::from_static("godwit-feed");
+/// The version of a zone that is given, or at which it went.
+static ZONE_VERSION: HeaderName = HeaderName::from_static("godwit-zone-version");
+/// Every change that is in it has a sequence up to here.
+static SETTLED: HeaderName = HeaderName::from_static("godwit-settled");
+
+/// Answers at once that may be of any length: held in memory until they are read.
+const INDEXES: usize = 16;
+const ZONES: usize = 8;
+/// How long somebody waits to be one of them.
+const TURN: Duration = Duration::from_secs(2);
+/// An index that was made so long ago is given to the next who asks: it says itself which place of the feed it is of, and
+/// many ask at once when something is wrong.
+const INDEX_KEPT: Duration = Duration::from_secs(1);
+/// A longer one is not kept.
+const INDEX_KEPT_OCTETS: usize = 64 << 20;
+/// How often it is said that a node is ahead.
+const SAID_AGAIN_US: i64 = 60_000_000;
+
+/// Bounds what indexes and zones take.
+pub(super) struct Large {
+    indexes: Arc<Semaphore>,
+    zones: Arc<Semaphore>,
+    index: Mutex<Option<(Instant, Bytes)>>,
+    /// When it was last said that a node is ahead.
+    said_us: AtomicI64,
+}
+
+impl Default for Large {
+    fn default() -> Large {
+        Large {
+            indexes: Arc::new(Semaphore::new(INDEXES)),
+            zones: Arc::new(Semaphore::new(ZONES)),
+            index: Mutex::default(),
+            said_us: AtomicI64::new(0),
+        }
+    }
+}
+
+/// The ways to the feed besides this listener.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Ways {
+    /// A stream; `None` where data planes are told of none.
+    pub(crate) redis: Option<StreamPlace>,
+}
+
+/// Where a stream is.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StreamPlace {
+    /// With a user who can only read, and the password.
+    pub(crate) url: String,
+    /// Key of the stream.
+    pub(crate) stream: String,
+    /// Key of the latest head.
+    pub(crate) head: String,
+}
+
+/// The ways to the feed besides this listener.
+pub(super) async fn ways(State(internal): State<Arc<Internal>>) -> Response {
+    axum::Json(&internal.ways).into_response()
+}
+
+/// Where the feed stands.
+pub(super) async fn head(State(internal): State<Arc<Internal>>) -> Response {
+    octets(internal.feed.head()).into_response()
+}
+
+/// A place in the log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    generation: u64,
+    epoch: u64,
+    sequence: u64,
+    chain: String,
+}
+
+/// What comes after a place in the log, each entry behind its length; waited for.
+pub(super) async fn batches(
+    State(internal): State<Arc<Internal>>,
+    Extension(caller): Extension<Caller>,
+    Params(after): Params<After>,
+) -> Result<Response, Problem> {
+    let After { generation, epoch, sequence, chain } = after;
+    let chain = hex::decoded(&chain)
+        .ok_or_else(|| Problem::new(Code::MalformedRequest, "chain: expected 64 hexadecimal digits"))?;
+    match internal.feed.entries(Position { generation, epoch, sequence, chain }).await? {
+        Entries::Next(entries) => Ok(octets(Body::new(Pieces::of(entries))).into_response()),
+        Entries::Gone => Ok((StatusCode::GONE, [(&FEED, "gone")]).into_response()),
+        Entries::Behind => {
+            // Its word alone: the feed goes on.
+            internal.app.metrics.node_ahead();
+            let (now, said) = (now_us(), internal.large.said_us.load(Ordering::Relaxed));
+            if now.saturating_sub(said) >= SAID_AGAIN_US {
+                internal.large.said_us.store(now, Ordering::Relaxed);
+                tracing::warn!(
+                    node = caller.name,
+                    sequence,
+                    "a node says that it has what this database does not know: the database is an older copy, or the node \
+                     is not what it was"
+                );
+            }
+            Ok((StatusCode::CONFLICT, [(&FEED, "behind")]).into_response())
+        }
+    }
+}
+
+/// All zones with version and digest.
+pub(super) async fn index(State(internal): State<Arc<Internal>>) -> Result<Response, Problem> {
+    let turn = turn(&internal, &internal.large.indexes).await?;
+    let mut kept = internal.large.index.lock().await;
+    let recent = kept.take().filter(|(made, _)| made.elapsed() < INDEX_KEPT);
+    let (made, index) = match recent {
+        Some(recent) => recent,
+        // As old as what was read first.
+        None => (Instant::now(), internal.feed.index().await?),
+    };
+    if index.len() <= INDEX_KEPT_OCTETS {
+        *kept = Some((made, index.clone()));
+    }
+    drop(kept);
+    Ok(admission::holding(octets(index).into_response(), turn))
+}
+
+/// One whole zone, or that there is none.
+pub(super) async fn zone(
+    State(internal): State<Arc<Internal>>,
+    Segment(text): Segment,
+) -> Result<Response, Problem> {
+    let apex = super::apex(&text)?;
+    let turn = turn(&internal, &internal.large.zones).await?;
+    let zone = internal.feed.zone(apex.as_ref()).await?;
+    let mut headers = HeaderMap::new();
+    headers.insert(&ZONE_VERSION, HeaderValue::from(zone.version));
+    headers.insert(&SETTLED, HeaderValue::from(zone.settled));
+    Ok(match zone.blob {
+        Some(blob) => admission::holding((headers, octets(blob)).into_response(), turn),
+        None => (StatusCode::NOT_FOUND, headers).into_response(),
+    })
+}
+
+async fn turn(internal: &Internal, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+    match tokio::time::timeout(TURN, places.clone().acquire_owned()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => {
+            internal.app.metrics.limited(Limit::Resyncs);
+            Err(Problem::new(Code::DbPoolTimeout, "others read zones just now; try again"))
+        }
+    }
+}
+
+fn octets<T>(body: T) -> ([(HeaderName, &'static str); 1], T) {
+    ([(CONTENT_TYPE, "application/octet-stream")], body)
+}
+
+/// Octets in pieces, which many answers may share.
+struct Pieces(VecDeque<Bytes>);
+
+impl Pieces {
+    /// Entries, each behind its length in four octets.
+    fn of(entries: Vec<Bytes>) -> Pieces {
+        let mut pieces = VecDeque::with_capacity(entries.len() * 2);
+        for entry in entries {
+            // An entry is a batch, of some megabytes at most.
+            let len = u32::try_from(entry.len()).unwrap_or(u32::MAX);
+            pieces.push_back(Bytes::copy_from_slice(&len.to_be_bytes()));
+            pieces.push_back(entry);
+        }
+        Pieces(pieces)
+    }
+}
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
+}

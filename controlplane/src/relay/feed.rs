@@ -1,0 +1,284 @@
+//! What data planes ask for, whatever way they ask: the log after a position, the index of zones, single zones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use godwit_wire::feed::{DigestKey, Head, Index, ZoneBlobWriter};
+use godwit_wire::name::{Name, NameRef};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::batches::Made;
+use super::log::{After, Log};
+use super::signer::{Signer, Signing};
+use crate::commit::Overtaken;
+use crate::store::relay::FeedState;
+use crate::store::{Pool, changes, relay, rrsets, zones};
+
+/// How long who has everything is kept waiting for more: then it is told where the feed stands.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Octets of batches that one answer has, but for a single batch that is larger.
+const ANSWER_OCTETS: usize = 8 << 20;
+/// Zones that one reading of the index takes.
+const INDEX_STEP: i64 = 4_096;
+/// How often it is looked whether what has no sequence got one, and how long that may take.
+const SETTLE_AGAIN: Duration = Duration::from_millis(5);
+const SETTLE: Duration = Duration::from_secs(20);
+
+/// A place in the log.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Position {
+    /// One unbroken history.
+    pub generation: u64,
+    /// The highest term that was heard of.
+    pub epoch: u64,
+    /// The last sequence.
+    pub sequence: u64,
+    /// Chain hash after it.
+    pub chain: [u8; 32],
+}
+
+/// What a data plane of the same process asks.
+#[derive(Debug)]
+pub enum FeedRequest {
+    /// What digests are keyed with.
+    Join {
+        /// Takes it.
+        answer: oneshot::Sender<DigestKey>,
+    },
+    /// All zones with version and digest.
+    Index {
+        /// Takes `wire::feed::Index`, encoded.
+        answer: oneshot::Sender<Bytes>,
+    },
+    /// One whole zone.
+    Zone {
+        /// Its apex.
+        apex: Name,
+        /// Takes it.
+        answer: oneshot::Sender<ZoneState>,
+    },
+    /// What comes after a place in the log; answered once there is something, or after about a second.
+    Entries {
+        /// The place.
+        after: Position,
+        /// Takes it.
+        answer: oneshot::Sender<Entries>,
+    },
+}
+
+/// One zone as it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ZoneState {
+    /// `wire::feed::ZoneBlob`, encoded; `None` when there is no such zone.
+    pub blob: Option<Bytes>,
+    /// Its version; of one that is gone the version at which it went, 0 when there never was one.
+    pub version: u64,
+    /// Every change that is in it has a sequence up to here.
+    pub settled: u64,
+}
+
+/// What comes after a place in the log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Entries {
+    /// `wire::feed::Entry`, encoded, in order.
+    Next(Vec<Bytes>),
+    /// There is no way on from that place: compare the index.
+    Gone,
+    /// The place is one that this database never knew (a restored copy): nothing here is newer (P8).
+    Behind,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Feed {
+    pub(crate) log: Arc<Log>,
+    pub(crate) readers: Pool,
+    pub(crate) digest_key: DigestKey,
+    /// Signs what is given; `None` where it stays in the process.
+    pub(crate) signer: Option<Arc<Signer>>,
+    /// Takes what a data plane is found to have that this database never knew. `None` where those who ask are not trusted so
+    /// far: nothing would be published any more.
+    pub(crate) overtaken: Option<Overtaken>,
+}
+
+impl Feed {
+    /// Answers what comes, each on its own, until nobody can ask any more.
+    pub(crate) async fn serve(self, mut requests: mpsc::Receiver<FeedRequest>) {
+        while let Some(request) = requests.recv().await {
+            let feed = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = feed.answer(request).await {
+                    tracing::warn!(%error, "a data plane could not be answered; it asks again");
+                }
+            });
+        }
+    }
+
+    /// Who asked may have gone: an answer that nobody takes is no error.
+    async fn answer(&self, request: FeedRequest) -> sqlx::Result<()> {
+        match request {
+            FeedRequest::Join { answer } => drop(answer.send(self.digest_key.clone())),
+            FeedRequest::Index { answer } => drop(answer.send(self.index().await?)),
+            FeedRequest::Zone { apex, answer } => drop(answer.send(self.zone(apex.as_ref()).await?)),
+            FeedRequest::Entries { after, answer } => drop(answer.send(self.entries(after).await?)),
+        }
+        Ok(())
+    }
+
+    /// What comes after a place, waited for.
+    pub(crate) async fn entries(&self, after: Position) -> sqlx::Result<Entries> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut watched = self.log.watch();
+        loop {
+            let mut end = *watched.borrow_and_update();
+            if is_ahead(&after, &end) {
+                // Perhaps only of what this process has read.
+                self.log.refresh(&mut self.readers.acquire().await?).await?;
+                end = *watched.borrow_and_update();
+            }
+            if is_ahead(&after, &end) {
+                return Ok(self.behind(&after, &end));
+            }
+            if after.generation != end.generation {
+                return Ok(Entries::Gone);
+            }
+            let connection = async || self.readers.acquire().await;
+            match self.log.after(connection, after.sequence, after.chain, ANSWER_OCTETS).await? {
+                After::Gone => return Ok(Entries::Gone),
+                After::Forked => return Ok(self.behind(&after, &end)),
+                After::Batches(made) => {
+                    let waited = made.is_empty()
+                        && timeout_at(deadline, watched.changed()).await.is_ok_and(|changed| changed.is_ok());
+                    if waited {
+                        continue;
+                    }
+                    let last = made.last().map_or(after.sequence, |batch| batch.entry.last_sequence);
+                    let signing = self.signing();
+                    let signed = |made: &Made| {
+                        signing.as_ref().map_or_else(|| made.octets.clone(), |signing| signing.batch(made))
+                    };
+                    let mut entries: Vec<Bytes> = made.iter().map(signed).collect();
+                    // A head between batches is one of their end, or it would be of no use to who is not there.
+                    let head = self.log.head();
+                    if last == head.sequence {
+                        entries.push(self.encoded(&head));
+                    }
+                    return Ok(Entries::Next(entries));
+                }
+            }
+        }
+    }
+
+    /// Where the feed stands.
+    pub(crate) fn head(&self) -> Bytes {
+        self.encoded(&self.log.head())
+    }
+
+    fn encoded(&self, head: &Head) -> Bytes {
+        let mut octets = Vec::new();
+        match self.signing() {
+            Some(signing) => head.encode_signed(signing.key(), &mut octets),
+            None => head.encode(&mut octets),
+        }
+        octets.into()
+    }
+
+    fn signing(&self) -> Option<Arc<Signing>> {
+        self.signer.as_ref().map(|signer| signer.now())
+    }
+
+    /// Nothing more is published in this generation, or a data plane that is as far as this one would be moved back.
+    fn behind(&self, after: &Position, end: &FeedState) -> Entries {
+        let Some(overtaken) = &self.overtaken else { return Entries::Behind };
+        tracing::error!(
+            generation = end.generation,
+            applied = after.sequence,
+            known = end.sequence,
+            "a data plane has what this database does not know: it is an older copy. Nothing is published, and what is served \
+             stays. To make this database the truth all the same, start a new generation"
+        );
+        if after.generation == end.generation {
+            overtaken.found(after.sequence.max(end.sequence + 1));
+        }
+        Entries::Behind
+    }
+
+    /// All zones as they are at one moment.
+    pub(crate) async fn index(&self) -> sqlx::Result<Bytes> {
+        let mut reading = self.readers.begin().await?;
+        let state = relay::read(&mut reading).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let unsequenced = changes::last_unsequenced(&mut reading).await?;
+        let mut listed = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let step = zones::index(&mut reading, after.as_deref(), INDEX_STEP).await?;
+            let Some((last, _)) = step.last() else { break };
+            after = Some(last.clone());
+            listed.extend(step.into_iter().map(|(_, entry)| entry));
+        }
+        reading.end_reading().await?;
+        let FeedState { generation, epoch, sequence, chain, .. } = state;
+        let settled = self.settled(unsequenced, sequence).await?;
+        let mut octets = Vec::new();
+        let index = Index { generation, epoch, sequence, chain, settled, zones: listed };
+        match self.signing() {
+            Some(signing) => index.encode_signed(signing.key(), &mut octets),
+            None => index.encode(&mut octets),
+        }
+        Ok(octets.into())
+    }
+
+    /// One zone as it is.
+    pub(crate) async fn zone(&self, apex: NameRef<'_>) -> sqlx::Result<ZoneState> {
+        let mut reading = self.readers.begin().await?;
+        let state = relay::read(&mut reading).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let unsequenced = changes::last_unsequenced(&mut reading).await?;
+        let (blob, version) = match zones::by_name(&mut reading, apex).await? {
+            Some(zone) => {
+                let (mut octets, signing) = (Vec::new(), self.signing());
+                let key = signing.as_ref().map(|signing| signing.key());
+                let mut writer = ZoneBlobWriter::new(&mut octets, apex, zone.owner_number, zone.version, key);
+                for (owner, rrset) in rrsets::of_zone(&mut reading, zone.id).await? {
+                    writer.push(owner.as_ref(), &rrset);
+                }
+                writer.finish(zone.digest);
+                (Some(octets.into()), zone.version)
+            }
+            None => (None, zones::departed(&mut reading, apex).await?.unwrap_or(0)),
+        };
+        reading.end_reading().await?;
+        let settled = self.settled(unsequenced, state.sequence).await?;
+        Ok(ZoneState { blob, version, settled })
+    }
+
+    /// A sequence up to which all is sequenced that had none when it was read, up to a commit number.
+    async fn settled(&self, unsequenced: i64, sequence: u64) -> sqlx::Result<u64> {
+        if unsequenced == 0 {
+            return Ok(sequence);
+        }
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let mut connection = self.readers.acquire().await?;
+            if changes::unsequenced_up_to(&mut connection, unsequenced).await? == 0 {
+                let state = relay::read(&mut connection).await?.ok_or(sqlx::Error::RowNotFound)?;
+                return Ok(state.sequence.max(sequence));
+            }
+            drop(connection);
+            if Instant::now() >= deadline {
+                return Err(overdue());
+            }
+            tokio::time::sleep(SETTLE_AGAIN).await;
+        }
+    }
+}
+
+fn overdue() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::other("no relay gives committed changes their sequence"))
+}
+
+fn is_ahead(after: &Position, end: &FeedState) -> bool {
+    let further = after.sequence > end.sequence || after.epoch > end.epoch;
+    after.generation > end.generation || (after.generation == end.generation && further)
+}

@@ -1,0 +1,187 @@
+//! Who gives sequences where several processes write to one database: the holder of a lease that ends by the database's
+//! clock. Taking it raises the epoch, and every giving of sequences checks in its own transaction that the epoch is still
+//! ours: one that was paused, and comes back when another has taken over, gives none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::log::{self, Log};
+use crate::commit::{COMMIT, ROLLBACK, begin_whole};
+use crate::observe::metrics::Metrics;
+use crate::store::{Connection, Place, changes, relay};
+
+/// How long a lease holds when it is not renewed, and how often it is.
+const LEASE: Duration = Duration::from_secs(3);
+const RENEW: Duration = Duration::from_secs(1);
+/// How often who has no lease asks for it.
+const ASK: Duration = Duration::from_millis(500);
+/// How often it is looked for what others have committed, or published.
+const LOOK: Duration = Duration::from_millis(20);
+/// The pause before another connection is tried.
+const AGAIN: Duration = Duration::from_millis(250);
+/// A relay that is paused inside a transaction must not keep the next one from taking over: the server ends its session.
+const NO_PAUSES: &str = "SET idle_in_transaction_session_timeout = 2000";
+
+/// Statements of this file, which only PostgreSQL gets.
+pub(crate) const POSTGRES_ONLY: &[&str] = &[NO_PAUSES];
+
+/// See the module.
+pub(crate) struct Relay {
+    pub(crate) place: Place,
+    pub(crate) log: Arc<Log>,
+    /// Told when this process has committed something.
+    pub(crate) woken: Arc<Notify>,
+    pub(crate) metrics: Metrics,
+    /// Tells the term in which this process gives sequences; `None` while another one does.
+    pub(crate) term: watch::Sender<Option<u64>>,
+    /// Becomes true once nothing more is committed here.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Why a term ended.
+enum Ended {
+    /// Another process has the lease.
+    Deposed,
+    /// Everything that was committed here has its sequence.
+    Stopped,
+}
+
+impl Relay {
+    /// Runs until it is told to stop.
+    pub(crate) async fn run(mut self) {
+        let holder = Uuid::now_v7();
+        loop {
+            let ended = self.connected(holder).await;
+            self.metrics.leader(false);
+            self.term.send_replace(None);
+            match ended {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(%error, "the relay lost the database; it connects again"),
+            }
+            if *self.stop.borrow() {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn connected(&mut self, holder: Uuid) -> sqlx::Result<()> {
+        let mut connection = self.place.connect().await?;
+        connection.control(&[NO_PAUSES]).await?;
+        let mut ask_at = Instant::now();
+        loop {
+            if Instant::now() >= ask_at {
+                ask_at = Instant::now() + ASK;
+                self.metrics.outbox(changes::unsequenced_up_to(&mut connection, i64::MAX).await?);
+                let lease_us = i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX);
+                if let Some(epoch) = relay::take_lease(&mut connection, holder, lease_us).await? {
+                    if let Ended::Stopped = self.lead(&mut connection, holder, epoch, lease_us).await? {
+                        return relay::end_lease(&mut connection, holder, epoch).await;
+                    }
+                    continue;
+                }
+            }
+            self.log.refresh(&mut connection).await?;
+            if *self.stop.borrow() {
+                // Who has the lease publishes what was committed here.
+                return Ok(());
+            }
+            self.wait().await;
+        }
+    }
+
+    async fn lead(
+        &mut self,
+        connection: &mut Connection,
+        holder: Uuid,
+        epoch: u64,
+        lease_us: i64,
+    ) -> sqlx::Result<Ended> {
+        let mut renew_at = Instant::now() + RENEW;
+        let mut is_told = false;
+        tracing::info!(epoch, "this process gives sequences from now on");
+        self.metrics.leader(true);
+        self.log.refresh(connection).await?;
+        self.term.send_replace(Some(epoch));
+        loop {
+            let stopping = *self.stop.borrow();
+            while changes::last_unsequenced(connection).await? > 0 {
+                match give(connection, &self.log, epoch).await? {
+                    Given::Some => {}
+                    Given::None => break,
+                    Given::Deposed => return Ok(self.deposed(epoch)),
+                    Given::Overtaken => {
+                        self.metrics.leader(false);
+                        if !std::mem::replace(&mut is_told, true) {
+                            tracing::error!(
+                                "nothing is published: a data plane has what this database never knew (an older copy was \
+                                 restored). Start a new generation to make this database the truth all the same"
+                            );
+                        }
+                        break;
+                    }
+                }
+                if Instant::now() >= renew_at {
+                    break;
+                }
+            }
+            if stopping {
+                return Ok(Ended::Stopped);
+            }
+            if Instant::now() >= renew_at {
+                renew_at = Instant::now() + RENEW;
+                self.metrics.outbox(changes::unsequenced_up_to(connection, i64::MAX).await?);
+                if !relay::renew_lease(connection, holder, epoch, lease_us).await? {
+                    return Ok(self.deposed(epoch));
+                }
+            }
+            self.wait().await;
+        }
+    }
+
+    fn deposed(&self, epoch: u64) -> Ended {
+        tracing::warn!(epoch, "another process gives sequences: the lease had ended");
+        self.metrics.leader(false);
+        self.term.send_replace(None);
+        Ended::Deposed
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            () = self.woken.notified() => {}
+            _ = self.stop.wait_for(|stop| *stop) => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+enum Given {
+    None,
+    Some,
+    Deposed,
+    Overtaken,
+}
+
+/// One batch, in a transaction that holds the relay's row as long as the term goes on.
+async fn give(connection: &mut Connection, log: &Log, epoch: u64) -> sqlx::Result<Given> {
+    connection.control(&[begin_whole(connection.kind())]).await?;
+    let given = match relay::lock(connection, epoch).await? {
+        None => Given::Deposed,
+        Some(state) if state.is_overtaken() => Given::Overtaken,
+        Some(mut state) => {
+            let made = log::give_sequences(connection, &mut state, COMMIT).await?;
+            let given = if made.is_empty() { Given::None } else { Given::Some };
+            log.add(made, state);
+            return Ok(given);
+        }
+    };
+    connection.control(&[ROLLBACK]).await?;
+    Ok(given)
+}
+
+#[cfg(test)]
+mod tests;

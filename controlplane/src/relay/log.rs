@@ -1,0 +1,250 @@
+//! The log as this process knows it: where it ends, and its latest batches in memory. Older ones are made again from the
+//! database.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use godwit_wire::feed::Head;
+use tokio::sync::watch;
+
+use super::batches::{self, Made};
+use super::progress::Publications;
+use crate::observe::metrics::Metrics;
+use crate::store::relay::FeedState;
+use crate::store::{Connection, log, now_us, relay};
+
+/// Octets of batches that stay in memory, and how many.
+const KEPT_OCTETS: usize = 32 << 20;
+const KEPT: usize = 4_096;
+/// Batches that one reading of the database takes.
+const STEP: i64 = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Log {
+    end: watch::Sender<FeedState>,
+    kept: Mutex<Kept>,
+    publications: Arc<Publications>,
+    metrics: Metrics,
+}
+
+/// Consecutive batches up to the end of the log.
+#[derive(Debug, Default)]
+struct Kept {
+    batches: VecDeque<Made>,
+    octets: usize,
+}
+
+/// What leads on from a position.
+#[derive(Debug)]
+pub(crate) enum After {
+    /// These, in order; none where the position is the end.
+    Batches(Vec<Made>),
+    /// What came after it is no longer kept.
+    Gone,
+    /// It is not a position of this log, which has others around it.
+    Forked,
+}
+
+impl Log {
+    pub(crate) fn new(end: FeedState, publications: Arc<Publications>, metrics: Metrics) -> Log {
+        metrics.published(end.sequence);
+        Log { end: watch::Sender::new(end), kept: Mutex::default(), publications, metrics }
+    }
+
+    /// Where it ends.
+    pub(crate) fn end(&self) -> FeedState {
+        *self.end.borrow()
+    }
+
+    /// Where it ends, watched.
+    pub(crate) fn watch(&self) -> watch::Receiver<FeedState> {
+        self.end.subscribe()
+    }
+
+    /// What is to be held at its end.
+    pub(crate) fn head(&self) -> Head {
+        let FeedState { generation, epoch, sequence, chain, root, .. } = self.end();
+        Head { generation, epoch, sequence, chain, root_digest: root }
+    }
+
+    /// The place behind which all batches are in memory.
+    pub(crate) fn begin(&self) -> (u64, [u8; 32]) {
+        let kept = self.kept();
+        let first = kept.batches.front().map(|batch| batch.entry);
+        first.map_or_else(
+            || {
+                let end = self.end();
+                (end.sequence, end.chain)
+            },
+            |entry| (entry.first_sequence - 1, entry.previous_chain),
+        )
+    }
+
+    /// Epoch and last sequence of the oldest batch in memory.
+    pub(crate) fn oldest(&self) -> Option<(u64, u64)> {
+        self.kept().batches.front().map(|batch| (batch.entry.epoch, batch.entry.last_sequence))
+    }
+
+    /// Adds batches that are on disk, which lead to `end`.
+    pub(crate) fn add(&self, made: Vec<Made>, end: FeedState) {
+        let mut kept = self.kept();
+        for batch in made {
+            let first = batch.entry.first_sequence;
+            if kept.batches.back().is_some_and(|last| last.entry.last_sequence + 1 != first) {
+                *kept = Kept::default();
+            }
+            for (sequence, id) in (first..).zip(&batch.changes) {
+                self.publications.add(*id, sequence, batch.entry.made_at_us);
+            }
+            kept.octets += batch.octets.len();
+            kept.batches.push_back(batch);
+        }
+        while kept.batches.len() > KEPT || (kept.octets > KEPT_OCTETS && kept.batches.len() > 1) {
+            let Some(oldest) = kept.batches.pop_front() else { break };
+            kept.octets -= oldest.octets.len();
+        }
+        drop(kept);
+        self.metrics.published(end.sequence);
+        self.end.send_if_modified(|now| {
+            let changed = *now != end;
+            *now = end;
+            changed
+        });
+    }
+
+    /// Reads what others have added. With batches missing in memory it goes on from what the database has.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn refresh(&self, connection: &mut Connection) -> sqlx::Result<()> {
+        let state = relay::read(connection).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let ours = self.end();
+        if state == ours {
+            return Ok(());
+        }
+        let mut after = ours.sequence;
+        let mut made = Vec::new();
+        while state.generation == ours.generation && after < state.sequence {
+            let step = read(connection, state.generation, after).await?;
+            // Too far behind to be worth it: who needs them reads them.
+            let Some(last) = step.last().filter(|_| made.len() < KEPT) else { break };
+            after = last.entry.last_sequence;
+            made.extend(step);
+        }
+        made.retain(|batch: &Made| batch.entry.last_sequence <= state.sequence);
+        if after < state.sequence || state.generation != ours.generation {
+            *self.kept() = Kept::default();
+            made.clear();
+        }
+        self.add(made, state);
+        Ok(())
+    }
+
+    /// What leads on from a sequence whose chain hash is known: at most so many octets of batches, but one at least.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn after(
+        &self,
+        connection: impl AsyncFnOnce() -> sqlx::Result<Connection>,
+        sequence: u64,
+        chain: [u8; 32],
+        octets: usize,
+    ) -> sqlx::Result<After> {
+        let end = self.end();
+        if sequence == end.sequence {
+            return Ok(if chain == end.chain { After::Batches(Vec::new()) } else { After::Forked });
+        }
+        if let Some(kept) = self.kept_after(sequence, octets) {
+            let follows = kept.first().is_some_and(|first| first.entry.previous_chain == chain);
+            return Ok(if follows { After::Batches(kept) } else { After::Forked });
+        }
+        let mut connection = connection().await?;
+        match log::at(&mut connection, sequence).await? {
+            Some(entry) if entry.chain != chain => return Ok(After::Forked),
+            Some(_) => {}
+            // Nothing comes before the first.
+            None if sequence == 0 && chain == [0; 32] => {}
+            None if log::is_before(&mut connection, sequence).await? => return Ok(After::Forked),
+            None => return Ok(After::Gone),
+        }
+        let made = read(&mut connection, end.generation, sequence).await?;
+        let follows = made.first().is_some_and(|first| first.entry.first_sequence == sequence + 1);
+        Ok(if follows { After::Batches(made) } else { After::Gone })
+    }
+
+    fn kept_after(&self, sequence: u64, octets: usize) -> Option<Vec<Made>> {
+        let kept = self.kept();
+        let first = kept.batches.iter().position(|batch| batch.entry.first_sequence == sequence + 1)?;
+        let mut sum = 0;
+        let fits = |batch: &&Made| {
+            let fits = sum == 0 || sum + batch.octets.len() <= octets;
+            sum += batch.octets.len().max(1);
+            fits
+        };
+        Some(kept.batches.range(first..).take_while(fits).cloned().collect())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Batches after a sequence, made again; none where change sets of the first are no longer kept, or not as they were.
+async fn read(connection: &mut Connection, generation: u64, sequence: u64) -> sqlx::Result<Vec<Made>> {
+    let mut made: Vec<Made> = Vec::new();
+    let mut octets = 0;
+    for entry in log::after(connection, sequence, STEP).await? {
+        let stored = log::change_sets(connection, entry.first_sequence, entry.last_sequence).await?;
+        let changes = stored.iter().map(|one| one.id).collect();
+        let payloads: Vec<Vec<u8>> = stored
+            .into_iter()
+            .map(|one| batches::readable(one.id, one.committed_at_us, one.payload))
+            .collect();
+        let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        let is_whole = payloads.len() as u64 == entry.last_sequence + 1 - entry.first_sequence;
+        let batch = batches::assemble(generation, entry, &payloads, changes);
+        if !is_whole || batch.entry.chain != entry.chain {
+            tracing::warn!(sequence = entry.last_sequence, "a batch is no longer kept as it was published");
+            break;
+        }
+        octets += batch.octets.len();
+        made.push(batch);
+        if octets >= KEPT_OCTETS / 4 {
+            break;
+        }
+    }
+    Ok(made)
+}
+
+/// Gives what has no sequence its sequence, in the open transaction of `connection`: at most so many change sets. The batch
+/// and the state after it; they hold once the transaction is committed.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn give_sequences(
+    connection: &mut Connection,
+    state: &mut FeedState,
+    control: &'static str,
+) -> sqlx::Result<Vec<Made>> {
+    let most = i64::try_from(batches::MAX_BATCH).unwrap_or(i64::MAX);
+    let mut waiting = crate::store::changes::unsequenced(connection, most).await?;
+    for one in &mut waiting {
+        one.payload = batches::readable(one.id, one.committed_at_us, std::mem::take(&mut one.payload));
+    }
+    let mut batch = crate::store::batch::Batch::of(connection);
+    let at_us = now_us();
+    let mut made = Vec::new();
+    if let Some(last) = waiting.last() {
+        crate::store::changes::give_sequences(&mut batch, state.sequence, last.commit_number, at_us);
+        made = batches::make(state, &waiting, at_us);
+        for one in &made {
+            log::append(&mut batch, &one.entry);
+        }
+        relay::write(&mut batch, state);
+    }
+    batch.control(control);
+    batch.run(connection).await?;
+    Ok(made)
+}

@@ -1,0 +1,364 @@
+//! The log on a Redis stream, from which data planes on other machines are told of changes within milliseconds.
+//!
+//! Only who gives sequences publishes. The id of an entry is `epoch-lastsequence`: Redis itself refuses a repetition, and
+//! one whose term is over as soon as the next has published. What it says is not relied on: every entry is signed, and what
+//! stands at the end of the stream is compared with our own log before anything is put behind it, at the start of a term,
+//! after every error, and every second. A stream that was emptied, restored from an older copy, or written to by somebody
+//! else is put right from the log; data planes check what they read for themselves.
+//!
+//! The stream keeps what this process has in memory of the log. Who is further behind finds the gap and asks the control
+//! plane.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use godwit_wire::feed::Batch;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ConnectionInfo, Pipeline, Value};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::log::{After, Log};
+use super::signer::Signer;
+use crate::commit::Overtaken;
+use crate::observe::metrics::Metrics;
+use crate::store::Pool;
+use crate::store::relay::FeedState;
+
+/// Field of an entry that holds the batch.
+pub(crate) const BATCH: &str = "b";
+/// How long Redis may take to let us in, or to answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a head is published and the end of the stream looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// A head comes after so many change sets at the latest.
+const HEAD_AFTER: u64 = 1_000;
+/// Octets of batches that go out together.
+const TOGETHER: usize = 1 << 20;
+/// The pause after an error; doubles up to the longest.
+const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Where in Redis the feed is. The braces keep both on one node of a cluster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Keys {
+    /// Of the stream.
+    pub(crate) stream: String,
+    /// Of the latest head.
+    pub(crate) head: String,
+}
+
+impl Keys {
+    pub(crate) fn with_prefix(prefix: &str) -> Keys {
+        Keys { stream: format!("{prefix}{{feed}}:stream"), head: format!("{prefix}{{feed}}:head") }
+    }
+}
+
+/// A user who can read the feed and do nothing else.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Reader {
+    pub(crate) user: String,
+    pub(crate) password: String,
+}
+
+impl Reader {
+    /// Of the URL that data planes are told; `None` where it names no user, or one of ours.
+    pub(crate) fn of(nodes: &ConnectionInfo, ours: &ConnectionInfo) -> Option<Reader> {
+        let (nodes, ours) = (nodes.redis_settings(), ours.redis_settings());
+        let user = nodes.username().filter(|user| Some(*user) != ours.username() && *user != "default")?;
+        Some(Reader { user: user.to_owned(), password: nodes.password()?.to_owned() })
+    }
+
+    async fn make(&self, connection: &mut MultiplexedConnection, keys: &Keys) -> redis::RedisResult<()> {
+        let mut command = redis::cmd("ACL");
+        command.arg("SETUSER").arg(&self.user).arg("reset").arg("on").arg(format!(">{}", self.password));
+        for key in [&keys.stream, &keys.head] {
+            command.arg(format!("~{key}"));
+        }
+        command.arg("-@all");
+        for allowed in ["xread", "xrevrange", "get", "ping", "select", "hello", "client|setname"] {
+            command.arg(format!("+{allowed}"));
+        }
+        command.exec_async(connection).await?;
+        // What clients say of themselves first; older servers do not know of it, and clients do not mind.
+        let mut more = redis::cmd("ACL");
+        more.arg("SETUSER").arg(&self.user).arg("+client|setinfo");
+        let _ = more.exec_async(connection).await;
+        Ok(())
+    }
+}
+
+/// See the module.
+pub(crate) struct Publisher {
+    pub(crate) client: redis::Client,
+    pub(crate) keys: Keys,
+    pub(crate) log: Arc<Log>,
+    pub(crate) readers: Pool,
+    pub(crate) signer: Arc<Signer>,
+    /// Who data planes read as; made to be one who can do nothing else.
+    pub(crate) reader: Option<Reader>,
+    /// The term in which this process gives sequences; `None` while another one does.
+    pub(crate) term: watch::Receiver<Option<u64>>,
+    pub(crate) overtaken: Overtaken,
+    pub(crate) metrics: Metrics,
+}
+
+/// Why publishing stopped for now.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error(transparent)]
+    Redis(#[from] redis::RedisError),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error("the stream has entries of a later term")]
+    LaterTerm,
+    #[error("the stream has what this database does not know: it is an older copy")]
+    Overtaken,
+    #[error("the term is over")]
+    TermOver,
+}
+
+/// How far the stream has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct At {
+    sequence: u64,
+    chain: [u8; 32],
+}
+
+/// What stands at the end of a stream.
+enum End {
+    Empty,
+    /// One of ours.
+    At(At),
+    /// Nothing that we have published, or of an earlier history.
+    Foreign(&'static str),
+}
+
+impl Publisher {
+    /// Runs until it is aborted, or the relay is gone.
+    pub(crate) async fn run(mut self) {
+        let mut pause = AGAIN;
+        loop {
+            let term = match self.term.wait_for(Option::is_some).await {
+                Ok(term) => *term,
+                Err(_) => return,
+            };
+            let Some(epoch) = term else { continue };
+            let began = Instant::now();
+            let stopped = match self.connect().await {
+                Ok(connection) => self.publish(connection, epoch).await,
+                Err(error) => error.into(),
+            };
+            if let Stopped::TermOver = stopped {
+                continue;
+            }
+            self.metrics.stream_error();
+            tracing::warn!(error = %stopped, "publishing to Redis stopped; it is tried again");
+            if began.elapsed() > AGAIN_MAX {
+                pause = AGAIN;
+            }
+            let over = self.term.wait_for(|term| *term != Some(epoch));
+            let _ = tokio::time::timeout(pause, over).await;
+            pause = (pause * 2).min(AGAIN_MAX);
+        }
+    }
+
+    async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT));
+        self.client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// Until something is wrong, or the term is over.
+    async fn publish(&mut self, mut connection: MultiplexedConnection, epoch: u64) -> Stopped {
+        let mut watched = self.log.watch();
+        if let Some(reader) = &self.reader
+            && let Err(error) = reader.make(&mut connection, &self.keys).await
+        {
+            tracing::warn!(user = reader.user, %error, "the user that data planes read as could not be made; make it by hand");
+        }
+        let mut at = match self.settle(&mut connection, epoch).await {
+            Ok(at) => at,
+            Err(stopped) => return stopped,
+        };
+        tracing::info!(epoch, sequence = at.sequence, "publishing to Redis from here on");
+        let (mut head_at, mut tick) = (at.sequence, Instant::now());
+        loop {
+            if *self.term.borrow() != Some(epoch) {
+                return Stopped::TermOver;
+            }
+            watched.mark_unchanged();
+            let done = async {
+                at = self.send(&mut connection, epoch, at).await?;
+                self.metrics.streamed(at.sequence);
+                if Instant::now() >= tick || at.sequence >= head_at + HEAD_AFTER {
+                    self.send_head(&mut connection).await?;
+                    head_at = at.sequence;
+                }
+                if Instant::now() >= tick {
+                    tick = Instant::now() + TICK;
+                    at = self.look(&mut connection, epoch, at).await?;
+                }
+                Ok::<(), Stopped>(())
+            };
+            if let Err(stopped) = done.await {
+                return stopped;
+            }
+            if self.log.end().sequence > at.sequence {
+                continue;
+            }
+            tokio::select! {
+                _ = watched.changed() => {}
+                _ = self.term.wait_for(|term| *term != Some(epoch)) => {}
+                () = tokio::time::sleep_until(tick) => {}
+            }
+        }
+    }
+
+    /// Where the stream stands, made to be a place of our log.
+    async fn settle(&self, connection: &mut MultiplexedConnection, epoch: u64) -> Result<At, Stopped> {
+        let (sequence, chain) = self.log.begin();
+        let begin = At { sequence, chain };
+        match self.end(connection, epoch).await? {
+            End::Empty => Ok(begin),
+            End::At(at) => match self.after(at, 1).await? {
+                After::Batches(_) => Ok(at),
+                // More is missing than is kept: who reads it finds the gap.
+                After::Gone => Ok(begin),
+                After::Forked => {
+                    self.overtaken.found(at.sequence.max(self.log.end().sequence + 1));
+                    Err(Stopped::Overtaken)
+                }
+            },
+            End::Foreign(what) => {
+                tracing::error!(stream = self.keys.stream, what, "THE STREAM IS NOT OURS; it is begun anew");
+                redis::cmd("DEL").arg(&self.keys.stream).exec_async(connection).await?;
+                Ok(begin)
+            }
+        }
+    }
+
+    /// What stands at the end of the stream.
+    async fn end(&self, connection: &mut MultiplexedConnection, epoch: u64) -> Result<End, Stopped> {
+        let Some((id, octets)) = last(connection, &self.keys.stream).await? else { return Ok(End::Empty) };
+        let Some(octets) = octets else { return Ok(End::Foreign("an entry without a batch")) };
+        if Batch::verify(&octets, self.signer.now().trusted()).is_err() {
+            return Ok(End::Foreign("an entry that we have not signed"));
+        }
+        let Ok(batch) = Batch::decode(&octets) else { return Ok(End::Foreign("no batch")) };
+        let state = self.log.end();
+        if batch.generation < state.generation {
+            return Ok(End::Foreign("an entry of an earlier history"));
+        }
+        let sequence = batch.last_sequence();
+        if batch.generation > state.generation || sequence > state.sequence {
+            self.log.refresh(&mut self.readers.acquire().await?).await?;
+        }
+        let FeedState { generation, sequence: known, .. } = self.log.end();
+        if batch.generation > generation || sequence > known {
+            // Signed by us, so it was ours: this database has lost it.
+            self.overtaken.found(sequence);
+            return Err(Stopped::Overtaken);
+        }
+        match id.split_once('-').map(|(term, last)| (term.parse::<u64>(), last.parse::<u64>())) {
+            Some((Ok(term), _)) if term > epoch => {
+                // The database says whose term it is, not Redis.
+                self.log.refresh(&mut self.readers.acquire().await?).await?;
+                let is_over = self.log.end().epoch > epoch;
+                return if is_over {
+                    Err(Stopped::LaterTerm)
+                } else {
+                    Ok(End::Foreign("a term that never was"))
+                };
+            }
+            Some((Ok(_), Ok(last))) if last == sequence => {}
+            _ => return Ok(End::Foreign("an entry under another id")),
+        }
+        Ok(End::At(At { sequence, chain: batch.chain() }))
+    }
+
+    /// Sends what comes after `at`.
+    async fn send(
+        &self,
+        connection: &mut MultiplexedConnection,
+        epoch: u64,
+        mut at: At,
+    ) -> Result<At, Stopped> {
+        loop {
+            let made = match self.after(at, TOGETHER).await? {
+                After::Batches(made) if made.is_empty() => return Ok(at),
+                After::Batches(made) => made,
+                After::Gone | After::Forked => return self.settle(connection, epoch).await,
+            };
+            let (mut pipeline, signing) = (Pipeline::new(), self.signer.now());
+            for batch in made {
+                at = At { sequence: batch.entry.last_sequence, chain: batch.entry.chain };
+                let id = format!("{epoch}-{}", at.sequence);
+                let octets = signing.batch(&batch);
+                pipeline.cmd("XADD").arg(&self.keys.stream).arg(id).arg(BATCH).arg(&octets[..]).ignore();
+            }
+            pipeline.exec_async(connection).await?;
+        }
+    }
+
+    async fn send_head(&self, connection: &mut MultiplexedConnection) -> Result<(), Stopped> {
+        let mut octets = Vec::new();
+        self.log.head().encode_signed(self.signer.now().key(), &mut octets);
+        Ok(redis::cmd("SET").arg(&self.keys.head).arg(octets).exec_async(connection).await?)
+    }
+
+    /// Whether the stream still ends where we left it; and forgets there what we have forgotten.
+    async fn look(&self, connection: &mut MultiplexedConnection, epoch: u64, at: At) -> Result<At, Stopped> {
+        if let Some((epoch, sequence)) = self.log.oldest() {
+            let oldest = format!("{epoch}-{sequence}");
+            redis::cmd("XTRIM")
+                .arg(&self.keys.stream)
+                .arg("MINID")
+                .arg("~")
+                .arg(oldest)
+                .exec_async(connection)
+                .await?;
+        }
+        match self.end(connection, epoch).await? {
+            End::At(end) if end == at => Ok(at),
+            // Nothing was published since the stream began.
+            End::Empty if self.log.begin() == (at.sequence, at.chain) => Ok(at),
+            _ => {
+                tracing::warn!(sequence = at.sequence, "the stream does not end where it was left");
+                self.metrics.stream_error();
+                self.settle(connection, epoch).await
+            }
+        }
+    }
+
+    async fn after(&self, at: At, octets: usize) -> Result<After, Stopped> {
+        let connection = async || self.readers.acquire().await;
+        Ok(self.log.after(connection, at.sequence, at.chain, octets).await?)
+    }
+}
+
+/// Id and batch of the last entry of a stream; `None` when it has none. An entry of another form has no batch.
+async fn last(
+    connection: &mut MultiplexedConnection,
+    stream: &str,
+) -> redis::RedisResult<Option<(String, Option<Vec<u8>>)>> {
+    let range: Vec<(String, Value)> = redis::cmd("XREVRANGE")
+        .arg(stream)
+        .arg("+")
+        .arg("-")
+        .arg("COUNT")
+        .arg(1)
+        .query_async(connection)
+        .await?;
+    let Some((id, fields)) = range.into_iter().next() else { return Ok(None) };
+    let fields: Vec<Vec<u8>> = redis::from_redis_value(fields).unwrap_or_default();
+    let batch = match fields.as_slice() {
+        [name, octets] if name == BATCH.as_bytes() => Some(octets.clone()),
+        _ => None,
+    };
+    Ok(Some((id, batch)))
+}
+
+#[cfg(test)]
+mod tests;

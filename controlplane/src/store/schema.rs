@@ -1,0 +1,89 @@
+//! The schema, in steps: the same numbers and names for both databases.
+
+use sqlx::migrate::Migrator;
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::connection::Kind;
+use super::place::{Place, connected};
+
+static SQLITE: Migrator = sqlx::migrate!("../migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("../migrations/postgres");
+
+/// Which steps were applied, as the library keeps it, where it has done so before.
+const STEPS: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
+const HAS_STEPS_SQLITE: &str =
+    "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
+const HAS_STEPS_POSTGRES: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+
+/// Statements of this file, that both know and that one knows.
+pub(super) const ALL: &[&str] = &[STEPS];
+pub(super) const SQLITE_ONLY: &[&str] = &[HAS_STEPS_SQLITE];
+pub(super) const POSTGRES_ONLY: &[&str] = &[HAS_STEPS_POSTGRES];
+
+/// A step of the schema.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Step {
+    /// Its place in the order.
+    pub number: i64,
+    /// What it is about.
+    pub name: String,
+    /// Whether the database has it.
+    pub applied: bool,
+}
+
+impl Place {
+    /// Brings the schema up to date. To a server any number may come at once: one does it, the others wait.
+    ///
+    /// For a file the caller holds the lock of its folder.
+    ///
+    /// # Errors
+    /// When the database cannot be had, or its schema is newer than this program.
+    pub async fn migrate(&self) -> sqlx::Result<()> {
+        let migrated = match self {
+            Place::File(file) => {
+                let mut connection = Place::sqlite(file).connect().await?;
+                let migrated = SQLITE.run_direct(None, &mut connection, false).await;
+                connection.close().await?;
+                migrated
+            }
+            // Under a lock of the server's, which the library takes.
+            Place::Server(server) => {
+                // A step may take long, and so may the wait for somebody else's.
+                let unlimited = [("statement_timeout", "0"), ("lock_timeout", "0")];
+                let mut connection = connected(Place::postgres(server).options(unlimited)).await?;
+                let migrated = POSTGRES.run_direct(None, &mut connection, false).await;
+                connection.close().await?;
+                migrated
+            }
+        };
+        migrated.map_err(|error| sqlx::Error::Migrate(Box::new(error)))
+    }
+
+    /// The steps of the schema that this program knows, in order, and whether a database has them.
+    ///
+    /// # Errors
+    /// When the database cannot be had.
+    pub async fn steps(&self) -> sqlx::Result<Vec<Step>> {
+        let (migrator, is_there) = match self.kind() {
+            Kind::Sqlite => (&SQLITE, HAS_STEPS_SQLITE),
+            Kind::Postgres => (&POSTGRES, HAS_STEPS_POSTGRES),
+        };
+        let mut applied = Vec::new();
+        // To ask does not make it.
+        if !matches!(self, Place::File(file) if !file.exists()) {
+            let mut connection = self.connect().await?;
+            if connection.query(is_there).fetch_value::<bool>().await? {
+                for row in connection.query(STEPS).fetch_all().await? {
+                    applied.push(row.get::<i64, _>(0)?);
+                }
+            }
+            connection.close().await?;
+        }
+        let steps = migrator.iter().map(|step| Step {
+            number: step.version,
+            name: step.description.to_string(),
+            applied: applied.contains(&step.version),
+        });
+        Ok(steps.collect())
+    }
+}

@@ -1,0 +1,116 @@
+//! What several control planes on one database share: their secrets, and what nodes say to any of them.
+
+use std::time::{Duration, Instant};
+
+use godwit_controlplane::{Controlplane, FirstStart};
+use godwit_wire::feed::Head;
+use serde_json::json;
+
+use crate::harness::{Server, URL_FILE, config, folder};
+use crate::node::Node;
+use crate::replica::{KEY, Replica};
+
+const HEAD: &str = "/internal/v1/head";
+
+async fn pair() -> (Server, Server) {
+    let folder = folder();
+    let first = Server::start_in(folder.clone(), Replica::default(), None, |_| {}).await;
+    let token = first.client.token.clone();
+    let second = Server::start_in(folder, Replica::default(), Some(token), |_| {}).await;
+    (first, second)
+}
+
+/// A node speaks to one of them; any of them is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_says_to_one_is_known_to_all() {
+    let (one, other) = pair().await;
+    let node = Node::add(&one, "ns1").await;
+    let there = Node { address: other.internal.unwrap(), ..node.clone() };
+    for (name, server) in [("here", &node), ("there", &there)] {
+        assert_eq!(server.get(HEAD).await.status, 200, "{name}");
+    }
+    // Whoever of them takes the write and whoever is told.
+    for (octet, at, told) in [(2, &one, &there), (3, &other, &node), (4, &one, &node), (5, &other, &there)] {
+        told.report(&one, &json!({})).await;
+        let waited = Instant::now();
+        let known = async || {
+            let nodes = at.client.get("/api/v1/nodes").await.expect(200).json();
+            nodes["items"][1]["live"] == true
+        };
+        while !known().await {
+            assert!(waited.elapsed() < Duration::from_secs(3), "it is not known there");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let body = json!({"type": "A", "value": [format!("192.0.2.{octet}")]});
+        let path = "/api/v1/records/www.example.com.?wait=applied&timeout=20s";
+        let writing = at.client.json("PUT", path, &body);
+        let before = one.replica.applied.lock().unwrap().sequence;
+        let reporting = async {
+            while one.replica.applied.lock().unwrap().sequence == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            told.report(&one, &json!({})).await;
+            Instant::now()
+        };
+        let (written, reported) = tokio::join!(writing, reporting);
+        assert_eq!(written.expect(200).header("godwit-applied"), "2/2");
+        assert!(reported.elapsed() < Duration::from_secs(2), "{:?}", reported.elapsed());
+    }
+    // Removed at one, refused at the other, and waited for by nobody.
+    one.client.delete("/api/v1/nodes/ns1").await.expect(204);
+    let removed = Instant::now();
+    while there.get(HEAD).await.status != 401 {
+        assert!(removed.elapsed() < Duration::from_secs(1), "still let in");
+    }
+    let body = json!({"type": "A", "value": ["192.0.2.9"]});
+    let path = "/api/v1/records/www.example.com.?wait=applied&timeout=3s";
+    let written = other.client.json("PUT", path, &body).await.expect(200);
+    assert_eq!(written.header("godwit-applied"), "1/1");
+}
+
+/// A rotation takes effect while control planes run, and a node that was added before it takes what is signed after it.
+#[tokio::test]
+async fn a_rotation_reaches_all_that_run() {
+    let (one, other) = pair().await;
+    let node = Node::add(&one, "ns1").await;
+    let there = Node { address: other.internal.unwrap(), ..node.clone() };
+    let store = config(one.folder.path()).store;
+    Controlplane::rotate_feed_key(&store).await.unwrap();
+    for server in [&node, &there] {
+        let rotated = Instant::now();
+        loop {
+            let head = server.get(HEAD).await.expect(200).body;
+            Head::verify(&head, &node.feed_keys).expect("a node that knows both keys refuses it");
+            if Head::verify(&head, &node.feed_keys[1..]).is_ok() {
+                break;
+            }
+            assert!(rotated.elapsed() < Duration::from_secs(5), "it is signed as before");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let later = Node::add(&other, "ns2").await;
+    assert_eq!(later.feed_keys[0], node.feed_keys[1]);
+    let error = Controlplane::rotate_feed_key(&store).await.unwrap_err().to_string();
+    assert!(error.contains("ns1") && !error.contains("ns2"), "{error}");
+}
+
+/// Two that start at once with a folder each: one makes the secrets, the other says what it lacks and starts with it.
+#[tokio::test]
+async fn of_two_first_starts_one_makes_the_secrets() {
+    let first = folder();
+    let second = tempfile::tempdir().unwrap();
+    std::fs::copy(first.path().join(URL_FILE), second.path().join(URL_FILE)).unwrap();
+    let open = |folder| Controlplane::open(config(folder), FirstStart::ExampleZone, Some(KEY));
+    let (one, other) = tokio::join!(open(first.path()), open(second.path()));
+    let failed = match (one, other) {
+        (Ok(_), Err(error)) => (error, first.path(), second.path()),
+        (Err(error), Ok(_)) => (error, second.path(), first.path()),
+        (one, other) => panic!("{one:?} and {other:?}"),
+    };
+    let (error, with, without) = failed;
+    let error = format!("{error:#}");
+    assert!(error.contains("copy secrets.key"), "{error}");
+    assert!(!without.join("secrets.key").exists());
+    std::fs::copy(with.join("secrets.key"), without.join("secrets.key")).unwrap();
+    open(without).await.unwrap();
+}

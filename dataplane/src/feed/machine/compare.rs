@@ -1,0 +1,176 @@
+//! By comparison with the index: what differs is fetched, and shown at once; and single zones in quarantine.
+
+use std::time::Instant;
+
+use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
+use godwit_wire::feed::Index;
+use godwit_wire::name::Name;
+
+use super::{Machine, State};
+use crate::feed::place::{self, Fence};
+use crate::feed::quarantine::Cause;
+use crate::feed::resync::{Base, Resync};
+use crate::feed::source::ZoneState;
+use crate::feed::whole;
+
+impl Machine {
+    pub(super) fn index(&mut self, octets: &[u8], now: Instant) {
+        let is_wanted = match self.state {
+            State::Bootstrap | State::Compare => true,
+            State::Follow => self.doubt,
+            State::Fetch(_) => false,
+        };
+        if !is_wanted || !self.joined {
+            return;
+        }
+        let index = match Index::decode(octets) {
+            Ok(index) => index,
+            Err(error) => {
+                tracing::error!(%error, octets = octets.len(), "an index cannot be decoded");
+                self.compare.begin(now);
+                return;
+            }
+        };
+        let position = self.work.position();
+        let same_history = index.generation == position.generation;
+        // Read before what is held was: it knows less.
+        let is_old = same_history && index.settled < self.settled;
+        if is_old || place::is_behind(&index, &position, &self.fence) {
+            tracing::warn!(
+                generation = index.generation,
+                epoch = index.epoch,
+                sequence = index.sequence,
+                ours = position.sequence,
+                "the index is older than what is held; nothing moves back"
+            );
+            match self.state {
+                State::Follow => self.compare.begin(now),
+                _ => self.again.begin(now),
+            }
+            return;
+        }
+        self.again.end();
+        self.compare.begin(now);
+        self.counts.resyncs = self.counts.resyncs.saturating_add(1);
+        let forked = self.forked || (index.sequence == position.sequence && index.chain != position.chain);
+        // In doubt it is not known of which history a zone is.
+        let is_ours = same_history && !forked && !self.doubt;
+        let floor = is_ours.then(|| self.work.snapshot.clone());
+        let epoch = if same_history { self.fence.epoch_at(index.epoch, index.sequence) } else { index.epoch };
+        let base = self.base();
+        let resync = Resync::new(&index, base, epoch, floor);
+        tracing::info!(sequence = index.sequence, zones = index.zones.len(), "comparing with the index");
+        self.state = State::Fetch(Box::new(resync));
+        self.finish(now);
+    }
+
+    fn base(&mut self) -> Base {
+        if let Some(begun) = self.begun.take() {
+            let Resync { aside, is_bootstrap, round, .. } = *begun;
+            return Base { snapshot: aside, is_bootstrap, round: round.saturating_add(1) };
+        }
+        let is_bootstrap = matches!(self.state, State::Bootstrap);
+        let snapshot = if is_bootstrap {
+            let digest_key = self.digest_key.clone();
+            Snapshot::empty(&SnapshotOptions { hash_key: self.hash_key, digest_key })
+        } else {
+            self.work.snapshot.clone()
+        };
+        Base { snapshot, is_bootstrap, round: 0 }
+    }
+
+    pub(super) fn zones(&mut self, zones: &[(Name, Option<ZoneState>)], now: Instant) {
+        let mut helps = zones.iter().any(|(_, state)| state.is_some());
+        if let State::Fetch(resync) = &mut self.state {
+            helps = resync.take(zones);
+            if resync.is_outdated() {
+                let begin_anew = if resync.is_bootstrap { State::Bootstrap } else { State::Compare };
+                tracing::warn!("zones come as they were before the index; comparing once more");
+                self.state = begin_anew;
+            }
+            self.finish(now);
+        } else if matches!(self.state, State::Follow) {
+            self.heal_all(zones, now);
+        }
+        if helps { self.again.end() } else { self.lost(now) }
+    }
+
+    fn heal_all(&mut self, zones: &[(Name, Option<ZoneState>)], now: Instant) {
+        for (zone, state) in zones {
+            if let Some(state) = state
+                && self.work.quarantine.contains(zone)
+            {
+                self.heal(zone, state, now);
+            }
+        }
+    }
+
+    /// Puts a zone in quarantine to what it is now.
+    fn heal(&mut self, zone: &Name, state: &ZoneState, now: Instant) {
+        let held = self.work.snapshot.zone(zone.as_ref()).map_or(0, |zone| zone.version());
+        let least = if self.work.quarantine.is_foreign(zone) { 0 } else { held };
+        let is_lower = state.blob.is_some() && state.version < least;
+        if state.settled < self.work.position().sequence || is_lower {
+            tracing::warn!(%zone, version = state.version, held, "the zone came as it was before");
+            return;
+        }
+        let next = match &state.blob {
+            Some(blob) => whole::put(&self.work.snapshot, zone, state.version, blob),
+            None => Ok(self.work.snapshot.remove_zones(std::slice::from_ref(zone))),
+        };
+        match next {
+            Ok(next) => self.work.snapshot = next,
+            Err(error) => {
+                self.work.quarantine.put(zone, Cause::Whole, &error.to_string(), now);
+                return;
+            }
+        }
+        if state.blob.is_none() {
+            self.work.absent.insert(zone.clone(), state.version.max(held));
+        }
+        self.work.quarantine.take(zone);
+        self.settled = self.settled.max(state.settled);
+        self.dirty = true;
+    }
+
+    /// Goes over to what was fetched, once all of it is there.
+    fn finish(&mut self, now: Instant) {
+        let State::Fetch(resync) = &mut self.state else { return };
+        if !resync.is_whole() {
+            return;
+        }
+        let resync = std::mem::replace(&mut self.state, State::Follow);
+        let State::Fetch(resync) = resync else { return };
+        if resync.may_be_of_two() {
+            (self.begun, self.state) = (Some(resync), State::Compare);
+            return;
+        }
+        let is_foreign = resync.floor.is_none();
+        let Resync { mut aside, position, settled, least_settled, absent, kept_back, .. } = *resync;
+        for zone in kept_back.keys() {
+            // Of a snapshot with another key nothing was there to be kept.
+            if aside.zone(zone.as_ref()).is_none()
+                && let Some(held) = self.work.snapshot.zone(zone.as_ref())
+                && let Ok(next) = whole::carry(&aside, &held)
+            {
+                aside = next;
+            }
+        }
+        self.work.quarantine.keep_only(&kept_back);
+        for (zone, (cause, reason)) in &kept_back {
+            self.work.quarantine.put(zone, *cause, reason, now);
+            if is_foreign {
+                self.work.quarantine.call_foreign(zone);
+            }
+        }
+        if position.generation != self.work.position().generation {
+            self.fence = Fence::at(&position);
+        } else {
+            self.fence.see(position.epoch, position.sequence, position.chain);
+        }
+        self.work.snapshot = aside.with_position(position);
+        (self.work.absent, self.work.unlisted_until) = (absent, least_settled);
+        (self.settled, self.catch_up_until) = (settled, None);
+        (self.doubt, self.forked, self.saw_head_ahead, self.dirty) = (false, false, false, true);
+    }
+}

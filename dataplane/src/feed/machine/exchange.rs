@@ -1,0 +1,70 @@
+//! What goes in and out of the machine.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use godwit_engine::snapshot::Position;
+use godwit_wire::name::Name;
+
+use crate::feed::source::{Entries, Joined, ZoneState};
+
+/// What is to be fetched next.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Want {
+    /// What the other side's digests are keyed with.
+    Join,
+    /// The index of all zones.
+    Index,
+    /// These zones.
+    Zones(Vec<Name>),
+    /// What comes after this position.
+    Entries(Position),
+    /// Nothing before this moment.
+    Wait(Instant),
+}
+
+/// What came.
+#[derive(Clone, Debug)]
+pub enum Got {
+    /// For [`Want::Join`].
+    Joined(Joined),
+    /// For [`Want::Index`].
+    Index(Bytes),
+    /// For [`Want::Zones`]; `None` for those of which there was no answer.
+    Zones(Vec<(Name, Option<ZoneState>)>),
+    /// For [`Want::Entries`].
+    Entries(Entries),
+    /// No answer.
+    Lost,
+    /// The moment that was waited for.
+    Waited,
+}
+
+/// What follows from what came.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Outcome {
+    /// There is another snapshot to show.
+    pub show: bool,
+    /// What is shown is known to be all there is.
+    pub current: bool,
+}
+
+/// What happened so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Comparisons with an index.
+    pub resyncs: u64,
+    /// Batches and heads of a past history or term.
+    pub stale: u64,
+    /// Heads whose root digest was not ours.
+    pub digest_mismatches: u64,
+}
+
+/// What makes one machine's random numbers differ from another's.
+#[derive(Clone, Copy, Debug)]
+pub struct Seeds {
+    /// Of the name hash of snapshots that are begun anew: see [`SnapshotOptions`](godwit_engine::snapshot::SnapshotOptions).
+    pub hash_key: [u8; 16],
+    /// Of pauses.
+    pub pauses: u64,
+}

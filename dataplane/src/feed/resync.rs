@@ -1,0 +1,187 @@
+//! From an index to a whole new state, aside: what is equal is kept, what differs is fetched, what is not there any more
+//! goes. Nothing of it is seen before all of it is there (P2).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use godwit_engine::snapshot::{Position, Snapshot};
+use godwit_wire::feed::Index;
+use godwit_wire::name::Name;
+
+use super::quarantine::Cause;
+use super::source::ZoneState;
+use super::whole;
+
+/// Zones that are asked for together.
+pub(super) const GROUP: usize = 64;
+/// How often a zone is asked for before all is shown without it.
+const ATTEMPTS: u32 = 8;
+/// How often it is begun once more, while zones cannot be had, for a connection that was lost.
+const ROUNDS: u32 = 2;
+/// How many answers may be older than the index before it is taken for one of another history, which has ended.
+const OLDER: u32 = 8;
+
+/// A new state that is being put together.
+pub(super) struct Resync {
+    /// What is there so far.
+    pub(super) aside: Snapshot,
+    /// Where it stands.
+    pub(super) position: Position,
+    /// Every change that is in it has a sequence up to here.
+    pub(super) settled: u64,
+    /// The connection was lost since the index came.
+    interrupted: bool,
+    /// How often it was begun before, for that.
+    pub(super) round: u32,
+    /// It began with nothing.
+    pub(super) is_bootstrap: bool,
+    /// What the index itself has a sequence up to: no answer may be older.
+    pub(super) least_settled: u64,
+    /// How many were older.
+    older: u32,
+    /// Zones that are to be fetched.
+    wanted: VecDeque<Wanted>,
+    /// Zones below whose version nothing is taken: what is held in the same history.
+    pub(super) floor: Option<Snapshot>,
+    /// Zones that were found to be gone, each with the version at which it went.
+    pub(super) absent: BTreeMap<Name, u64>,
+    /// Zones that could not be had, or not be served.
+    pub(super) kept_back: BTreeMap<Name, (Cause, String)>,
+}
+
+/// What an index is compared with.
+pub(super) struct Base {
+    /// What is held, or was fetched before; its digests have the key of the index.
+    pub(super) snapshot: Snapshot,
+    /// It began with nothing.
+    pub(super) is_bootstrap: bool,
+    /// See [`Resync::round`].
+    pub(super) round: u32,
+}
+
+struct Wanted {
+    zone: Name,
+    /// The version that the index has.
+    version: u64,
+    attempts: u32,
+}
+
+impl Resync {
+    /// Compares an index with a base.
+    ///
+    /// **Cost**: one look-up for each zone of either.
+    pub(super) fn new(
+        index: &Index,
+        Base { snapshot: base, is_bootstrap, round }: Base,
+        epoch: u64,
+        floor: Option<Snapshot>,
+    ) -> Self {
+        let differs = |zone: &Name, version, digest| {
+            let held = base.zone(zone.as_ref());
+            !held.is_some_and(|held| held.version() == version && held.digest() == digest)
+        };
+        let wanted = index
+            .zones
+            .iter()
+            .filter(|entry| differs(&entry.zone, entry.version, entry.digest))
+            .map(|entry| Wanted { zone: entry.zone.clone(), version: entry.version, attempts: 0 })
+            .collect();
+        let is_listed = |zone: &Name| index.zones.binary_search_by(|entry| entry.zone.cmp(zone)).is_ok();
+        let gone: Vec<Name> = base.zones().map(|zone| zone.name()).filter(|zone| !is_listed(zone)).collect();
+        Resync {
+            aside: base.remove_zones(&gone),
+            position: Position {
+                generation: index.generation,
+                epoch,
+                sequence: index.sequence,
+                chain: index.chain,
+            },
+            settled: index.settled,
+            interrupted: false,
+            round,
+            is_bootstrap,
+            least_settled: index.settled,
+            older: 0,
+            wanted,
+            floor,
+            absent: BTreeMap::new(),
+            kept_back: BTreeMap::new(),
+        }
+    }
+
+    /// The zones to be asked for next; none once all is there.
+    pub(super) fn wanted(&self) -> Vec<Name> {
+        self.wanted.iter().take(GROUP).map(|wanted| wanted.zone.clone()).collect()
+    }
+
+    /// Takes what came of zones; whether there was any. What is older than the index counts as not answered.
+    pub(super) fn take(&mut self, zones: &[(Name, Option<ZoneState>)]) -> bool {
+        let before = self.wanted.len();
+        for (zone, state) in zones {
+            let place = self.wanted.iter().take(GROUP).position(|wanted| wanted.zone == *zone);
+            let Some(mut wanted) = place.and_then(|at| self.wanted.remove(at)) else { continue };
+            let is_older = state.as_ref().is_some_and(|state| state.settled < self.least_settled);
+            self.older = self.older.saturating_add(u32::from(is_older));
+            match state.as_ref().filter(|state| self.is_new(&wanted, state)) {
+                Some(state) => self.put(zone, state),
+                None => {
+                    // Others first: one zone that cannot be had must not keep them waiting.
+                    wanted.attempts = wanted.attempts.saturating_add(u32::from(!is_older));
+                    self.wanted.push_back(wanted);
+                }
+            }
+        }
+        let helps = self.wanted.len() < before;
+        if self.wanted.iter().all(|wanted| wanted.attempts >= ATTEMPTS) {
+            for Wanted { zone, .. } in self.wanted.drain(..) {
+                self.kept_back.insert(zone, (Cause::Change, "the zone could not be fetched".to_owned()));
+            }
+        }
+        helps
+    }
+
+    /// Whether it was read after the index was, and no zone goes back within its history (P8).
+    fn is_new(&self, wanted: &Wanted, state: &ZoneState) -> bool {
+        let least = self.held_version(&wanted.zone).max(wanted.version);
+        state.settled >= self.least_settled && (state.blob.is_none() || state.version >= least)
+    }
+
+    fn held_version(&self, zone: &Name) -> u64 {
+        let held = self.floor.as_ref().and_then(|floor| floor.zone(zone.as_ref()));
+        held.map_or(0, |zone| zone.version())
+    }
+
+    fn put(&mut self, zone: &Name, state: &ZoneState) {
+        self.settled = self.settled.max(state.settled);
+        let Some(blob) = &state.blob else {
+            self.aside = self.aside.remove_zones(std::slice::from_ref(zone));
+            self.absent.insert(zone.clone(), state.version.max(self.held_version(zone)));
+            return;
+        };
+        match whole::put(&self.aside, zone, state.version, blob) {
+            Ok(next) => self.aside = next,
+            Err(error) => drop(self.kept_back.insert(zone.clone(), (Cause::Whole, error.to_string()))),
+        }
+    }
+
+    /// Whether who answers is not who gave the index, or has moved back since: it is to be compared anew.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.older >= OLDER
+    }
+
+    /// Who answers from now on need not be who gave the index.
+    pub(super) fn interrupt(&mut self) {
+        self.interrupted = true;
+    }
+
+    /// Whether zones may have come from another than the index, which only another index can tell. Where some cannot be
+    /// had, that would go on for ever.
+    pub(super) fn may_be_of_two(&self) -> bool {
+        let could_be_had = |(cause, _): &(Cause, String)| *cause != Cause::Change;
+        self.interrupted && (self.round < ROUNDS || self.kept_back.values().all(could_be_had))
+    }
+
+    /// Whether all zones are there that can be had.
+    pub(super) fn is_whole(&self) -> bool {
+        self.wanted.is_empty()
+    }
+}
