@@ -20,7 +20,7 @@ export RUSTDOCFLAGS = -D warnings
 # Tests compare with what is checked in, and never rewrite it.
 export INSTA_UPDATE = no
 
-.PHONY: help build run test unit bench fuzz fuzz-volume fuzz-served worst-packet miri loom seeds proof proof-table loadtest loadtest-churn attack-dns soak lint doc deps clean
+.PHONY: help build run run-cluster test unit bench fuzz fuzz-volume fuzz-served worst-packet miri loom seeds proof proof-table loadtest loadtest-churn attack-dns soak lint doc deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ build: ## build every program, optimised, into target/release/
 
 run: ## start both planes with data in ./godwit-data and an example zone (ARGS='…' is passed on)
 	cargo run --release --locked -p godwit -- run $(ARGS)
+
+run-cluster: ## PostgreSQL, Redis, two control planes and three data planes on this machine (ARGS='FOLDER')
+	cargo build --release --locked
+	deploy/cluster/run $(ARGS)
 
 test: deps proof-table lint doc ## everything that has to hold: lints, docs, all tests, fuzzing, benchmarks compiled (LONG=1: long modes)
 	cargo test --workspace --locked

@@ -19,7 +19,7 @@ use crate::report::{self, Report};
 use crate::server::kind::Kind;
 use crate::server::{GENERATOR_CPU, echo};
 use crate::soak::faults::Fault;
-use crate::{churn, cpu, interrupt, measure, query_log, soak};
+use crate::{churn, cpu, interrupt, measure, propagate, query_log, soak};
 
 /// Load generator and side-by-side comparison with other servers.
 #[derive(Debug, Parser)]
@@ -30,6 +30,7 @@ use crate::{churn, cpu, interrupt, measure, query_log, soak};
   godwit-loadtest compare --workload small,large --server godwit,nsd,echo --rounds 5
   godwit-loadtest compare --shrink 100 --seconds 0.5 --rounds 1        a quick look that everything works
   godwit-loadtest churn
+  godwit-loadtest propagate --cluster cluster-data/cluster.json        while `make run-cluster` runs
   godwit-loadtest attack-dns --part slow --server godwit,nsd
   godwit-loadtest soak --seconds 600
   godwit-loadtest data --dataset small
@@ -46,6 +47,8 @@ enum Command {
     Compare(Compare),
     /// Measure what changes through the API cost those who ask: `godwit run` on one CPU, queries at a fixed rate
     Churn(Churn),
+    /// Measure how many changes a running cluster takes, and how soon every data plane answers with them
+    Propagate(Propagate),
     /// Measure what the query log costs those who ask: off, to nowhere, and to somebody who never reads
     QueryLog(QueryLog),
     /// Attack Godwit and its peers: floods, slow TCP clients, amplification, reflection; print one table
@@ -252,6 +255,7 @@ impl Cli {
         match self.command {
             Command::Compare(compare) => compare.run(),
             Command::Churn(churn) => churn.run(),
+            Command::Propagate(propagate) => propagate.run(),
             Command::QueryLog(query_log) => query_log.run(),
             Command::AttackDns(attack) => attack.run(),
             Command::Soak(soak) => soak.run(),
@@ -317,6 +321,49 @@ impl QueryLog {
         write_json(&self.json, &results)?;
         println!("{}", results.markdown());
         verdict(&results.failures)
+    }
+}
+
+#[derive(Debug, Args)]
+struct Propagate {
+    /// What `make run-cluster` wrote
+    #[arg(long, default_value = "cluster-data/cluster.json", value_name = "FILE")]
+    cluster: PathBuf,
+    /// Clients that send the next change when the last is acknowledged
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    clients: u16,
+    /// Zones that they change
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    zones: u32,
+    /// RRsets of a large change set
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    large: u32,
+    /// Interleaved rounds
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Length of each measurement
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    seconds: f64,
+    /// Changes a second while it is measured how soon they are answered
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+    /// Where to write all figures
+    #[arg(long, default_value = "target/loadtest/propagate.json", value_name = "FILE")]
+    json: PathBuf,
+}
+
+impl Propagate {
+    fn run(self) -> Result<()> {
+        let options = propagate::Options {
+            cluster: self.cluster,
+            clients: usize::from(self.clients),
+            zones: self.zones,
+            large: self.large,
+            seconds: self.seconds,
+            rounds: usize::from(self.rounds),
+            rate: self.rate,
+        };
+        conclude(&self.json, "", &propagate::report::report(&options, propagate::run(&options)?))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The goals of the project for each row: ratios to the best peer and to the reflector, both inside one run.
 
 use crate::data::Workload;
+use crate::propagate::throughput::Load;
 
 /// What Godwit's figure is to be at most, over another's in the same run.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
@@ -67,3 +68,17 @@ pub const REFLECTED: f64 = 0.05;
 pub const SOAK_SLOPE: f64 = 1.0;
 /// 99th percentile of the last quarter of a long run over that of the first.
 pub const SOAK_DRIFT: f64 = 1.05;
+
+/// RRsets a second that clients in a closed loop change on PostgreSQL with its default durability, at least.
+#[must_use]
+pub fn changes_per_second(load: Load, nodes: usize) -> f64 {
+    match load {
+        Load::Zones if nodes > 1 => 1_000.0,
+        Load::Zones => 2_000.0,
+        Load::OneZone => 800.0,
+        Load::Large => 20_000.0,
+    }
+}
+
+/// From the acknowledgement of a change until every data plane answers with it, milliseconds: median and 99th percentile.
+pub const EVERYWHERE_MS: [f64; 2] = [3.0, 15.0];

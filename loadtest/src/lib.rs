@@ -20,6 +20,7 @@ pub mod interrupt;
 pub mod load;
 pub mod measure;
 pub mod message;
+pub mod propagate;
 pub mod query_log;
 pub mod report;
 pub mod rig;

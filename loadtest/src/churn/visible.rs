@@ -74,7 +74,8 @@ pub fn measure(server: SocketAddr, channel: &mut dyn Channel, options: &Options)
 }
 
 /// Asks for one name again and again, never waiting.
-struct Watcher {
+#[derive(Debug)]
+pub struct Watcher {
     socket: UdpSocket,
     query: Vec<u8>,
     id: u16,
@@ -84,7 +85,11 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn connect(server: SocketAddr, name: &str) -> Result<Self> {
+    /// Asks this server for the A records of a name.
+    ///
+    /// # Errors
+    /// No socket to be had.
+    pub fn connect(server: SocketAddr, name: &str) -> Result<Self> {
         let socket = UdpSocket::bind("127.0.0.1:0").context("opening a UDP socket")?;
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
@@ -93,7 +98,10 @@ impl Watcher {
     }
 
     /// Sends a query if none is under way, takes in an answer if there is one, and says whether it holds the record.
-    fn sees(&mut self, record: &Record) -> Result<bool> {
+    ///
+    /// # Errors
+    /// The server is gone, or an answer cannot be read.
+    pub fn sees(&mut self, record: &Record) -> Result<bool> {
         let now = Instant::now();
         let lost = self.asked.is_some_and(|asked| now - asked > Duration::from_millis(100));
         if (self.asked.is_none() && now >= self.not_before) || lost {

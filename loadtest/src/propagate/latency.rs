@@ -1,0 +1,135 @@
+//! Changes at a fixed rate: how soon after its acknowledgement each is answered by every data plane.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::cluster::{Cluster, used};
+use super::{Options, zone};
+use crate::api;
+use crate::churn::visible::Watcher;
+use crate::data::record::{Data, Record};
+
+/// Threads that send and watch; each has one change under way.
+const SENDERS: u32 = 8;
+/// A change that is not answered everywhere after so long is late.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Median and 99th percentile in µs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Latency {
+    /// Changes that were made.
+    pub changes: u64,
+    /// Those that were sent later than due, as the ones before them took too long.
+    pub behind: u64,
+    /// Those that were not answered everywhere in time.
+    pub late: u64,
+    /// Until the answer to the change.
+    pub acknowledged_us: [f64; 2],
+    /// From there until the last data plane answered with the new record; 0 where all of them had before.
+    pub everywhere_us: [f64; 2],
+    /// CPU seconds of each part of the cluster.
+    pub cpu_seconds: BTreeMap<String, f64>,
+}
+
+struct Found {
+    acknowledged: Histogram<u64>,
+    everywhere: Histogram<u64>,
+    behind: u64,
+    late: u64,
+}
+
+/// Runs the senders.
+///
+/// # Errors
+/// A change is refused, or the cluster is gone.
+pub fn measure(cluster: &Cluster, options: &Options) -> Result<Latency> {
+    let before = cluster.cpu_seconds();
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|number| {
+            let (cluster, options) = (cluster.clone(), options.clone());
+            thread::spawn(move || send(&cluster, &options, number))
+        })
+        .collect();
+    let mut all = Found { acknowledged: histogram()?, everywhere: histogram()?, behind: 0, late: 0 };
+    for sender in senders {
+        let found = sender.join().ok().context("a sender panicked")??;
+        all.acknowledged.add(found.acknowledged)?;
+        all.everywhere.add(found.everywhere)?;
+        all.behind += found.behind;
+        all.late += found.late;
+    }
+    let figures = |histogram: &Histogram<u64>| {
+        [0.5, 0.99].map(|quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0)
+    };
+    Ok(Latency {
+        changes: all.acknowledged.len(),
+        behind: all.behind,
+        late: all.late,
+        acknowledged_us: figures(&all.acknowledged),
+        everywhere_us: figures(&all.everywhere),
+        cpu_seconds: used(&before, &cluster.cpu_seconds()),
+    })
+}
+
+fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_max(60_000_000_000, 3)?)
+}
+
+fn send(cluster: &Cluster, options: &Options, number: u32) -> Result<Found> {
+    let owner = format!("seen{number}.{}", zone(number % options.zones));
+    let mut connection = cluster.connect(number as usize)?;
+    let mut found = Found { acknowledged: histogram()?, everywhere: histogram()?, behind: 0, late: 0 };
+    let interval = Duration::from_secs(1) * SENDERS / options.rate.max(1);
+    let started = Instant::now() + interval * number / SENDERS;
+    let end = started + Duration::from_secs_f64(options.seconds);
+    let mut due = started;
+    for turn in 0_u32.. {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        if Instant::now() >= end {
+            break;
+        }
+        found.behind += u64::from(due.elapsed() > interval);
+        due += interval;
+        // Of each run another value, so that no old answer passes for a new one.
+        let seed = (std::process::id() ^ turn.wrapping_mul(2_654_435_761)) & 0x1_FFFF;
+        let data = Data::A(Ipv4Addr::from(0xC612_0000 | seed));
+        let record = Record { owner: owner.clone(), ttl: 60, data };
+        let body = serde_json::json!({ "changes": [api::put(std::slice::from_ref(&record))] }).to_string();
+        let sent = Instant::now();
+        connection.ask("POST", "/api/v1/changes", &body)?.ok("a change")?;
+        let acknowledged = Instant::now();
+        found.acknowledged.saturating_record((acknowledged - sent).as_nanos() as u64);
+        match everywhere(cluster, &record, acknowledged)? {
+            Some(time) => found.everywhere.saturating_record(time.as_nanos() as u64),
+            None => found.late += 1,
+        }
+    }
+    Ok(found)
+}
+
+/// How long after `since` all data planes have answered with the record.
+fn everywhere(cluster: &Cluster, record: &Record, since: Instant) -> Result<Option<Duration>> {
+    let watchers = cluster.nodes.iter().map(|&node| Watcher::connect(node, &record.owner));
+    let mut watchers: Vec<Watcher> = watchers.collect::<Result<_>>()?;
+    while since.elapsed() < LIMIT {
+        let mut waiting = Vec::with_capacity(watchers.len());
+        for mut watcher in watchers {
+            if !watcher.sees(record)? {
+                waiting.push(watcher);
+            }
+        }
+        if waiting.is_empty() {
+            return Ok(Some(since.elapsed()));
+        }
+        watchers = waiting;
+        // The CPU is shared with what is measured.
+        thread::sleep(Duration::from_micros(100));
+    }
+    Ok(None)
+}
