@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::log::{self, Log};
 use crate::commit::{COMMIT, ROLLBACK, begin_whole};
 use crate::observe::metrics::Metrics;
+use crate::store::signals::{self, Signal};
 use crate::store::{Connection, Place, changes, relay};
 
 /// How long a lease holds when it is not renewed, and how often it is.
@@ -19,7 +20,7 @@ const LEASE: Duration = Duration::from_secs(3);
 const RENEW: Duration = Duration::from_secs(1);
 /// How often who has no lease asks for it.
 const ASK: Duration = Duration::from_millis(500);
-/// How often it is looked for what others have committed, or published.
+/// How often it is looked for what others have committed, or published, where they are not heard.
 const LOOK: Duration = Duration::from_millis(20);
 /// The pause before another connection is tried.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -42,6 +43,21 @@ pub(crate) struct Relay {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
+/// What other processes say, as far as it is heard.
+#[derive(Default)]
+struct Heard {
+    committed: Notify,
+    sequenced: Notify,
+}
+
+/// As long as it is renewed.
+#[derive(Clone, Copy)]
+struct Term {
+    holder: Uuid,
+    epoch: u64,
+    lease_us: i64,
+}
+
 /// Why a term ended.
 enum Ended {
     /// Another process has the lease.
@@ -53,9 +69,23 @@ enum Ended {
 impl Relay {
     /// Runs until it is told to stop.
     pub(crate) async fn run(mut self) {
-        let holder = Uuid::now_v7();
+        let (holder, heard) = (Uuid::now_v7(), Arc::new(Heard::default()));
+        let (place, told, mut stop) = (self.place.clone(), heard.clone(), self.stop.clone());
+        let listening = tokio::spawn(async move {
+            let wake = move |signal| match signal {
+                Signal::Committed => told.committed.notify_one(),
+                Signal::Sequenced => told.sequenced.notify_one(),
+            };
+            signals::listen(&place, wake, async { drop(stop.wait_for(|stop| *stop).await) }).await;
+        });
+        self.relay(holder, &heard).await;
+        // It was told to stop as well.
+        let _ = listening.await;
+    }
+
+    async fn relay(&mut self, holder: Uuid, heard: &Heard) {
         loop {
-            let ended = self.connected(holder).await;
+            let ended = self.connected(holder, heard).await;
             self.metrics.leader(false);
             self.term.send_replace(None);
             match ended {
@@ -69,7 +99,7 @@ impl Relay {
         }
     }
 
-    async fn connected(&mut self, holder: Uuid) -> sqlx::Result<()> {
+    async fn connected(&mut self, holder: Uuid, heard: &Heard) -> sqlx::Result<()> {
         let mut connection = self.place.connect().await?;
         connection.control(&[NO_PAUSES]).await?;
         let mut ask_at = Instant::now();
@@ -79,7 +109,8 @@ impl Relay {
                 self.metrics.outbox(changes::unsequenced_up_to(&mut connection, i64::MAX).await?);
                 let lease_us = i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX);
                 if let Some(epoch) = relay::take_lease(&mut connection, holder, lease_us).await? {
-                    if let Ended::Stopped = self.lead(&mut connection, holder, epoch, lease_us).await? {
+                    let term = Term { holder, epoch, lease_us };
+                    if let Ended::Stopped = self.lead(&mut connection, term, heard).await? {
                         return relay::end_lease(&mut connection, holder, epoch).await;
                     }
                     continue;
@@ -90,16 +121,17 @@ impl Relay {
                 // Who has the lease publishes what was committed here.
                 return Ok(());
             }
-            self.wait().await;
+            if self.wait(&heard.sequenced).await {
+                signals::tell(&mut connection, Signal::Committed).await?;
+            }
         }
     }
 
     async fn lead(
         &mut self,
         connection: &mut Connection,
-        holder: Uuid,
-        epoch: u64,
-        lease_us: i64,
+        Term { holder, epoch, lease_us }: Term,
+        heard: &Heard,
     ) -> sqlx::Result<Ended> {
         let mut renew_at = Instant::now() + RENEW;
         let mut is_told = false;
@@ -111,7 +143,7 @@ impl Relay {
             let stopping = *self.stop.borrow();
             while changes::last_unsequenced(connection).await? > 0 {
                 match give(connection, &self.log, epoch).await? {
-                    Given::Some => {}
+                    Given::Some => signals::tell(connection, Signal::Sequenced).await?,
                     Given::None => break,
                     Given::Deposed => return Ok(self.deposed(epoch)),
                     Given::Overtaken => {
@@ -139,7 +171,7 @@ impl Relay {
                     return Ok(self.deposed(epoch));
                 }
             }
-            self.wait().await;
+            self.wait(&heard.committed).await;
         }
     }
 
@@ -150,12 +182,15 @@ impl Relay {
         Ended::Deposed
     }
 
-    async fn wait(&mut self) {
+    /// Whether this process has committed something.
+    async fn wait(&mut self, elsewhere: &Notify) -> bool {
         tokio::select! {
-            () = self.woken.notified() => {}
+            () = self.woken.notified() => return true,
+            () = elsewhere.notified() => {}
             _ = self.stop.wait_for(|stop| *stop) => {}
             () = tokio::time::sleep(LOOK) => {}
         }
+        false
     }
 }
 

@@ -20,6 +20,7 @@ pub mod rrsets;
 pub mod schema;
 pub mod secrets;
 pub mod sets;
+pub(crate) mod signals;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tokens;
@@ -56,6 +57,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
             crate::relay::lead::POSTGRES_ONLY,
             database::POSTGRES_ONLY,
             schema::POSTGRES_ONLY,
+            signals::POSTGRES_ONLY,
         ],
     };
     [
