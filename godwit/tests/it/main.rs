@@ -9,6 +9,7 @@ mod first_run;
 mod hangup;
 mod http;
 mod kill9;
+mod node;
 mod process;
 mod read_after_write;
 mod restart;
