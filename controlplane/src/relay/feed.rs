@@ -282,3 +282,49 @@ fn is_ahead(after: &Position, end: &FeedState) -> bool {
     let further = after.sequence > end.sequence || after.epoch > end.epoch;
     after.generation > end.generation || (after.generation == end.generation && further)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use godwit_wire::feed::Digest;
+
+    use super::*;
+    use crate::commit::{COMMIT, begin_whole};
+    use crate::observe::metrics::Metrics;
+    use crate::relay::batches::readable;
+    use crate::relay::log::give_sequences;
+    use crate::store::batch::Batch;
+    use crate::store::{Kind, testing};
+
+    /// What is read may be ahead of the log: it is given with the sequence up to which it is, once that is known.
+    #[tokio::test]
+    async fn p5_what_is_ahead_of_the_log_is_given_with_where_it_is_level() {
+        let (mut database, _place) = testing::database(Kind::Postgres).await;
+        let writer = &mut database.writer;
+        let digest_key = DigestKey([1; 32]);
+        relay::start(writer, &digest_key, 7).await.unwrap();
+        let state = relay::read(writer).await.unwrap().unwrap();
+        let log = Arc::new(Log::new(state, Arc::default(), Metrics::default()));
+        let feed = Feed { log, readers: database.readers.clone(), digest_key, signer: None, overtaken: None };
+        let id = uuid::Uuid::now_v7();
+        let payload = readable(id, 1, Vec::new());
+        let new =
+            changes::New { id, at_us: 1, actor: "a", request_id: "", payload: &payload, settled_by: None };
+        let mut batch = Batch::of(writer);
+        changes::insert(&mut batch, &new, Digest::default(), None);
+        batch.run(writer).await.unwrap();
+        let [index, zone] = [feed.clone(), feed];
+        let index = tokio::spawn(async move { index.index().await });
+        let apex: Name = "example.com.".parse().unwrap();
+        let zone = tokio::spawn(async move { zone.zone(apex.as_ref()).await });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!index.is_finished() && !zone.is_finished(), "nobody knows yet where it is level");
+        writer.control(&[begin_whole(Kind::Postgres)]).await.unwrap();
+        let mut state = relay::hold(writer).await.unwrap();
+        give_sequences(writer, &mut state, COMMIT).await.unwrap();
+        let index = Index::decode(&index.await.unwrap().unwrap()).unwrap();
+        assert_eq!((index.sequence, index.settled), (0, 1));
+        assert_eq!(zone.await.unwrap().unwrap().settled, 1);
+    }
+}

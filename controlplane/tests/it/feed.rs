@@ -222,7 +222,9 @@ async fn p8_a_restored_database_moves_nothing_back() {
     // Twice: changes that the restored database takes must not be mistaken for those that it never knew.
     let mut now = (copy, replica, token);
     for n in 3..5 {
+        let before = *now.1.answers.lock().unwrap();
         let server = Server::start_in(now.0, now.1, Some(now.2), |_| {}).await;
+        until("the data plane has asked", || *server.replica.answers.lock().unwrap() > before + 1).await;
         for _ in 0..3 {
             let body = json!({"changes": [{"op": "put", "name": format!("n{n}.example.com."), "type": "A", "value": ["192.0.2.1"]}]});
             let answer = server

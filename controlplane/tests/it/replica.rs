@@ -30,6 +30,8 @@ pub(crate) struct Replica {
     pub(crate) heads: Arc<Mutex<u64>>,
     /// How often it compared the index.
     pub(crate) indexes: Arc<Mutex<u64>>,
+    /// How often it was told what comes after its position.
+    pub(crate) answers: Arc<Mutex<u64>>,
     /// Zones that it fetched.
     pub(crate) fetched: Arc<Mutex<Vec<Name>>>,
     /// Zones that were fetched may be ahead of the position up to here: heads say nothing about them yet.
@@ -84,7 +86,8 @@ impl Replica {
 
     async fn follow(self, requests: mpsc::Sender<FeedRequest>, resync: Arc<Resync>) {
         let _following = self.following.clone().lock_owned().await;
-        assert_eq!(ask(&requests, |answer| FeedRequest::Join { answer }).await.map(|key| key.0), Some(KEY.0));
+        let Some(key) = ask(&requests, |answer| FeedRequest::Join { answer }).await else { return };
+        assert_eq!(key.0, KEY.0);
         loop {
             let now = self.applied.lock().unwrap().clone();
             let Applied { generation, epoch, sequence, chain, .. } = now;
@@ -93,6 +96,7 @@ impl Replica {
                 entries = ask(&requests, |answer| FeedRequest::Entries { after, answer }) => entries,
                 () = resync.1.notified() => Some(Entries::Gone),
             };
+            *self.answers.lock().unwrap() += 1;
             let now = match entries {
                 None => return,
                 Some(Entries::Behind) => {
