@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::log::{self, Log};
 use crate::commit::{COMMIT, ROLLBACK, begin_whole};
 use crate::observe::metrics::Metrics;
+use crate::store::relay::FeedState;
 use crate::store::signals::{self, Signal};
 use crate::store::{Connection, Place, changes, relay};
 
@@ -207,6 +208,12 @@ async fn give(connection: &mut Connection, log: &Log, epoch: u64) -> sqlx::Resul
     let given = match relay::lock(connection, epoch).await? {
         None => Given::Deposed,
         Some(state) if state.is_overtaken() => Given::Overtaken,
+        // What was there a moment ago is not any more: it was put back to an older copy under our feet.
+        Some(state) if is_put_back(&state, &log.end()) => {
+            relay::found_ahead(connection, log.end().sequence).await?;
+            connection.control(&[COMMIT]).await?;
+            return Ok(Given::Overtaken);
+        }
         Some(mut state) => {
             let made = log::give_sequences(connection, &mut state, COMMIT).await?;
             let given = if made.is_empty() { Given::None } else { Given::Some };
@@ -216,6 +223,10 @@ async fn give(connection: &mut Connection, log: &Log, epoch: u64) -> sqlx::Resul
     };
     connection.control(&[ROLLBACK]).await?;
     Ok(given)
+}
+
+fn is_put_back(state: &FeedState, known: &FeedState) -> bool {
+    state.generation == known.generation && state.sequence < known.sequence
 }
 
 #[cfg(test)]

@@ -86,10 +86,17 @@ impl Log {
         self.kept().batches.front().map(|batch| (batch.entry.epoch, batch.entry.last_sequence))
     }
 
-    /// Adds batches that are on disk, which lead to `end`.
+    /// Adds batches that are on disk, which lead to `end`. Several may add at once, and what one has read may be older than
+    /// what another has added since: the log does not go back.
     pub(crate) fn add(&self, made: Vec<Made>, end: FeedState) {
         let mut kept = self.kept();
-        for batch in made {
+        let now = self.end();
+        if (end.generation, end.sequence) < (now.generation, now.sequence) {
+            return;
+        }
+        let is_new =
+            |batch: &Made| end.generation > now.generation || batch.entry.last_sequence > now.sequence;
+        for batch in made.into_iter().filter(is_new) {
             let first = batch.entry.first_sequence;
             if kept.batches.back().is_some_and(|last| last.entry.last_sequence + 1 != first) {
                 *kept = Kept::default();
@@ -104,7 +111,6 @@ impl Log {
             let Some(oldest) = kept.batches.pop_front() else { break };
             kept.octets -= oldest.octets.len();
         }
-        drop(kept);
         self.metrics.published(end.sequence);
         self.end.send_if_modified(|now| {
             let changed = *now != end;
@@ -247,4 +253,43 @@ pub(crate) async fn give_sequences(
     batch.control(control);
     batch.run(connection).await?;
     Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::changes::Waiting;
+
+    /// Who has read the database before another has added to the log adds what is behind it.
+    #[test]
+    fn p8_the_log_does_not_go_back() {
+        let start = FeedState { generation: 1, ..FeedState::default() };
+        let log = Log::new(start, Arc::default(), Metrics::default());
+        let waiting = |n: usize| -> Vec<Waiting> {
+            (0..n)
+                .map(|_| Waiting {
+                    commit_number: 0,
+                    id: uuid::Uuid::now_v7(),
+                    committed_at_us: 1,
+                    payload: Vec::new(),
+                    root_change: godwit_wire::feed::Digest::default(),
+                })
+                .collect()
+        };
+        let (mut state, all) = (start, waiting(3));
+        let mut made = Vec::new();
+        let mut states = Vec::new();
+        for one in &all {
+            made.extend(batches::make(&mut state, std::slice::from_ref(one), 1));
+            states.push(state);
+        }
+        log.add(made.clone(), states[2]);
+        log.add(made[..2].to_vec(), states[1]);
+        assert_eq!(log.end(), states[2]);
+        log.add(made.clone(), states[2]);
+        assert_eq!(log.kept_after(0, usize::MAX).map(|kept| kept.len()), Some(3), "nothing is kept twice");
+        let later = FeedState { generation: 2, sequence: 1, ..FeedState::default() };
+        log.add(Vec::new(), later);
+        assert_eq!(log.end(), later, "but in another history");
+    }
 }

@@ -63,6 +63,28 @@ async fn p8_a_relay_whose_term_is_over_gives_no_sequence() {
     assert_eq!(relay::take_lease(&mut first, one, LONG_US).await.unwrap(), Some(3));
 }
 
+/// The server comes back with an older copy while we run: nothing gets a sequence that others have under another change.
+#[tokio::test]
+async fn p8_a_database_that_is_put_back_while_we_run_gives_no_sequence() {
+    let (mut database, place, log) = begun().await;
+    let mut connection = place.connect().await;
+    let epoch = relay::take_lease(&mut connection, Uuid::now_v7(), LONG_US).await.unwrap().unwrap();
+    for _ in 0..2 {
+        commit(&mut database.writer, Duration::ZERO).await;
+        assert!(matches!(give(&mut connection, &log, epoch).await.unwrap(), Given::Some));
+    }
+    let put_back =
+        "UPDATE relay SET sequence = 1, chain = (SELECT chain FROM batches WHERE last_sequence = 1)";
+    database.writer.query(put_back).execute().await.unwrap();
+    database.writer.query("DELETE FROM batches WHERE last_sequence = 2").execute().await.unwrap();
+    commit(&mut database.writer, Duration::ZERO).await;
+    for _ in 0..2 {
+        assert!(matches!(give(&mut connection, &log, epoch).await.unwrap(), Given::Overtaken));
+    }
+    let state = relay::read(&mut connection).await.unwrap().unwrap();
+    assert_eq!((state.sequence, state.ahead, log.end().sequence), (1, 2, 2));
+}
+
 /// Stopped with a batch in hand: the database does not wait for it, and what it does when it goes on changes nothing.
 #[tokio::test]
 async fn a_relay_that_is_paused_inside_a_transaction_is_replaced() {
