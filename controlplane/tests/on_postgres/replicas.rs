@@ -13,7 +13,7 @@ use crate::ledger::Ledger;
 use crate::replica::Replica;
 
 /// Two that start at once on a new database, each with a data plane.
-async fn pair() -> (Server, Server) {
+pub(crate) async fn pair() -> (Server, Server) {
     let folder = folder();
     let first = Server::start_in(folder.clone(), Replica::default(), None, |_| {}).await;
     let token = first.client.token.clone();

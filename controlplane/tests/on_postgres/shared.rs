@@ -6,19 +6,12 @@ use godwit_controlplane::{Controlplane, FirstStart};
 use godwit_wire::feed::Head;
 use serde_json::json;
 
-use crate::harness::{Server, URL_FILE, config, folder};
+use crate::harness::{URL_FILE, config, folder};
 use crate::node::Node;
-use crate::replica::{KEY, Replica};
+use crate::replica::KEY;
+use crate::replicas::pair;
 
 const HEAD: &str = "/internal/v1/head";
-
-async fn pair() -> (Server, Server) {
-    let folder = folder();
-    let first = Server::start_in(folder.clone(), Replica::default(), None, |_| {}).await;
-    let token = first.client.token.clone();
-    let second = Server::start_in(folder, Replica::default(), Some(token), |_| {}).await;
-    (first, second)
-}
 
 /// A node speaks to one of them; any of them is asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,8 @@ mod escaping;
 mod every_type;
 mod feed;
 mod feed_machine;
+mod feed_node;
+mod feed_resync;
 mod feed_simulation;
 mod handover;
 mod handover_ends;
