@@ -14,7 +14,6 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -33,7 +32,7 @@ pub(super) struct Response {
     pub(super) body: Bytes,
 }
 
-/// See the module. Clones have connections of their own.
+/// See the module.
 pub(super) struct Client {
     tls: TlsConnector,
     name: ServerName<'static>,
@@ -44,8 +43,8 @@ pub(super) struct Client {
     connection: Option<SendRequest<Full<Bytes>>>,
     /// Which of the addresses is tried next.
     turn: usize,
-    /// Told whether the control plane is reached.
-    reached: watch::Sender<bool>,
+    /// Whether the last request was answered: a change of it is logged, not each request.
+    reached: bool,
 }
 
 impl Client {
@@ -63,7 +62,7 @@ impl Client {
             authorization: format!("Bearer {}", join.token),
             connection: None,
             turn: 0,
-            reached: watch::Sender::new(true),
+            reached: true,
         })
     }
 
@@ -81,7 +80,7 @@ impl Client {
             self.connection = None;
         }
         let now = answered.is_ok();
-        if self.reached.send_if_modified(|reached| std::mem::replace(reached, now) != now) {
+        if std::mem::replace(&mut self.reached, now) != now {
             match &answered {
                 Ok(_) => tracing::info!(host = self.host, "the control plane is reached again"),
                 Err(error) => {
