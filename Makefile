@@ -11,6 +11,9 @@ FUZZ_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECON
 ATTACK_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),120)
 # How long everything goes on at once.
 SOAK_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),600)
+# How long faults are made, and how long in the tests.
+CHAOS_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),600)
+CHAOS_SHORT = 100
 # LONG=1 makes tests run their long modes.
 ifeq ($(LONG),1)
 export GODWIT_LONG = 1
@@ -20,7 +23,7 @@ export RUSTDOCFLAGS = -D warnings
 # Tests compare with what is checked in, and never rewrite it.
 export INSTA_UPDATE = no
 
-.PHONY: help build run run-cluster test unit bench fuzz fuzz-volume fuzz-served worst-packet miri loom seeds proof proof-table loadtest loadtest-churn attack-dns soak lint doc deps clean
+.PHONY: help build run run-cluster test unit bench fuzz fuzz-volume fuzz-served worst-packet miri loom seeds proof proof-table loadtest loadtest-churn attack-dns soak chaos lint doc deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +40,8 @@ run-cluster: ## PostgreSQL, Redis, two control planes and three data planes on t
 
 test: deps proof-table lint doc ## everything that has to hold: lints, docs, all tests, fuzzing, benchmarks compiled (LONG=1: long modes)
 	cargo test --workspace --locked
+	cargo build --workspace --bins --locked
+	target/debug/godwit-loadtest chaos --seconds $(CHAOS_SHORT)
 	fuzz/run $(FUZZ_SECONDS)
 	cargo bench --locked -p godwit-benches --bench '*' --no-run
 
@@ -100,6 +105,10 @@ attack-dns: ## attack Godwit, NSD, Knot DNS, BIND and PowerDNS for SECONDS=120 a
 soak: ## everything at once with a fault each minute for SECONDS=600: answers, writes, memory, descriptors (ARGS='--fault kill')
 	cargo build --release --locked -p godwit-loadtest -p godwit-dataplane -p godwit
 	target/release/godwit-loadtest soak --seconds $(SOAK_SECONDS) $(ARGS)
+
+chaos: deps ## kill, stop, flush, forge and restore every part of a cluster for SECONDS=600: is anything lost or wrong? (ARGS='--fault kill-relay')
+	cargo build --release --locked
+	target/release/godwit-loadtest chaos --seconds $(CHAOS_SECONDS) $(ARGS)
 
 lint: ## formatting, clippy, licences and sources
 	cargo fmt --all --check

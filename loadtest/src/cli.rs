@@ -19,7 +19,7 @@ use crate::report::{self, Report};
 use crate::server::kind::Kind;
 use crate::server::{GENERATOR_CPU, echo};
 use crate::soak::faults::Fault;
-use crate::{churn, cpu, interrupt, measure, propagate, query_log, soak};
+use crate::{chaos, churn, cpu, interrupt, measure, propagate, query_log, soak};
 
 /// Load generator and side-by-side comparison with other servers.
 #[derive(Debug, Parser)]
@@ -33,6 +33,7 @@ use crate::{churn, cpu, interrupt, measure, propagate, query_log, soak};
   godwit-loadtest propagate --cluster cluster-data/cluster.json        while `make run-cluster` runs
   godwit-loadtest attack-dns --part slow --server godwit,nsd
   godwit-loadtest soak --seconds 600
+  godwit-loadtest chaos --seconds 600 --fault kill-relay,kill-postgres
   godwit-loadtest data --dataset small
   godwit-loadtest ask --server 127.0.0.1:5300 --workload small         one server, started by hand"
 )]
@@ -55,6 +56,8 @@ enum Command {
     AttackDns(AttackDns),
     /// Everything at once with a fault each minute, against both programs of this workspace: answers, writes, memory, descriptors
     Soak(Soak),
+    /// PostgreSQL, Redis, two control planes, three data planes, and one fault after another: is anything lost or wrong?
+    Chaos(Chaos),
     /// Write zone files, lists of zones and query files
     Data(Data),
     /// Offer one workload to a server that runs already, with the data of `data`
@@ -259,6 +262,7 @@ impl Cli {
             Command::QueryLog(query_log) => query_log.run(),
             Command::AttackDns(attack) => attack.run(),
             Command::Soak(soak) => soak.run(),
+            Command::Chaos(chaos) => chaos.run(),
             Command::Data(data) => data.run(),
             Command::Ask(ask) => ask.run(),
             Command::Publish { json, into } => report::publish(&json, &into),
@@ -432,6 +436,45 @@ impl Soak {
         };
         fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
         conclude(&self.json, "", &soak::report::report(&options, soak::run(&options)?))
+    }
+}
+
+#[derive(Debug, Args)]
+struct Chaos {
+    /// What all draws start from
+    #[arg(long, default_value_t = 1, env = "GODWIT_SEED")]
+    seed: u64,
+    /// Length of the run; the fault under way is brought to its end
+    #[arg(long, default_value_t = 600.0, value_parser = seconds)]
+    seconds: f64,
+    /// Only these
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = chaos::faults::Fault::ALL)]
+    fault: Vec<chaos::faults::Fault>,
+    /// Folder of Godwit's programs; default that of this one
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Folder for what the programs write
+    #[arg(long, default_value = "target/loadtest", value_name = "DIR")]
+    data: PathBuf,
+    /// Where all figures go
+    #[arg(long, default_value = "target/loadtest/chaos.json", value_name = "FILE")]
+    json: PathBuf,
+}
+
+impl Chaos {
+    fn run(self) -> Result<()> {
+        let programs = match self.programs {
+            Some(folder) => folder,
+            None => std::env::current_exe()?.parent().context("this program is nowhere")?.to_owned(),
+        };
+        let options = chaos::Options {
+            seed: self.seed,
+            seconds: self.seconds,
+            faults: self.fault,
+            programs,
+            data: self.data,
+        };
+        conclude(&self.json, "", &chaos::report::report(&options, chaos::run(&options)?))
     }
 }
 

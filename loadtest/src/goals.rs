@@ -82,3 +82,6 @@ pub fn changes_per_second(load: Load, nodes: usize) -> f64 {
 
 /// From the acknowledgement of a change until every data plane answers with it, milliseconds: median and 99th percentile.
 pub const EVERYWHERE_MS: [f64; 2] = [3.0, 15.0];
+
+/// From the end of a fault until every data plane has everything, seconds.
+pub const HEALED_S: f64 = 5.0;

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod attack;
+pub mod chaos;
 pub mod churn;
 pub mod cli;
 pub mod compare;

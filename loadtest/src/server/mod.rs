@@ -191,15 +191,26 @@ impl Drop for Running {
 /// # Errors
 /// None is free.
 pub fn free_port() -> Result<u16> {
+    Ok(free_ports(1)?[0])
+}
+
+/// As many of them, each different.
+///
+/// # Errors
+/// So many are not free.
+pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     // Each process starts elsewhere, so that two runs at the same time do not race for the same ports.
     let first = std::process::id() % 1_000;
-    (0..1_000)
+    let free: Vec<u16> = (0..1_000)
         .filter_map(|step| u16::try_from(20_000 + (first * 7 + step) % 1_000 * 10).ok())
-        .find(|&port| {
+        .filter(|&port| {
             UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, port + 2)).is_ok()
         })
-        .context("no port is free between 20000 and 30000")
+        .take(count)
+        .collect();
+    anyhow::ensure!(free.len() == count, "{count} ports are not free between 20000 and 30000");
+    Ok(free)
 }
