@@ -17,7 +17,7 @@ use crate::config::{Config, Store};
 use crate::instance::FirstStart;
 use crate::model::change::{Operation, PutMode, PutZone, Request};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
-use crate::relay::{log, recount};
+use crate::relay::{give, recount};
 use crate::store::batch::Batch;
 use crate::store::log::Entry;
 use crate::store::relay::FeedState;
@@ -132,7 +132,7 @@ async fn begin_term(connection: &mut Connection) -> anyhow::Result<()> {
             );
             return Ok(());
         }
-        if log::give_sequences(connection, &mut state, COMMIT).await?.is_empty() {
+        if give::to_all(connection, &mut state, COMMIT).await?.is_empty() {
             return Ok(());
         }
     }

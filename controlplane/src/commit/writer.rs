@@ -3,7 +3,7 @@
 //! It takes in turn: the short requests that wait, as many as go into one transaction; then one long one, if any waits; then
 //! one thing that is no change of records.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use godwit_wire::feed::DigestKey;
 use godwit_wire::name::Name;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::plan::Plan;
 use super::record::With;
@@ -21,6 +22,7 @@ use crate::error::{Code, Problem};
 use crate::model::change::{Idempotency, Request};
 use crate::observe::metrics::Metrics;
 use crate::relay::batches::{self, Made};
+use crate::relay::give;
 use crate::relay::log::Log;
 use crate::store::batch::Batch;
 use crate::store::changes::Waiting;
@@ -32,6 +34,8 @@ use crate::store::{Connection, Kind, Place, changes, history, idempotency, log, 
 const GROUP: usize = 256;
 /// The same for the steps that they have together.
 const GROUP_STEPS: usize = 4_000;
+/// The most octets of change sets that get their sequence with the commit where others write too.
+const GIVEN_OCTETS: usize = 1 << 20;
 /// The pause before what could not be written down is tried again: a database that fails is not asked without pause.
 const NOTE_AGAIN: Duration = Duration::from_secs(1);
 /// The pause between two pruning steps while there is more to delete: more comes in a minute than one step takes.
@@ -65,8 +69,17 @@ pub(crate) struct Writer {
 pub(crate) enum Sequences {
     /// This writer, in the transaction of the change: nobody else writes to this database.
     Here(Box<Here>),
-    /// The relay, once it is committed.
-    Afterwards(Arc<Notify>),
+    /// The relay, once it is committed; where that is in this process, with the commit.
+    Afterwards(Afterwards),
+}
+
+/// See [`Sequences::Afterwards`].
+pub(crate) struct Afterwards {
+    /// Wakes the relay.
+    pub(crate) woken: Arc<Notify>,
+    /// The term in which this process gives sequences; `None` while another one does.
+    pub(crate) term: watch::Receiver<Option<u64>>,
+    pub(crate) log: Arc<Log>,
 }
 
 /// See [`Sequences::Here`].
@@ -249,22 +262,29 @@ impl Writer {
                 return Ok(());
             }
         }
-        let (made, state) = self.sequences.make(&waiting);
-        if let Err(error) = commit(connection, &made, &state).await {
-            if let Sequences::Here(here) = &mut self.sequences {
-                here.doubtful = true;
-            }
-            // Mostly nothing of it is there. But where the disk failed at the very end, what stands in the log may be read
-            // back by the next start.
-            let message = "the database did not confirm the change; it is not made as far as is known: look, or send it \
-                           again with the same Idempotency-Key";
-            for one in pending.drain(..) {
-                let _ = one.done.send(Err(Problem::new(Code::DbUnavailable, message)));
-            }
-            return Err(error);
+        let given = match self.sequences.commit(connection, &waiting).await {
+            Ok(given) => given,
+            Err(error) => return Err(self.unconfirmed(pending, error)),
+        };
+        for one in pending.iter_mut().filter(|one| one.has_effect) {
+            one.sequence = one.sequence.or_else(|| given.get(&one.reply.change).copied());
         }
-        self.sequences.committed(made, state, !waiting.is_empty());
         Ok(())
+    }
+
+    /// Tells those of a transaction whose end is not known.
+    fn unconfirmed(&mut self, pending: &mut Vec<Pending>, error: sqlx::Error) -> sqlx::Error {
+        if let Sequences::Here(here) = &mut self.sequences {
+            here.doubtful = true;
+        }
+        // Mostly nothing of it is there. But where the disk failed at the very end, what stands in the log may be read
+        // back by the next start.
+        let message = "the database did not confirm the change; it is not made as far as is known: look, or send it again with \
+                       the same Idempotency-Key";
+        for one in pending.drain(..) {
+            let _ = one.done.send(Err(Problem::new(Code::DbUnavailable, message)));
+        }
+        error
     }
 
     /// Begins a transaction, with a savepoint where there is more than one request; on another connection when ours broke.
@@ -352,26 +372,45 @@ impl Sequences {
         }
     }
 
-    /// The batches of a transaction, and where the feed stands after them.
-    fn make(&self, waiting: &[Waiting]) -> (Vec<Made>, FeedState) {
+    /// Ends the transaction with these change sets. Sequences that changes got in it, of those that are not known already.
+    async fn commit(
+        &mut self,
+        connection: &mut Connection,
+        waiting: &[Waiting],
+    ) -> sqlx::Result<HashMap<Uuid, u64>> {
         match self {
             Sequences::Here(here) if !here.state.is_overtaken() => {
                 let mut state = here.state;
-                (batches::make(&mut state, waiting, now_us()), state)
+                let made = batches::make(&mut state, waiting, now_us());
+                commit(connection, &made, &state).await?;
+                if !made.is_empty() {
+                    here.state = state;
+                    here.log.add(made, state);
+                }
+                Ok(HashMap::new())
             }
-            Sequences::Here(_) | Sequences::Afterwards(_) => (Vec::new(), FeedState::default()),
-        }
-    }
-
-    fn committed(&mut self, made: Vec<Made>, state: FeedState, has_effect: bool) {
-        match self {
-            Sequences::Here(here) if !made.is_empty() => {
-                here.state = state;
-                here.log.add(made, state);
+            Sequences::Here(_) => {
+                commit(connection, &[], &FeedState::default()).await.map(|()| HashMap::new())
             }
-            Sequences::Here(_) => {}
-            Sequences::Afterwards(relay) if has_effect => relay.notify_one(),
-            Sequences::Afterwards(_) => {}
+            Sequences::Afterwards(_) if waiting.is_empty() => {
+                commit(connection, &[], &FeedState::default()).await.map(|()| HashMap::new())
+            }
+            Sequences::Afterwards(afterwards) => {
+                let octets: usize = waiting.iter().map(|one| one.payload.len()).sum();
+                // They are read back: what is long is left to the relay, so that nobody waits behind it.
+                let term = (*afterwards.term.borrow()).filter(|_| octets <= GIVEN_OCTETS);
+                let made = match term {
+                    Some(epoch) => give::with_commit(connection, &afterwards.log, epoch).await?,
+                    None => None,
+                };
+                if made.is_none() {
+                    commit(connection, &[], &FeedState::default()).await?;
+                }
+                // It takes what is left, and tells others.
+                afterwards.woken.notify_one();
+                let made = made.into_iter().flatten();
+                Ok(made.flat_map(|one| one.changes.into_iter().zip(one.entry.first_sequence..)).collect())
+            }
         }
     }
 }

@@ -293,7 +293,7 @@ mod tests {
     use crate::commit::{COMMIT, begin_whole};
     use crate::observe::metrics::Metrics;
     use crate::relay::batches::readable;
-    use crate::relay::log::give_sequences;
+    use crate::relay::give;
     use crate::store::batch::Batch;
     use crate::store::{Kind, testing};
 
@@ -322,7 +322,7 @@ mod tests {
         assert!(!index.is_finished() && !zone.is_finished(), "nobody knows yet where it is level");
         writer.control(&[begin_whole(Kind::Postgres)]).await.unwrap();
         let mut state = relay::hold(writer).await.unwrap();
-        give_sequences(writer, &mut state, COMMIT).await.unwrap();
+        give::to_all(writer, &mut state, COMMIT).await.unwrap();
         let index = Index::decode(&index.await.unwrap().unwrap()).unwrap();
         assert_eq!((index.sequence, index.settled), (0, 1));
         assert_eq!(zone.await.unwrap().unwrap().settled, 1);

@@ -9,10 +9,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::log::{self, Log};
-use crate::commit::{COMMIT, ROLLBACK, begin_whole};
+use super::give::{self, Given};
+use super::log::Log;
 use crate::observe::metrics::Metrics;
-use crate::store::relay::FeedState;
 use crate::store::signals::{self, Signal};
 use crate::store::{Connection, Place, changes, relay};
 
@@ -25,12 +24,6 @@ const ASK: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(20);
 /// The pause before another connection is tried.
 const AGAIN: Duration = Duration::from_millis(250);
-/// A relay that is paused inside a transaction must not keep the next one from taking over: the server ends its session.
-const NO_PAUSES: &str = "SET idle_in_transaction_session_timeout = 2000";
-
-/// Statements of this file, which only PostgreSQL gets.
-pub(crate) const POSTGRES_ONLY: &[&str] = &[NO_PAUSES];
-
 /// See the module.
 pub(crate) struct Relay {
     pub(crate) place: Place,
@@ -102,7 +95,6 @@ impl Relay {
 
     async fn connected(&mut self, holder: Uuid, heard: &Heard) -> sqlx::Result<()> {
         let mut connection = self.place.connect().await?;
-        connection.control(&[NO_PAUSES]).await?;
         let mut ask_at = Instant::now();
         loop {
             if Instant::now() >= ask_at {
@@ -139,12 +131,13 @@ impl Relay {
         tracing::info!(epoch, "this process gives sequences from now on");
         self.metrics.leader(true);
         self.log.refresh(connection).await?;
+        let mut told = self.log.end().sequence;
         self.term.send_replace(Some(epoch));
         loop {
             let stopping = *self.stop.borrow();
             while changes::last_unsequenced(connection).await? > 0 {
-                match give(connection, &self.log, epoch).await? {
-                    Given::Some => signals::tell(connection, Signal::Sequenced).await?,
+                match give::apart(connection, &self.log, epoch).await? {
+                    Given::Some => {}
                     Given::None => break,
                     Given::Deposed => return Ok(self.deposed(epoch)),
                     Given::Overtaken => {
@@ -162,11 +155,17 @@ impl Relay {
                     break;
                 }
             }
+            let end = self.log.end().sequence;
+            if std::mem::replace(&mut told, end) < end {
+                signals::tell(connection, Signal::Sequenced).await?;
+            }
             if stopping {
                 return Ok(Ended::Stopped);
             }
             if Instant::now() >= renew_at {
                 renew_at = Instant::now() + RENEW;
+                // Where a commit was not confirmed and is there all the same.
+                self.log.refresh(connection).await?;
                 self.metrics.outbox(changes::unsequenced_up_to(connection, i64::MAX).await?);
                 if !relay::renew_lease(connection, holder, epoch, lease_us).await? {
                     return Ok(self.deposed(epoch));
@@ -193,40 +192,6 @@ impl Relay {
         }
         false
     }
-}
-
-enum Given {
-    None,
-    Some,
-    Deposed,
-    Overtaken,
-}
-
-/// One batch, in a transaction that holds the relay's row as long as the term goes on.
-async fn give(connection: &mut Connection, log: &Log, epoch: u64) -> sqlx::Result<Given> {
-    connection.control(&[begin_whole(connection.kind())]).await?;
-    let given = match relay::lock(connection, epoch).await? {
-        None => Given::Deposed,
-        Some(state) if state.is_overtaken() => Given::Overtaken,
-        // What was there a moment ago is not any more: it was put back to an older copy under our feet.
-        Some(state) if is_put_back(&state, &log.end()) => {
-            relay::found_ahead(connection, log.end().sequence).await?;
-            connection.control(&[COMMIT]).await?;
-            return Ok(Given::Overtaken);
-        }
-        Some(mut state) => {
-            let made = log::give_sequences(connection, &mut state, COMMIT).await?;
-            let given = if made.is_empty() { Given::None } else { Given::Some };
-            log.add(made, state);
-            return Ok(given);
-        }
-    };
-    connection.control(&[ROLLBACK]).await?;
-    Ok(given)
-}
-
-fn is_put_back(state: &FeedState, known: &FeedState) -> bool {
-    state.generation == known.generation && state.sequence < known.sequence
 }
 
 #[cfg(test)]

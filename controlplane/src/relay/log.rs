@@ -11,7 +11,7 @@ use super::batches::{self, Made};
 use super::progress::Publications;
 use crate::observe::metrics::Metrics;
 use crate::store::relay::FeedState;
-use crate::store::{Connection, log, now_us, relay};
+use crate::store::{Connection, log, relay};
 
 /// Octets of batches that stay in memory, and how many.
 const KEPT_OCTETS: usize = 32 << 20;
@@ -26,6 +26,9 @@ pub(crate) struct Log {
     kept: Mutex<Kept>,
     publications: Arc<Publications>,
     metrics: Metrics,
+    /// Held by who gives sequences in this process, from before the lock of the relay's row until the log has them: the log
+    /// gets batches in their order.
+    giving: tokio::sync::Mutex<()>,
 }
 
 /// Consecutive batches up to the end of the log.
@@ -49,7 +52,18 @@ pub(crate) enum After {
 impl Log {
     pub(crate) fn new(end: FeedState, publications: Arc<Publications>, metrics: Metrics) -> Log {
         metrics.published(end.sequence);
-        Log { end: watch::Sender::new(end), kept: Mutex::default(), publications, metrics }
+        Log {
+            end: watch::Sender::new(end),
+            kept: Mutex::default(),
+            publications,
+            metrics,
+            giving: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// See the field.
+    pub(super) fn giving(&self) -> &tokio::sync::Mutex<()> {
+        &self.giving
     }
 
     /// Where it ends.
@@ -221,37 +235,6 @@ async fn read(connection: &mut Connection, generation: u64, sequence: u64) -> sq
             break;
         }
     }
-    Ok(made)
-}
-
-/// Gives what has no sequence its sequence, in the open transaction of `connection`: at most so many change sets. The batch
-/// and the state after it; they hold once the transaction is committed.
-///
-/// # Errors
-/// Of the database.
-pub(crate) async fn give_sequences(
-    connection: &mut Connection,
-    state: &mut FeedState,
-    control: &'static str,
-) -> sqlx::Result<Vec<Made>> {
-    let most = i64::try_from(batches::MAX_BATCH).unwrap_or(i64::MAX);
-    let mut waiting = crate::store::changes::unsequenced(connection, most).await?;
-    for one in &mut waiting {
-        one.payload = batches::readable(one.id, one.committed_at_us, std::mem::take(&mut one.payload));
-    }
-    let mut batch = crate::store::batch::Batch::of(connection);
-    let at_us = now_us();
-    let mut made = Vec::new();
-    if let Some(last) = waiting.last() {
-        crate::store::changes::give_sequences(&mut batch, state.sequence, last.commit_number, at_us);
-        made = batches::make(state, &waiting, at_us);
-        for one in &made {
-            log::append(&mut batch, &one.entry);
-        }
-        relay::write(&mut batch, state);
-    }
-    batch.control(control);
-    batch.run(connection).await?;
     Ok(made)
 }
 

@@ -6,7 +6,7 @@ use godwit_wire::feed::Digest;
 use godwit_wire::name::NameRef;
 
 use super::batch::Batch;
-use super::{Connection, damaged, relay, zones};
+use super::{Connection, Kind, damaged, relay, zones};
 use crate::model::name_key;
 
 const INSERT: &str = "INSERT INTO changes (id, committed_at_us, actor, request_id, payload, settled_by) VALUES ($1, $2, $3, $4, $5, $6)";
@@ -17,15 +17,19 @@ const UNSEQUENCED_UP_TO: &str = "SELECT count(*) FROM outbox WHERE sequence IS N
 const LAST_UNSEQUENCED: &str = "SELECT coalesce(max(commit_number), 0) FROM outbox WHERE sequence IS NULL";
 const UNSEQUENCED_ROOT_CHANGES: &str =
     "SELECT root_change FROM outbox WHERE sequence IS NULL AND root_change IS NOT NULL";
-/// In the order of commit numbers. Others that come in below the last of them meanwhile are not seen: the transaction sees
-/// one state of the database.
+/// In the order of commit numbers. SQLite has one writer at a time: there are no others than those that were read.
 const GIVE_SEQUENCES: &str = "UPDATE outbox SET sequence = $1 + numbered.n, published_at_us = $2 FROM (SELECT commit_number AS number, row_number() OVER (ORDER BY commit_number) AS n FROM outbox WHERE sequence IS NULL AND commit_number <= $3) AS numbered WHERE outbox.commit_number = numbered.number";
+/// Those that were read, and no others that have come in between them since.
+const GIVE_SEQUENCES_TO: &str = "UPDATE outbox SET sequence = $1 + numbered.n, published_at_us = $2 FROM unnest(string_to_array($3, ',')::BIGINT[]) WITH ORDINALITY AS numbered(number, n) WHERE outbox.commit_number = numbered.number";
 const STATE: &str = "SELECT changes.committed_at_us, changes.settled_by, outbox.commit_number, outbox.sequence, outbox.published_at_us FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.id = $1";
 const PAYLOAD: &str = "SELECT payload FROM changes WHERE id = $1";
 const OF_VERSION: &str = "SELECT outbox.commit_number, outbox.change_id FROM history JOIN outbox ON outbox.change_id = history.change_id WHERE history.zone_key = $1 AND history.version = $2";
 const PRUNE: &str = "DELETE FROM changes WHERE id IN (SELECT changes.id FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.committed_at_us < $1 AND (outbox.commit_number IS NULL OR outbox.sequence IS NOT NULL) ORDER BY changes.committed_at_us LIMIT $2)";
 
-/// Every statement of this file.
+/// Statements of this file that only PostgreSQL gets.
+pub(super) const POSTGRES_ONLY: &[&str] = &[GIVE_SEQUENCES_TO];
+
+/// Every statement of this file that both get, or SQLite alone.
 pub const ALL: &[&str] = &[
     INSERT,
     ENQUEUE,
@@ -159,9 +163,25 @@ pub async fn unsequenced_root_change(connection: &mut Connection) -> sqlx::Resul
     Ok(sum)
 }
 
-/// Gives the change sets without a sequence, up to a commit number, the sequences after `sequence`.
-pub fn give_sequences(batch: &mut Batch, sequence: u64, last_commit_number: i64, at_us: i64) {
-    batch.add(GIVE_SEQUENCES).bind(relay::stored(sequence)).bind(at_us).bind(last_commit_number);
+/// Gives change sets the sequences after `sequence`: all that have none, as they were read in this transaction, in their order.
+pub fn give_sequences(
+    batch: &mut Batch,
+    connection: &Connection,
+    sequence: u64,
+    waiting: &[Waiting],
+    at_us: i64,
+) {
+    let sequence = relay::stored(sequence);
+    match connection.kind() {
+        Kind::Sqlite => {
+            let last = waiting.last().map_or(0, |last| last.commit_number);
+            batch.add(GIVE_SEQUENCES).bind(sequence).bind(at_us).bind(last);
+        }
+        Kind::Postgres => {
+            let numbers: Vec<String> = waiting.iter().map(|one| one.commit_number.to_string()).collect();
+            batch.add(GIVE_SEQUENCES_TO).bind(sequence).bind(at_us).bind(numbers.join(",").as_str());
+        }
+    }
 }
 
 /// How far a change has come; `None` when there is none of this id.

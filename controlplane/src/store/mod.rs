@@ -53,8 +53,8 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         Kind::Postgres => &[
             zones::POSTGRES_ONLY,
             nodes::POSTGRES_ONLY,
+            changes::POSTGRES_ONLY,
             relay::POSTGRES_ONLY,
-            crate::relay::lead::POSTGRES_ONLY,
             database::POSTGRES_ONLY,
             schema::POSTGRES_ONLY,
             signals::POSTGRES_ONLY,

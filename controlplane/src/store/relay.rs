@@ -23,8 +23,9 @@ const FOUND_AHEAD: &str = "UPDATE relay SET ahead = CASE WHEN sequence >= $1 THE
 const DIGEST_KEY: &str = "SELECT digest_key FROM relay WHERE id = 1";
 const SET_DIGEST_KEY: &str = "UPDATE relay SET digest_key = $1 WHERE id = 1 AND digest_key IS NULL";
 
-/// The row is held until the transaction ends, by the relay whose term it still is.
-const LOCK: &str = select!(" AND epoch = $1 FOR UPDATE");
+/// The row is held until the transaction ends, by the relay whose term it still is. A process that is paused before that end
+/// must not keep the next one from taking over: the server ends its session.
+const LOCK: &str = "SELECT generation, epoch, sequence, chain, root, ahead, set_config('idle_in_transaction_session_timeout', '2000', true) FROM relay WHERE id = 1 AND epoch = $1 FOR UPDATE";
 /// The row is held whoever's term it is.
 const HOLD: &str = select!(" FOR UPDATE");
 /// By the clock of the database: those of its clients may differ.

@@ -10,7 +10,8 @@ use super::*;
 use crate::commit::{Committer, Respond};
 use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
-use crate::relay::log::{After, give_sequences};
+use crate::relay::give;
+use crate::relay::log::After;
 use crate::store::relay::FeedState;
 use crate::store::testing::{self, Place};
 use crate::store::{Database, Pool, rrsets};
@@ -44,7 +45,11 @@ async fn at_rest(kind: Kind) -> (Writer, Running) {
         queues,
         sequences: match kind {
             Kind::Sqlite => Sequences::Here(Box::new(Here { state, doubtful: false, log: log.clone() })),
-            Kind::Postgres => Sequences::Afterwards(Arc::default()),
+            Kind::Postgres => Sequences::Afterwards(Afterwards {
+                woken: Arc::default(),
+                term: watch::Sender::new(None).subscribe(),
+                log: log.clone(),
+            }),
         },
         digest_key,
         closed,
@@ -79,7 +84,7 @@ fn zone(apex: &str, mode: PutMode) -> Operation {
 
 fn request(operation: Operation, dry_run: bool) -> Request {
     Request {
-        id: uuid::Uuid::now_v7(),
+        id: Uuid::now_v7(),
         actor: "local".to_owned(),
         request_id: String::new(),
         action: "test",
@@ -202,7 +207,7 @@ async fn digests_that_are_kept_are_those_of_the_records(writer: Writer, running:
     if !is_given_here {
         connection.control(&[crate::commit::begin_whole(Kind::Postgres)]).await.unwrap();
         let mut state = relay::hold(&mut connection).await.unwrap();
-        give_sequences(&mut connection, &mut state, COMMIT).await.unwrap();
+        give::to_all(&mut connection, &mut state, COMMIT).await.unwrap();
     }
     let state = running.on_disk().await;
     assert_eq!((state.sequence, state.root), (8, root));
@@ -213,6 +218,37 @@ async fn digests_that_are_kept_are_those_of_the_records(writer: Writer, running:
     let after = running.log.after(async || pool.acquire().await, 0, [0; 32], usize::MAX).await.unwrap();
     let After::Batches(batches) = after else { panic!("{after:?}") };
     assert_eq!(batches.last().unwrap().entry.chain, state.chain);
+}
+
+/// Where this process gives sequences, a change has its own with its commit, and so has what others have committed before.
+#[tokio::test]
+async fn p5_who_gives_sequences_gives_them_with_the_commit() {
+    let (mut writer, mut running) = at_rest(Kind::Postgres).await;
+    let mut connection = running.place.connect().await;
+    let epoch = relay::take_lease(&mut connection, Uuid::now_v7(), 60_000_000).await.unwrap().unwrap();
+    let term = watch::Sender::new(None);
+    writer.sequences = Sequences::Afterwards(Afterwards {
+        woken: Arc::default(),
+        term: term.subscribe(),
+        log: running.log.clone(),
+    });
+    running.log.refresh(&mut connection).await.unwrap();
+    tokio::spawn(writer.run());
+    let put = async |apex: &str| {
+        let done = running.committer.commit(request(zone(apex, PutMode::Create), false), respond()).await;
+        done.unwrap().sequence
+    };
+    assert_eq!(put("one.test").await, None, "another process gives them");
+    term.send_replace(Some(epoch));
+    assert_eq!(put("two.test").await, Some(2), "behind what waited");
+    assert_eq!(put("three.test").await, Some(3));
+    assert_eq!(running.log.end().sequence, 3);
+    assert_eq!(running.on_disk().await, running.log.end());
+    // Another took over, and this process has not heard of it yet.
+    connection.query("UPDATE relay SET epoch = epoch + 1 WHERE id = 1").execute().await.unwrap();
+    assert_eq!(put("four.test").await, None);
+    assert_eq!(running.on_disk().await.sequence, 3, "a term that is over gives none");
+    drop(running.closed.take());
 }
 
 async fn what_is_past_its_time_goes_while_requests_never_cease(mut writer: Writer, running: Running) {
@@ -308,7 +344,7 @@ async fn a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause
 async fn changes_go_when_they_are_old_and_published(mut writer: Writer, running: Running) {
     let connection = &mut writer.connection;
     for (sequence, at_us) in [(Some(1), 1), (None, 1), (Some(3), now_us())] {
-        let id = uuid::Uuid::now_v7();
+        let id = Uuid::now_v7();
         let new = changes::New { id, at_us, actor: "a", request_id: "", payload: b"x", settled_by: None };
         let mut batch = Batch::of(connection);
         changes::insert(&mut batch, &new, Digest::default(), sequence);

@@ -7,6 +7,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::commit::{COMMIT, begin};
 use crate::relay::batches::readable;
 use crate::relay::log::After;
 use crate::store::batch::Batch;
@@ -51,16 +52,51 @@ async fn p8_a_relay_whose_term_is_over_gives_no_sequence() {
     assert_eq!((epoch, next), (1, 2));
     assert_eq!(relay::take_lease(&mut first, one, LONG_US).await.unwrap(), None, "it is held");
     commit(&mut database.writer, Duration::ZERO).await;
-    assert!(matches!(give(&mut first, &log, epoch).await.unwrap(), Given::Deposed));
+    assert!(matches!(give::apart(&mut first, &log, epoch).await.unwrap(), Given::Deposed));
     assert!(!relay::renew_lease(&mut first, one, epoch, LONG_US).await.unwrap());
     // Giving back what one does not have takes it from nobody.
     relay::end_lease(&mut first, one, epoch).await.unwrap();
     assert!(relay::renew_lease(&mut second, other, next, LONG_US).await.unwrap());
-    assert!(matches!(give(&mut second, &log, next).await.unwrap(), Given::Some));
-    assert!(matches!(give(&mut second, &log, next).await.unwrap(), Given::None));
+    assert!(matches!(give::apart(&mut second, &log, next).await.unwrap(), Given::Some));
+    assert!(matches!(give::apart(&mut second, &log, next).await.unwrap(), Given::None));
     assert_eq!((log.end().sequence, log.end().epoch), (1, 2));
     relay::end_lease(&mut second, other, next).await.unwrap();
     assert_eq!(relay::take_lease(&mut first, one, LONG_US).await.unwrap(), Some(3));
+}
+
+/// A lower number that becomes visible between what was read and what is written is another batch's.
+#[tokio::test]
+async fn p5_what_comes_in_between_gets_no_sequence_with_those_that_were_read() {
+    let (mut database, place, log) = begun().await;
+    let [mut late, mut relay_side] = [place.connect().await, place.connect().await];
+    let epoch = relay::take_lease(&mut relay_side, Uuid::now_v7(), LONG_US).await.unwrap().unwrap();
+    // It has the lower number and commits later.
+    let id = Uuid::now_v7();
+    let payload = readable(id, 1, Vec::new());
+    let new =
+        changes::New { id, at_us: now_us(), actor: "a", request_id: "", payload: &payload, settled_by: None };
+    late.control(&["BEGIN"]).await.unwrap();
+    let mut batch = Batch::of(&late);
+    changes::insert(&mut batch, &new, Digest::default(), None);
+    batch.run(&mut late).await.unwrap();
+    let first = commit(&mut database.writer, Duration::ZERO).await;
+    relay_side.control(&[begin(Kind::Postgres)]).await.unwrap();
+    let mut state = relay::lock(&mut relay_side, epoch).await.unwrap().unwrap();
+    let waiting = changes::unsequenced(&mut relay_side, 10).await.unwrap();
+    assert_eq!(waiting.iter().map(|one| one.id).collect::<Vec<_>>(), [first]);
+    late.control(&[COMMIT]).await.unwrap();
+    let mut batch = Batch::of(&relay_side);
+    changes::give_sequences(&mut batch, &relay_side, 0, &waiting, 1);
+    for one in crate::relay::batches::make(&mut state, &waiting, 1) {
+        crate::store::log::append(&mut batch, &one.entry);
+    }
+    relay::write(&mut batch, &state);
+    batch.control(COMMIT);
+    batch.run(&mut relay_side).await.unwrap();
+    let left = changes::unsequenced(&mut database.writer, 10).await.unwrap();
+    assert_eq!(left.iter().map(|one| one.id).collect::<Vec<_>>(), [id]);
+    assert!(matches!(give::apart(&mut relay_side, &log, epoch).await.unwrap(), Given::Some));
+    assert_eq!(log.end().sequence, 2);
 }
 
 /// The server comes back with an older copy while we run: nothing gets a sequence that others have under another change.
@@ -71,7 +107,7 @@ async fn p8_a_database_that_is_put_back_while_we_run_gives_no_sequence() {
     let epoch = relay::take_lease(&mut connection, Uuid::now_v7(), LONG_US).await.unwrap().unwrap();
     for _ in 0..2 {
         commit(&mut database.writer, Duration::ZERO).await;
-        assert!(matches!(give(&mut connection, &log, epoch).await.unwrap(), Given::Some));
+        assert!(matches!(give::apart(&mut connection, &log, epoch).await.unwrap(), Given::Some));
     }
     let put_back =
         "UPDATE relay SET sequence = 1, chain = (SELECT chain FROM batches WHERE last_sequence = 1)";
@@ -79,7 +115,7 @@ async fn p8_a_database_that_is_put_back_while_we_run_gives_no_sequence() {
     database.writer.query("DELETE FROM batches WHERE last_sequence = 2").execute().await.unwrap();
     commit(&mut database.writer, Duration::ZERO).await;
     for _ in 0..2 {
-        assert!(matches!(give(&mut connection, &log, epoch).await.unwrap(), Given::Overtaken));
+        assert!(matches!(give::apart(&mut connection, &log, epoch).await.unwrap(), Given::Overtaken));
     }
     let state = relay::read(&mut connection).await.unwrap().unwrap();
     assert_eq!((state.sequence, state.ahead, log.end().sequence), (1, 2, 2));
@@ -90,10 +126,9 @@ async fn p8_a_database_that_is_put_back_while_we_run_gives_no_sequence() {
 async fn a_relay_that_is_paused_inside_a_transaction_is_replaced() {
     let (mut database, place, log) = begun().await;
     let mut paused = place.connect().await;
-    paused.control(&[NO_PAUSES]).await.unwrap();
     let epoch = relay::take_lease(&mut paused, Uuid::now_v7(), SHORT_US).await.unwrap().unwrap();
     commit(&mut database.writer, Duration::ZERO).await;
-    paused.control(&[begin_whole(Kind::Postgres)]).await.unwrap();
+    paused.control(&[begin(Kind::Postgres)]).await.unwrap();
     let mut state = relay::lock(&mut paused, epoch).await.unwrap().unwrap();
     let (stopping, stop) = watch::channel(false);
     let place = place.place().clone();
@@ -111,7 +146,7 @@ async fn a_relay_that_is_paused_inside_a_transaction_is_replaced() {
     let taken =
         tokio::time::timeout(Duration::from_secs(20), watched.wait_for(|end| end.sequence == 1)).await;
     assert!(taken.is_ok(), "nobody took over");
-    assert!(log::give_sequences(&mut paused, &mut state, COMMIT).await.is_err(), "it went on");
+    assert!(give::to_all(&mut paused, &mut state, COMMIT).await.is_err(), "it went on");
     let rows = database.writer.query("SELECT count(*) FROM batches").fetch_value::<i64>().await.unwrap();
     assert_eq!((rows, next.end().epoch), (1, epoch + 1));
     stopping.send(true).unwrap();

@@ -6,7 +6,7 @@ use godwit_wire::feed::{Digest, DigestKey, Head, SigningKey};
 use super::*;
 use crate::commit::{self, Queues};
 use crate::relay::batches::readable;
-use crate::relay::log::give_sequences;
+use crate::relay::give;
 use crate::secrets::FeedKeys;
 use crate::store::batch::Batch as SqlBatch;
 use crate::store::testing::{self, Place};
@@ -77,7 +77,7 @@ impl Running {
             changes::insert(&mut batch, &new, Digest::default(), None);
             batch.run(connection).await.unwrap();
             let mut state = relay::hold(connection).await.unwrap();
-            let made = give_sequences(connection, &mut state, commit::COMMIT).await.unwrap();
+            let made = give::to_all(connection, &mut state, commit::COMMIT).await.unwrap();
             self.log.add(made, state);
         }
     }
