@@ -453,6 +453,9 @@ struct Chaos {
     /// Folder of Godwit's programs; default that of this one
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// Folder of a godwit-dataplane of another version: rolling restarts go over to it and back
+    #[arg(long, value_name = "DIR")]
+    other_programs: Option<PathBuf>,
     /// Folder for what the programs write
     #[arg(long, default_value = "target/loadtest", value_name = "DIR")]
     data: PathBuf,
@@ -472,6 +475,7 @@ impl Chaos {
             seconds: self.seconds,
             faults: self.fault,
             programs,
+            other_programs: self.other_programs,
             data: self.data,
         };
         conclude(&self.json, "", &chaos::report::report(&options, chaos::run(&options)?))

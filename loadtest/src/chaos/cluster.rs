@@ -28,6 +28,7 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_secs(3);
 /// A line for each request of a day would fill a disk.
 const LOG: &str = "info,godwit_controlplane::api=warn";
+const NODE: &str = "godwit-dataplane";
 /// User of the data planes on Redis.
 const READER: &str = "node:of-the-nodes";
 
@@ -77,18 +78,21 @@ pub struct Cluster {
     /// Folder of everything else.
     pub work: PathBuf,
     programs: PathBuf,
+    /// Those of another version, if any.
+    other_programs: Option<PathBuf>,
     postgres_programs: PathBuf,
     database_user: Option<&'static str>,
 }
 
 impl Cluster {
-    /// Starts all of it; programs of ours are in the folder given.
+    /// Starts all of it; programs of ours are in the folder given, those of another version in the other one.
     ///
     /// # Errors
     /// A program is missing, or does not come up in time.
-    pub fn start(programs: &Path, work: &Path) -> Result<Cluster> {
-        for program in ["godwit", "godwit-controlplane", "godwit-dataplane"] {
-            let file = programs.join(program);
+    pub fn start(programs: &Path, other: Option<&Path>, work: &Path) -> Result<Cluster> {
+        let ours = ["godwit", "godwit-controlplane"].map(|program| programs.join(program));
+        let nodes = [Some(programs), other].into_iter().flatten().map(|folder| folder.join(NODE));
+        for file in ours.into_iter().chain(nodes) {
             anyhow::ensure!(file.is_file(), "{} is missing: cargo build --release", file.display());
         }
         let postgres_programs = postgres_programs()?;
@@ -109,6 +113,7 @@ impl Cluster {
             token: String::new(),
             work: work.to_owned(),
             programs: programs.to_owned(),
+            other_programs: other.map(Path::to_owned),
             postgres_programs,
             database_user,
         };
@@ -238,7 +243,7 @@ impl Cluster {
         let join = self.work.join(format!("{name}.join"));
         fs::write(&join, added["join"].as_str().context("no join string")?)?;
         fs::set_permissions(&join, fs::Permissions::from_mode(0o600))?;
-        let mut words = vec![self.program("godwit-dataplane"), "--listen".into(), dns.to_string().into()];
+        let mut words = vec![self.program(NODE), "--listen".into(), dns.to_string().into()];
         words.extend([
             "--state".into(),
             state.clone().into(),
@@ -252,6 +257,13 @@ impl Cluster {
 
     fn program(&self, name: &str) -> OsString {
         self.programs.join(name).into()
+    }
+
+    /// Has a data plane be of the other version from its next start on, and of this one again the time after.
+    pub fn change_version(&mut self, node: usize, to_other: bool) {
+        let folder = self.other_programs.as_ref().filter(|_| to_other).unwrap_or(&self.programs);
+        let program = folder.join(NODE).into();
+        self.nodes[node].process.become_program(program);
     }
 
     /// Runs one of our programs to its end.

@@ -44,6 +44,11 @@ impl Process {
         self
     }
 
+    /// From the next start on it is this program, with the same arguments.
+    pub fn become_program(&mut self, program: OsString) {
+        self.words[0] = program;
+    }
+
     /// Where what it printed is.
     #[must_use]
     pub fn log(&self) -> &Path {

@@ -34,6 +34,8 @@ pub struct Stage<'a> {
     /// What faults are made with.
     pub cluster: &'a mut Cluster,
     draw: Draw,
+    /// Whether data planes are of the other version now, where there is one.
+    is_other_version: bool,
     /// The small disk of the last data plane, where there is one.
     disk: Option<&'a SmallDisk>,
 }
@@ -41,7 +43,7 @@ pub struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// Faults drawn from this seed.
     pub fn new(shared: &'a Shared, cluster: &'a mut Cluster, disk: Option<&'a SmallDisk>, seed: u64) -> Self {
-        Stage { shared, cluster, disk, draw: Draw::new(seed, "chaos stage", 0) }
+        Stage { shared, cluster, disk, is_other_version: false, draw: Draw::new(seed, "chaos stage", 0) }
     }
 
     /// Makes a fault, and undoes it.
@@ -349,7 +351,10 @@ impl<'a> Stage<'a> {
             self.cluster.controls[index].process.start()?;
             self.cluster.await_ready(index)?;
         }
+        self.is_other_version = !self.is_other_version;
         for index in 0..NODES {
+            // One stays as it is: versions work together.
+            self.cluster.change_version(index, self.is_other_version && index > 0);
             self.shared.nodes[index].down();
             self.cluster.nodes[index].process.stop(Signal::SIGTERM)?;
             self.node_up(index)?;
