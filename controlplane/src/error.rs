@@ -7,6 +7,8 @@
 
 use axum::http::StatusCode;
 
+use crate::store::connection::is_away;
+
 /// Stable codes of the API; each has one status.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[allow(missing_docs, reason = "the names are those of the API's documentation, see `describe`")]
@@ -40,6 +42,8 @@ pub enum Code {
     Internal,
     DbUnavailable,
     DbPoolTimeout,
+    BufferFull,
+    BufferUnavailable,
     Timeout,
 }
 
@@ -75,6 +79,8 @@ impl Code {
         Code::Internal,
         Code::DbUnavailable,
         Code::DbPoolTimeout,
+        Code::BufferFull,
+        Code::BufferUnavailable,
         Code::Timeout,
     ];
 
@@ -121,8 +127,17 @@ impl Code {
             Code::Internal => ("INTERNAL", StatusCode::INTERNAL_SERVER_ERROR),
             Code::DbUnavailable => ("DB_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE),
             Code::DbPoolTimeout => ("DB_POOL_TIMEOUT", StatusCode::SERVICE_UNAVAILABLE),
+            Code::BufferFull => ("BUFFER_FULL", StatusCode::SERVICE_UNAVAILABLE),
+            Code::BufferUnavailable => ("BUFFER_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE),
             Code::Timeout => ("TIMEOUT", StatusCode::GATEWAY_TIMEOUT),
         }
+    }
+}
+
+impl Cause {
+    /// Of an error of the database.
+    pub(crate) fn of(error: &sqlx::Error) -> Cause {
+        if is_away(error) { Cause::Away } else { Cause::Any }
     }
 }
 
@@ -137,6 +152,20 @@ pub struct Problem {
     pub code: Code,
     /// For people: one sentence that names the input and what was expected. Never an internal cause.
     pub message: String,
+    /// For who might try again.
+    pub(crate) cause: Cause,
+}
+
+/// What a problem comes from, as far as that decides what is done next.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Cause {
+    /// Whatever the code says.
+    #[default]
+    Any,
+    /// The database cannot be reached, or cannot be written to for now.
+    Away,
+    /// Two transactions met: the same once more may succeed.
+    Met,
 }
 
 impl Problem {
@@ -148,7 +177,25 @@ impl Problem {
             message.push('…');
             message.shrink_to_fit();
         }
-        Problem { code, message }
+        Problem { code, message, cause: Cause::Any }
+    }
+
+    /// The same, with what it comes from.
+    pub(crate) fn because(self, cause: Cause) -> Problem {
+        Problem { cause, ..self }
+    }
+
+    /// Whether it says nothing about the request: the same may succeed later.
+    pub(crate) fn is_passing(&self) -> bool {
+        let passing = [
+            Code::DbUnavailable,
+            Code::DbPoolTimeout,
+            Code::BufferUnavailable,
+            Code::StorageLocked,
+            Code::RateLimited,
+            Code::Timeout,
+        ];
+        self.cause != Cause::Any || passing.contains(&self.code)
     }
 }
 
@@ -169,6 +216,7 @@ impl From<sqlx::Error> for Problem {
                     Code::Conflict,
                     "another change of the same zone came at the same moment; nothing was changed; look, and try again",
                 )
+                .because(Cause::Met)
             }
             sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {
                 tracing::error!(%error, "a row could not be read");
@@ -176,10 +224,8 @@ impl From<sqlx::Error> for Problem {
             }
             error => {
                 tracing::error!(%error, "the database failed");
-                Problem::new(
-                    Code::DbUnavailable,
-                    "the database is not available; nothing was changed; try again",
-                )
+                let message = "the database is not available; nothing was changed; try again";
+                Problem::new(Code::DbUnavailable, message).because(Cause::of(&error))
             }
         }
     }

@@ -14,6 +14,8 @@ use crate::api::admission::BodyRoom;
 use crate::api::server::Transport;
 use crate::api::{self, App};
 use crate::auth::{self, Authenticator, Token};
+use crate::buffer::replay::Replay;
+use crate::buffer::{Bounds, Buffer};
 use crate::commit;
 use crate::commit::writer::{Afterwards, Here, PRUNE_EVERY, Sequences, Writer};
 use crate::config::{Config, Store};
@@ -72,6 +74,8 @@ pub struct Controlplane {
     internal: Option<(TcpListener, Identity)>,
     new_token: Option<Token>,
     metrics: Metrics,
+    /// What takes writes while the database is away.
+    buffer: Option<Arc<Buffer>>,
     /// Of the data folder, held as long as the database in it is open.
     _lock: Option<File>,
 }
@@ -104,6 +108,8 @@ impl Controlplane {
         let new_token =
             first_start(&mut database, &config, first, &digest_key).await.context("first start")?;
         let state = go_on(&mut database.writer).await.context("state of the feed")?;
+        let metrics = Metrics::default();
+        let buffer = buffer(&config, &database.place, &metrics)?;
         let listen = config.api.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("API address {listen}"))?;
         let internal = match config.internal.address()? {
@@ -124,7 +130,8 @@ impl Controlplane {
             listener,
             internal,
             new_token,
-            metrics: Metrics::default(),
+            metrics,
+            buffer,
             _lock: lock,
         })
     }
@@ -236,6 +243,7 @@ impl Controlplane {
             listener,
             internal,
             metrics,
+            buffer,
             new_token: _,
             _lock,
         } = self;
@@ -257,6 +265,7 @@ impl Controlplane {
         });
         let app = Arc::new(App {
             committer: committer.clone(),
+            buffer: buffer.clone(),
             readers: readers.clone(),
             exports: exports.clone(),
             log: log.clone(),
@@ -366,12 +375,14 @@ impl Controlplane {
             let (metrics, stop) = (metrics.clone(), stopped(stop.clone()));
             tokio::spawn(api::server::serve(listener, transport, router, limits, metrics, stop))
         });
+        let replaying =
+            buffer.clone().map(|buffer| tokio::spawn(Replay::new(buffer, app.clone()).run(stop.clone())));
         if let Some(progress) = progress {
             tokio::spawn(async move { progress.follow().await });
         }
         let router = api::router(app);
         api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
-        for ending in asking.into_iter().chain([exchanging]) {
+        for ending in asking.into_iter().chain([exchanging]).chain(replaying) {
             let _ = ending.await;
         }
         drop(committer);
@@ -390,9 +401,23 @@ impl Controlplane {
             ending.abort();
         }
         Database { place, writer, readers, exports }.close().await.context("closing the database")?;
+        if let Some(buffer) = buffer {
+            buffer.close().await;
+        }
         tracing::info!("the control plane stopped");
         Ok(())
     }
+}
+
+/// What takes writes while the database is away: a server can be.
+fn buffer(config: &Config, place: &Place, metrics: &Metrics) -> anyhow::Result<Option<Arc<Buffer>>> {
+    if place.kind() == Kind::Sqlite || !config.buffer.enabled {
+        return Ok(None);
+    }
+    let bounds = Bounds { octets: config.buffer.max_octets, changes: config.buffer.max_changes };
+    let tokens_for = Duration::from_secs(config.buffer.token_seconds);
+    let file = config.buffer_file();
+    Buffer::open(&file, place.clone(), bounds, tokens_for, metrics.clone()).map(Arc::new).map(Some)
 }
 
 /// Until a data plane has applied all up to the end of the log.

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod auth;
+mod buffer;
 pub mod commit;
 pub mod config;
 pub mod error;

@@ -97,6 +97,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mimalloc",
             "percent-encoding",
             "prometheus-client",
+            "redb",
             "redis",
             "rcgen",
             "ring",

@@ -177,7 +177,7 @@ fn request_id(request: &Request) -> String {
 }
 
 /// The result of a future, or `None` when it panicked.
-async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
     let mut work = Box::pin(work);
     std::future::poll_fn(|context| {
         match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {

@@ -7,15 +7,17 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::App;
+use super::read::Params;
+use crate::error::{Cause, Problem};
 
 /// The body of both.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// `ok` or `unavailable`.
+    /// `ok`, `buffering` or `unavailable`.
     #[schema(example = "ok")]
     pub status: &'static str,
     /// What is missing.
@@ -32,8 +34,26 @@ pub(super) async fn health() -> Response {
     Json(Health { status: "ok", reason: None }).into_response()
 }
 
-/// The database answers, and changes can be made.
-pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+/// Query parameters of `/ready`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct ReadyParams {
+    /// Whether it is enough that writes are accepted.
+    #[serde(default)]
+    buffer: bool,
+}
+
+/// The database answers, and changes can be made; or, for who says so, they are accepted.
+pub(super) async fn ready(
+    State(app): State<Arc<App>>,
+    Params(params): Params<ReadyParams>,
+) -> Result<Response, Problem> {
+    if params.buffer && app.buffer.as_ref().is_some_and(|buffer| buffer.is_away() && buffer.has_room()) {
+        return Ok(Json(Health { status: "buffering", reason: None }).into_response());
+    }
+    Ok(without_buffer(&app).await)
+}
+
+async fn without_buffer(app: &App) -> Response {
     if !app.committer.is_open() {
         tracing::error!("not ready: the writer has ended");
         return unavailable("no change can be made; the log has the cause");
@@ -45,6 +65,9 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     match asked.await {
         Ok(_) => Json(Health { status: "ok", reason: None }).into_response(),
         Err(error) => {
+            if let Some(buffer) = app.buffer.as_ref().filter(|_| Cause::of(&error) == Cause::Away) {
+                buffer.found_away();
+            }
             tracing::warn!(%error, "not ready");
             unavailable("the database does not answer")
         }

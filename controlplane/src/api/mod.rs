@@ -5,6 +5,7 @@
 //! `{"error", "code", "request_id"}`.
 
 pub mod admission;
+pub mod buffered;
 pub mod cursor;
 pub mod envelope;
 pub mod health;
@@ -27,6 +28,7 @@ use tokio::sync::Semaphore;
 use godwit_wire::name::Name;
 
 use crate::auth::{self, Authenticator};
+use crate::buffer::Buffer;
 use crate::commit::Committer;
 use crate::error::{Code, Problem};
 use crate::internal::join::Join;
@@ -41,6 +43,8 @@ use admission::BodyRoom;
 pub struct App {
     /// The way to change something.
     pub committer: Committer,
+    /// What takes writes while the database is away; `None` where nothing does.
+    pub(crate) buffer: Option<Arc<Buffer>>,
     /// The way to look something up.
     pub readers: Pool,
     /// The way to read a zone for longer than others can wait.
@@ -92,13 +96,22 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app, envelope::around))
 }
 
+/// The same for requests that were let in before and are read again.
+pub(crate) fn replayed(app: Arc<App>) -> Router {
+    let (routes, _) = openapi::routes(app.clone()).split_for_parts();
+    routes.merge(v1::records::aliases(app))
+}
+
 /// Lets nobody in without a token.
 async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> Result<Response, Problem> {
     let Some(token) = auth::bearer(request.headers()) else {
         let message = "this needs a token: send \"Authorization: Bearer gw_…\"";
         return Err(Problem::new(Code::Unauthenticated, message));
     };
-    let caller = app.authenticator.authenticate(&app.readers, token).await?;
+    let caller = match buffered::takes(&app, &request) {
+        Some(buffer) => buffered::authenticate(&app, buffer, token).await?,
+        None => app.authenticator.authenticate(&app.readers, token).await?,
+    };
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }

@@ -49,7 +49,7 @@ pub(super) fn routes(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::domains::look_up, v1::domains::replace, v1::domains::patch, v1::domains::delete))
         .routes(routes!(v1::import::import))
         .routes(routes!(v1::export::export))
-        .routes(routes!(v1::changes::create))
+        .routes(routes!(v1::changes::list, v1::changes::create))
         .routes(routes!(v1::changes::look_up))
         .routes(routes!(v1::nodes::list, v1::nodes::create))
         .routes(routes!(v1::nodes::delete))

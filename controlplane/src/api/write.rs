@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Query, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPECT, IF_MATCH};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -17,8 +17,11 @@ use uuid::Uuid;
 
 use super::admission::Taken;
 use super::envelope::{AnswerBy, RequestId};
-use super::{App, served};
+use super::{App, buffered, served};
 use crate::auth::Caller;
+use crate::buffer::Carried;
+use crate::buffer::entry::Entry;
+use crate::buffer::replay::Replays;
 use crate::commit::{Reply, Respond};
 use crate::error::{Code, Problem};
 use crate::model::change::{self, Idempotency, IfMatch, Operation};
@@ -37,11 +40,11 @@ const MAX_KEY: usize = 255;
 /// How long `?wait=applied` waits when nothing is said, and at most.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
-static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-static CHANGE: HeaderName = HeaderName::from_static("godwit-change");
+pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(crate) static CHANGE: HeaderName = HeaderName::from_static("godwit-change");
 static APPLIED: HeaderName = HeaderName::from_static("godwit-applied");
 static DRY_RUN: HeaderName = HeaderName::from_static("godwit-dry-run");
-static REPLAYED: HeaderName = HeaderName::from_static("godwit-replayed");
+pub(super) static REPLAYED: HeaderName = HeaderName::from_static("godwit-replayed");
 
 /// Query parameters of writes.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -72,7 +75,7 @@ pub trait Payload: Sized + Send + 'static {
     ///
     /// # Errors
     /// `UNSUPPORTED_MEDIA_TYPE` or `MALFORMED_REQUEST`.
-    fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem>;
+    fn read(media_type: Option<&str>, body: Bytes) -> Result<Self, Problem>;
 }
 
 /// No body.
@@ -82,7 +85,7 @@ pub struct Empty;
 impl Payload for Empty {
     const LIMIT: usize = SMALL;
 
-    fn read(_: Option<&str>, body: Vec<u8>) -> Result<Empty, Problem> {
+    fn read(_: Option<&str>, body: Bytes) -> Result<Empty, Problem> {
         if body.is_empty() {
             return Ok(Empty);
         }
@@ -103,12 +106,12 @@ pub(crate) fn json<T: DeserializeOwned>(media_type: Option<&str>, body: &[u8]) -
 
 /// A zone file.
 #[derive(Clone, Debug)]
-pub struct ZoneText(pub Vec<u8>);
+pub struct ZoneText(pub Bytes);
 
 impl Payload for ZoneText {
     const LIMIT: usize = LARGE;
 
-    fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<ZoneText, Problem> {
+    fn read(media_type: Option<&str>, body: Bytes) -> Result<ZoneText, Problem> {
         match media_type {
             // RFC 4027.
             Some("text/dns" | "text/plain") => Ok(ZoneText(body)),
@@ -128,12 +131,16 @@ pub struct Write<T> {
     pub body: T,
     /// Its query parameters.
     pub params: WriteParams,
+    /// What its change is called.
+    change: Uuid,
     caller: Caller,
     request_id: String,
     if_match: Option<IfMatch>,
     idempotency: Option<Idempotency>,
     wait: Option<Duration>,
     answer_by: Option<Instant>,
+    /// What the buffer takes where the database is away; `None` where there is none, or the request is not for it.
+    kept: Option<Entry>,
     _room: Taken,
 }
 
@@ -152,7 +159,12 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
         let wait = wait(&params)?;
         let answer_by = parts.extensions.get::<AnswerBy>().map(|answer_by| answer_by.0);
         let (octets, room) = read_in_time(app, &parts.headers, body, T::LIMIT).await?;
+        let octets = Bytes::from(octets);
         let is_long = octets.len() > READ_ASIDE;
+        let replays = parts.extensions.get::<Replays>().map(|replays| replays.0);
+        let change = replays.unwrap_or_else(Uuid::now_v7);
+        // Of one that is read again, nobody waits for the answer.
+        let wait = wait.filter(|_| replays.is_none());
         let idempotency = key.filter(|_| params.dry_run != Some(true)).map(|key| {
             let mut hasher = Sha256::new();
             hasher.update(parts.method.as_str());
@@ -161,6 +173,9 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
             hasher.update([0]);
             hasher.update(&octets);
             Idempotency { key, request_hash: hasher.finalize().into() }
+        });
+        let kept = (app.buffer.is_some() && replays.is_none() && params.dry_run != Some(true)).then(|| {
+            buffered::entry(change, &caller, &request_id, &parts, idempotency.as_ref(), octets.clone())
         });
         let media_type = media_type(&parts.headers);
         // With the room that it takes: a caller that goes away meanwhile does not end the reading.
@@ -174,12 +189,14 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
         Ok(Write {
             body: body?,
             params,
+            change,
             caller,
             request_id,
             if_match,
             idempotency,
             wait,
             answer_by,
+            kept,
             _room: room,
         })
     }
@@ -356,6 +373,12 @@ impl<T> Write<T> {
             &self.params,
             WriteParams { zone: None, rtype: None, all: None, dry_run: None, wait: None, timeout: None }
         );
+        if self.caller.unchecked {
+            return Err(Problem::new(
+                Code::DbUnavailable,
+                "the database is not available; nothing was changed",
+            ));
+        }
         if !is_plain || self.if_match.is_some() {
             let message = "this takes no parameters and no If-Match";
             return Err(Problem::new(Code::MalformedRequest, message));
@@ -376,8 +399,8 @@ impl<T> Write<T> {
     ) -> Result<Response, Problem> {
         let dry_run = self.params.dry_run == Some(true);
         let request = change::Request {
-            id: Uuid::now_v7(),
-            actor: self.caller.id,
+            id: self.change,
+            actor: self.caller.id.clone(),
             request_id: self.request_id,
             action,
             operations,
@@ -385,7 +408,21 @@ impl<T> Write<T> {
             idempotency: self.idempotency,
             dry_run,
         };
-        let done = app.committer.commit(request, respond).await?;
+        if self.caller.unchecked && self.kept.is_none() {
+            return Err(Problem::new(
+                Code::DbUnavailable,
+                "the database is not available; nothing was changed",
+            ));
+        }
+        let commit = app.committer.commit(request, respond);
+        let carried = match (&app.buffer, self.kept) {
+            (Some(buffer), Some(kept)) => buffer.carry(kept, self.caller.unchecked, commit).await?,
+            _ => Carried::Made(commit.await?),
+        };
+        let done = match carried {
+            Carried::Made(done) => done,
+            Carried::Accepted { change, again } => return Ok(buffered::accepted(change, again)),
+        };
         let mut response = of_reply(&done.reply, dry_run);
         let headers = response.headers_mut();
         if done.replayed {

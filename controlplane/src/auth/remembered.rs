@@ -1,4 +1,4 @@
-//! Tokens that were found good a moment ago, and are not looked up again.
+//! Tokens that were found good a moment ago, and are not looked up again; for longer while there is nowhere to look.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -24,16 +24,24 @@ impl<T> Default for Remembered<T> {
 impl<T: Clone> Remembered<T> {
     /// Who was found to hold a token.
     pub(crate) fn get(&self, hash: &TokenHash) -> Option<T> {
+        self.within(hash, REMEMBERED)
+    }
+
+    /// Who was found to hold a token when it was last looked up, if that is not longer ago.
+    pub(crate) fn within(&self, hash: &TokenHash, limit: Duration) -> Option<T> {
         let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, holder) = remembered.get(hash)?;
-        (at.elapsed() < REMEMBERED).then(|| holder.clone())
+        (at.elapsed() < limit).then(|| holder.clone())
     }
 
     /// Remembers who holds one.
     pub(crate) fn keep(&self, hash: TokenHash, holder: T) {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() >= MOST_REMEMBERED {
-            remembered.clear();
+        if remembered.len() >= MOST_REMEMBERED && !remembered.contains_key(&hash) {
+            let oldest = remembered.iter().min_by_key(|(_, (at, _))| *at).map(|(hash, _)| *hash);
+            if let Some(oldest) = oldest {
+                remembered.remove(&oldest);
+            }
         }
         remembered.insert(hash, (Instant::now(), holder));
     }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::plan::Plan;
 use super::record::With;
 use super::{COMMIT, Done, Job, Queues, RELEASE, ROLLBACK, ROLLBACK_TO, Reply, SAVEPOINT, begin, record};
-use crate::error::{Code, Problem};
+use crate::error::{Cause, Code, Problem};
 use crate::model::change::{Idempotency, Request};
 use crate::observe::metrics::Metrics;
 use crate::relay::batches::{self, Made};
@@ -28,7 +28,9 @@ use crate::store::batch::Batch;
 use crate::store::changes::Waiting;
 use crate::store::connection::is_lost;
 use crate::store::relay::FeedState;
-use crate::store::{Connection, Kind, Place, changes, history, idempotency, log, now_us, relay, zones};
+use crate::store::{
+    Connection, Kind, Place, buffered, changes, history, idempotency, log, now_us, relay, zones,
+};
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
 const GROUP: usize = 256;
@@ -208,9 +210,8 @@ impl Writer {
         };
         if let Err(error) = self.begin(group.len() > 1, &zones).await {
             for job in group {
-                let _ = job
-                    .done
-                    .send(Err(Problem::new(Code::DbUnavailable, "the database is not available; try again")));
+                let problem = Problem::new(Code::DbUnavailable, "the database is not available; try again");
+                let _ = job.done.send(Err(problem.because(Cause::of(&error))));
             }
             return Err(error);
         }
@@ -237,7 +238,17 @@ impl Writer {
                 // The commit ends savepoints too.
                 (_, true) => {}
             }
-            end.run(connection).await?;
+            if let Err(error) = end.run(connection).await {
+                let away = || {
+                    let message = "the database is not available; nothing was changed; try again";
+                    Problem::new(Code::DbUnavailable, message).because(Cause::of(&error))
+                };
+                let _ = done.send(Err(outcome.err().unwrap_or_else(away)));
+                for job in group {
+                    let _ = job.done.send(Err(away()));
+                }
+                return Err(error);
+            }
             match outcome {
                 Ok(Outcome { reply, replayed, outbox }) => {
                     let outbox = outbox.filter(|_| keep);
@@ -282,7 +293,7 @@ impl Writer {
         let message = "the database did not confirm the change; it is not made as far as is known: look, or send it again with \
                        the same Idempotency-Key";
         for one in pending.drain(..) {
-            let _ = one.done.send(Err(Problem::new(Code::DbUnavailable, message)));
+            let _ = one.done.send(Err(Problem::new(Code::DbUnavailable, message).because(Cause::of(&error))));
         }
         error
     }
@@ -345,10 +356,11 @@ impl Writer {
             let versions = history::prune(connection, before, PRUNE_STEP).await?;
             let sets = changes::prune(connection, before, PRUNE_STEP).await?;
             let batches = log::prune(connection, before, PRUNE_STEP).await?;
-            Ok::<[u64; 4], sqlx::Error>([answers, versions, sets, batches])
+            let settled = buffered::prune(connection, before, PRUNE_STEP).await?;
+            Ok::<[u64; 5], sqlx::Error>([answers, versions, sets, batches, settled])
         };
         match pruned.await {
-            Ok([0, 0, 0, 0]) => self.prune_every,
+            Ok([0, 0, 0, 0, 0]) => self.prune_every,
             Ok(rows) => {
                 tracing::debug!(?rows, "deleted what is past its time");
                 let full = u64::try_from(PRUNE_STEP).unwrap_or(u64::MAX);

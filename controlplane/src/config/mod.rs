@@ -20,6 +20,8 @@ pub use redis::Redis;
 
 /// In the data folder, where nothing else is set.
 const SECRETS_KEY: &str = "secrets.key";
+/// The same.
+const BUFFER: &str = "buffer.redb";
 
 /// Everything that may be set. `Config::default()` is what runs without any setting.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -31,6 +33,8 @@ pub struct Config {
     pub internal: Internal,
     /// The database.
     pub store: Store,
+    /// What takes writes while the database server is away.
+    pub buffer: Buffer,
     /// Redis, from which data planes on other machines hear of changes.
     pub redis: Redis,
     /// What new zones start with.
@@ -207,6 +211,42 @@ impl Store {
     }
 }
 
+/// `[buffer]`: writes are accepted (202) while the database server is away. Not with SQLite.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Buffer {
+    /// Whether they are; otherwise they are refused (503). Default true.
+    pub enabled: bool,
+    /// The file that they are kept in, of this process alone. Default `buffer.redb` in the data folder.
+    pub file: Option<PathBuf>,
+    /// Octets of the writes that are kept at once. Default 268435456.
+    pub max_octets: u64,
+    /// How many are. Default 100000.
+    pub max_changes: u64,
+    /// Seconds for which a token is taken after the database was last asked about it. Default 3600.
+    pub token_seconds: u64,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Buffer {
+            enabled: true,
+            file: None,
+            max_octets: 256 << 20,
+            max_changes: 100_000,
+            token_seconds: 3_600,
+        }
+    }
+}
+
+impl Config {
+    /// The file of the buffer.
+    #[must_use]
+    pub fn buffer_file(&self) -> PathBuf {
+        self.buffer.file.clone().unwrap_or_else(|| self.store.data.join(BUFFER))
+    }
+}
+
 /// `https://host:port`, which is all that nodes read.
 fn is_url(url: &str) -> bool {
     let authority = url.strip_prefix("https://").map(|rest| rest.trim_end_matches('/'));
@@ -327,6 +367,13 @@ impl Config {
                 "store.url_file",
                 "either store.url or store.url_file",
             ),
+            (
+                (1_024..=1 << 40).contains(&self.buffer.max_octets),
+                "buffer.max_octets",
+                "1024 to 1099511627776",
+            ),
+            ((1..=10_000_000).contains(&self.buffer.max_changes), "buffer.max_changes", "1 to 10000000"),
+            (self.buffer.token_seconds <= 604_800, "buffer.token_seconds", "at most 604800"),
             ((1..=36_500).contains(&self.store.history_days), "store.history_days", "1 to 36500"),
             (!self.defaults.ns.is_empty(), "defaults.ns", "at least one name server"),
             (

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -36,6 +37,8 @@ pub enum Limit {
     ExportTime,
     HandshakeTime,
     Resyncs,
+    Buffer,
+    BufferDisk,
 }
 
 impl Limit {
@@ -55,6 +58,8 @@ impl Limit {
         Limit::ExportTime,
         Limit::HandshakeTime,
         Limit::Resyncs,
+        Limit::Buffer,
+        Limit::BufferDisk,
     ];
 }
 
@@ -75,6 +80,8 @@ impl EncodeLabelValue for Limit {
             Limit::ExportTime => "export_time",
             Limit::HandshakeTime => "handshake_time",
             Limit::Resyncs => "resyncs",
+            Limit::Buffer => "buffer",
+            Limit::BufferDisk => "buffer_disk",
         };
         name.encode(encoder)
     }
@@ -96,6 +103,11 @@ pub struct Metrics {
     outbox_depth: Gauge,
     relay_leader: Gauge,
     buffer_depth: Gauge,
+    buffer_octets: Gauge<u64, AtomicU64>,
+    buffer_age: Gauge<f64, AtomicU64>,
+    buffer_accepted: Counter,
+    buffer_made: Counter,
+    buffer_conflicts: Counter,
     sequence: Gauge<u64, AtomicU64>,
     stream_sequence: Gauge<u64, AtomicU64>,
     stream_errors: Counter,
@@ -148,6 +160,27 @@ impl Metrics {
         self.relay_leader.set(i64::from(leads));
     }
 
+    /// Sets how many accepted writes wait for the database, their octets, and for how long the first of them has waited.
+    pub fn buffer(&self, depth: usize, octets: u64, age: Duration) {
+        self.buffer_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.buffer_octets.set(octets);
+        self.buffer_age.set(age.as_secs_f64());
+    }
+
+    /// Counts a write that was accepted while the database was away.
+    pub fn accepted(&self) {
+        self.buffer_accepted.inc();
+    }
+
+    /// Counts an accepted write of which it is settled whether it is made.
+    pub fn settled(&self, made: bool) {
+        if made {
+            self.buffer_made.inc();
+        } else {
+            self.buffer_conflicts.inc();
+        }
+    }
+
     /// Counts a handler that panicked.
     pub fn panicked(&self) {
         self.panics.inc();
@@ -183,6 +216,19 @@ impl Metrics {
             "buffer_depth",
             "Accepted writes that wait for the database",
             self.buffer_depth.clone(),
+        );
+        registry.register("buffer_octets", "Octets of these writes", self.buffer_octets.clone());
+        registry.register("buffer_age_seconds", "Age of the first of these writes", self.buffer_age.clone());
+        registry.register(
+            "buffer_accepted",
+            "Writes that were accepted while the database was away",
+            self.buffer_accepted.clone(),
+        );
+        registry.register("buffer_made", "Accepted writes that were made", self.buffer_made.clone());
+        registry.register(
+            "buffer_conflicts",
+            "Accepted writes that could not be made",
+            self.buffer_conflicts.clone(),
         );
         registry.register("sequence", "Sequence of the last published change set", self.sequence.clone());
         registry.register(

@@ -476,6 +476,16 @@ async fn in_time<T>(
     done
 }
 
+/// Whether an error says that the database cannot be reached, or cannot be written to for now: the connection is of no use
+/// any more, or the server takes no further one.
+#[must_use]
+pub fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) if error.code().is_some_and(|code| code == "53300") => true,
+        error => is_lost(error),
+    }
+}
+
 /// Whether an error says that the connection is of no use any more.
 #[must_use]
 pub fn is_lost(error: &sqlx::Error) -> bool {

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod batch;
+pub mod buffered;
 pub mod changes;
 pub mod connection;
 pub mod database;
@@ -64,6 +65,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         &own.concat(),
         schema::ALL,
         audit::ALL,
+        buffered::ALL,
         changes::ALL,
         history::ALL,
         idempotency::ALL,

@@ -2,15 +2,16 @@
 
 use uuid::Uuid;
 
-use super::Connection;
+use super::{Connection, Row};
 
 const INSERT: &str = "INSERT INTO tokens (id, hash, scope, created_at_us) VALUES ($1, $2, $3, $4)";
 const BY_HASH: &str = "SELECT id, hash, scope, revoked_at_us FROM tokens WHERE hash = $1";
+const BY_ID: &str = "SELECT id, hash, scope, revoked_at_us FROM tokens WHERE id = $1";
 const COUNT: &str = "SELECT count(*) FROM tokens";
 const REVOKE: &str = "UPDATE tokens SET revoked_at_us = $2 WHERE id = $1 AND revoked_at_us IS NULL";
 
 /// Every statement of this file.
-pub const ALL: &[&str] = &[INSERT, BY_HASH, COUNT, REVOKE];
+pub const ALL: &[&str] = &[INSERT, BY_HASH, BY_ID, COUNT, REVOKE];
 
 /// A token as stored.
 #[derive(Clone, Debug)]
@@ -46,15 +47,25 @@ pub async fn insert(
 /// Of the database.
 pub async fn by_hash(connection: &mut Connection, hash: &[u8; 32]) -> sqlx::Result<Option<Token>> {
     let row = connection.query(BY_HASH).bind(&hash[..]).fetch_optional().await?;
-    row.map(|row| {
-        Ok(Token {
-            id: row.get("id")?,
-            hash: row.get("hash")?,
-            scope: row.get("scope")?,
-            revoked: row.get::<Option<i64>, _>("revoked_at_us")?.is_some(),
-        })
+    row.as_ref().map(token).transpose()
+}
+
+/// The token with this id.
+///
+/// # Errors
+/// Of the database.
+pub async fn by_id(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option<Token>> {
+    let row = connection.query(BY_ID).bind(id).fetch_optional().await?;
+    row.as_ref().map(token).transpose()
+}
+
+fn token(row: &Row) -> sqlx::Result<Token> {
+    Ok(Token {
+        id: row.get("id")?,
+        hash: row.get("hash")?,
+        scope: row.get("scope")?,
+        revoked: row.get::<Option<i64>, _>("revoked_at_us")?.is_some(),
     })
-    .transpose()
 }
 
 /// How many tokens there ever were.

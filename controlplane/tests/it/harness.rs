@@ -103,6 +103,8 @@ pub(crate) fn config(folder: &Path) -> Config {
     config.store.data = folder.to_path_buf();
     let url = folder.join(URL_FILE);
     config.store.url_file = url.exists().then_some(url);
+    // Several servers of a test may have one folder.
+    config.buffer.enabled = false;
     config
 }
 

@@ -7,6 +7,8 @@ const DATABASE: Kind = Kind::Postgres;
 
 #[path = "../it/applied.rs"]
 mod applied;
+mod buffer;
+mod buffer_kills;
 #[path = "../it/changes.rs"]
 mod changes;
 #[path = "../it/concurrency.rs"]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use godwit_controlplane::Config;
 use godwit_testkit::servers::Postgres;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -14,11 +15,11 @@ use crate::ledger::Ledger;
 use crate::replica::Replica;
 
 /// A server of the database's own, durable as it is installed, and a control plane on it.
-async fn on_its_own() -> (Postgres, Server) {
+pub(crate) async fn on_its_own(adjust: impl FnOnce(&mut Config)) -> (Postgres, Server) {
     let postgres = Postgres::start(&[]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(URL_FILE), postgres.create_database().unwrap()).unwrap();
-    let server = Server::start_in(Arc::new(folder), Replica::default(), None, |_| {}).await;
+    let server = Server::start_in(Arc::new(folder), Replica::default(), None, adjust).await;
     (postgres, server)
 }
 
@@ -27,7 +28,7 @@ async fn on_its_own() -> (Postgres, Server) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p4_a_killed_database_server_loses_nothing_that_was_acknowledged() {
     let kills = if std::env::var_os("GODWIT_LONG").is_some() { 200 } else { 5 };
-    let (postgres, server) = on_its_own().await;
+    let (postgres, server) = on_its_own(|_| {}).await;
     let seed = seed();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let ledger = Arc::new(Ledger::named("w"));
@@ -56,7 +57,7 @@ async fn p4_a_killed_database_server_loses_nothing_that_was_acknowledged() {
 }
 
 /// Waits until writes are taken again.
-async fn until_written(server: &Server) {
+pub(crate) async fn until_written(server: &Server) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     let body =
         json!({"changes": [{"op": "put", "name": "probe.example.com.", "type": "TXT", "value": ["x"]}]});
@@ -74,7 +75,7 @@ async fn until_written(server: &Server) {
 /// While it is away: reads and writes are told so, health does not mind, and readiness says it.
 #[tokio::test]
 async fn a_database_server_that_is_away_is_said_not_to_be_available() {
-    let (postgres, server) = on_its_own().await;
+    let (postgres, server) = on_its_own(|_| {}).await;
     postgres.kill().unwrap();
     let body = json!({"type": "A", "value": ["192.0.2.2"]});
     let write = server.client.json("PUT", "/api/v1/records/www.example.com.", &body).await.expect(503);

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
-use godwit_controlplane::config::{Api, ConfigError, Defaults, Internal, Sources, Store};
+use godwit_controlplane::config::{Api, Buffer, ConfigError, Defaults, Internal, Sources, Store};
 use godwit_dataplane::config::{Answers, Cookies, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(super) internal: Internal,
     /// The data folder.
     pub(super) store: Store,
+    /// What takes writes while the database server is away.
+    pub(super) buffer: Buffer,
     /// What new zones start with.
     pub(super) defaults: Defaults,
     /// Datagrams.
@@ -167,6 +169,7 @@ impl Config {
             api: self.api.clone(),
             internal: Internal { listen: Some(listen), ..self.internal.clone() },
             store: self.store.clone(),
+            buffer: self.buffer.clone(),
             defaults: self.defaults.clone(),
             ..godwit_controlplane::Config::default()
         }

@@ -14,13 +14,15 @@ const KEEPER: &str = r#"
 trap "" INT TERM HUP
 folder=$1
 shift
+children() { cat "/proc/$pid/task/$pid/children" 2>/dev/null; }
 start() { "$@" >>"$folder/log" 2>&1 </dev/null & pid=$!; }
 start "$@"
 while read -r word; do
     case $word in
         kill) kill -9 "$pid"; wait "$pid" ;;
-        stop) kill -STOP "$pid" ;;
-        continue) kill -CONT "$pid" ;;
+        # With what it has started: a server of several processes.
+        stop) kill -STOP "$pid" $(children) ;;
+        continue) kill -CONT "$pid" $(children) ;;
         start) start "$@" ;;
     esac
 done

@@ -144,6 +144,22 @@ impl Postgres {
         self.keeper.say("kill")
     }
 
+    /// Stops it, and all that it has started, in the middle of whatever it does: it takes connections and says nothing.
+    ///
+    /// # Errors
+    /// When its keeper is gone.
+    pub fn pause(&self) -> Result<()> {
+        self.keeper.say("stop")
+    }
+
+    /// Lets it go on after [`Postgres::pause`].
+    ///
+    /// # Errors
+    /// When its keeper is gone.
+    pub fn go_on(&self) -> Result<()> {
+        self.keeper.say("continue")
+    }
+
     /// Starts it again after [`Postgres::kill`] and waits until it has recovered.
     ///
     /// # Errors

@@ -6,21 +6,25 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use godwit_wire::name::Name;
 
 use super::super::App;
+use super::super::buffered::Accepted;
+use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
-use super::super::read::Segment;
+use super::super::read::{Params, Segment};
 use super::super::served::Standard;
 use super::super::write::{self, Payload, Write, WriteParams};
 use super::{reply, shown, timestamp};
+use crate::buffer::Held;
 use crate::commit::Respond;
 use crate::error::{Code, Problem};
 use crate::internal::planes::Plane;
 use crate::model::change::{Operation, PutMode};
+use crate::store::buffered::{self, Outcome, Settled};
 use crate::store::{Connection, changes};
 use crate::validate::{name, record};
 
@@ -35,7 +39,7 @@ pub struct ChangesBody {
 impl Payload for ChangesBody {
     const LIMIT: usize = write::LARGE;
 
-    fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
+    fn read(media_type: Option<&str>, body: axum::body::Bytes) -> Result<Self, Problem> {
         write::json(media_type, &body)
     }
 }
@@ -98,11 +102,25 @@ pub struct ZoneState {
 pub struct ChangeState {
     /// Its id.
     pub id: String,
-    /// `committed`, `published`, or `applied` by every data plane that lives.
+    /// `committed`, `published`, or `applied` by every data plane that lives. While the database is away, and where it could not
+    /// be made afterwards: `buffered`, `conflict`.
     #[schema(example = "applied")]
     pub state: &'static str,
-    /// When it was committed.
-    pub committed_at: String,
+    /// When it was committed; not there while it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<String>,
+    /// When it was accepted, where it is not made yet or could not be made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted_at: Option<String>,
+    /// Of a buffered one: how many are made before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<usize>,
+    /// Why it could not be made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Conflict>,
+    /// The change that an earlier request with the same Idempotency-Key had made: all else is said of that one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<String>,
     /// Its place in the total order, once published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
@@ -111,6 +129,61 @@ pub struct ChangeState {
     pub published_at: Option<String>,
     /// Each data plane that lives.
     pub nodes: Vec<NodeState>,
+}
+
+/// Why an accepted change could not be made: the error that its request would have been answered with.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Conflict {
+    /// A sentence for people.
+    pub error: String,
+    /// For programs.
+    #[schema(example = "VERSION_CONFLICT")]
+    pub code: String,
+    /// When it was judged.
+    pub at: String,
+}
+
+/// A change that was accepted while the database was away.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AcceptedChange {
+    /// Its id.
+    pub id: String,
+    /// `buffered` or `conflict`.
+    #[schema(example = "conflict")]
+    pub state: &'static str,
+    /// When it was accepted.
+    pub accepted_at: String,
+    /// What was asked for: the method, and the beginning of the target.
+    #[schema(example = "PUT /api/v1/records/www.example.com.?type=A")]
+    pub request: String,
+    /// In which request.
+    pub request_id: String,
+    /// Why it could not be made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Conflict>,
+}
+
+/// Query parameters of the list.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListParams {
+    /// `buffered`: accepted by this control plane and not made yet; `conflict`: accepted by any, and could not be made.
+    pub state: Wanted,
+    /// Items of a page: 1 to 1000, 100 when left out.
+    pub limit: Option<i64>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// See [`ListParams::state`].
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// Not made yet.
+    Buffered,
+    /// Could not be made.
+    Conflict,
 }
 
 /// A change on one data plane.
@@ -131,6 +204,7 @@ pub struct NodeState {
 #[utoipa::path(post, path = "/api/v1/changes", tag = "changes", params(WriteParams), request_body = ChangesBody,
     responses(
         (status = 200, description = "All done", body = Committed),
+        (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
         (status = 404, description = "RECORD_NOT_FOUND, DOMAIN_NOT_FOUND", body = ErrorBody),
         (status = 409, description = "CONFLICT", body = ErrorBody),
         (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
@@ -192,6 +266,86 @@ fn operation(step: &Step, zone: Option<&Name>) -> Result<Operation, Problem> {
     })
 }
 
+/// Lists changes that were accepted while the database was away, and are not made, the earliest first.
+#[utoipa::path(get, path = "/api/v1/changes", tag = "changes", params(ListParams), responses(
+    (status = 200, description = "One page", body = Page<AcceptedChange>),
+))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Params(params): Params<ListParams>,
+) -> Result<Response, Problem> {
+    let limit = cursor::limit(params.limit)?;
+    let malformed = || Problem::new(Code::MalformedRequest, "the cursor is none of this list");
+    let after = match params.cursor.as_deref().map(cursor::key).transpose()? {
+        Some(octets) => Some(Uuid::from_slice(&octets).map_err(|_| malformed())?),
+        None => None,
+    };
+    let (mut ids, items): (Vec<Uuid>, Vec<AcceptedChange>) = match params.state {
+        Wanted::Buffered => {
+            let most = usize::try_from(limit).unwrap_or_default();
+            let held = app.buffer.as_ref().map(|buffer| buffer.page(after, most)).unwrap_or_default();
+            held.into_iter().map(|held| (held.change, AcceptedChange::of_held(held))).unzip()
+        }
+        Wanted::Conflict => {
+            let mut connection = app.readers.acquire().await?;
+            let found = buffered::conflicts(&mut connection, after.unwrap_or_default(), limit).await?;
+            found.into_iter().map(|settled| (settled.change, AcceptedChange::of_settled(settled))).unzip()
+        }
+    };
+    let is_full = i64::try_from(items.len()).is_ok_and(|count| count >= limit);
+    let next = ids.pop().filter(|_| is_full).map(|last| cursor::of_key(last.as_bytes()));
+    Ok(Json(Page { items, next }).into_response())
+}
+
+impl AcceptedChange {
+    fn of_held(held: Held) -> AcceptedChange {
+        AcceptedChange {
+            id: held.change.to_string(),
+            state: "buffered",
+            accepted_at: timestamp(held.accepted_at_us),
+            request: held.request,
+            request_id: held.request_id,
+            conflict: None,
+        }
+    }
+
+    fn of_settled(settled: Settled) -> AcceptedChange {
+        AcceptedChange {
+            id: settled.change.to_string(),
+            state: "conflict",
+            accepted_at: timestamp(settled.accepted_at_us),
+            conflict: Conflict::of(&settled),
+            request: settled.request,
+            request_id: settled.request_id,
+        }
+    }
+}
+
+impl Conflict {
+    fn of(settled: &Settled) -> Option<Conflict> {
+        let Outcome::Conflict { code, message } = &settled.outcome else { return None };
+        Some(Conflict { error: message.clone(), code: code.clone(), at: timestamp(settled.settled_at_us) })
+    }
+}
+
+impl ChangeState {
+    /// One that is not made.
+    fn unmade(id: Uuid, state: &'static str, accepted_at_us: i64) -> ChangeState {
+        ChangeState {
+            id: id.to_string(),
+            state,
+            committed_at: None,
+            accepted_at: Some(timestamp(accepted_at_us)),
+            behind: None,
+            conflict: None,
+            repeats: None,
+            sequence: None,
+            published_at: None,
+            nodes: Vec::new(),
+        }
+    }
+}
+
 /// How far a change has come.
 #[utoipa::path(get, path = "/api/v1/changes/{id}", tag = "changes", params(
     ("id" = String, Path, description = "As in the header Godwit-Change"),
@@ -202,8 +356,25 @@ fn operation(step: &Step, zone: Option<&Name>) -> Result<Operation, Problem> {
 pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Result<Response, Problem> {
     let unknown = || Problem::new(Code::ChangeNotFound, "there is no change of this id here");
     let id = Uuid::try_parse(&text).map_err(|_| unknown())?;
+    if let Some((held, before)) = app.buffer.as_ref().and_then(|buffer| buffer.held(id)) {
+        let state = ChangeState::unmade(id, "buffered", held.accepted_at_us);
+        return Ok(Json(ChangeState { behind: Some(before), ..state }).into_response());
+    }
     let mut connection = app.readers.acquire().await?;
-    let stored = changes::state(&mut connection, id).await?.ok_or_else(unknown)?;
+    let (named, mut id, mut repeats) = (id, id, None);
+    let stored = match changes::state(&mut connection, id).await? {
+        Some(stored) => stored,
+        None => {
+            let settled = buffered::find(&mut connection, id).await?.ok_or_else(unknown)?;
+            let Outcome::Repeats(other) = settled.outcome else {
+                let state = ChangeState::unmade(id, "conflict", settled.accepted_at_us);
+                let conflict = Conflict::of(&settled);
+                return Ok(Json(ChangeState { conflict, ..state }).into_response());
+            };
+            (id, repeats) = (other, Some(other));
+            changes::state(&mut connection, id).await?.ok_or_else(unknown)?
+        }
+    };
     let standard = Standard::of(&mut connection, id, &stored).await?;
     let recent = app.publications.of(id);
     let sequence = recent.map(|(sequence, _)| sequence).or(stored.sequence);
@@ -219,9 +390,13 @@ pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Res
         None => "committed",
     };
     let body = ChangeState {
-        id: id.to_string(),
+        id: named.to_string(),
         state,
-        committed_at: timestamp(stored.committed_at_us),
+        committed_at: Some(timestamp(stored.committed_at_us)),
+        accepted_at: None,
+        behind: None,
+        conflict: None,
+        repeats: repeats.map(|change| change.to_string()),
         sequence,
         published_at: published_at.map(timestamp),
         nodes,

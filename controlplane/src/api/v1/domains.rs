@@ -14,6 +14,7 @@ use godwit_wire::name::Name;
 use godwit_wire::rr::{Rrset, Rtype};
 
 use super::super::App;
+use super::super::buffered::Accepted;
 use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment};
@@ -136,7 +137,7 @@ macro_rules! json_bodies {
         impl Payload for $body {
             const LIMIT: usize = $limit;
 
-            fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
+            fn read(media_type: Option<&str>, body: axum::body::Bytes) -> Result<Self, Problem> {
                 write::json(media_type, &body)
             }
         }
@@ -264,6 +265,7 @@ pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Res
 #[utoipa::path(post, path = "/api/v1/domains", tag = "domains", params(WriteParams), request_body = CreateBody,
     responses(
         (status = 201, description = "Made", body = Domain),
+        (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
         (status = 409, description = "DOMAIN_EXISTS", body = ErrorBody),
         (status = 422, description = "INVALID_NAME, INVALID_VALUE", body = ErrorBody),
 ))]
@@ -303,6 +305,7 @@ pub async fn create(State(app): State<Arc<App>>, write: Write<CreateBody>) -> Re
     ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
 ), request_body = ReplaceBody, responses(
     (status = 200, description = "Replaced", body = Domain),
+    (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
     (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
     (status = 409, description = "CONFLICT", body = ErrorBody),
     (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
@@ -328,6 +331,7 @@ pub async fn replace(
     ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
 ), request_body = PatchBody, responses(
     (status = 200, description = "Changed", body = Domain),
+    (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
     (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
     (status = 409, description = "CONFLICT", body = ErrorBody),
     (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
@@ -357,6 +361,7 @@ pub async fn patch(
     ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
 ), responses(
     (status = 204, description = "Deleted"),
+    (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
     (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
     (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
 ))]

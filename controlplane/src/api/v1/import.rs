@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::App;
+use super::super::buffered::Accepted;
 use super::super::envelope::ErrorBody;
 use super::super::read::Segment;
 use super::super::write::{Write, WriteParams, ZoneText};
@@ -36,6 +37,7 @@ pub struct Imported {
 ), request_body(content = String, content_type = "text/dns"), responses(
     (status = 200, description = "Replaced", body = Imported),
     (status = 201, description = "Made", body = Imported),
+    (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
     (status = 409, description = "CONFLICT", body = ErrorBody),
     (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
     (status = 413, description = "TOO_LARGE", body = ErrorBody),

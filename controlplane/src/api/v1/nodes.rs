@@ -73,7 +73,7 @@ pub struct NewNode {
 impl Payload for NewNode {
     const LIMIT: usize = write::SMALL;
 
-    fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
+    fn read(media_type: Option<&str>, body: axum::body::Bytes) -> Result<Self, Problem> {
         write::json(media_type, &body)
     }
 }

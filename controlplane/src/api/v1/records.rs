@@ -15,6 +15,7 @@ use godwit_wire::presentation;
 use godwit_wire::rr::{Rrset, Rtype};
 
 use super::super::App;
+use super::super::buffered::Accepted;
 use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment};
@@ -69,7 +70,7 @@ pub struct RecordBody {
 impl Payload for RecordBody {
     const LIMIT: usize = write::SMALL;
 
-    fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
+    fn read(media_type: Option<&str>, body: axum::body::Bytes) -> Result<Self, Problem> {
         write::json(media_type, &body)
     }
 }
@@ -220,6 +221,7 @@ pub async fn look_up(
 #[utoipa::path(post, path = "/api/v1/records", tag = "records", params(WriteParams), request_body = RecordBody,
     responses(
         (status = 201, description = "Made", body = Record),
+        (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
         (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
         (status = 409, description = "RECORD_EXISTS, CONFLICT", body = ErrorBody),
         (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
@@ -237,6 +239,7 @@ pub async fn create(State(app): State<Arc<App>>, write: Write<RecordBody>) -> Re
     ("name" = String, Path, description = "Owner name", example = "www.example.com."), WriteParams,
 ), request_body = RecordBody, responses(
     (status = 200, description = "Replaced", body = Record),
+    (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
     (status = 404, description = "RECORD_NOT_FOUND, DOMAIN_NOT_FOUND", body = ErrorBody),
     (status = 409, description = "CONFLICT", body = ErrorBody),
     (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
@@ -264,6 +267,7 @@ pub async fn replace(
     ("name" = String, Path, description = "Owner name", example = "www.example.com."), WriteParams,
 ), responses(
     (status = 204, description = "Deleted"),
+    (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
     (status = 404, description = "RECORD_NOT_FOUND, DOMAIN_NOT_FOUND", body = ErrorBody),
     (status = 409, description = "CONFLICT", body = ErrorBody),
     (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),

@@ -1,0 +1,276 @@
+//! Makes changes of what the buffer holds, one after the other, once the database is back.
+//!
+//! Each request is read and judged again as if it came now, under the id that it was given. What cannot be made is written
+//! down as a conflict; only then it leaves the buffer. Killed in between, it finds in the database how far it had come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{CONTENT_TYPE, IF_MATCH};
+use tokio::sync::oneshot;
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+use super::entry::Entry;
+use super::file::Message;
+use super::{Buffer, Held, Mode};
+use crate::api::envelope::{RequestId, caught};
+use crate::api::write::{CHANGE, IDEMPOTENCY_KEY};
+use crate::api::{self, App};
+use crate::auth::Caller;
+use crate::error::{Cause, Code, Problem};
+use crate::instance::{Stop, stopped};
+use crate::store::batch::Batch;
+use crate::store::buffered::{self, Outcome, Settled};
+use crate::store::{now_us, tokens};
+
+/// How often a database that is away is asked whether it is back, and the pause before what failed is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// The pause after two transactions met, or while something is on its way to the disk.
+const SOON: Duration = Duration::from_millis(20);
+/// How often a request may fail inside the server before it is given up.
+const TRIES: u32 = 3;
+
+/// In the extensions of a request that is read again: the id of its change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Replays(pub(crate) Uuid);
+
+/// See the module.
+pub(crate) struct Replay {
+    buffer: Arc<Buffer>,
+    app: Arc<App>,
+    router: Router,
+}
+
+impl Replay {
+    pub(crate) fn new(buffer: Arc<Buffer>, app: Arc<App>) -> Replay {
+        let router = api::replayed(app.clone());
+        Replay { buffer, app, router }
+    }
+
+    /// Runs until it is time to stop; what it was about then is gone on with by the next start.
+    pub(crate) async fn run(self, stop: Stop) {
+        tokio::select! {
+            () = stopped(stop) => {}
+            () = self.follow() => {}
+        }
+    }
+
+    async fn follow(&self) {
+        loop {
+            self.buffer.count();
+            let mode = *self.buffer.mode.borrow();
+            match mode {
+                Mode::Direct => self.buffer.woken.notified().await,
+                Mode::Away if self.buffer.answers().await => self.buffer.found_back(),
+                Mode::Away => tokio::time::sleep(AGAIN).await,
+                Mode::Draining => match self.buffer.first() {
+                    Some((number, held)) => self.settle(number, &held).await,
+                    None if self.buffer.is_drained() => {}
+                    None => tokio::time::sleep(SOON).await,
+                },
+            }
+        }
+    }
+
+    /// Makes one, or writes down that it cannot be made.
+    async fn settle(&self, number: u64, held: &Held) {
+        let made = match self.judge(number, held).await {
+            Ok(None) => true,
+            Ok(Some(outcome)) => self.write_down(held, outcome).await,
+            Err(problem) => return self.pause(held, &problem).await,
+        };
+        self.app.metrics.settled(made);
+        self.buffer.remove(number);
+    }
+
+    /// Tries to make one; gives what became of it otherwise.
+    ///
+    /// # Errors
+    /// When that cannot be said yet.
+    async fn judge(&self, number: u64, held: &Held) -> Result<Option<Outcome>, Problem> {
+        if self.is_settled(held.change).await? {
+            return Ok(None);
+        }
+        if let Some(problem) = self.forbidden(&held.caller).await? {
+            return Ok(Some(conflict(&problem)));
+        }
+        let entry = match Entry::decode(&self.read(number).await?) {
+            Ok(entry) => entry,
+            Err(why) => {
+                let message = format!("what was kept of the request is damaged: {why}");
+                return Ok(Some(conflict(&Problem::new(Code::Internal, message))));
+            }
+        };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let problem = match self.make(&entry).await {
+                Ok(change) if change == held.change => return Ok(None),
+                Ok(other) => return Ok(Some(Outcome::Repeats(other))),
+                Err(problem) => problem,
+            };
+            // An earlier attempt may have come to its end after all, and be what speaks against this one.
+            if self.is_settled(held.change).await? {
+                return Ok(None);
+            }
+            if problem.is_passing() {
+                return Err(problem);
+            }
+            if problem.code != Code::Internal || tries >= TRIES {
+                return Ok(Some(conflict(&problem)));
+            }
+            tokio::time::sleep(SOON).await;
+        }
+    }
+
+    async fn is_settled(&self, change: Uuid) -> Result<bool, Problem> {
+        let mut connection = self.app.readers.acquire().await?;
+        Ok(buffered::is_settled(&mut connection, change).await?)
+    }
+
+    /// What the token's holder may not do any more: it may have been taken from memory.
+    async fn forbidden(&self, caller: &str) -> Result<Option<Problem>, Problem> {
+        let token = match Uuid::try_parse(caller) {
+            Ok(id) => tokens::by_id(&mut self.app.readers.acquire().await?, id).await?,
+            Err(_) => None,
+        };
+        Ok(match token {
+            Some(token) if !token.revoked => None,
+            Some(_) => Some(Problem::new(Code::TokenRevoked, "the token was revoked")),
+            None => Some(Problem::new(Code::Unauthenticated, "the token is not known here")),
+        })
+    }
+
+    async fn read(&self, number: u64) -> Result<Vec<u8>, Problem> {
+        let (read, octets) = oneshot::channel();
+        let sent = self.buffer.messages.send(Message::Read { number, read });
+        let octets = if sent.is_ok() { octets.await.ok().flatten() } else { None };
+        octets.ok_or_else(|| Problem::new(Code::BufferUnavailable, "the buffer cannot be read"))
+    }
+
+    /// Carries out a request; gives the change that made it true.
+    async fn make(&self, entry: &Entry) -> Result<Uuid, Problem> {
+        let head = &entry.head;
+        let damaged = |_| Problem::new(Code::Internal, "what was kept of the request makes no request");
+        let mut request = Request::builder()
+            .method(head.method.as_str())
+            .uri(&head.target)
+            .header("x-request-id", &head.request_id);
+        if let Some(content_type) = &head.content_type {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        for line in &head.if_match {
+            request = request.header(IF_MATCH, line);
+        }
+        if let Some(key) = &head.key {
+            request = request.header(&IDEMPOTENCY_KEY, &key.key);
+        }
+        let mut request = request.body(Body::from(entry.body.clone())).map_err(damaged)?;
+        let extensions = request.extensions_mut();
+        extensions.insert(Caller { id: head.caller.clone(), unchecked: false });
+        extensions.insert(RequestId(head.request_id.clone()));
+        extensions.insert(Replays(head.change));
+        let failed =
+            || Problem::new(Code::Internal, "the request failed inside the server; the log has the cause");
+        let answered = caught(self.router.clone().oneshot(request)).await.ok_or_else(failed)?;
+        let mut response = answered.unwrap_or_else(|never| match never {});
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            return Err(problem);
+        }
+        let change = response.headers().get(&CHANGE).and_then(|value| value.to_str().ok()?.parse().ok());
+        change.filter(|_| response.status().is_success()).ok_or_else(failed)
+    }
+
+    /// Writes down what became of one that is not made, until that is done; whether it is made all the same.
+    async fn write_down(&self, held: &Held, outcome: Outcome) -> bool {
+        let is_conflict = matches!(outcome, Outcome::Conflict { .. });
+        if let Outcome::Conflict { code, .. } = &outcome {
+            // Without the sentence: names of records stay out of logs.
+            tracing::warn!(change = %held.change, request_id = held.request_id, code, "an accepted change could not be made");
+        }
+        let settled = Settled {
+            change: held.change,
+            accepted_at_us: held.accepted_at_us,
+            settled_at_us: now_us(),
+            actor: held.caller.clone(),
+            request_id: held.request_id.clone(),
+            request: held.request.clone(),
+            outcome,
+        };
+        loop {
+            let settled = settled.clone();
+            let written = self.app.committer.write(move |connection| {
+                Box::pin(async move {
+                    let mut batch = Batch::of(connection);
+                    buffered::insert(&mut batch, &settled);
+                    Ok(batch.run(connection).await.map(|_| ())?)
+                })
+            });
+            match written.await {
+                Ok(()) => return !is_conflict,
+                Err(problem) => self.pause(held, &problem).await,
+            }
+        }
+    }
+
+    async fn pause(&self, held: &Held, problem: &Problem) {
+        self.buffer.count();
+        if problem.cause == Cause::Met {
+            return tokio::time::sleep(SOON).await;
+        }
+        if problem.cause == Cause::Away {
+            self.buffer.found_away();
+        }
+        tracing::warn!(change = %held.change, code = problem.code.as_str(), "an accepted change waits");
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn conflict(problem: &Problem) -> Outcome {
+    Outcome::Conflict { code: problem.code.as_str().to_owned(), message: problem.message.clone() }
+}
+
+impl Buffer {
+    /// The database answers again: what is held is made now.
+    fn found_back(&self) {
+        self.mode.send_if_modified(|mode| {
+            let was_away = *mode == Mode::Away;
+            if was_away {
+                *mode = Mode::Draining;
+            }
+            was_away
+        });
+        tracing::info!(place = %self.place, changes = self.state().held.len(), "the database is back");
+    }
+
+    fn first(&self) -> Option<(u64, Held)> {
+        self.state().held.first_key_value().map(|(number, held)| (*number, held.clone()))
+    }
+
+    /// When it holds nothing, writes go to the database again.
+    fn is_drained(&self) -> bool {
+        // Under the same lock as what arrives.
+        let state = self.state();
+        let is_empty = state.is_empty();
+        if is_empty {
+            self.mode.send_if_modified(|mode| {
+                let is_drained = *mode == Mode::Draining;
+                if is_drained {
+                    *mode = Mode::Direct;
+                }
+                is_drained
+            });
+        }
+        is_empty
+    }
+
+    fn remove(&self, number: u64) {
+        self.state().remove(number);
+        // Not waited for: what comes back is found to be settled.
+        let _ = self.messages.send(Message::Remove { number });
+    }
+}
