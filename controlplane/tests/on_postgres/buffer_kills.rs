@@ -177,9 +177,9 @@ async fn p4_each_accepted_change_is_made_once_or_reported_whatever_is_killed() {
         tokio::time::sleep(Duration::from_millis(random.random_range(100..400))).await;
         let silent = random.random_ratio(1, 6);
         if silent {
-            postgres.pause().unwrap()
+            postgres.pause().unwrap();
         } else {
-            postgres.kill().unwrap()
+            postgres.kill().unwrap();
         }
         let accepted = ledger.accepted.lock().unwrap().len();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
@@ -194,9 +194,9 @@ async fn p4_each_accepted_change_is_made_once_or_reported_whatever_is_killed() {
             program.child.kill().unwrap();
         }
         if silent {
-            postgres.go_on().unwrap()
+            postgres.go_on().unwrap();
         } else {
-            postgres.again().unwrap()
+            postgres.again().unwrap();
         }
         if kills && !killed_away {
             // While it makes what it holds.
