@@ -14,6 +14,7 @@ mod instance;
 mod internal;
 pub mod model;
 pub mod observe;
+pub mod past;
 pub mod relay;
 mod secrets;
 mod start;

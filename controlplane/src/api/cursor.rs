@@ -74,6 +74,39 @@ pub fn position(cursor: &str) -> Result<Position, Problem> {
     })
 }
 
+/// Writes a number as a cursor.
+#[must_use]
+pub fn of_number(number: u64) -> String {
+    of_key(&number.to_be_bytes())
+}
+
+/// Reads a cursor of [`of_number`].
+///
+/// # Errors
+/// `MALFORMED_REQUEST`.
+pub fn number(cursor: &str) -> Result<u64, Problem> {
+    key(cursor)?.try_into().map(u64::from_be_bytes).map_err(|_| malformed())
+}
+
+/// Writes a position in a version as a cursor: the list goes on in that version, whatever becomes of the zone meanwhile.
+#[must_use]
+pub fn of_position_at(version: u64, position: &Position) -> String {
+    let mut octets = version.to_be_bytes().to_vec();
+    octets.extend_from_slice(&position.rtype.to_be_bytes());
+    octets.extend_from_slice(&position.owner_key);
+    of_key(&octets)
+}
+
+/// Reads a cursor of [`of_position_at`].
+///
+/// # Errors
+/// `MALFORMED_REQUEST`.
+pub fn position_at(cursor: &str) -> Result<(u64, Position), Problem> {
+    let Position { zone_id, owner_key, rtype } = position(cursor)?;
+    let version = u64::try_from(zone_id).map_err(|_| malformed())?;
+    Ok((version, Position { zone_id: 0, owner_key, rtype }))
+}
+
 fn malformed() -> Problem {
     Problem::new(Code::MalformedRequest, "the cursor is not one that a list gave")
 }

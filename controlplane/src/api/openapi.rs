@@ -23,6 +23,7 @@ use super::{App, v1};
         (name = "records", description = "RRsets"),
         (name = "domains", description = "Zones"),
         (name = "changes", description = "Several steps at once, and how far a change has come"),
+        (name = "versions", description = "What zones were, and making them that again"),
         (name = "operation", description = "Data planes"),
     ),
     security(("token" = [])),
@@ -49,6 +50,9 @@ pub(super) fn routes(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::domains::look_up, v1::domains::replace, v1::domains::patch, v1::domains::delete))
         .routes(routes!(v1::import::import))
         .routes(routes!(v1::export::export))
+        .routes(routes!(v1::versions::list))
+        .routes(routes!(v1::rollback::zone))
+        .routes(routes!(v1::rollback::all))
         .routes(routes!(v1::changes::list, v1::changes::create))
         .routes(routes!(v1::changes::look_up))
         .routes(routes!(v1::nodes::list, v1::nodes::create))

@@ -7,12 +7,14 @@
 //!
 //! - [`plan`]: what a request does to the zones that it names, worked out in memory and judged by `validate/`;
 //! - [`record`](mod@record): writes a plan down and encodes its change set;
+//! - `undo`: what takes it back, kept with it;
 //! - `aside`: what is written and is no change of records;
 //! - [`writer`]: the task that owns the writing connection.
 
 pub(crate) mod aside;
 pub mod plan;
 pub mod record;
+mod undo;
 pub mod writer;
 
 use tokio::sync::{mpsc, oneshot, watch};

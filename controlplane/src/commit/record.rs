@@ -8,6 +8,7 @@ use godwit_wire::name::Name;
 use godwit_wire::rr::Rtype;
 
 use super::plan::{Plan, ZonePlan};
+use super::undo;
 use crate::error::{Code, Problem};
 use crate::model::change::Request;
 use crate::model::soa::{serial_of, set_serial};
@@ -45,7 +46,7 @@ pub(crate) async fn write(
         ChangeSet { id: request.id.into_bytes(), committed_at_us: now_us, zones: Vec::new() };
     for zone in plan.zones.values_mut().filter(|zone| zone.changes()) {
         root_change.sub(term(zone, with.digest_key));
-        change_set.zones.push(write_zone(batch, connection, request.id, zone, with).await?);
+        change_set.zones.push(write_zone(batch, connection, request, zone, with).await?);
         if !zone.removed {
             root_change.add(term_of(&zone.zone, with.digest_key));
         }
@@ -102,15 +103,17 @@ fn objects(plan: &Plan) -> String {
 async fn write_zone(
     batch: &mut Batch,
     connection: &mut Connection,
-    change: Uuid,
+    request: &Request,
     plan: &mut ZonePlan,
     With { digest_key, now_us, .. }: With<'_>,
 ) -> Result<ZoneChange, Problem> {
+    let was = plan.existed.then(|| plan.zone.clone());
     let base_version = if plan.existed { plan.zone.version } else { 0 };
     let before = plan.departed.map_or(plan.zone.version, |(version, _)| version);
     if !plan.removed {
         let apex = plan.zone.apex.clone();
         plan.owner(connection, &apex).await?;
+        is_as_it_was(plan, digest_key)?;
         plan.zone.serial = raise_serial(plan, now_us)?;
         plan.zone.digest = digest(plan, digest_key);
     }
@@ -122,7 +125,6 @@ async fn write_zone(
     let mut put = 0;
     let mut deleted = 0;
     let kind = if plan.removed {
-        zones::delete(batch, zone, now_us);
         ZoneChangeKind::Remove
     } else {
         if plan.existed {
@@ -154,13 +156,20 @@ async fn write_zone(
         zone: zone.apex.as_ref(),
         version: zone.version,
         serial: zone.serial,
-        change,
+        change: request.id,
         at_us: now_us,
         kind: kind_name(plan),
+        action: request.action,
         put,
         deleted,
+        before: was.as_ref(),
+        undo: &[],
     };
-    history::insert(batch, &entry);
+    undo::write(batch, connection, plan, entry).await?;
+    if plan.removed {
+        zones::delete(batch, &plan.zone, now_us);
+    }
+    let zone = &plan.zone;
     Ok(zone_change(zone, base_version, kind))
 }
 
@@ -181,6 +190,29 @@ fn kind_name(plan: &ZonePlan) -> &'static str {
         (_, _, true) => "replace",
         _ => "update",
     }
+}
+
+/// What is brought back is what it was: nothing is published that the history does not vouch for.
+fn is_as_it_was(plan: &mut ZonePlan, key: &DigestKey) -> Result<(), Problem> {
+    let Some(then) = plan.restored.clone() else { return Ok(()) };
+    let apex = plan.zone.apex.clone();
+    let soa = |plan: &mut ZonePlan, serial| {
+        let soa = plan.owners.get_mut(&apex)?.after.get_mut(&Rtype::SOA)?;
+        let is = serial_of(soa)?;
+        set_serial(soa, serial);
+        Some(is)
+    };
+    let serial = soa(plan, then.serial);
+    let is_whole = serial.is_some() && digest(plan, key) == then.digest;
+    if let Some(serial) = serial {
+        soa(plan, serial);
+    }
+    if is_whole {
+        return Ok(());
+    }
+    tracing::error!(zone = %apex, version = then.version, "what is kept of a version does not make it again");
+    let message = format!("version {} of {apex} is damaged: nothing was changed", then.version);
+    Err(Problem::new(Code::Internal, message))
 }
 
 /// The digest of the zone with its changes.

@@ -8,6 +8,7 @@ use godwit_wire::rr::{Rrset, Rtype};
 use super::soa::Soa;
 use super::zone::TtlPolicy;
 use crate::error::Problem;
+use crate::past::At;
 
 /// One step of a change. All steps of a change commit together or not at all.
 #[derive(Clone, Debug)]
@@ -75,6 +76,18 @@ pub enum Operation {
     DeleteZone {
         /// The apex.
         apex: Name,
+    },
+    /// Makes a zone what it was.
+    Rollback {
+        /// The apex.
+        apex: Name,
+        /// Which state.
+        to: At,
+    },
+    /// Makes everything what it was after a sequence, as far as one change can.
+    RollbackAll {
+        /// The sequence.
+        to: u64,
     },
 }
 
@@ -167,7 +180,7 @@ impl Request {
     pub fn is_long(&self) -> bool {
         let is_long = |operation: &Operation| match operation {
             Operation::PutZone(put) => put.mode != PutMode::Create || put.rrsets.len() >= LONG_STEPS,
-            Operation::DeleteZone { .. } => true,
+            Operation::DeleteZone { .. } | Operation::Rollback { .. } | Operation::RollbackAll { .. } => true,
             _ => false,
         };
         self.operations.len() >= LONG_STEPS || self.operations.iter().any(is_long)

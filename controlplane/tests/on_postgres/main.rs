@@ -35,6 +35,8 @@ mod ledger;
 mod limits;
 #[path = "../it/node.rs"]
 mod node;
+#[path = "../it/past.rs"]
+mod past;
 #[path = "../it/program.rs"]
 mod program;
 #[path = "../it/records.rs"]
@@ -42,6 +44,8 @@ mod records;
 #[path = "../it/replica.rs"]
 mod replica;
 mod replicas;
+#[path = "../it/rollback.rs"]
+mod rollback;
 mod server_faults;
 mod shared;
 #[path = "../it/writes.rs"]

@@ -19,7 +19,8 @@ use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment};
 use super::super::write::{self, Empty, Payload, Write, WriteParams};
-use super::records::{Record, zone_named};
+use super::records::Record;
+use super::versions::{AtParams, read, reading, zone_at};
 use super::{reply, shown, timestamp};
 use crate::commit::Respond;
 use crate::commit::plan::ZonePlan;
@@ -28,7 +29,7 @@ use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::name_key;
 use crate::model::soa::{DEFAULT_APEX_TTL_S, Soa, default_mailbox, ns_rrset};
 use crate::model::zone::{TtlPolicy, Zone};
-use crate::store::{rrsets, zones};
+use crate::store::zones;
 use crate::validate::{DEFAULT_TTL_S, name, record};
 
 /// All but what is unreserved (RFC 3986 §2.3).
@@ -247,18 +248,24 @@ pub async fn list(
 
 /// A zone.
 #[utoipa::path(get, path = "/api/v1/domains/{zone}", tag = "domains", params(
-    ("zone" = String, Path, description = "Apex", example = "example.com."),
+    ("zone" = String, Path, description = "Apex", example = "example.com."), AtParams,
 ), responses(
     (status = 200, description = "The zone", body = Domain),
-    (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
+    (status = 404, description = "DOMAIN_NOT_FOUND, VERSION_NOT_FOUND", body = ErrorBody),
+    (status = 410, description = "VERSION_GONE", body = ErrorBody),
 ))]
-pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Result<Response, Problem> {
+pub async fn look_up(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    Params(params): Params<AtParams>,
+) -> Result<Response, Problem> {
     let apex = name::absolute(&text)?;
-    let mut connection = app.readers.acquire().await?;
-    let zone = zone_named(&mut connection, &apex).await?;
-    let sets = rrsets::of_owner(&mut connection, zone.id, apex.as_ref()).await?;
-    let domain = Domain::of(&zone).with_apex(sets.iter());
-    Ok(([(ETAG, format!("\"{}\"", zone.version))], Json(domain)).into_response())
+    let mut connection = reading(&app, params.at.as_deref()).await?;
+    let past = zone_at(&mut connection, &apex, params.at.as_deref()).await?;
+    let sets = past.of_owner(&mut connection, apex.as_ref()).await?;
+    read(connection, params.at.as_deref()).await?;
+    let domain = Domain::of(&past.zone).with_apex(sets.iter());
+    Ok(([(ETAG, format!("\"{}\"", past.zone.version))], Json(domain)).into_response())
 }
 
 /// Makes a zone.
@@ -409,7 +416,7 @@ fn zone_record(apex: &Name, one: &ZoneRecord) -> Result<(Name, Rrset), Problem> 
     Ok((owner, Rrset::new(rtype, one.ttl.unwrap_or(default), rdata, vec![])))
 }
 
-fn with_domain(status: u16) -> Respond {
+pub(super) fn with_domain(status: u16) -> Respond {
     Box::new(move |plan, change| {
         let domain = plan.zones.values().next().map(Domain::of_plan);
         reply(plan, change, status, domain.as_ref())

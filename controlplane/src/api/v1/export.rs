@@ -17,13 +17,13 @@ use godwit_wire::rr::Rtype;
 
 use super::super::App;
 use super::super::envelope::ErrorBody;
-use super::super::read::Segment;
-use super::records::zone_named;
+use super::super::read::{Params, Segment};
+use super::versions::{AtParams, zone_at};
 use crate::error::{Code, Problem};
-use crate::model::zone::Zone;
 use crate::observe::metrics::Limit;
+use crate::past::Past;
 use crate::store::Connection;
-use crate::store::rrsets::{self, Position};
+use crate::store::rrsets::Position;
 use crate::validate::{name, zone_file};
 
 /// RRsets that are read at once: with the largest ones a few megabytes.
@@ -35,13 +35,18 @@ const PIECES: usize = 2;
 
 /// A zone as a zone file, in canonical order, SOA first.
 #[utoipa::path(get, path = "/api/v1/domains/{zone}/export", tag = "domains", params(
-    ("zone" = String, Path, description = "Apex", example = "example.com."),
+    ("zone" = String, Path, description = "Apex", example = "example.com."), AtParams,
 ), responses(
     (status = 200, description = "The zone file", body = String, content_type = "text/dns"),
-    (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
+    (status = 404, description = "DOMAIN_NOT_FOUND, VERSION_NOT_FOUND", body = ErrorBody),
+    (status = 410, description = "VERSION_GONE", body = ErrorBody),
     (status = 503, description = "DB_POOL_TIMEOUT: other exports are under way", body = ErrorBody),
 ))]
-pub async fn export(State(app): State<Arc<App>>, Segment(text): Segment) -> Result<Response, Problem> {
+pub async fn export(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    Params(params): Params<AtParams>,
+) -> Result<Response, Problem> {
     let apex = name::absolute(&text)?;
     let mut transaction = app.exports.begin().await.map_err(|error| {
         if matches!(error, sqlx::Error::PoolTimedOut) {
@@ -50,13 +55,13 @@ pub async fn export(State(app): State<Arc<App>>, Segment(text): Segment) -> Resu
         }
         Problem::from(error)
     })?;
-    let zone = zone_named(&mut transaction, &apex).await?;
-    let headers =
-        [(CONTENT_TYPE, "text/dns; charset=us-ascii".to_owned()), (ETAG, format!("\"{}\"", zone.version))];
+    let past = zone_at(&mut transaction, &apex, params.at.as_deref()).await?;
+    let etag = format!("\"{}\"", past.zone.version);
+    let headers = [(CONTENT_TYPE, "text/dns; charset=us-ascii".to_owned()), (ETAG, etag)];
     let (sender, body) = Channel::new(PIECES);
     let pieces = Pieces { sender: Some(sender), text: String::new() };
     tokio::spawn(async move {
-        let all = tokio::time::timeout(app.export_timeout, pieces.send_zone(transaction, &zone)).await;
+        let all = tokio::time::timeout(app.export_timeout, pieces.send_zone(transaction, &past)).await;
         match all {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "an export ended early"),
@@ -86,17 +91,18 @@ enum Broken {
 }
 
 impl Pieces {
-    async fn send_zone(mut self, mut transaction: Connection, zone: &Zone) -> Result<(), Broken> {
+    async fn send_zone(mut self, mut transaction: Connection, past: &Past) -> Result<(), Broken> {
         // RFC 1035 §5.2: readers want to see the SOA first.
-        for set in rrsets::of_owner(&mut transaction, zone.id, zone.apex.as_ref()).await? {
+        let apex = &past.zone.apex;
+        for set in past.of_owner(&mut transaction, apex.as_ref()).await? {
             if set.rtype == Rtype::SOA {
-                zone_file::write(&zone.apex, &set, &mut self.text);
+                zone_file::write(apex, &set, &mut self.text);
             }
         }
-        let is_soa = |owner: &Name, rtype| rtype == Rtype::SOA && *owner == zone.apex;
-        let mut after = Position { zone_id: zone.id, ..Position::default() };
+        let is_soa = |owner: &Name, rtype| rtype == Rtype::SOA && owner == apex;
+        let mut after = Position::default();
         loop {
-            let step = rrsets::list(&mut transaction, Some(zone.id), None, &after, STEP).await?;
+            let step = past.list(&mut transaction, None, &after, STEP).await?;
             let Some(last) = step.last() else { break };
             after = last.position.clone();
             for listed in step.iter().filter(|listed| !is_soa(&listed.owner, listed.rrset.rtype)) {

@@ -10,6 +10,9 @@ pub mod nodes;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod records;
 pub mod reload;
+pub mod rollback;
+#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
+pub mod versions;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

@@ -20,11 +20,13 @@ use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment};
 use super::super::write::{self, Empty, Payload, Write, WriteParams};
+use super::versions::{read, reading, zone_at};
 use super::{reply, shown};
 use crate::commit::Respond;
 use crate::error::{Code, Problem};
 use crate::model::change::{Operation, PutMode};
 use crate::model::zone::Zone;
+use crate::past::{self, At, Past};
 use crate::store::rrsets::Listed;
 use crate::store::{Connection, rrsets, zones};
 use crate::validate::{name, record};
@@ -102,6 +104,8 @@ pub struct ListParams {
     pub limit: Option<i64>,
     /// `next` of the page before.
     pub cursor: Option<String>,
+    /// The zone as it was: in a version, like `17`, or at a time, like `2026-11-20T19:00:00Z`. It takes `?zone=`.
+    pub at: Option<String>,
 }
 
 /// Query parameters of a look-up.
@@ -114,6 +118,9 @@ pub struct GetParams {
     /// This type only: the answer is one record then.
     #[serde(rename = "type")]
     pub rtype: Option<String>,
+    /// As it was: in a version of its zone, like `17`, or at a time, like `2026-11-20T19:00:00Z`. Without `?zone=` the zone is
+    /// the one that holds the name now.
+    pub at: Option<String>,
 }
 
 /// The same under the other path.
@@ -127,7 +134,8 @@ pub(crate) fn aliases(app: Arc<App>) -> Router {
 /// Lists RRsets, in canonical order within each zone.
 #[utoipa::path(get, path = "/api/v1/records", tag = "records", params(ListParams), responses(
     (status = 200, description = "One page", body = Page<Record>),
-    (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
+    (status = 404, description = "DOMAIN_NOT_FOUND, VERSION_NOT_FOUND", body = ErrorBody),
+    (status = 410, description = "VERSION_GONE", body = ErrorBody),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -135,6 +143,9 @@ pub async fn list(
 ) -> Result<Response, Problem> {
     let limit = cursor::limit(params.limit)?;
     let rtype = params.rtype.as_deref().map(stored_type).transpose()?;
+    if let Some(at) = &params.at {
+        return list_at(&app, &params, At::parse(at)?, rtype, limit).await;
+    }
     let mut connection = app.readers.acquire().await?;
     let zone = match &params.zone {
         Some(text) => Some(zone_named(&mut connection, &name::absolute(text)?).await?),
@@ -144,18 +155,68 @@ pub async fn list(
         Some(text) => cursor::position(text)?,
         None => rrsets::Position::default(),
     };
-    let zone_id = zone.map(|zone| zone.id);
-    let (listed, more) = page(&mut connection, zone_id, rtype, after, limit).await?;
+    let of = zone.map_or(Of::Everything, |zone| Of::Zone(zone.id));
+    let (listed, more) = page(&mut connection, of, rtype, after, limit).await?;
     drop(connection);
     let next = listed.last().filter(|_| more).map(|last| cursor::of_position(&last.position));
     let items = listed.iter().map(|listed| Record::of(listed.owner.as_ref(), &listed.rrset)).collect();
     Ok(Json(Page { items, next }).into_response())
 }
 
+/// The same of one zone as it was. All pages are of one version, which the cursor remembers.
+async fn list_at(
+    app: &App,
+    params: &ListParams,
+    at: At,
+    rtype: Option<Rtype>,
+    limit: i64,
+) -> Result<Response, Problem> {
+    let Some(zone) = &params.zone else {
+        let message = "?at= is about one zone: say ?zone=";
+        return Err(Problem::new(Code::MalformedRequest, message));
+    };
+    let apex = name::absolute(zone)?;
+    let mut connection = app.readers.begin().await?;
+    let (version, after) = match &params.cursor {
+        Some(text) => cursor::position_at(text)?,
+        None => (past::version_at(&mut connection, &apex, at).await?, rrsets::Position::default()),
+    };
+    let past = past::of_version(&mut connection, &apex, version).await?;
+    let (listed, more) = page(&mut connection, Of::Past(&past), rtype, after, limit).await?;
+    connection.end_reading().await?;
+    let next = listed.last().filter(|_| more).map(|last| cursor::of_position_at(version, &last.position));
+    let items = listed.iter().map(|listed| Record::of(listed.owner.as_ref(), &listed.rrset)).collect();
+    let etag = [(ETAG, format!("\"{version}\""))];
+    Ok((etag, Json(Page { items, next })).into_response())
+}
+
+/// What is listed.
+#[derive(Clone, Copy)]
+enum Of<'a> {
+    Everything,
+    Zone(i64),
+    Past(&'a Past),
+}
+
+impl Of<'_> {
+    async fn list(
+        self,
+        connection: &mut Connection,
+        rtype: Option<Rtype>,
+        after: &rrsets::Position,
+    ) -> sqlx::Result<Vec<Listed>> {
+        match self {
+            Of::Everything => rrsets::list(connection, None, rtype, after, PAGE_STEP).await,
+            Of::Zone(zone_id) => rrsets::list(connection, Some(zone_id), rtype, after, PAGE_STEP).await,
+            Of::Past(past) => past.list(connection, rtype, after, PAGE_STEP).await,
+        }
+    }
+}
+
 /// At most `limit` RRsets, fewer where they are large, and whether there are more.
 async fn page(
     connection: &mut Connection,
-    zone_id: Option<i64>,
+    of: Of<'_>,
     rtype: Option<Rtype>,
     mut after: rrsets::Position,
     limit: i64,
@@ -164,7 +225,7 @@ async fn page(
     let mut all = Vec::new();
     let mut octets = 0;
     loop {
-        let step = rrsets::list(connection, zone_id, rtype, &after, PAGE_STEP).await?;
+        let step = of.list(connection, rtype, &after).await?;
         let is_last = step.len() < PAGE_ROWS;
         for listed in step {
             if all.len() == limit || octets >= MAX_PAGE_OCTETS {
@@ -185,7 +246,8 @@ async fn page(
     ("name" = String, Path, description = "Owner name", example = "www.example.com."), GetParams,
 ), responses(
     (status = 200, description = "With ?type=: the record; without: a page of all", body = Record),
-    (status = 404, description = "RECORD_NOT_FOUND, DOMAIN_NOT_FOUND", body = ErrorBody),
+    (status = 404, description = "RECORD_NOT_FOUND, DOMAIN_NOT_FOUND, VERSION_NOT_FOUND", body = ErrorBody),
+    (status = 410, description = "VERSION_GONE", body = ErrorBody),
 ))]
 pub async fn look_up(
     State(app): State<Arc<App>>,
@@ -195,12 +257,17 @@ pub async fn look_up(
     let zone = params.zone.as_deref().map(name::absolute).transpose()?;
     let owner = name::relative(&text, zone.as_ref().map(Name::as_ref))?;
     let rtype = params.rtype.as_deref().map(stored_type).transpose()?;
-    let mut connection = app.readers.acquire().await?;
-    let zone = match &zone {
-        Some(apex) => zone_named(&mut connection, apex).await?,
-        None => zone_of(&mut connection, &owner, rtype).await?,
+    let mut connection = reading(&app, params.at.as_deref()).await?;
+    let past = match (&zone, &params.at) {
+        (Some(apex), at) => zone_at(&mut connection, apex, at.as_deref()).await?,
+        (None, None) => Past::of_present(zone_of(&mut connection, &owner, rtype).await?),
+        (None, at) => {
+            let apex = zone_of(&mut connection, &owner, rtype).await?.apex;
+            zone_at(&mut connection, &apex, at.as_deref()).await?
+        }
     };
-    let sets = rrsets::of_owner(&mut connection, zone.id, owner.as_ref()).await?;
+    let sets = past.of_owner(&mut connection, owner.as_ref()).await?;
+    read(connection, params.at.as_deref()).await?;
     let mut items: Vec<Record> = sets
         .iter()
         .filter(|set| rtype.is_none_or(|rtype| set.rtype == rtype))
@@ -210,7 +277,7 @@ pub async fn look_up(
         let what = rtype.map_or_else(|| "no records".to_owned(), |rtype| format!("no {rtype} records"));
         return Err(Problem::new(Code::RecordNotFound, format!("{owner} has {what}")));
     }
-    let etag = [(ETAG, format!("\"{}\"", zone.version))];
+    let etag = [(ETAG, format!("\"{}\"", past.zone.version))];
     if rtype.is_some() {
         return Ok((etag, Json(items.swap_remove(0))).into_response());
     }

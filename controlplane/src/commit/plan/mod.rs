@@ -1,8 +1,9 @@
 //! What a request does, worked out in memory before anything is written: which zones and owner names it touches, what
 //! they held before and what they hold after.
 //!
-//! `zone` is the part for one zone.
+//! `zone` is the part for one zone, `rollback` what makes it what it was.
 
+mod rollback;
 mod zone;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -14,7 +15,7 @@ use crate::error::{Code, Problem};
 use crate::model::change::{IfMatch, Operation, PutMode, PutZone, Request, SoaChange};
 use crate::model::name_key;
 use crate::model::soa::{Soa, serial_of, set_serial};
-use crate::model::zone::{TtlPolicy, Zone, is_newer};
+use crate::model::zone::{TtlPolicy, Zone};
 use crate::store::{Connection, rrsets, zones};
 use crate::validate::zone as rules;
 
@@ -32,6 +33,8 @@ pub struct Plan {
     pub zones: BTreeMap<Name, ZonePlan>,
     /// Names looked up that are no apex.
     no_apex: HashSet<Name>,
+    /// Zones that a rollback of everything left for the next change.
+    pub left: usize,
     /// RRsets that a put or a delete of this request has dealt with: a second one would make its order matter.
     settled: HashSet<(Name, Rtype)>,
 }
@@ -65,7 +68,10 @@ impl Plan {
             let (owner, named) = match operation {
                 Operation::PutZone(PutZone { apex, .. })
                 | Operation::PatchZone { apex, .. }
-                | Operation::DeleteZone { apex } => (apex, Some(apex)),
+                | Operation::DeleteZone { apex }
+                | Operation::Rollback { apex, .. } => (apex, Some(apex)),
+                // It finds out and locks for itself, and is alone in its change.
+                Operation::RollbackAll { .. } => continue,
                 Operation::Put { owner, zone, .. }
                 | Operation::AddValues { owner, zone, .. }
                 | Operation::RemoveValues { owner, zone, .. }
@@ -125,6 +131,8 @@ impl Plan {
                 self.existing_zone(connection, apex, if_match).await?.removed = true;
                 Ok(())
             }
+            Operation::Rollback { apex, to } => self.rollback(connection, apex, *to, if_match).await,
+            Operation::RollbackAll { to } => self.rollback_all(connection, *to, if_match).await,
             Operation::Put { owner, rtype, zone, .. }
             | Operation::AddValues { owner, rtype, zone, .. }
             | Operation::RemoveValues { owner, rtype, zone, .. } => {
@@ -307,17 +315,9 @@ impl Plan {
         Err(Problem::new(Code::VersionConflict, format!("If-Match does not hold: the zone {apex} {is}")))
     }
 
-    /// A serial that does not rise says nothing: the SOA is unchanged when nothing else in it differs.
+    /// See [`ZonePlan::keep_serial`].
     fn keep_serials(&mut self) {
-        for (apex, plan) in self.zones.iter_mut().filter(|(_, plan)| !plan.presigned) {
-            let Some(owner) = plan.owners.get_mut(apex) else { continue };
-            let before = owner.before.get(&Rtype::SOA).and_then(serial_of);
-            if let (Some(before), Some(soa)) = (before, owner.after.get_mut(&Rtype::SOA))
-                && serial_of(soa).is_some_and(|written| !is_newer(written, before))
-            {
-                set_serial(soa, before);
-            }
-        }
+        self.zones.values_mut().for_each(ZonePlan::keep_serial);
     }
 
     /// Every rule that looks at the outcome.

@@ -9,7 +9,8 @@ use godwit_wire::rr::{Rrset, Rtype};
 
 use crate::error::{Code, Problem};
 use crate::model::change::{Operation, PutMode, PutZone};
-use crate::model::zone::{TtlPolicy, Zone};
+use crate::model::soa::{serial_of, set_serial};
+use crate::model::zone::{TtlPolicy, Zone, is_newer};
 use crate::store::{Connection, rrsets};
 use crate::validate::DEFAULT_TTL_S;
 use crate::validate::record::{is_made_by_signer, ttl as validate_ttl};
@@ -34,6 +35,8 @@ pub struct ZonePlan {
     pub ttl_policy: TtlPolicy,
     /// See [`Zone::presigned`].
     pub presigned: bool,
+    /// The version that it is brought back to.
+    pub restored: Option<Zone>,
     /// Its SOA was made here and has no serial of its own yet.
     pub serial_unset: bool,
     /// All owner names are in `owners`: one that is not holds nothing.
@@ -77,6 +80,7 @@ impl ZonePlan {
             removed: false,
             replaced: false,
             departed: None,
+            restored: None,
             serial_unset: false,
             owners: BTreeMap::new(),
             ttl_policy: zone.ttl_policy,
@@ -101,6 +105,20 @@ impl ZonePlan {
             digest: Digest::default(),
         };
         ZonePlan { existed: false, complete: true, ..ZonePlan::of(zone) }
+    }
+
+    /// A serial that does not rise says nothing: the SOA is unchanged when nothing else in it differs.
+    pub(super) fn keep_serial(&mut self) {
+        if self.presigned {
+            return;
+        }
+        let Some(owner) = self.owners.get_mut(&self.zone.apex) else { return };
+        let before = owner.before.get(&Rtype::SOA).and_then(serial_of);
+        if let (Some(before), Some(soa)) = (before, owner.after.get_mut(&Rtype::SOA))
+            && serial_of(soa).is_some_and(|written| !is_newer(written, before))
+        {
+            set_serial(soa, before);
+        }
     }
 
     pub(super) async fn read_whole(&mut self, connection: &mut Connection) -> Result<(), Problem> {

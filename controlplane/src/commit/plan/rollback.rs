@@ -1,0 +1,188 @@
+//! Making zones what they were: a new version whose records are those of an old one. The change holds what differs.
+
+use std::collections::BTreeSet;
+
+use godwit_wire::name::{Name, NameRef};
+
+use super::{Plan, READ_WHOLE_FROM, READ_WHOLE_RATIO, ZonePlan};
+use crate::error::{Code, Problem};
+use crate::model::change::IfMatch;
+use crate::model::name_key;
+use crate::past::{self, At, Past};
+use crate::store::{Connection, Kind, history, relay, rrsets, zones};
+
+/// From so many RRsets on, a change of everything takes no further zone: it is held in memory while it is made, and nothing
+/// else is made meanwhile.
+const MAX_STEPS: usize = 500_000;
+/// The most zones of one such change.
+const MAX_ZONES: usize = 10_000;
+/// Zones that are looked for at once.
+const FIND: usize = 1_000;
+
+impl Plan {
+    /// Makes one zone what it was; one that is gone is there again.
+    pub(super) async fn rollback(
+        &mut self,
+        connection: &mut Connection,
+        apex: &Name,
+        to: At,
+        if_match: Option<&IfMatch>,
+    ) -> Result<(), Problem> {
+        let found = zones::lock_by_name(connection, apex.as_ref()).await?;
+        if found.is_some() || if_match.is_some() {
+            self.check_version(found.as_ref(), apex, if_match)?;
+        }
+        let version = past::version_at(connection, apex, to).await?;
+        let Some(past) = past::back_to(connection, apex, version).await? else {
+            let message =
+                format!("there was no zone {apex} in version {version}: delete it if that is meant");
+            return Err(Problem::new(Code::DomainNotFound, message));
+        };
+        self.bring_back(connection, apex, past).await?;
+        Ok(())
+    }
+
+    /// Makes everything what it was after a sequence, zone by zone, as far as one change can.
+    pub(super) async fn rollback_all(
+        &mut self,
+        connection: &mut Connection,
+        to: u64,
+        if_match: Option<&IfMatch>,
+    ) -> Result<(), Problem> {
+        if if_match.is_some() {
+            let message = "If-Match names the version of one zone; this is about all of them";
+            return Err(Problem::new(Code::MalformedRequest, message));
+        }
+        is_kept(connection, to).await?;
+        let changed = changed_since(connection, to).await?;
+        if connection.kind() == Kind::Postgres {
+            // Found is not locked: nobody changes them from here on.
+            let names: BTreeSet<Name> = changed.iter().map(|(apex, _)| apex.clone()).collect();
+            zones::lock_in_order(connection, &names).await?;
+        }
+        let mut steps = 0;
+        let mut brought = 0;
+        for (apex, version) in &changed {
+            if steps >= MAX_STEPS || brought >= MAX_ZONES {
+                self.left += 1;
+                continue;
+            }
+            let past = match version {
+                0 => None,
+                version => past::back_to(connection, apex, *version).await?,
+            };
+            let found = zones::by_name(connection, apex.as_ref()).await?;
+            let here = match (past, found) {
+                (Some(past), _) => self.bring_back(connection, apex, past).await?,
+                // It was made, or came back, since.
+                (None, Some(zone)) => {
+                    let held = rrsets::count(connection, zone.id).await?;
+                    let plan = self.zones.entry(apex.clone()).or_insert_with(|| ZonePlan::of(zone));
+                    plan.removed = true;
+                    usize::try_from(held).unwrap_or(usize::MAX)
+                }
+                (None, None) => 0,
+            };
+            // What is as it was already, as after a change before this one, is no part of it.
+            let Some(plan) = self.zones.get_mut(apex) else { continue };
+            plan.keep_serial();
+            if plan.changes() {
+                brought += 1;
+                steps += here.max(1);
+            } else {
+                self.zones.remove(apex);
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans what leads from the present to the past; gives how many RRsets differ.
+    async fn bring_back(
+        &mut self,
+        connection: &mut Connection,
+        apex: &Name,
+        past: Past,
+    ) -> Result<usize, Problem> {
+        let then = past.zone.clone();
+        let present = zones::by_name(connection, apex.as_ref()).await?;
+        let count = past.differs().len();
+        let mut plan = match present {
+            Some(zone) => {
+                if zone.owner_number != then.owner_number {
+                    let message = format!("{apex} belonged to somebody else in version {}", then.version);
+                    return Err(Problem::new(Code::Conflict, message));
+                }
+                let mut plan = ZonePlan::of(zone);
+                if count >= READ_WHOLE_FROM {
+                    let held = rrsets::count(connection, plan.zone.id).await?;
+                    if usize::try_from(held).unwrap_or(usize::MAX) / READ_WHOLE_RATIO <= count {
+                        plan.read_whole(connection).await?;
+                    }
+                }
+                plan
+            }
+            None => {
+                refuse_taken(connection, apex, then.owner_number).await?;
+                let mut plan = ZonePlan::new(apex.clone(), then.ttl_policy);
+                plan.departed = zones::take_departed(connection, apex.as_ref()).await?;
+                plan.zone.owner_number = then.owner_number;
+                plan
+            }
+        };
+        plan.ttl_policy = then.ttl_policy;
+        plan.presigned = then.presigned;
+        for (owner, rtype, rrset) in past.differs() {
+            let sets = &mut plan.owner(connection, owner).await?.after;
+            match rrset {
+                Some(rrset) => drop(sets.insert(rtype, rrset.clone())),
+                None => drop(sets.remove(&rtype)),
+            }
+        }
+        plan.restored = Some(then);
+        self.zones.insert(apex.clone(), plan);
+        Ok(count)
+    }
+}
+
+/// Whether every change after a sequence is still there to be taken back.
+async fn is_kept(connection: &mut Connection, sequence: u64) -> Result<(), Problem> {
+    let state = relay::read(connection).await?;
+    let last = state.map_or(0, |state| state.sequence);
+    if sequence > last {
+        let message = format!("there is no sequence {sequence} yet: the last one is {last}");
+        return Err(Problem::new(Code::VersionNotFound, message));
+    }
+    if history::kept_since(connection, sequence).await? < last - sequence {
+        let message = format!("not every change after sequence {sequence} is kept any more");
+        return Err(Problem::new(Code::VersionGone, message));
+    }
+    Ok(())
+}
+
+/// All zones that changed after a sequence, each with its version at it.
+async fn changed_since(connection: &mut Connection, sequence: u64) -> Result<Vec<(Name, u64)>, Problem> {
+    let mut all: Vec<(Name, u64)> = Vec::new();
+    loop {
+        let after = all.last().map(|(apex, _)| name_key::encode(apex.as_ref()));
+        let limit = i64::try_from(FIND).unwrap_or(i64::MAX);
+        let step = history::changed_since(connection, sequence, after.as_deref(), limit).await?;
+        let is_last = step.len() < FIND;
+        all.extend(step);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+/// A zone that was deleted does not come back below one that belongs to somebody else by now; the operator (0) shares its
+/// names with everybody.
+async fn refuse_taken(connection: &mut Connection, apex: &Name, owner_number: u32) -> Result<(), Problem> {
+    let above: Vec<NameRef<'_>> =
+        std::iter::successors(apex.as_ref().parent(), |name| name.parent()).collect();
+    let Some(above) = zones::longest(connection, &above).await? else { return Ok(()) };
+    if above.owner_number == 0 || above.owner_number == owner_number {
+        return Ok(());
+    }
+    let message = format!("{apex} cannot come back: {} belongs to somebody else by now", above.apex);
+    Err(Problem::new(Code::Conflict, message))
+}
