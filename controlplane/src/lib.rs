@@ -8,6 +8,7 @@ pub mod api;
 pub mod auth;
 mod buffer;
 pub mod commit;
+pub mod compare;
 pub mod config;
 pub mod error;
 mod instance;

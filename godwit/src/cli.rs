@@ -44,6 +44,8 @@ pub(crate) enum Command {
     /// Set, delete and list records
     #[command(subcommand)]
     Record(Record),
+    /// Make every zone what it was after a sequence
+    Rollback(RollbackAll),
     /// Add, list and remove data planes on other machines
     #[command(subcommand)]
     Node(Node),
@@ -144,9 +146,72 @@ Example:
     Delete {
         /// Its apex
         zone: String,
+        /// Change nothing, and say which answers would change
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         target: Target,
     },
+    /// List the versions of a zone that are kept, the newest first; of one that was deleted too
+    Versions {
+        /// Its apex
+        zone: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Make a zone what it was; one that was deleted is there again
+    #[command(after_help = "\
+The zone gets a new version with the records, TTLs and SOA that it had; its serial goes on.
+
+Examples:
+  godwit zone versions example.com
+  godwit zone rollback example.com --to 17 --dry-run
+  godwit zone rollback example.com --at 2026-11-20T19:00:00Z")]
+    Rollback(ZoneRollback),
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("state").required(true))]
+pub(crate) struct ZoneRollback {
+    /// Its apex
+    pub(crate) zone: String,
+    /// A version of it
+    #[arg(long, value_name = "VERSION", group = "state")]
+    pub(crate) to: Option<u64>,
+    /// A time (RFC 3339)
+    #[arg(long, value_name = "TIME", group = "state")]
+    pub(crate) at: Option<String>,
+    /// Change nothing, and say which answers would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Everything that was changed after the sequence is taken back, whoever changed it: zones made since are removed, zones deleted
+since are there again. It is one change; where that would be more than 500,000 RRsets or 10,000 zones it is several, of which
+each is whole. When it is interrupted, run it again with the same sequence: it goes on with what is missing.
+
+It says what would change and asks. Where nobody can answer it needs --confirm.
+
+Examples:
+  godwit zone versions example.com          which sequence a change had
+  godwit rollback --to 4711 --dry-run
+  godwit rollback --to 4711 --confirm")]
+pub(crate) struct RollbackAll {
+    /// The sequence of the last change that shall count
+    #[arg(long, value_name = "SEQUENCE")]
+    pub(crate) to: u64,
+    /// Do not ask
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) confirm: bool,
+    /// Change nothing, and say what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
 }
 
 #[derive(Debug, Args)]
@@ -199,6 +264,9 @@ pub(crate) struct Import {
 pub(crate) struct Export {
     /// The zone's apex
     pub(crate) zone: String,
+    /// The zone as it was: in a version, like 17, or at a time, like 2026-11-20T19:00:00Z
+    #[arg(long, value_name = "VERSION|TIME")]
+    pub(crate) at: Option<String>,
     /// Write to this file, whole or not at all [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -237,6 +305,9 @@ pub(crate) struct RecordSet {
     /// The zone that names are relative to (unless they end in a dot)
     #[arg(long)]
     pub(crate) zone: Option<String>,
+    /// Change nothing, and say which answers would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) target: Target,
 }
@@ -251,6 +322,9 @@ pub(crate) struct RecordDelete {
     /// The zone that the name is relative to (unless it ends in a dot)
     #[arg(long)]
     pub(crate) zone: Option<String>,
+    /// Change nothing, and say which answers would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) target: Target,
 }
@@ -262,6 +336,9 @@ pub(crate) struct RecordList {
     /// Records of this type only
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) rtype: Option<String>,
+    /// The zone as it was: in a version, like 17, or at a time, like 2026-11-20T19:00:00Z
+    #[arg(long, value_name = "VERSION|TIME", requires = "zone")]
+    pub(crate) at: Option<String>,
     #[command(flatten)]
     pub(crate) target: Target,
 }
@@ -333,6 +410,9 @@ mod tests {
             (&["run", "--metrics", "never"], "nor \"off\""),
             (&["record", "set", "www.example.com.", "A"], "<VALUE>"),
             (&["zone", "list", "--token", "a", "--token-file", "b"], "--token-file"),
+            (&["zone", "rollback", "example.com"], "--to"),
+            (&["zone", "rollback", "example.com", "--to", "1", "--at", "t"], "--at"),
+            (&["rollback"], "--to"),
         ] {
             let error = Arguments::try_parse_from(["godwit"].iter().chain(arguments)).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");

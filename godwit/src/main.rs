@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Import(import) => commands::import::main(&import, output),
         Command::Export(export) => commands::export::main(&export, output),
         Command::Record(command) => commands::record::main(command, output),
+        Command::Rollback(arguments) => commands::rollback::all(&arguments, output),
         Command::Node(command) => commands::node::main(command, output),
         Command::Token(command) => commands::token::main(command, output),
     };

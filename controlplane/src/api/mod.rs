@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod buffered;
 pub mod cursor;
+mod dry_run;
 pub mod envelope;
 pub mod health;
 pub mod openapi;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::admission::Taken;
 use super::envelope::{AnswerBy, RequestId};
-use super::{App, buffered, served};
+use super::{App, buffered, dry_run, served};
 use crate::auth::Caller;
 use crate::buffer::Carried;
 use crate::buffer::entry::Entry;
@@ -58,7 +58,7 @@ pub struct WriteParams {
     pub rtype: Option<String>,
     /// Deletes all types of the name.
     pub all: Option<bool>,
-    /// Judges the request and changes nothing.
+    /// Judges the request, changes nothing, and says in `dry_run` of the answer which answers of DNS would change.
     pub dry_run: Option<bool>,
     /// `applied`: answers when every data plane serves the change.
     pub wait: Option<String>,
@@ -419,10 +419,15 @@ impl<T> Write<T> {
             (Some(buffer), Some(kept)) => buffer.carry(kept, self.caller.unchecked, commit).await?,
             _ => Carried::Made(commit.await?),
         };
-        let done = match carried {
+        let mut done = match carried {
             Carried::Made(done) => done,
             Carried::Accepted { change, again } => return Ok(buffered::accepted(change, again)),
         };
+        if let Some(plan) = done.plan.take() {
+            done.reply.body = dry_run::describe(app, *plan, &done.reply.body, self.answer_by).await;
+            // 204 has no room for it.
+            done.reply.status = if done.reply.status == 204 { 200 } else { done.reply.status };
+        }
         let mut response = of_reply(&done.reply, dry_run);
         let headers = response.headers_mut();
         if done.replayed {

@@ -86,6 +86,8 @@ pub struct Done {
     pub replayed: bool,
     /// Its sequence, where that was given with the commit.
     pub sequence: Option<u64>,
+    /// What would have been done, of a dry run.
+    pub plan: Option<Box<Plan>>,
 }
 
 /// Makes the reply from what was done; called inside the transaction, so that reply and change are kept together.

@@ -211,8 +211,8 @@ fn is_as_it_was(plan: &mut ZonePlan, key: &DigestKey) -> Result<(), Problem> {
         return Ok(());
     }
     tracing::error!(zone = %apex, version = then.version, "what is kept of a version does not make it again");
-    let message = format!("version {} of {apex} is damaged: nothing was changed", then.version);
-    Err(Problem::new(Code::Internal, message))
+    let message = format!("version {} of {apex} is damaged and cannot be brought back", then.version);
+    Err(Problem::new(Code::VersionGone, message))
 }
 
 /// The digest of the zone with its changes.

@@ -100,6 +100,7 @@ struct Pending {
     replayed: bool,
     has_effect: bool,
     sequence: Option<u64>,
+    plan: Option<Box<Plan>>,
 }
 
 impl Writer {
@@ -195,7 +196,7 @@ impl Writer {
         if one.has_effect {
             self.metrics.change(one.sequence.is_none());
         }
-        let done = Done { reply: one.reply, replayed: one.replayed, sequence: one.sequence };
+        let done = Done { reply: one.reply, replayed: one.replayed, sequence: one.sequence, plan: one.plan };
         // A caller whose deadline has passed does not listen any more; the change is made all the same.
         let _ = one.done.send(Ok(done));
     }
@@ -250,7 +251,7 @@ impl Writer {
                 return Err(error);
             }
             match outcome {
-                Ok(Outcome { reply, replayed, outbox }) => {
+                Ok(Outcome { reply, replayed, outbox, plan }) => {
                     let outbox = outbox.filter(|_| keep);
                     let has_effect = outbox.is_some();
                     pending.push(Pending {
@@ -259,6 +260,7 @@ impl Writer {
                         replayed,
                         has_effect,
                         sequence: sequence.filter(|_| has_effect),
+                        plan,
                     });
                     if let Some(one) = outbox {
                         waiting.push(one);
@@ -445,6 +447,8 @@ struct Outcome {
     reply: Reply,
     replayed: bool,
     outbox: Option<Waiting>,
+    /// Of a dry run.
+    plan: Option<Box<Plan>>,
 }
 
 /// One request inside its savepoint.
@@ -458,7 +462,7 @@ async fn one(
     if let Some(idempotency) = &request.idempotency
         && let Some(reply) = earlier_reply(connection, &request.actor, idempotency, now).await?
     {
-        return Ok(Outcome { reply, replayed: true, outbox: None });
+        return Ok(Outcome { reply, replayed: true, outbox: None, plan: None });
     }
     let mut plan = Plan::make(connection, request).await?;
     let mut batch = Batch::of(connection);
@@ -470,7 +474,8 @@ async fn one(
         idempotency::keep(&mut batch, &request.actor, key, request_hash, &response, now);
     }
     batch.run(connection).await?;
-    Ok(Outcome { reply, replayed: false, outbox })
+    let plan = request.dry_run.then(|| Box::new(plan));
+    Ok(Outcome { reply, replayed: false, outbox, plan })
 }
 
 async fn earlier_reply(

@@ -88,6 +88,8 @@ pub enum Operation {
     RollbackAll {
         /// The sequence.
         to: u64,
+        /// The most zones that are changed.
+        max_zones: usize,
     },
 }
 

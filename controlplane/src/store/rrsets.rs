@@ -23,10 +23,21 @@ static PUT_MANY: LazyLock<String> = LazyLock::new(|| put_rows(MANY));
 
 const DELETE: &str = "DELETE FROM rrsets WHERE zone_id = $1 AND owner_key = $2 AND rtype = $3";
 const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
+const COUNT_ALL: &str = "SELECT count(*) FROM (SELECT 1 FROM rrsets LIMIT $1) AS some";
 
 /// Every statement of this file.
-pub const ALL: &[&str] =
-    &[OF_OWNER, OF_TWO_OWNERS, OF_ZONE_AFTER, AFTER, OF_ZONE_TYPE_AFTER, TYPE_AFTER, PUT, DELETE, COUNT];
+pub const ALL: &[&str] = &[
+    OF_OWNER,
+    OF_TWO_OWNERS,
+    OF_ZONE_AFTER,
+    AFTER,
+    OF_ZONE_TYPE_AFTER,
+    TYPE_AFTER,
+    PUT,
+    DELETE,
+    COUNT,
+    COUNT_ALL,
+];
 
 /// [`PUT`] for so many RRsets.
 fn put_rows(count: usize) -> String {
@@ -204,4 +215,12 @@ pub fn delete(batch: &mut Batch, zone_id: i64, owner: NameRef<'_>, rtype: Rtype)
 /// Of the database.
 pub async fn count(connection: &mut Connection, zone_id: i64) -> sqlx::Result<i64> {
     connection.query(COUNT).bind(zone_id).fetch_value().await
+}
+
+/// How many RRsets there are in all zones; `most` where there are more.
+///
+/// # Errors
+/// Of the database.
+pub async fn count_all(connection: &mut Connection, most: i64) -> sqlx::Result<i64> {
+    connection.query(COUNT_ALL).bind(most).fetch_value().await
 }

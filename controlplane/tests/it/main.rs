@@ -10,6 +10,7 @@ mod applied;
 mod changes;
 mod concurrency;
 mod domains;
+mod dry_run;
 mod errors;
 mod exports;
 mod faults;

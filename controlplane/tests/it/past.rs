@@ -392,3 +392,23 @@ async fn a_zone_of_somebody_else_does_not_come_back() {
     let refused = back().await.expect(409);
     assert!(refused.text.contains("belonged to somebody else"), "{}", refused.text);
 }
+
+/// Nothing is brought back that the digest of then does not vouch for.
+#[tokio::test]
+async fn a_damaged_version_is_not_brought_back() {
+    let server = Server::start().await;
+    let client = &server.client;
+    let path = "/api/v1/domains/example.com./rollback";
+    let put = json!({"type": "A", "value": ["192.0.2.7"]});
+    client.json("PUT", "/api/v1/records/www.example.com.", &put).await.expect(200);
+    client.json("POST", &format!("{path}?dry_run=true"), &json!({"version": 1})).await.expect(200);
+    let mut database = server.beside().await;
+    // As if something else of the zone had been there.
+    let other: Vec<u8> = vec![7; 32];
+    let damage = database.query("UPDATE history SET before_digest = $1 WHERE version = 2").bind(other);
+    assert_eq!(damage.execute().await.unwrap(), 1);
+    let refused = client.json("POST", path, &json!({"version": 1})).await;
+    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (410, "VERSION_GONE"));
+    let record = client.get("/api/v1/records/www.example.com.?type=A").await.expect(200).json();
+    assert_eq!(record["value"], json!(["192.0.2.7"]));
+}

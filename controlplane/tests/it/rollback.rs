@@ -104,3 +104,31 @@ async fn a_sequence_that_is_not_there_is_refused() {
     let gone = client.json("POST", "/api/v1/rollback", &json!({"to": 0})).await;
     assert_eq!((gone.status.as_u16(), gone.code().as_str()), (410, "VERSION_GONE"));
 }
+
+/// What does not fit into one change goes into several, each whole; interrupted between them, the end is the same.
+#[tokio::test]
+async fn several_changes_come_to_the_same_end() {
+    let server = Server::start().await;
+    let client = &server.client;
+    put(client, "www.example.com.", 1).await;
+    let to = sequence(client, "example.com.").await;
+    let was = state(client).await;
+    for name in ["a.example.", "b.example.", "c.example."] {
+        client.json("POST", "/api/v1/domains?wait=applied", &json!({"name": name})).await.expect(201);
+    }
+    put(client, "www.example.com.", 2).await;
+    let mut left = Vec::new();
+    for _ in 0..10 {
+        let body = json!({"to": to, "max_zones": 1});
+        let made = client.json("POST", "/api/v1/rollback?wait=applied", &body).await.expect(200).json();
+        assert!(made["zones"].as_array().unwrap().len() <= 1, "{made}");
+        left.push(made["left"].as_u64().unwrap());
+        if left.last() == Some(&0) {
+            break;
+        }
+    }
+    assert_eq!(left, [3, 2, 1, 0]);
+    assert_eq!(state(client).await, was);
+    server.replica.assert_content();
+    client.json("POST", "/api/v1/rollback", &json!({"to": to, "max_zones": 0})).await.expect(400);
+}

@@ -15,6 +15,8 @@ mod changes;
 mod concurrency;
 #[path = "../it/domains.rs"]
 mod domains;
+#[path = "../it/dry_run.rs"]
+mod dry_run;
 #[path = "../it/errors.rs"]
 mod errors;
 #[path = "../it/exports.rs"]

@@ -15,7 +15,8 @@ use crate::output::Output;
 pub(crate) fn main(export: &Export, output: Output) -> anyhow::Result<()> {
     let apex = absolute(&export.zone)?;
     let mut client = Client::new(&export.target)?;
-    let ask = Ask::get(format!("/api/v1/domains/{}/export", encoded(&apex)));
+    let at = export.at.as_deref().map_or(String::new(), |at| format!("?at={}", encoded(at)));
+    let ask = Ask::get(format!("/api/v1/domains/{}/export{at}", encoded(&apex)));
     let Some(file) = &export.output else {
         return to_standard_output(&mut client, &ask, &apex, output);
     };

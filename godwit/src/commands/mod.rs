@@ -1,5 +1,6 @@
 //! The commands for people, one file each. All but `zone check` and `token create` speak to the API.
 
+mod dry_run;
 pub(crate) mod export;
 pub(crate) mod import;
 mod large_zone;
@@ -7,6 +8,7 @@ pub(crate) mod node;
 mod origin;
 mod progress;
 pub(crate) mod record;
+pub(crate) mod rollback;
 pub(crate) mod token;
 pub(crate) mod zone;
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::absolute;
+use super::{absolute, dry_run};
 use crate::cli::{Record, RecordDelete, RecordList, RecordSet};
 use crate::client::{Ask, Client, encoded};
 use crate::output::{Output, Wrong, write_printable};
@@ -42,8 +42,11 @@ fn set(arguments: &RecordSet, output: Output) -> anyhow::Result<()> {
         step["ttl"] = ttl.into();
     }
     let mut client = Client::new(&arguments.target)?;
-    let path = format!("/api/v1/changes?wait=applied{in_zone}");
+    let path = format!("/api/v1/changes?{}{in_zone}", dry_run::query(arguments.dry_run));
     let answer = client.ask(&Ask::post(path, &json!({ "changes": [step] })))?;
+    if arguments.dry_run {
+        return dry_run::show(&answer.json()?, output);
+    }
     answer.note_unapplied();
     // What stands there now: with its TTL, and values in the form that they are kept in.
     let (name, rtype) = (encoded(&owner), encoded(&arguments.rtype));
@@ -59,8 +62,12 @@ fn delete(arguments: &RecordDelete, output: Output) -> anyhow::Result<()> {
         Some(rtype) => format!("type={}", encoded(rtype)),
         None => "all=true".to_owned(),
     };
-    let path = format!("/api/v1/records/{}?wait=applied&{which}{}", encoded(&owner), in_zone(zone)?);
+    let how = dry_run::query(arguments.dry_run);
+    let path = format!("/api/v1/records/{}?{how}&{which}{}", encoded(&owner), in_zone(zone)?);
     let answer = Client::new(&arguments.target)?.ask(&Ask::delete(path))?;
+    if arguments.dry_run {
+        return dry_run::show(&answer.json()?, output);
+    }
     answer.note_unapplied();
     let value = json!({ "deleted": owner, "type": arguments.rtype });
     output.result(&value, |out| match &arguments.rtype {
@@ -76,6 +83,9 @@ fn list(arguments: &RecordList, output: Output) -> anyhow::Result<()> {
     }
     if let Some(rtype) = &arguments.rtype {
         filters.push(format!("type={}", encoded(rtype)));
+    }
+    if let Some(at) = &arguments.at {
+        filters.push(format!("at={}", encoded(at)));
     }
     let mut path = "/api/v1/records".to_owned();
     if !filters.is_empty() {

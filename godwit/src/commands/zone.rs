@@ -1,11 +1,11 @@
-//! `godwit zone check|list|create|delete`.
+//! `godwit zone check|list|create|delete`, and the way to what is in `rollback`.
 
 use godwit_dataplane::source::{self, ZoneError};
 use godwit_engine::snapshot::LoadedZone;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{absolute, origin};
+use super::{absolute, dry_run, origin, rollback};
 use crate::cli::{Target, Zone, ZoneCheck, ZoneCreate};
 use crate::client::{Ask, Client, encoded};
 use crate::output::{Output, Said};
@@ -16,7 +16,9 @@ pub(crate) fn main(command: Zone, output: Output) -> anyhow::Result<()> {
         Zone::Check(arguments) => check(&arguments, output),
         Zone::List { target } => list(&target, output),
         Zone::Create(arguments) => create(&arguments, output),
-        Zone::Delete { zone, target } => delete(&zone, &target, output),
+        Zone::Delete { zone, dry_run, target } => delete(&zone, dry_run, &target, output),
+        Zone::Versions { zone, target } => rollback::versions(&zone, &target, output),
+        Zone::Rollback(arguments) => rollback::zone(&arguments, output),
     }
 }
 
@@ -101,10 +103,13 @@ fn create(arguments: &ZoneCreate, output: Output) -> anyhow::Result<()> {
         .result(&zone, |out| writeln!(out, "created {} with serial {}", text(&zone, "name"), zone["serial"]))
 }
 
-fn delete(zone: &str, target: &Target, output: Output) -> anyhow::Result<()> {
+fn delete(zone: &str, dry: bool, target: &Target, output: Output) -> anyhow::Result<()> {
     let apex = absolute(zone)?;
-    let path = format!("/api/v1/domains/{}?wait=applied", encoded(&apex));
+    let path = format!("/api/v1/domains/{}?{}", encoded(&apex), dry_run::query(dry));
     let answer = Client::new(target)?.ask(&Ask::delete(path))?;
+    if dry {
+        return dry_run::show(&answer.json()?, output);
+    }
     answer.note_unapplied();
     output.result(&json!({ "deleted": apex }), |out| writeln!(out, "deleted {apex}"))
 }

@@ -13,3 +13,4 @@ mod node;
 mod process;
 mod read_after_write;
 mod restart;
+mod rollback;

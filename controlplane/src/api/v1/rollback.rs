@@ -20,6 +20,8 @@ use crate::model::change::Operation;
 use crate::past::At;
 use crate::validate::name;
 
+/// The most zones of one change.
+const MAX_ZONES: usize = 10_000;
 /// The most zones that an answer names.
 const MAX_NAMED: usize = 1_000;
 
@@ -50,6 +52,8 @@ pub struct AllBody {
     /// The sequence of the last change that shall count.
     #[schema(example = 4711)]
     pub to: u64,
+    /// The most zones of this change: 1 to 10000, 10000 when left out.
+    pub max_zones: Option<usize>,
 }
 
 impl Payload for AllBody {
@@ -153,7 +157,12 @@ pub async fn zone(
         (status = 410, description = "VERSION_GONE", body = ErrorBody),
 ))]
 pub async fn all(State(app): State<Arc<App>>, write: Write<AllBody>) -> Result<Response, Problem> {
-    let to = write.body.to;
+    let AllBody { to, max_zones } = write.body;
+    let max_zones = max_zones.unwrap_or(MAX_ZONES);
+    if !(1..=MAX_ZONES).contains(&max_zones) {
+        let message = format!("max_zones {max_zones} is not between 1 and {MAX_ZONES}");
+        return Err(Problem::new(Code::MalformedRequest, message));
+    }
     let respond: Respond = Box::new(move |plan: &Plan, change| {
         let body = RolledBack {
             id: change.to_string(),
@@ -164,5 +173,5 @@ pub async fn all(State(app): State<Arc<App>>, write: Write<AllBody>) -> Result<R
         };
         reply(plan, change, 200, Some(&body))
     });
-    write.commit(&app, "rollback", vec![Operation::RollbackAll { to }], respond).await
+    write.commit(&app, "rollback", vec![Operation::RollbackAll { to, max_zones }], respond).await
 }

@@ -132,7 +132,9 @@ impl Plan {
                 Ok(())
             }
             Operation::Rollback { apex, to } => self.rollback(connection, apex, *to, if_match).await,
-            Operation::RollbackAll { to } => self.rollback_all(connection, *to, if_match).await,
+            Operation::RollbackAll { to, max_zones } => {
+                self.rollback_all(connection, *to, *max_zones, if_match).await
+            }
             Operation::Put { owner, rtype, zone, .. }
             | Operation::AddValues { owner, rtype, zone, .. }
             | Operation::RemoveValues { owner, rtype, zone, .. } => {

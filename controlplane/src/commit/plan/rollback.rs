@@ -14,8 +14,6 @@ use crate::store::{Connection, Kind, history, relay, rrsets, zones};
 /// From so many RRsets on, a change of everything takes no further zone: it is held in memory while it is made, and nothing
 /// else is made meanwhile.
 const MAX_STEPS: usize = 500_000;
-/// The most zones of one such change.
-const MAX_ZONES: usize = 10_000;
 /// Zones that are looked for at once.
 const FIND: usize = 1_000;
 
@@ -47,6 +45,7 @@ impl Plan {
         &mut self,
         connection: &mut Connection,
         to: u64,
+        max_zones: usize,
         if_match: Option<&IfMatch>,
     ) -> Result<(), Problem> {
         if if_match.is_some() {
@@ -63,7 +62,7 @@ impl Plan {
         let mut steps = 0;
         let mut brought = 0;
         for (apex, version) in &changed {
-            if steps >= MAX_STEPS || brought >= MAX_ZONES {
+            if steps >= MAX_STEPS || brought >= max_zones {
                 self.left += 1;
                 continue;
             }

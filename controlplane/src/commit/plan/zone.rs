@@ -21,6 +21,8 @@ use crate::validate::zone::Sets;
 pub struct ZonePlan {
     /// As it was; for a new one as it will be, with version 0.
     pub zone: Zone,
+    /// The version that it had; 0 for one that was not there.
+    pub base_version: u64,
     /// Whether it was there before.
     pub existed: bool,
     /// Whether it shall be gone.
@@ -76,6 +78,7 @@ impl ZonePlan {
 
     pub(super) fn of(zone: Zone) -> ZonePlan {
         ZonePlan {
+            base_version: zone.version,
             existed: true,
             removed: false,
             replaced: false,
