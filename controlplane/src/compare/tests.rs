@@ -34,7 +34,7 @@ fn put(state: &mut State, apex: &str, owner: &str, rtype: Rtype, value: &str) {
 }
 
 fn presentation(rtype: Rtype, value: &str) -> Box<[u8]> {
-    godwit_wire::presentation::parse_rdata(rtype, value, None).unwrap().into()
+    godwit_wire::presentation::parse_rdata(rtype, value, None).unwrap()
 }
 
 fn zone(state: &mut State, apex: &str) {

@@ -14,7 +14,7 @@ use super::super::write::{self, Payload, Write, WriteParams};
 use super::domains::{Domain, with_domain};
 use super::{reply, shown};
 use crate::commit::Respond;
-use crate::commit::plan::{Plan, ZonePlan};
+use crate::commit::plan::{OwnerPlan, Plan, ZonePlan};
 use crate::error::{Code, Problem};
 use crate::model::change::Operation;
 use crate::past::At;
@@ -107,7 +107,7 @@ impl ZoneBack {
             },
             version: plan.zone.version,
             serial: plan.zone.serial,
-            rrsets: (!plan.removed).then(|| plan.owners.values().map(|owner| owner.difference()).sum()),
+            rrsets: (!plan.removed).then(|| plan.owners.values().map(OwnerPlan::difference).sum()),
         }
     }
 }
