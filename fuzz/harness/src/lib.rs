@@ -3,6 +3,7 @@
 //!
 //! A target panics when a property does not hold; that is how a fuzzer learns of it.
 
+pub mod announcement;
 pub mod answer;
 pub mod apply;
 pub mod batch;
@@ -56,6 +57,7 @@ pub struct Target {
 #[must_use]
 pub fn targets() -> Vec<Target> {
     vec![
+        announcement::target(),
         answer::target(),
         apply::target(),
         batch::target(),

@@ -25,6 +25,7 @@ pub(super) enum Kind {
     Head = 3,
     ZoneBlob = 4,
     Index = 5,
+    Announcement = 6,
 }
 
 /// Why octets are not what they should be, and where.
@@ -132,6 +133,9 @@ pub enum Reason {
     /// Sequences start at 1 and end below 2^64.
     #[error("sequence out of range")]
     Sequence,
+    /// A URL that is empty, too long, or not printable ASCII.
+    #[error("a URL must be 1 to 512 printable octets of ASCII")]
+    Url,
     /// A count that disagrees with what was read.
     #[error("the trailer counts {found} RRsets, where {expected} were read")]
     Count {

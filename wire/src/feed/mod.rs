@@ -8,6 +8,7 @@
 //! | [`Entry`] | what a feed carries: a batch, or a head between two | `entry.rs` |
 //! | [`ZoneBlob`] | one whole zone, for a node that cannot get there by change sets | `zone_blob.rs` |
 //! | [`Index`] | all zones with version and digest, for a node that looks for what differs | `index.rs` |
+//! | [`Announcement`] | which keys sign, now and next, and where control planes are asked | `announcement.rs` |
 //! | [`Digest`] | equality of record data, kept up to date by adding and subtracting | `digest.rs` |
 //!
 //! How these travel (a stream, HTTPS, a file) and what a node does with them is not here.
@@ -35,6 +36,7 @@
 //!                       ┆ checksum 32 octets ┆ [signature]
 //! index       header(5) ┆ generation u64 ┆ epoch u64 ┆ sequence u64 ┆ chain 32 octets ┆ settled u64
 //!                       ┆ count ┆ (name ┆ version u64 ┆ digest 32 octets) × count ┆ [signature]
+//! announcement header(6) ┆ number u64 ┆ count ┆ public key 32 octets × count ┆ count ┆ (length ┆ URL) × count ┆ [signature]
 //! ```
 //!
 //! # The order of a feed
@@ -55,8 +57,9 @@
 //! # Limits
 //!
 //! [`MAX_INDEX_ZONES`] in an index, [`MAX_CHANGE_SETS`] in a batch, [`MAX_ZONE_CHANGES`] in a change set,
-//! [`MAX_RRSETS`] in a zone change or zone blob, [`MAX_RDATA`] records in an RRset, and
-//! [`MAX_RDATA_OCTETS`](crate::rdata::MAX_RDATA_OCTETS) in one RDATA.
+//! [`MAX_RRSETS`] in a zone change or zone blob, [`MAX_RDATA`] records in an RRset,
+//! [`MAX_RDATA_OCTETS`](crate::rdata::MAX_RDATA_OCTETS) in one RDATA; [`MAX_ANNOUNCED_KEYS`] and [`MAX_ANNOUNCED_URLS`] of
+//! [`MAX_URL_OCTETS`] in an announcement.
 //! Encoding does not look at them; what exceeds one is refused by every reader.
 //!
 //! # Compatibility
@@ -65,6 +68,7 @@
 //! version, new kinds a new kind number. A reader that meets a version or flag that it does not know refuses the
 //! whole, and never guesses at a part.
 
+mod announcement;
 mod batch;
 mod change_set;
 mod codec;
@@ -77,6 +81,7 @@ mod rrset;
 mod signature;
 mod zone_blob;
 
+pub use announcement::{Announcement, MAX_ANNOUNCED_KEYS, MAX_ANNOUNCED_URLS, MAX_URL_OCTETS};
 pub use batch::{Batch, BatchPlace, MAX_CHANGE_SETS};
 pub use change_set::{ChangeSet, MAX_ZONE_CHANGES, RrsetChange, ZoneChange, ZoneChangeKind};
 pub use codec::{DecodeError, FORMAT_VERSION, Reason};

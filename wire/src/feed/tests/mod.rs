@@ -1,5 +1,6 @@
 //! Properties of the feed as a whole: one encoding of each value, one value of each encoding, errors for the rest.
 
+mod announcements;
 mod refusals;
 mod values;
 

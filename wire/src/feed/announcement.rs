@@ -1,0 +1,92 @@
+//! The signed statement of which keys the feed is signed with, now and next, and where control planes are asked. A node that
+//! trusts the key that signed it follows rotations of the key by it, without being told by hand.
+//!
+//! Who may be believed, and whether it is newer than what is known, is for who reads it.
+
+use super::codec::{Cursor, DecodeError, Kind, Reason, put_count, put_header, put_octets, split_signature};
+use super::signature::{self, SignatureError, SigningKey, VerifyingKey};
+
+/// The most keys of an announcement.
+pub const MAX_ANNOUNCED_KEYS: u64 = 4;
+/// The most URLs of an announcement.
+pub const MAX_ANNOUNCED_URLS: u64 = 16;
+/// The most octets of a URL.
+pub const MAX_URL_OCTETS: usize = 512;
+
+/// What keys there are, and whom to ask.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Announcement {
+    /// Rises with every change of the keys. Of one number the keys are always the same.
+    pub number: u64,
+    /// The key that signs the feed, and this; behind it those that will.
+    pub keys: Vec<VerifyingKey>,
+    /// Where control planes are, each as `https://host:port`; what they say is printable ASCII here, and no more.
+    pub urls: Vec<String>,
+}
+
+impl Announcement {
+    /// Appends the encoding without a signature.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_header(out, Kind::Announcement, false);
+        self.put_body(out);
+    }
+
+    /// Appends the encoding with a signature. Same value, same key: same octets.
+    pub fn encode_signed(&self, key: &SigningKey, out: &mut Vec<u8>) {
+        let start = out.len();
+        put_header(out, Kind::Announcement, true);
+        self.put_body(out);
+        signature::put_signature(out, start, Kind::Announcement, key);
+    }
+
+    /// Reads one encoding that takes all of `bytes`. A signature is stepped over: see [`Announcement::verify`].
+    ///
+    /// # Errors
+    /// [`DecodeError`] when they are anything else.
+    pub fn decode(bytes: &[u8]) -> Result<Announcement, DecodeError> {
+        let (octets, _) = split_signature(bytes, Kind::Announcement)?;
+        let mut cursor = Cursor::new(octets);
+        cursor.header(Kind::Announcement)?;
+        let number = cursor.u64()?;
+        let at_keys = cursor.clone();
+        let count = cursor.count("keys of an announcement", MAX_ANNOUNCED_KEYS, 32)?;
+        if count == 0 {
+            return Err(at_keys.error(Reason::Empty("key in an announcement")));
+        }
+        let keys = (0..count).map(|_| cursor.array().map(VerifyingKey)).collect::<Result<_, _>>()?;
+        let count = cursor.count("URLs of an announcement", MAX_ANNOUNCED_URLS, 2)?;
+        let urls = (0..count).map(|_| url(&mut cursor)).collect::<Result<_, _>>()?;
+        cursor.end()?;
+        Ok(Announcement { number, keys, urls })
+    }
+
+    /// Checks the signature of an encoding against any of `keys`, without decoding it.
+    ///
+    /// # Errors
+    /// [`SignatureError`] when there is none or none of the keys made it.
+    pub fn verify(bytes: &[u8], keys: &[VerifyingKey]) -> Result<(), SignatureError> {
+        signature::verify(bytes, Kind::Announcement, keys)
+    }
+
+    fn put_body(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.number.to_be_bytes());
+        put_count(out, self.keys.len());
+        for key in &self.keys {
+            out.extend_from_slice(&key.0);
+        }
+        put_count(out, self.urls.len());
+        for url in &self.urls {
+            put_octets(out, url.as_bytes());
+        }
+    }
+}
+
+fn url(cursor: &mut Cursor<'_>) -> Result<String, DecodeError> {
+    let at = cursor.clone();
+    let octets = cursor.octets()?;
+    let is_good = (1..=MAX_URL_OCTETS).contains(&octets.len()) && octets.iter().all(u8::is_ascii_graphic);
+    match std::str::from_utf8(octets) {
+        Ok(text) if is_good => Ok(text.to_owned()),
+        _ => Err(at.error(Reason::Url)),
+    }
+}
