@@ -255,9 +255,10 @@ impl Controlplane {
         let progress = applied.clone().map(|applied| Arc::new(Progress::new(applied, state.generation)));
         let nodes = Arc::new(Nodes::default());
         let signer = Arc::new(Signer::new(feed_keys));
-        let told = |address| config.internal.url.clone().unwrap_or_else(|| format!("https://{address}"));
-        let join = internal.as_ref().zip(internal_address).map(|((_, identity), address)| Join {
-            url: told(address),
+        let urls: Arc<[String]> =
+            internal_address.map_or_else(Arc::default, |address| config.internal.urls(address).into());
+        let join = internal.as_ref().map(|(_, identity)| Join {
+            urls: urls.clone(),
             spki_sha256: identity.spki_sha256,
             digest_key: digest_key.clone(),
             vault: vault.clone(),
@@ -321,7 +322,7 @@ impl Controlplane {
                 Some(tokio::spawn(Relay { place, log, woken, metrics, term, stop: relay_stop }.run()))
             }
         };
-        let mut ways = Ways::default();
+        let mut ways = Ways { urls, signer: Some(signer.clone()), ..Ways::default() };
         let publishing = match config.redis.streams()? {
             Some(server) => {
                 let (keys, nodes) = (Keys::with_prefix(&config.redis.prefix), config.redis.nodes()?);

@@ -101,11 +101,10 @@ fn records(config: &Config) -> anyhow::Result<Records> {
     };
     tracing::info!(
         node = join.name,
-        host = join.host,
-        port = join.port,
+        control_planes = join.control_planes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         "records come from the control plane"
     );
-    Ok(Records::Remote(Remote::new(join)?))
+    Ok(Records::Remote(Remote::new(join, config.server.state.as_deref())?))
 }
 
 struct Signals {

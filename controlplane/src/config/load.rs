@@ -283,6 +283,12 @@ mod tests {
             ),
             (
                 "a.toml",
+                "[internal]\nurl = \"https://a.example:1,https://b.example\"\n",
+                ("", ""),
+                "a.toml, line 2: internal.url: expected a URL like https://control.example.net:8054, or up to 16",
+            ),
+            (
+                "a.toml",
                 "[metrics]\nlisten = \"no\"\n",
                 ("", ""),
                 "a.toml, line 2: metrics.listen: expected an address",

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use godwit_wire::feed::{MAX_ANNOUNCED_URLS, MAX_URL_OCTETS};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::store::Place;
@@ -106,7 +107,8 @@ impl Default for Api {
 pub struct Internal {
     /// Address and port, or `off`. Default 127.0.0.1:8054: nobody on another machine can ask until it is set.
     pub listen: Option<String>,
-    /// What nodes are told. Default `https://` and the address, so needed where that is none they can reach.
+    /// What nodes are told; of several control planes on one database all of them, separated by commas: a node goes to the next
+    /// when one does not answer. Default `https://` and the address, so needed where that is none they can reach.
     pub url: Option<String>,
     /// Milliseconds that TLS may take to begin. Default 10000.
     pub handshake_timeout_ms: u64,
@@ -141,6 +143,15 @@ impl Internal {
             Some("off") => Ok(None),
             Some(text) => text.parse().map(Some),
             None => Ok(Some(SocketAddr::from(([127, 0, 0, 1], 8054)))),
+        }
+    }
+
+    /// What nodes are told of a listener at an address: the first is asked first.
+    #[must_use]
+    pub fn urls(&self, address: SocketAddr) -> Vec<String> {
+        match &self.url {
+            Some(urls) => urls.split(',').map(|url| url.trim().to_owned()).collect(),
+            None => vec![format!("https://{address}")],
         }
     }
 
@@ -247,13 +258,20 @@ impl Config {
     }
 }
 
+/// Some of what nodes can be told, separated by commas.
+fn are_urls(urls: &str) -> bool {
+    urls.split(',').count() as u64 <= MAX_ANNOUNCED_URLS && urls.split(',').all(|url| is_url(url.trim()))
+}
+
 /// `https://host:port`, which is all that nodes read.
 fn is_url(url: &str) -> bool {
     let authority = url.strip_prefix("https://").map(|rest| rest.trim_end_matches('/'));
     let parts = authority.and_then(|authority| authority.rsplit_once(':'));
-    parts.is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok()
-    })
+    url.len() <= MAX_URL_OCTETS
+        && url.is_ascii()
+        && parts.is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok()
+        })
 }
 
 fn shown_without_password<S: Serializer>(url: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -335,9 +353,9 @@ impl Config {
                 "the URL where nodes find it, as internal.listen names no address",
             ),
             (
-                self.internal.url.as_deref().is_none_or(is_url),
+                self.internal.url.as_deref().is_none_or(are_urls),
                 "internal.url",
-                "a URL like https://control.example.net:8054",
+                "a URL like https://control.example.net:8054, or up to 16 of them separated by commas",
             ),
             (
                 timeout.contains(&self.internal.handshake_timeout_ms),

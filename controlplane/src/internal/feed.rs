@@ -13,6 +13,8 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
@@ -23,6 +25,7 @@ use crate::api::admission;
 use crate::api::read::{Params, Segment};
 use crate::error::{Code, Problem};
 use crate::observe::metrics::Limit;
+use crate::relay::signer::Signer;
 use crate::relay::{Entries, Position};
 use crate::store::now_us;
 
@@ -67,10 +70,22 @@ impl Default for Large {
 }
 
 /// The ways to the feed besides this listener.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ways {
     /// A stream; `None` where data planes are told of none.
     pub(crate) redis: Option<StreamPlace>,
+    /// Listeners of all control planes, this one's with them.
+    pub(crate) urls: Arc<[String]>,
+    /// Signs what is said of the keys.
+    pub(crate) signer: Option<Arc<Signer>>,
+}
+
+/// What a node is told of them.
+#[derive(Serialize)]
+struct Told<'a> {
+    redis: Option<&'a StreamPlace>,
+    /// `wire::feed::Announcement`, signed, in base64url: the keys of the feed, and where control planes are.
+    announcement: Option<String>,
 }
 
 /// Where a stream is.
@@ -84,9 +99,12 @@ pub(crate) struct StreamPlace {
     pub(crate) head: String,
 }
 
-/// The ways to the feed besides this listener.
+/// The ways to the feed besides this listener, and what it is signed with.
 pub(super) async fn ways(State(internal): State<Arc<Internal>>) -> Response {
-    axum::Json(&internal.ways).into_response()
+    let Ways { redis, urls, signer } = &internal.ways;
+    let announced = signer.as_ref().map(|signer| signer.now().announcement(urls));
+    let announcement = announced.map(|octets| URL_SAFE_NO_PAD.encode(octets));
+    axum::Json(Told { redis: redis.as_ref(), announcement }).into_response()
 }
 
 /// Where the feed stands.

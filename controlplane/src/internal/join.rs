@@ -1,11 +1,12 @@
 //! What a node has to be told to join: one line, which holds its token. Whoever has it is the node.
 //!
 //! ```text
-//! "godwit-join:" ┆ base64url without padding (RFC 4648 §5) of {"url", "spki_sha256", "feed_keys": [current, next],
+//! "godwit-join:" ┆ base64url without padding (RFC 4648 §5) of {"url", "urls", "spki_sha256", "feed_keys": [current, next],
 //!                                                              "digest_key", "generation", "token", "name"}
 //! ```
 //!
-//! Hashes and keys are hexadecimal. `feed_keys` are Ed25519 public keys.
+//! Hashes and keys are hexadecimal. `feed_keys` are Ed25519 public keys. `url` is the first of `urls`, for nodes that know of
+//! no more.
 
 use std::sync::Arc;
 
@@ -23,8 +24,8 @@ const PREFIX: &str = "godwit-join:";
 
 /// What is the same for all that join.
 pub struct Join {
-    /// Where nodes find the internal listener.
-    pub(crate) url: String,
+    /// Where nodes find an internal listener: ours, and those of other control planes of the database.
+    pub(crate) urls: Arc<[String]>,
     /// Who it is.
     pub(crate) spki_sha256: [u8; 32],
     /// What digests are keyed with.
@@ -38,6 +39,7 @@ pub struct Join {
 #[derive(Serialize)]
 struct Text<'a> {
     url: &'a str,
+    urls: &'a [String],
     spki_sha256: String,
     feed_keys: [String; 2],
     digest_key: String,
@@ -56,7 +58,8 @@ impl Join {
         generation: u64,
     ) -> String {
         let text = Text {
-            url: &self.url,
+            url: self.urls.first().map_or("", String::as_str),
+            urls: &self.urls,
             spki_sha256: hex::encoded(&self.spki_sha256),
             feed_keys: keys.map(|key| hex::encoded(&key.0)),
             digest_key: hex::encoded(&self.digest_key.0),

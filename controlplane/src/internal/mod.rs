@@ -58,6 +58,8 @@ pub(crate) struct Internal {
 struct Caller {
     id: Uuid,
     name: String,
+    /// The latest feed key that it was known to trust a moment ago.
+    last_key: Vec<u8>,
 }
 
 impl Internal {
@@ -89,7 +91,7 @@ impl Internal {
         if holder.removed {
             return Err(Problem::new(Code::TokenRevoked, "the node was removed"));
         }
-        let caller = Caller { id: holder.id, name: holder.name };
+        let caller = Caller { id: holder.id, name: holder.name, last_key: holder.last_key };
         self.remembered.keep(hash, caller.clone());
         Ok(caller)
     }

@@ -17,12 +17,14 @@ use crate::api::v1::shown;
 use crate::api::write;
 use crate::error::{Code, Problem};
 use crate::relay::Applied;
-use crate::store::now_us;
+use crate::store::{nodes, now_us};
 
 /// The most octets of a report: it names each zone in quarantine.
 const LIMIT: usize = 4 << 20;
 /// The most characters of a version.
 const MAX_VERSION: usize = 64;
+/// The most feed keys of a report that are looked at.
+const MOST_KEYS: usize = 8;
 /// A node's word for when it applied something is taken when it is not older than this, and not of the future.
 const BELIEVED_US: i64 = 60_000_000;
 
@@ -44,6 +46,9 @@ pub(super) struct Said {
     /// When it applied the sequence, by its own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     applied_at_us: Option<i64>,
+    /// The feed keys that it trusts, hexadecimal. Not kept: what is of use of it is in the node's row.
+    #[serde(default, skip_serializing)]
+    feed_keys: Vec<String>,
     /// Where it came from; what a node says of this itself is not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
@@ -61,6 +66,7 @@ impl Said {
             quarantined: quarantined.map(|(zone, version)| (shown(zone.as_ref()), *version)).collect(),
             version: version.clone(),
             applied_at_us: Some(*applied_at_us),
+            feed_keys: Vec::new(),
             address: *address,
         }
     }
@@ -97,8 +103,33 @@ pub(super) async fn report(
     let heard = Instant::now();
     let (parts, body) = request.into_parts();
     let (octets, _room) = write::read_in_time(&internal.app, &parts.headers, body, LIMIT).await?;
-    let said: Said = write::json(write::media_type(&parts.headers).as_deref(), &octets)?;
+    let mut said: Said = write::json(write::media_type(&parts.headers).as_deref(), &octets)?;
+    let keys = std::mem::take(&mut said.feed_keys);
     let report = Said { address: Some(peer.ip().to_canonical()), ..said }.read(now_us())?;
     internal.app.planes.nodes().heard(caller.id, &caller.name, report, heard, true);
+    note_key(&internal, &caller, &keys).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Keeps it that a node knows the key that will sign: a rotation is refused until all do. Nothing else that it says of keys is
+/// looked at, and what is known already is not written again.
+async fn note_key(internal: &Internal, caller: &Caller, keys: &[String]) {
+    let Some(signer) = &internal.ways.signer else { return };
+    let next = signer.now().trusted()[1].0;
+    let knows = keys.iter().take(MOST_KEYS).any(|key| hex::decoded(key) == Some(next));
+    if !knows || caller.last_key == next {
+        return;
+    }
+    let id = caller.id;
+    let learn = internal
+        .app
+        .committer
+        .write(move |connection| Box::pin(async move { Ok(nodes::learn(connection, id, &next).await?) }));
+    match learn.await {
+        Ok(()) => tracing::info!(node = caller.name, "the node knows the next key of the feed"),
+        // It says so again.
+        Err(problem) => {
+            tracing::warn!(node = caller.name, ?problem, "that a node knows the next key is not kept")
+        }
+    }
 }

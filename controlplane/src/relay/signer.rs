@@ -2,10 +2,10 @@
 //! What several ask for is signed once.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use godwit_wire::feed::{Batch, SigningKey, VerifyingKey};
+use godwit_wire::feed::{Announcement, Batch, SigningKey, VerifyingKey};
 
 use super::batches::Made;
 use crate::secrets::FeedKeys;
@@ -23,6 +23,13 @@ pub(crate) struct Signer(Mutex<Arc<Signing>>);
 pub(crate) struct Signing {
     keys: FeedKeys,
     batches: Mutex<Signed>,
+    announced: OnceLock<Bytes>,
+}
+
+impl Signing {
+    fn with(keys: FeedKeys) -> Signing {
+        Signing { keys, batches: Mutex::default(), announced: OnceLock::new() }
+    }
 }
 
 /// Signed batches by their chain hash.
@@ -35,7 +42,7 @@ struct Signed {
 
 impl Signer {
     pub(crate) fn new(keys: FeedKeys) -> Signer {
-        Signer(Mutex::new(Arc::new(Signing { keys, batches: Mutex::default() })))
+        Signer(Mutex::new(Arc::new(Signing::with(keys))))
     }
 
     /// The key that signs at this moment.
@@ -48,7 +55,7 @@ impl Signer {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = now.keys.trusted != keys.trusted;
         if changed {
-            *now = Arc::new(Signing { keys, batches: Mutex::default() });
+            *now = Arc::new(Signing::with(keys));
         }
         changed
     }
@@ -61,8 +68,21 @@ impl Signing {
     }
 
     /// What data planes trust: the key that signs, and the next.
-    pub(crate) fn trusted(&self) -> &[VerifyingKey] {
+    pub(crate) fn trusted(&self) -> &[VerifyingKey; 2] {
         &self.keys.trusted
+    }
+
+    /// What data planes elsewhere are told of the keys and of whom to ask, which is the same for a process: signed by the key
+    /// that signs, which they trust already.
+    pub(crate) fn announcement(&self, urls: &[String]) -> Bytes {
+        let announce = || {
+            let FeedKeys { trusted, number, .. } = &self.keys;
+            let announcement = Announcement { number: *number, keys: trusted.to_vec(), urls: urls.to_vec() };
+            let mut octets = Vec::new();
+            announcement.encode_signed(self.key(), &mut octets);
+            octets.into()
+        };
+        self.announced.get_or_init(announce).clone()
     }
 
     /// A batch of the log, signed.

@@ -39,6 +39,8 @@ pub(crate) struct FeedKeys {
     pub(crate) signing: Arc<SigningKey>,
     /// What data planes are given: the key that signs, and the next.
     pub(crate) trusted: [VerifyingKey; 2],
+    /// Rises with every rotation: the time of the last, in microseconds since the epoch.
+    pub(crate) number: u64,
 }
 
 impl Vault {
@@ -92,10 +94,15 @@ impl Vault {
     /// # Errors
     /// Of the database, also when what it has cannot be opened.
     pub(crate) async fn feed_keys(&self, connection: &mut Connection) -> sqlx::Result<FeedKeys> {
-        let signing = self.feed_key(connection, FEED_KEY).await?;
-        let next = self.feed_key(connection, FEED_KEY_NEXT).await?;
+        // Both of one moment: a rotation between two readings would pair keys that never were a pair.
+        let [signing, next] = store::secrets::read_two(connection, [FEED_KEY, FEED_KEY_NEXT]).await?;
+        let (signing, _) = signing.ok_or_else(|| damaged("secrets", FEED_KEY))?;
+        let (next, made_at_us) = next.ok_or_else(|| damaged("secrets", FEED_KEY_NEXT))?;
+        let signing = self.signing_key(FEED_KEY, &signing)?;
+        let next = self.signing_key(FEED_KEY_NEXT, &next)?;
         let trusted = [signing.verifying_key(), next.verifying_key()];
-        Ok(FeedKeys { signing: Arc::new(signing), trusted })
+        let number = u64::try_from(made_at_us).map_err(|_| damaged("secrets", FEED_KEY_NEXT))?;
+        Ok(FeedKeys { signing: Arc::new(signing), trusted, number })
     }
 
     /// The key pair of the internal listener (PKCS #8).
@@ -107,7 +114,8 @@ impl Vault {
     }
 
     /// Makes the next key the one that signs, and another the next. Refused while a node does not know the key that would
-    /// sign then: it would refuse everything from there on. It knows the two that it was given when it was added.
+    /// sign then: it would refuse everything from there on. It knows the two that it was given when it was added, and those
+    /// that it has said since to have learned.
     ///
     /// # Errors
     /// When it is refused, or of the database.
@@ -122,7 +130,8 @@ impl Vault {
     async fn rotate_held(&self, connection: &mut Connection) -> anyhow::Result<()> {
         store::relay::hold(connection).await?;
         let next = self.secret(connection, FEED_KEY_NEXT).await?;
-        let signs_then = self.feed_key(connection, FEED_KEY_NEXT).await?.verifying_key();
+        let before = self.feed_keys(connection).await?;
+        let signs_then = before.trusted[1];
         let mut unaware: Vec<String> = nodes::list(connection)
             .await?
             .into_iter()
@@ -134,12 +143,13 @@ impl Vault {
             unaware.truncate(MOST_NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             anyhow::bail!(
-                "nodes that were added before the last rotation would refuse what is signed with the next key: {}{more}; \
-                 remove them and add them again first",
+                "nodes that have not said that they know the next key would refuse what is signed with it: {}{more}; wait until \
+                 they live and have learned it (some seconds after the last rotation), or remove them and add them again",
                 unaware.join(", ")
             );
         }
-        let now = now_us();
+        // Whatever the clock says: nodes take what has the higher number.
+        let now = now_us().max(i64::try_from(before.number).unwrap_or(i64::MAX).saturating_add(1));
         let after_it = sealing::random::<32>()?;
         store::secrets::write(connection, FEED_KEY, &self.sealing.seal(FEED_KEY, &next)?, now).await?;
         let sealed = self.sealing.seal(FEED_KEY_NEXT, &after_it)?;
@@ -158,8 +168,8 @@ impl Vault {
         Ok(())
     }
 
-    async fn feed_key(&self, connection: &mut Connection, name: &'static str) -> sqlx::Result<SigningKey> {
-        let seed = self.secret(connection, name).await?;
+    fn signing_key(&self, name: &'static str, sealed: &[u8]) -> sqlx::Result<SigningKey> {
+        let seed = self.sealing.open(name, sealed).ok_or_else(|| damaged("secrets", name))?;
         let seed: [u8; 32] = seed.try_into().map_err(|_| damaged("secrets", name))?;
         SigningKey::from_seed(&seed).map_err(|_| damaged("secrets", name))
     }

@@ -99,7 +99,7 @@ async fn many_first_starts_make_one_set() {
 }
 
 /// A node that knows the two keys of one moment takes what is signed before and after a rotation. One more rotation would
-/// leave it behind.
+/// leave it behind, unless it has learned the next key meanwhile.
 #[tokio::test]
 async fn rotations_leave_no_node_behind() {
     for (mut database, _place) in testing::databases().await {
@@ -132,6 +132,18 @@ async fn rotations_leave_no_node_behind() {
         let last = vault.feed_keys(writer).await.unwrap();
         assert_eq!(Head::verify(&signed(&last), &after.trusted), Ok(()));
         assert!(Head::verify(&signed(&last), &before.trusted).is_err());
+        assert!(before.number < after.number && after.number < last.number);
+
+        // As one that said so is noted; and whatever the clock says, a later announcement has a higher number.
+        let second = nodes::by_name(writer, "ns1").await.unwrap().unwrap();
+        assert!(vault.rotate(writer).await.is_err());
+        nodes::learn(writer, second, &last.trusted[1].0).await.unwrap();
+        let future = i64::try_from(last.number).unwrap() + 3_600_000_000;
+        let query = writer.query("UPDATE secrets SET created_at_us = $1 WHERE name = $2");
+        query.bind(future).bind(FEED_KEY_NEXT).execute().await.unwrap();
+        vault.rotate(writer).await.unwrap();
+        let number = vault.feed_keys(writer).await.unwrap().number;
+        assert_eq!(number, u64::try_from(future).unwrap() + 1);
         database.close().await.unwrap();
     }
 }

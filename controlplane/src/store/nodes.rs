@@ -7,12 +7,14 @@ use super::{Connection, Row, damaged};
 
 const INSERT: &str =
     "INSERT INTO nodes (id, name, token_hash, last_key, created_at_us) VALUES ($1, $2, $3, $4, $5)";
-const BY_HASH: &str = "SELECT id, name, token_hash, removed_at_us FROM nodes WHERE token_hash = $1";
+const BY_HASH: &str = "SELECT id, name, token_hash, last_key, removed_at_us FROM nodes WHERE token_hash = $1";
 const LIST: &str =
     "SELECT id, name, last_key, created_at_us FROM nodes WHERE removed_at_us IS NULL ORDER BY name";
 const COUNT: &str = "SELECT count(*) FROM nodes WHERE removed_at_us IS NULL";
 const BY_NAME: &str = "SELECT id FROM nodes WHERE name = $1 AND removed_at_us IS NULL";
 const REMOVE: &str = "UPDATE nodes SET removed_at_us = $2 WHERE id = $1 AND removed_at_us IS NULL";
+
+const LEARN: &str = "UPDATE nodes SET last_key = $2 WHERE id = $1 AND last_key <> $2";
 
 /// Said some time before now; what another control plane was told later stays.
 const REPORT: &str = "UPDATE nodes SET report = $2, reported_to = $3, reported_at_us = (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT - $4 WHERE id = $1 AND removed_at_us IS NULL AND (reported_at_us IS NULL OR reported_at_us <= (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT - $4)";
@@ -25,7 +27,7 @@ pub(crate) const NOT_SYNCED: &str = "SET synchronous_commit = off";
 pub(super) const POSTGRES_ONLY: &[&str] = &[REPORT, REPORTS, NOT_SYNCED];
 
 /// Every statement of this file that both get.
-pub const ALL: &[&str] = &[INSERT, BY_HASH, LIST, COUNT, BY_NAME, REMOVE];
+pub const ALL: &[&str] = &[INSERT, BY_HASH, LIST, COUNT, BY_NAME, REMOVE, LEARN];
 
 /// A node as it was added.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,7 +36,7 @@ pub struct Node {
     pub id: Uuid,
     /// Names it for people, until it is removed.
     pub name: String,
-    /// The later of the two feed keys that it was given.
+    /// The latest feed key that it is known to trust: given when it was added, or learned since.
     pub last_key: [u8; 32],
     /// When it was added.
     pub created_at_us: i64,
@@ -49,6 +51,8 @@ pub struct Holder {
     pub name: String,
     /// SHA-256.
     pub token_hash: Vec<u8>,
+    /// See [`Node::last_key`].
+    pub last_key: Vec<u8>,
     /// Once removed.
     pub removed: bool,
 }
@@ -90,6 +94,7 @@ pub async fn by_hash(connection: &mut Connection, hash: &[u8; 32]) -> sqlx::Resu
             id: row.get("id")?,
             name: row.get("name")?,
             token_hash: row.get("token_hash")?,
+            last_key: row.get("last_key")?,
             removed: row.get::<Option<i64>, _>("removed_at_us")?.is_some(),
         })
     })
@@ -137,6 +142,14 @@ pub async fn by_name(connection: &mut Connection, name: &str) -> sqlx::Result<Op
 /// Of the database.
 pub async fn remove(connection: &mut Connection, id: Uuid, now_us: i64) -> sqlx::Result<bool> {
     Ok(connection.query(REMOVE).bind(id).bind(now_us).execute().await? > 0)
+}
+
+/// Notes that a node has learned a feed key.
+///
+/// # Errors
+/// Of the database.
+pub async fn learn(connection: &mut Connection, id: Uuid, key: &[u8; 32]) -> sqlx::Result<()> {
+    connection.query(LEARN).bind(id).bind(&key[..]).execute().await.map(|_| ())
 }
 
 /// Writes what a node said to the control plane `to`, `age_us` ago.

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use godwit_controlplane::{Controlplane, FirstStart};
-use godwit_wire::feed::{Batch, Entry, Head, Index, VerifyingKey, ZoneBlob};
+use godwit_wire::feed::{Announcement, Batch, Entry, Head, Index, VerifyingKey, ZoneBlob};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -235,6 +237,31 @@ async fn p9_what_nodes_are_given_is_signed_and_what_the_database_has() {
     assert_eq!(never.header("godwit-zone-version"), "0");
     assert!(!never.header("godwit-settled").is_empty());
     server.replica.assert_content();
+}
+
+/// A node hears which keys there are, signed by the one that it trusts, and where all control planes are; one of an earlier
+/// version reads the first of the URLs, and that there is a stream.
+#[tokio::test]
+async fn p9_what_is_said_of_keys_and_places_is_signed() {
+    let urls = ["https://a.example:8054", "https://[2001:db8::1]:8054"];
+    let server = Server::start_in(folder(), Replica::default(), None, |config| {
+        config.internal.url = Some(urls.join(" ,"));
+    });
+    let server = server.await;
+    let added = server.client.json("POST", "/api/v1/nodes", &json!({"name": "ns1"})).await.expect(201);
+    let told = Node::content(added.json()["join"].as_str().unwrap());
+    assert_eq!((&told["url"], &told["urls"]), (&json!(urls[0]), &json!(urls)));
+    let node = Node::with(&told, server.internal.unwrap());
+    let said: Value = serde_json::from_slice(&node.get("/internal/v1/feed").await.expect(200).body).unwrap();
+    assert_eq!(said["redis"], Value::Null);
+    let octets = URL_SAFE_NO_PAD.decode(said["announcement"].as_str().unwrap()).unwrap();
+    Announcement::verify(&octets, &node.feed_keys[..1]).expect("the key that signs signs this too");
+    let announcement = Announcement::decode(&octets).unwrap();
+    assert_eq!(
+        (&announcement.keys[..], &announcement.urls[..]),
+        (&node.feed_keys[..], &urls.map(str::to_owned)[..])
+    );
+    assert!(announcement.number > 0);
 }
 
 /// What a node says to have is its word alone: others are served as before.

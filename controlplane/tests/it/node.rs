@@ -83,16 +83,27 @@ impl Node {
 
     /// What a join string says.
     pub(crate) fn joins(text: &str) -> Node {
+        let join = Node::content(text);
+        let address = join["url"].as_str().unwrap().strip_prefix("https://").unwrap().parse().unwrap();
+        Node::with(&join, address)
+    }
+
+    /// The JSON of a join string.
+    pub(crate) fn content(text: &str) -> Value {
         let json = URL_SAFE_NO_PAD.decode(text.strip_prefix("godwit-join:").unwrap()).unwrap();
-        let join: Value = serde_json::from_slice(&json).unwrap();
+        serde_json::from_slice(&json).unwrap()
+    }
+
+    /// Of that JSON, with the control plane at an address.
+    pub(crate) fn with(join: &Value, address: SocketAddr) -> Node {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let key = |at: usize| VerifyingKey(octets(&text(&join["feed_keys"][at])));
         Node {
-            address: text(&join["url"]).strip_prefix("https://").unwrap().parse().unwrap(),
+            address,
             token: text(&join["token"]),
             spki_sha256: octets(&text(&join["spki_sha256"])),
             feed_keys: [key(0), key(1)],
-            join,
+            join: join.clone(),
         }
     }
 

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use godwit_controlplane::{Controlplane, FirstStart};
-use godwit_wire::feed::Head;
+use godwit_wire::feed::{Head, VerifyingKey};
 use serde_json::json;
 
 use crate::harness::{URL_FILE, config, folder};
-use crate::node::Node;
+use crate::node::{Node, hex};
 use crate::replica::KEY;
 use crate::replicas::pair;
 
@@ -85,6 +85,12 @@ async fn a_rotation_reaches_all_that_run() {
     assert_eq!(later.feed_keys[0], node.feed_keys[1]);
     let error = Controlplane::rotate_feed_key(&store).await.unwrap_err().to_string();
     assert!(error.contains("ns1") && !error.contains("ns2"), "{error}");
+    // Until it says that it has learned the next key; that it knows others is of no use.
+    let said = |key: &VerifyingKey| json!({"generation": 0, "epoch": 0, "sequence": 0, "chain": "00".repeat(32), "feed_keys": ["x", hex(&key.0)]});
+    node.say(&said(&node.feed_keys[1])).await.expect(204);
+    assert!(Controlplane::rotate_feed_key(&store).await.is_err());
+    there.say(&said(&later.feed_keys[1])).await.expect(204);
+    Controlplane::rotate_feed_key(&store).await.unwrap();
 }
 
 /// Two that start at once with a folder each: one makes the secrets, the other says what it lacks and starts with it.

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use godwit_engine::answer::{Settings, WithoutData};
 use godwit_engine::snapshot::Snapshot;
 use godwit_engine::snapshot::store::Store;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::local::{Local, Requests};
-use super::machine::{Got, Machine, Seeds, Want};
+use super::machine::{Compared, Got, Machine, Seeds, Want};
 use super::quarantine::Quarantine;
 use super::remote::Remote;
+use super::rescan::{self, Found, Rescan};
 use super::source::{Lost, Source};
 use crate::observe::status::{Status, now_us};
 use crate::serve::engine::Current;
@@ -35,6 +36,14 @@ pub struct Applied {
     pub chain: [u8; 32],
     /// Zones that keep an earlier state than the position says.
     pub quarantined: Quarantine,
+    /// Whether it was equal to what the feed says.
+    pub compared: Compared,
+}
+
+/// What the thread beside us finds. Dropped, it ends that thread.
+struct Rescanning {
+    found: mpsc::Receiver<Found>,
+    _end: std::sync::mpsc::Sender<()>,
 }
 
 /// What the thread of the feed works with.
@@ -63,9 +72,10 @@ impl Follower {
         let (source, requests) = Requests::new();
         let (report, applied) = watch::channel(applied(&machine));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let found = self.rescan()?;
         let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
             affinity::step_back();
-            runtime.block_on(self.follow(machine, source, &report));
+            runtime.block_on(self.follow(machine, source, &report, found));
         })?;
         Ok((Local { requests, applied, digest_key }, thread))
     }
@@ -78,13 +88,14 @@ impl Follower {
     pub fn start_remote(self, remote: &Remote) -> anyhow::Result<JoinHandle<()>> {
         let machine = Machine::new(Snapshot::clone(&self.store.load()), self.seeds);
         let (report, applied) = watch::channel(applied(&machine));
-        let (source, reporting) = (remote.source()?, remote.report(applied)?);
+        let (source, reporting) = (remote.source()?, remote.report(applied));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let found = self.rescan()?;
         Ok(std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
             affinity::step_back();
             runtime.block_on(async {
                 tokio::select! {
-                    () = self.follow(machine, source, &report) => {}
+                    () = self.follow(machine, source, &report, found) => {}
                     () = reporting => {}
                 }
             });
@@ -93,11 +104,24 @@ impl Follower {
         })?)
     }
 
+    /// Starts the thread that looks for records that are not what they were.
+    fn rescan(&self) -> std::io::Result<Rescanning> {
+        let ((sender, found), (end, stop)) = (mpsc::channel(rescan::FOUND), std::sync::mpsc::channel());
+        let (store, status) = (Arc::clone(&self.store), Arc::clone(&self.status));
+        let rescan = Rescan { store, status, found: sender, stop, began: Instant::now() };
+        std::thread::Builder::new().name("rescan".to_owned()).spawn(move || {
+            affinity::step_back();
+            rescan.run();
+        })?;
+        Ok(Rescanning { found, _end: end })
+    }
+
     async fn follow(
         mut self,
         mut machine: Machine,
         mut source: impl Source,
         report: &watch::Sender<Applied>,
+        mut found: Rescanning,
     ) {
         loop {
             let want = machine.want(Instant::now());
@@ -107,6 +131,7 @@ impl Follower {
                 tokio::select! {
                     got = &mut fetched => break got,
                     _ = self.stop.changed() => return,
+                    Some(found) = found.found.recv() => self.take(&mut machine, Got::Rescanned(found), report),
                     () = tokio::time::sleep(IDLE) => self.take(&mut machine, Got::Waited, report),
                 }
             };
@@ -122,6 +147,11 @@ impl Follower {
             self.show(machine);
             report.send_replace(applied(machine));
         }
+        // Told with the next report; nobody waits for it.
+        report.send_if_modified(|applied| {
+            applied.compared = machine.compared();
+            false
+        });
         if outcome.show || outcome.current {
             self.status.mark_current();
         }
@@ -190,5 +220,6 @@ fn applied(machine: &Machine) -> Applied {
         sequence: position.sequence,
         chain: position.chain,
         quarantined: Arc::clone(machine.kept_back()),
+        compared: machine.compared(),
     }
 }

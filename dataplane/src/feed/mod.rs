@@ -12,6 +12,7 @@
 //!
 //! - [`machine`]: what is wanted next, and what follows from what came;
 //! - [`place`]: whether what comes is newer than what was seen;
+//! - [`rescan`]: whether records are what they were when they came;
 //! - `apply`: change sets to snapshots, and what becomes of those that do not fit (`quarantine`);
 //! - `resync`: from an index to a whole new state; `whole`: one zone of it;
 //! - [`spacing`]: pauses that grow while nothing helps;
@@ -26,6 +27,7 @@ pub mod machine;
 pub mod place;
 mod quarantine;
 pub mod remote;
+pub mod rescan;
 mod resync;
 pub mod source;
 pub mod spacing;

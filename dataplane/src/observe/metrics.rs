@@ -189,6 +189,12 @@ fn served(status: &Status, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     counter(encoder, "feed_stale", help, count(&status.feed_stale))?;
     let help = "Heads of the feed whose root digest was not that of what is served";
     counter(encoder, "digest_mismatches", help, count(&status.digest_mismatches))?;
+    let help = "Rounds in which all digests were worked out from the records in memory";
+    counter(encoder, "rescan_rounds", help, count(&status.rescan_rounds))?;
+    let help = "Zones whose digest was worked out from the records in memory";
+    counter(encoder, "rescan_zones", help, count(&status.rescan_zones))?;
+    let help = "Times that the records in memory were not those of their digest";
+    counter(encoder, "rescan_differences", help, count(&status.rescan_differences))?;
     let help = "Zones whose file could not be read: left out, or kept at their last good state";
     gauge(encoder, "failed_zones", help, load(&status.failed_zones))?;
     let help = "1 while the cookie secrets in use are older than their file, which could not be read";

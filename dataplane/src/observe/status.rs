@@ -29,6 +29,12 @@ pub struct Status {
     pub feed_stale: AtomicU64,
     /// Heads whose root digest was not that of what is served at their place.
     pub digest_mismatches: AtomicU64,
+    /// Rounds in which the digests of all zones were worked out from their records.
+    pub rescan_rounds: AtomicU64,
+    /// Zones of which that was done.
+    pub rescan_zones: AtomicU64,
+    /// How often something else came out than is kept.
+    pub rescan_differences: AtomicU64,
     /// Zones left out, or kept at an older state, because their file could not be read.
     pub failed_zones: AtomicU64,
     /// 1 while the cookie secrets in use are older than their file, which could not be read; else 0.

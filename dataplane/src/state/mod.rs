@@ -1,6 +1,7 @@
 //! The local snapshot: what a data plane starts from when nothing else can be reached (P1).
 //!
-//! A folder with `current.snapshot`, `previous.snapshot`, and the keys of their digests. A snapshot is written whole to
+//! A folder with `current.snapshot`, `previous.snapshot`, the keys of their digests, and what a node was joined with and has
+//! learned since. A snapshot is written whole to
 //! a temporary file, synced, renamed, and the folder synced; the one before is kept, unless it is damaged (which is looked up once, when nobody has read it). A damaged one
 //! is passed over for the one before.
 //!
@@ -144,7 +145,7 @@ impl State {
         if fs::read_to_string(&path).is_ok_and(|kept| kept.trim() == text) {
             return Ok(());
         }
-        self.put(&path, |file| writeln!(file, "{text}"))
+        put(&self.disk, &path, |file| writeln!(file, "{text}"))
             .with_context(|| format!("writing {}", path.display()))
     }
 
@@ -152,7 +153,7 @@ impl State {
     fn keep_keys(&mut self, keys: Vec<DigestKey>) -> anyhow::Result<()> {
         let path = self.folder.join(KEY);
         let octets: Vec<u8> = keys.iter().flat_map(|key| key.0).collect();
-        self.put(&path, |file| file.write_all(&octets))
+        put(&self.disk, &path, |file| file.write_all(&octets))
             .with_context(|| format!("writing {}", path.display()))?;
         self.keys = keys;
         Ok(())
@@ -222,7 +223,7 @@ impl State {
         self.keep_key_of(snapshot)?;
         let origin = self.origin;
         let temporary = self.folder.join(TEMPORARY);
-        self.write_synced(&temporary, |file| file::write(file, origin, snapshot, current_at_us))
+        write_synced(&self.disk, &temporary, |file| file::write(file, origin, snapshot, current_at_us))
             .with_context(|| format!("writing {}", temporary.display()))?;
         // A damaged one must not take the place of one that may be whole: ended between the two renames, we would leave
         // nothing to start from.
@@ -240,25 +241,37 @@ impl State {
         Ok(true)
     }
 
-    fn put(&self, path: &Path, content: impl FnOnce(&mut File) -> io::Result<()>) -> anyhow::Result<()> {
-        let temporary = path.with_extension("temporary");
-        self.write_synced(&temporary, content)?;
-        self.disk.rename(&temporary, path)?;
-        self.sync_folder()
-    }
-
     fn sync_folder(&self) -> anyhow::Result<()> {
         self.disk.sync_folder(&self.folder).context("syncing the state folder")
     }
+}
 
-    /// Writes a file down to the disk. One that is not whole is removed: it would keep a full disk full.
-    fn write_synced(&self, path: &Path, content: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-        let written = self.disk.create(path).and_then(|mut file| {
-            content(&mut file)?;
-            file.sync(path)
-        });
-        written.inspect_err(|_| {
-            let _ = self.disk.remove(path);
-        })
-    }
+/// Puts a file in the place of one of its name: all of it or nothing, and down to the disk.
+///
+/// # Errors
+/// When the disk does not take it. What was there before is whole.
+pub(crate) fn put(
+    disk: &Disk,
+    path: &Path,
+    content: impl FnOnce(&mut File) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let temporary = path.with_extension("temporary");
+    write_synced(disk, &temporary, content)?;
+    disk.rename(&temporary, path)?;
+    disk.sync_folder(path.parent().unwrap_or(path)).context("syncing the state folder")
+}
+
+/// Writes a file down to the disk. One that is not whole is removed: it would keep a full disk full.
+fn write_synced(
+    disk: &Disk,
+    path: &Path,
+    content: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let written = disk.create(path).and_then(|mut file| {
+        content(&mut file)?;
+        file.sync(path)
+    });
+    written.inspect_err(|_| {
+        let _ = disk.remove(path);
+    })
 }

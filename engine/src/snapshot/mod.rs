@@ -15,6 +15,7 @@ pub(crate) mod node;
 pub mod order;
 mod page;
 pub mod prefetch;
+mod recount;
 mod restore;
 #[allow(clippy::module_inception, reason = "the file is named for what it holds")]
 mod snapshot;

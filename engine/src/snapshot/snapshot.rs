@@ -49,7 +49,7 @@ pub struct Snapshot {
     pub(super) zones: OrderedSet<ApexKey>,
     pub(super) digest_key: DigestKey,
     hash_key: [u8; 16],
-    root_digest: Digest,
+    pub(super) root_digest: Digest,
     position: Position,
     /// See [`Snapshot::lacks_changes`].
     lacks_changes: bool,

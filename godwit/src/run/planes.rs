@@ -161,6 +161,6 @@ fn translated(mut theirs: watch::Receiver<feed::Applied>) -> watch::Receiver<App
 }
 
 fn in_words_of_control(applied: feed::Applied) -> Applied {
-    let feed::Applied { generation, epoch, sequence, chain, quarantined } = applied;
+    let feed::Applied { generation, epoch, sequence, chain, quarantined, compared: _ } = applied;
     Applied { generation, epoch, sequence, chain, quarantined }
 }

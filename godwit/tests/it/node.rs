@@ -13,7 +13,7 @@ use crate::dns::{self, A};
 use crate::process::{Started, output, wait_for};
 
 /// A port that nobody has at this moment.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -25,7 +25,7 @@ fn reachable(folder: &Path) -> Started {
     Started::first_with(&["--config", file.to_str().unwrap()])
 }
 
-fn join_string(started: &Started, name: &str) -> String {
+pub(crate) fn join_string(started: &Started, name: &str) -> String {
     started.running.api_address();
     let added = output(started.command().args(["node", "add", name]));
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
@@ -33,17 +33,17 @@ fn join_string(started: &Started, name: &str) -> String {
     printed.lines().find(|line| line.starts_with("godwit-join:")).unwrap().to_owned()
 }
 
-fn node(join: Join, state: &Path) -> Server {
+pub(crate) fn node(join: Join, state: &Path) -> Server {
     let mut config = Config::default();
     config.server.listen = vec!["127.0.0.1:0".parse().unwrap()];
     config.server.workers = std::num::NonZeroUsize::new(1);
     config.server.state = Some(state.to_owned());
     config.metrics.listen = Some(OrOff::Off);
-    let records = Records::Remote(Remote::new(join).unwrap());
+    let records = Records::Remote(Remote::new(join, Some(state)).unwrap());
     Server::start(config, Start { records, ..Start::default() }).unwrap()
 }
 
-fn address_of(server: SocketAddr, name: &str) -> Option<Ipv4Addr> {
+pub(crate) fn address_of(server: SocketAddr, name: &str) -> Option<Ipv4Addr> {
     let message = dns::udp(server, name, A);
     (message.rcode == 0).then(|| dns::addresses(&message)[0])
 }
@@ -90,7 +90,7 @@ fn p9_a_node_believes_nobody_else_at_the_same_place() {
     let elsewhere = Join::of_argument(&join_string(&other, "n1")).unwrap();
     // The key of the TLS certificate is another one; and where it is not, that of the signatures is.
     let (mut other_place, mut other_keys) = (join.clone(), elsewhere.clone());
-    other_place.port = elsewhere.port;
+    other_place.control_planes = elsewhere.control_planes;
     other_keys.feed_keys = join.feed_keys;
     for join in [other_place, other_keys] {
         let server = node(join, &folder.path().join("node"));

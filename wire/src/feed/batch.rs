@@ -1,6 +1,8 @@
 //! Change sets with consecutive sequences: one entry of the stream, one link of the hash chain, one signature.
 //! What a node does at a gap, a fork or another generation is not decided here.
 
+use std::ops::RangeInclusive;
+
 use super::change_set::ChangeSet;
 use super::codec::{
     Cursor, DecodeError, Kind, Reason, SIGNATURE_OCTETS, put_count, put_header, split_signature,
@@ -93,27 +95,25 @@ impl Batch {
     pub fn decode(bytes: &[u8]) -> Result<Batch, DecodeError> {
         let (octets, _) = split_signature(bytes, Kind::Batch)?;
         let mut cursor = Cursor::new(octets);
-        cursor.header(Kind::Batch)?;
-        let generation = cursor.u64()?;
-        let epoch = cursor.u64()?;
-        let at_sequence = cursor.clone();
-        let first_sequence = cursor.u64()?;
-        let previous_chain = cursor.array()?;
-        let at_count = cursor.clone();
-        let count = cursor.count("change sets", MAX_CHANGE_SETS, LEAST_CHANGE_SET_OCTETS)?;
-        if count == 0 {
-            return Err(at_count.error(Reason::Empty("change set in a batch")));
-        }
-        let last = u64::try_from(count).unwrap_or(u64::MAX).saturating_sub(1);
-        if first_sequence == 0 || first_sequence.checked_add(last).is_none() {
-            return Err(at_sequence.error(Reason::Sequence));
-        }
+        let (BatchPlace { generation, epoch, first_sequence, previous_chain }, count) = begin(&mut cursor)?;
         let mut change_sets = Vec::with_capacity(count);
         for _ in 0..count {
             change_sets.push(ChangeSet::read(cursor.nested()?)?);
         }
         cursor.end()?;
         Ok(Batch { generation, epoch, first_sequence, previous_chain, change_sets })
+    }
+
+    /// The sequences of the first and the last change set of an encoding. Cost: that of reading its first hundred octets; the
+    /// change sets are not looked at.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when what stands before them is not that of a batch.
+    pub fn sequences_of(bytes: &[u8]) -> Result<RangeInclusive<u64>, DecodeError> {
+        let (octets, _) = split_signature(bytes, Kind::Batch)?;
+        let (place, count) = begin(&mut Cursor::new(octets))?;
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(place.first_sequence..=place.first_sequence.saturating_add(count.saturating_sub(1)))
     }
 
     /// Checks the signature of an encoding against any of `keys`, without decoding it.
@@ -184,6 +184,26 @@ impl Batch {
         };
         self.change_sets.iter().map(encode).collect()
     }
+}
+
+/// Reads what stands before the change sets, and how many there are.
+fn begin(cursor: &mut Cursor<'_>) -> Result<(BatchPlace, usize), DecodeError> {
+    cursor.header(Kind::Batch)?;
+    let generation = cursor.u64()?;
+    let epoch = cursor.u64()?;
+    let at_sequence = cursor.clone();
+    let first_sequence = cursor.u64()?;
+    let previous_chain = cursor.array()?;
+    let at_count = cursor.clone();
+    let count = cursor.count("change sets", MAX_CHANGE_SETS, LEAST_CHANGE_SET_OCTETS)?;
+    if count == 0 {
+        return Err(at_count.error(Reason::Empty("change set in a batch")));
+    }
+    let last = u64::try_from(count).unwrap_or(u64::MAX).saturating_sub(1);
+    if first_sequence == 0 || first_sequence.checked_add(last).is_none() {
+        return Err(at_sequence.error(Reason::Sequence));
+    }
+    Ok((BatchPlace { generation, epoch, first_sequence, previous_chain }, count))
 }
 
 fn chain_hash(body: &[u8]) -> [u8; 32] {

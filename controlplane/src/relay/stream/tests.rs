@@ -48,6 +48,7 @@ impl Running {
             signer: Arc::new(Signer::new(FeedKeys {
                 signing: Arc::new(key(1)),
                 trusted: [key(1).verifying_key(), key(2).verifying_key()],
+                number: 1,
             })),
             reader: Some(Reader { user: "node".to_owned(), password: "secret".to_owned() }),
             term: term.subscribe(),

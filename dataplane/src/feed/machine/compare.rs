@@ -9,6 +9,7 @@ use godwit_wire::name::Name;
 use super::{Machine, State};
 use crate::feed::place::{self, Fence};
 use crate::feed::quarantine::Cause;
+use crate::feed::rescan::Found;
 use crate::feed::resync::{Base, Resync};
 use crate::feed::source::ZoneState;
 use crate::feed::whole;
@@ -93,6 +94,34 @@ impl Machine {
             self.heal_all(zones, now);
         }
         if helps { self.again.end() } else { self.lost(now) }
+    }
+
+    /// Records are not what they were: the zone is fetched anew, alone. Where a zone is gone, or one too many is there, only a
+    /// comparison of all tells which. While we do not follow, that is found again.
+    pub(super) fn rescanned(&mut self, found: &Found, now: Instant) {
+        if !matches!(self.state, State::Follow) {
+            return;
+        }
+        match found {
+            Found::Zone { apex, version, digest } => {
+                let held = self.work.snapshot.zone(apex.as_ref());
+                if !held.is_some_and(|held| held.version() == *version && held.digest() == *digest) {
+                    return;
+                }
+                let reason = "its records are not those of its digest any more";
+                self.work.quarantine.put(apex, Cause::Change, reason, now);
+            }
+            Found::Root => {
+                let recounted = self.work.snapshot.clone().with_root_recounted();
+                if recounted.root_digest() == self.work.snapshot.root_digest() {
+                    return;
+                }
+                self.work.snapshot = recounted;
+                self.doubt = true;
+            }
+        }
+        self.compared.equal = Some(false);
+        self.dirty = true;
     }
 
     fn heal_all(&mut self, zones: &[(Name, Option<ZoneState>)], now: Instant) {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use godwit_engine::snapshot::Position;
 use godwit_wire::name::Name;
 
+use crate::feed::rescan::Found;
 use crate::feed::source::{Entries, Joined, ZoneState};
 
 /// What is to be fetched next.
@@ -34,6 +35,8 @@ pub enum Got {
     Zones(Vec<(Name, Option<ZoneState>)>),
     /// For [`Want::Entries`].
     Entries(Entries),
+    /// Unasked: what is held is not what it was.
+    Rescanned(Found),
     /// No answer.
     Lost,
     /// The moment that was waited for.
@@ -47,6 +50,15 @@ pub struct Outcome {
     pub show: bool,
     /// What is shown is known to be all there is.
     pub current: bool,
+}
+
+/// Whether what is held is what the feed says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Compared {
+    /// The last time that it was compared, it was equal; `None`: never was, or something was found since that differs.
+    pub equal: Option<bool>,
+    /// The sequence at which a head was last compared.
+    pub sequence: u64,
 }
 
 /// What happened so far.

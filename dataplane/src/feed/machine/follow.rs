@@ -5,7 +5,7 @@ use std::time::Instant;
 use godwit_engine::snapshot::Position;
 use godwit_wire::feed::{Batch, Entry, Head};
 
-use super::{Machine, State};
+use super::{Compared, Machine, State};
 use crate::feed::place::{self, Place};
 use crate::feed::source::Entries;
 
@@ -113,6 +113,8 @@ impl Machine {
             return false;
         }
         let ours = self.work.snapshot.root_digest();
+        let equal = Some(ours == head.root_digest);
+        self.compared = Compared { equal, sequence: head.sequence };
         if ours == head.root_digest {
             self.dirty |= std::mem::take(&mut self.doubt);
             return true;

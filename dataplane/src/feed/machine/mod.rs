@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use godwit_engine::snapshot::{Position, Snapshot};
 use godwit_wire::feed::DigestKey;
 
-pub use exchange::{Counts, Got, Outcome, Seeds, Want};
+pub use exchange::{Compared, Counts, Got, Outcome, Seeds, Want};
 
 use super::apply::Work;
 use super::place::Fence;
@@ -77,6 +77,7 @@ pub struct Machine {
     /// The last answer had a head that is ahead of us, and no batch that leads there.
     saw_head_ahead: bool,
     counts: Counts,
+    compared: Compared,
 }
 
 enum State {
@@ -115,6 +116,7 @@ impl Machine {
             asked_zones: false,
             saw_head_ahead: false,
             counts: Counts::default(),
+            compared: Compared::default(),
             work: Work::new(snapshot.clone(), seeds.pauses.rotate_left(16)),
             shown: snapshot,
         }
@@ -136,6 +138,12 @@ impl Machine {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Whether it was equal to what the feed says, when a head last said so.
+    #[must_use]
+    pub fn compared(&self) -> Compared {
+        self.compared
     }
 
     /// When the newest change that was shown since the last call was committed.
@@ -177,6 +185,7 @@ impl Machine {
             Got::Index(octets) => self.index(&octets, now),
             Got::Zones(zones) => self.zones(&zones, now),
             Got::Entries(entries) => current = self.entries(entries, now),
+            Got::Rescanned(found) => self.rescanned(&found, now),
             Got::Lost => self.lost(now),
             Got::Waited => {}
         }

@@ -15,14 +15,14 @@ const PREFIX: &str = "godwit-join:";
 pub const FILE: &str = "join";
 /// The most octets of the line.
 const MAX_OCTETS: u64 = 64 << 10;
+/// The most control planes that it names.
+const MAX_CONTROL_PLANES: usize = 16;
 
 /// How to reach the control plane, and what proves that it is the right one.
 #[derive(Clone)]
 pub struct Join {
-    /// Host of the control plane: a name, or an address.
-    pub host: String,
-    /// Port of its internal listener.
-    pub port: u16,
+    /// Where control planes are; which of them is asked makes no difference.
+    pub control_planes: Vec<ControlPlane>,
     /// SHA-256 of its public key (SPKI, DER): nothing else is believed.
     pub spki_sha256: [u8; 32],
     /// Those that sign the feed: the one now, and the one after it.
@@ -39,16 +39,52 @@ pub struct Join {
     text: String,
 }
 
+/// Where the internal listener of a control plane is.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ControlPlane {
+    /// A name, or an address.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+}
+
+impl ControlPlane {
+    /// Reads `https://host:port`.
+    #[must_use]
+    pub fn of_url(url: &str) -> Option<ControlPlane> {
+        let authority = url.strip_prefix("https://")?.trim_end_matches('/');
+        let (host, port) = authority.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() || host.contains(['/', '@', ' ']) {
+            return None;
+        }
+        Some(ControlPlane { host: host.to_owned(), port: port.parse().ok()? })
+    }
+}
+
+/// `host:port`
+impl fmt::Display for ControlPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
 /// Without secrets.
 impl fmt::Debug for Join {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Join").field("name", &self.name).field("host", &self.host).finish_non_exhaustive()
+        f.debug_struct("Join")
+            .field("name", &self.name)
+            .field("control_planes", &self.control_planes)
+            .finish_non_exhaustive()
     }
 }
 
 #[derive(Deserialize)]
 struct Content {
     url: String,
+    /// All of them; control planes of an earlier version say one.
+    #[serde(default)]
+    urls: Vec<String>,
     spki_sha256: String,
     feed_keys: Vec<String>,
     digest_key: String,
@@ -89,16 +125,22 @@ impl Join {
         let damaged = "the join string is damaged; is it all there?";
         let octets = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| anyhow::anyhow!(damaged))?;
         let content: Content = serde_json::from_slice(&octets).map_err(|_| anyhow::anyhow!(damaged))?;
-        let (host, port) = host_of(&content.url)
-            .with_context(|| format!("url \"{}\": expected https://host:port", content.url))?;
+        let mut control_planes = Vec::new();
+        for url in std::iter::once(&content.url).chain(&content.urls) {
+            let one = ControlPlane::of_url(url)
+                .with_context(|| format!("url \"{url}\": expected https://host:port"))?;
+            if !control_planes.contains(&one) {
+                control_planes.push(one);
+            }
+        }
+        ensure!(control_planes.len() <= MAX_CONTROL_PLANES, "urls: expected at most {MAX_CONTROL_PLANES}");
         let keys: Option<Vec<VerifyingKey>> =
             content.feed_keys.iter().map(|key| octets_of(key).map(VerifyingKey)).collect();
         let keys = keys
             .filter(|keys| !keys.is_empty())
             .context("feed_keys: expected keys of 64 hexadecimal digits")?;
         Ok(Join {
-            host,
-            port,
+            control_planes,
             spki_sha256: octets_of(&content.spki_sha256)
                 .context("spki_sha256: expected 64 hexadecimal digits")?,
             feed_keys: keys,
@@ -117,17 +159,6 @@ impl Join {
     pub fn text(&self) -> &str {
         &self.text
     }
-}
-
-/// Host and port of `https://host:port`.
-fn host_of(url: &str) -> Option<(String, u16)> {
-    let authority = url.strip_prefix("https://")?.trim_end_matches('/');
-    let (host, port) = authority.rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() || host.contains(['/', '@', ' ']) {
-        return None;
-    }
-    Some((host.to_owned(), port.parse().ok()?))
 }
 
 fn octets_of(hex: &str) -> Option<[u8; 32]> {
@@ -158,7 +189,14 @@ mod tests {
             r#"{{"url":"https://[::1]:8054","spki_sha256":"{key}","feed_keys":["{key}","{key}"],"digest_key":"{key}","generation":7,"token":"gn_x","name":"n1","more":1}}"#
         );
         let join = Join::of_argument(&format!(" {}\n", line(&content))).unwrap();
-        assert_eq!((join.host.as_str(), join.port, join.generation), ("::1", 8054, 7));
+        let plane = |host: &str, port| ControlPlane { host: host.to_owned(), port };
+        assert_eq!((&join.control_planes[..], join.generation), (&[plane("::1", 8054)][..], 7));
+        // As a later version says it.
+        let several = content
+            .replace("\"more\":1", r#""urls":["https://[::1]:8054","https://b.test:1","https://c.test:2/"]"#);
+        let several = Join::of_argument(&line(&several)).unwrap();
+        let expected = [plane("::1", 8054), plane("b.test", 1), plane("c.test", 2)];
+        assert_eq!(several.control_planes, expected);
         assert_eq!((join.spki_sha256, join.feed_keys.len()), ([1; 32], 2));
         assert!(!format!("{join:?}").contains("gn_x"));
         let folder = tempfile::tempdir().unwrap();

@@ -1,38 +1,44 @@
 //! The feed from a control plane on another machine, over HTTPS: what is asked is what [`super::source`] says, and what comes is
 //! believed because of who signed it, not because of the way it came.
 //!
-//! - [`join`]: what is known of the control plane;
+//! - [`join`]: what is known of the control plane at first; `known`: what is learned since; `ways`: how it says so;
 //! - `tls`: the one key that is believed;
-//! - `client`: requests;
+//! - `client`: requests; `lanes`: many zones at once;
 //! - [`stream`]: batches from Redis, where the control plane says that there are some;
 //! - `report`: where we stand, told to the control plane.
 
 mod client;
 pub mod join;
+mod known;
+mod lanes;
 mod report;
 pub mod stream;
 mod tls;
+mod ways;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use bytes::{Buf as _, Bytes};
 use godwit_engine::snapshot::Position;
-use godwit_wire::feed::{Entry, Index, VerifyingKey, ZoneBlob};
+use godwit_wire::feed::{Entry, Index, VerifyingKey};
 use godwit_wire::name::Name;
-use hyper::{HeaderMap, Method, StatusCode};
-use rustls::ClientConfig;
-use serde::Deserialize;
+use hyper::{Method, StatusCode};
 use tokio::sync::watch;
 
 use super::follower::Applied;
 use super::source::{Entries, Joined, Lost, Source, ZoneState};
-use client::{Client, Response};
-use join::Join;
+use client::{Client, Places, Response};
+use join::{ControlPlane, Join};
+use known::Known;
+use lanes::Lanes;
+use report::Report;
 use stream::{Place, Stream};
+use ways::Ways;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,53 +48,56 @@ const PATIENCE_START: Duration = Duration::from_secs(3);
 const PATIENCE_INDEX: Duration = Duration::from_secs(60);
 
 /// How to get there, worked out while names can still be looked up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Remote {
     join: Arc<Join>,
-    tls: Arc<ClientConfig>,
-    addresses: Arc<[SocketAddr]>,
-    stream: Option<Place>,
+    known: Arc<Known>,
+    places: Arc<Places>,
+    ports: Vec<u16>,
+}
+
+/// Without secrets.
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("join", &self.join).finish_non_exhaustive()
+    }
 }
 
 impl Remote {
-    /// Looks up the addresses of the control plane, and asks it where there is a stream. Blocks for some seconds at most.
+    /// Looks up the addresses of control planes, and asks one where there is a stream and which keys are trusted now. Blocks for
+    /// some seconds at most. `state`: where what is learned is kept, if anywhere.
     ///
     /// # Errors
-    /// TLS is not to be had. That the control plane is not to be had is no error: what is served does not depend on it.
-    pub fn new(join: Join) -> anyhow::Result<Remote> {
-        let addresses: Vec<SocketAddr> = match (join.host.as_str(), join.port).to_socket_addrs() {
-            Ok(addresses) => addresses.collect(),
-            Err(error) => {
-                tracing::error!(host = join.host, %error, "the control plane's address is not known until a restart");
-                Vec::new()
-            }
-        };
+    /// TLS is not to be had. That no control plane is to be had is no error: what is served does not depend on it.
+    pub fn new(join: Join, state: Option<&Path>) -> anyhow::Result<Remote> {
+        let known = Arc::new(Known::load(&join, state));
+        let control_planes = looked_up(known.control_planes(&join));
         let tls = tls::config(join.spki_sha256).context("TLS")?;
-        let mut remote = Remote { join: Arc::new(join), tls, addresses: addresses.into(), stream: None };
-        let mut client = remote.client()?;
+        let places = Places::new(tls, &control_planes, &join.token)?;
+        let mut client = Client::new(&places);
         // On a thread of its own: whoever starts may have a runtime.
         let asked = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let asked = runtime.block_on(client.ask(Method::GET, "/internal/v1/feed", None, PATIENCE_START));
+            let asked = runtime.block_on(client.ask(Method::GET, ways::PATH, None, PATIENCE_START));
             runtime.shutdown_background();
             asked
         });
         match asked.join() {
             Ok(Ok(response)) if response.status == StatusCode::OK => {
-                remote.stream =
-                    serde_json::from_slice::<Feed>(&response.body).ok().and_then(|feed| feed.redis);
+                Ways::of(&known, &join).learn(&known, &response.body);
             }
-            // It has said so.
+            // It has said so. What it said at an earlier start holds.
             _ => {}
         }
-        Ok(remote)
+        let ports = control_planes.iter().map(|(plane, _)| plane.port);
+        let ports = ports.chain(known.redis().as_ref().and_then(Place::port)).collect();
+        Ok(Remote { join: Arc::new(join), known, places, ports })
     }
 
     /// TCP ports that are connected to.
     #[must_use]
     pub fn ports(&self) -> Vec<u16> {
-        let stream = self.stream.as_ref().and_then(Place::port);
-        [self.join.port].into_iter().chain(stream).collect()
+        self.ports.clone()
     }
 
     /// What is known of the control plane.
@@ -99,34 +108,47 @@ impl Remote {
 
     /// The asking end.
     pub(super) fn source(&self) -> anyhow::Result<Https> {
-        let stream = self.stream.clone().map(Stream::new).transpose().context("URL of the stream")?;
-        Ok(Https { client: self.client()?, join: Arc::clone(&self.join), stream })
+        let stream = self.known.redis().map(Stream::new).transpose().context("URL of the stream")?;
+        let (join, known) = (Arc::clone(&self.join), Arc::clone(&self.known));
+        let lanes = Lanes::new(&self.places, &known);
+        Ok(Https { client: Client::new(&self.places), join, known, stream, lanes })
     }
 
     /// What tells the control plane where we stand, until the feed ends.
     pub(super) fn report(
         &self,
         applied: watch::Receiver<Applied>,
-    ) -> anyhow::Result<impl Future<Output = ()> + Send + use<>> {
-        Ok(report::run(self.client()?, applied))
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (client, known) = (Client::new(&self.places), Arc::clone(&self.known));
+        let ways = Ways::of(&known, &self.join);
+        Report { client, known, ways, applied }.run()
     }
+}
 
-    fn client(&self) -> anyhow::Result<Client> {
-        Client::new(&self.join, Arc::clone(&self.tls), Arc::clone(&self.addresses))
-    }
+/// Each with its addresses. All at once: one that takes long keeps no other waiting.
+fn looked_up(control_planes: Vec<ControlPlane>) -> Vec<(ControlPlane, Vec<SocketAddr>)> {
+    let look_up = |plane: ControlPlane| {
+        let addresses = match (plane.host.as_str(), plane.port).to_socket_addrs() {
+            Ok(addresses) => addresses.collect(),
+            Err(error) => {
+                tracing::error!(%plane, %error, "the control plane's address is not known until a restart");
+                Vec::new()
+            }
+        };
+        (plane, addresses)
+    };
+    let looking: Vec<_> =
+        control_planes.into_iter().map(|plane| std::thread::spawn(move || look_up(plane))).collect();
+    looking.into_iter().filter_map(|thread| thread.join().ok()).collect()
 }
 
 /// The feed over HTTPS.
 pub(super) struct Https {
     client: Client,
     join: Arc<Join>,
+    known: Arc<Known>,
     stream: Option<Stream>,
-}
-
-/// What a control plane says of the feed.
-#[derive(Deserialize)]
-struct Feed {
-    redis: Option<Place>,
+    lanes: Lanes,
 }
 
 impl Https {
@@ -134,8 +156,8 @@ impl Https {
         self.client.ask(Method::GET, path, None, patience).await.map_err(|_| Lost::Again)
     }
 
-    fn keys(&self) -> &[VerifyingKey] {
-        &self.join.feed_keys
+    fn keys(&self) -> Vec<VerifyingKey> {
+        self.known.keys()
     }
 }
 
@@ -149,7 +171,7 @@ impl Source for Https {
         if status != StatusCode::OK {
             return Err(refused("index", status));
         }
-        Index::verify(&body, self.keys()).map_err(|error| unsigned("index", &error))?;
+        Index::verify(&body, &self.keys()).map_err(|error| unsigned("index", &error))?;
         let generation = Index::decode(&body).map(|index| index.generation).unwrap_or_default();
         if generation < self.join.generation {
             tracing::error!(
@@ -163,22 +185,12 @@ impl Source for Https {
     }
 
     async fn zones(&mut self, apexes: Vec<Name>) -> Result<Vec<(Name, Option<ZoneState>)>, Lost> {
-        let mut answers = Vec::with_capacity(apexes.len());
-        for apex in apexes {
-            let state = self.zone(&apex).await;
-            // One that cannot be had is asked for again; without a connection the others are not to be had either.
-            let is_lost = state.is_err();
-            answers.push((apex, state.ok()));
-            if is_lost && answers.len() == 1 {
-                return Err(Lost::Again);
-            }
-        }
-        Ok(answers)
+        self.lanes.zones(apexes).await
     }
 
     async fn entries(&mut self, after: Position) -> Result<Entries, Lost> {
         if let Some(stream) = &mut self.stream
-            && let Some(entries) = stream.entries(after, &self.join.feed_keys).await
+            && let Some(entries) = stream.entries(after, &self.known.keys()).await
         {
             return Ok(Entries::Next(entries));
         }
@@ -194,7 +206,7 @@ impl Source for Https {
             StatusCode::CONFLICT => return Ok(Entries::Behind),
             other => return Err(refused("batches", other)),
         }
-        let mut entries = Vec::new();
+        let (mut entries, keys) = (Vec::new(), self.keys());
         let mut rest = body;
         while !rest.is_empty() {
             let Ok(length) = rest.try_get_u32() else { return Err(Lost::Again) };
@@ -203,34 +215,11 @@ impl Source for Https {
                 return Err(Lost::Again);
             }
             let entry = rest.split_to(length);
-            Entry::verify(&entry, self.keys()).map_err(|error| unsigned("entry", &error))?;
+            Entry::verify(&entry, &keys).map_err(|error| unsigned("entry", &error))?;
             entries.push(entry);
         }
         Ok(Entries::Next(entries))
     }
-}
-
-impl Https {
-    async fn zone(&mut self, apex: &Name) -> Result<ZoneState, Lost> {
-        // Any octet may stand in a label: the name in wire format says which, in hexadecimal.
-        let path = format!("/internal/v1/zones/{}", in_path(apex));
-        let Response { status, headers, body } = self.get(&path, PATIENCE).await?;
-        let number = |name| number(&headers, name).ok_or_else(|| refused("zone", status));
-        let (version, settled) = (number("godwit-zone-version")?, number("godwit-settled")?);
-        let blob = match status {
-            StatusCode::OK => {
-                ZoneBlob::verify(&body, self.keys()).map_err(|error| unsigned("zone", &error))?;
-                Some(body)
-            }
-            StatusCode::NOT_FOUND => None,
-            other => return Err(refused("zone", other)),
-        };
-        Ok(ZoneState { blob, version, settled })
-    }
-}
-
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
 fn refused(what: &str, status: StatusCode) -> Lost {
@@ -238,7 +227,7 @@ fn refused(what: &str, status: StatusCode) -> Lost {
     Lost::Again
 }
 
-fn unsigned(what: &str, error: &dyn std::fmt::Display) -> Lost {
+fn unsigned(what: &str, error: &dyn fmt::Display) -> Lost {
     tracing::error!(what, %error, "WHAT CAME IS NOT SIGNED BY A KEY OF THE DEPLOYMENT; it is not used");
     Lost::Again
 }
@@ -248,17 +237,4 @@ fn hex(octets: &[u8]) -> String {
         let _ = write!(text, "{octet:02x}");
         text
     })
-}
-
-/// A name as part of a path: presentation format, and what is not unreserved there percent-encoded (RFC 3986 §2.3).
-fn in_path(name: &Name) -> String {
-    let mut text = String::new();
-    for octet in name.to_string().bytes() {
-        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
-            text.push(char::from(octet));
-        } else {
-            let _ = write!(text, "%{octet:02X}");
-        }
-    }
-    text
 }

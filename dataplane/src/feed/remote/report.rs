@@ -1,58 +1,95 @@
 //! Where we stand, told to the control plane: at once when it changes, and every second all the same, as who has not been
-//! heard for five is not counted.
+//! heard for five is not counted. And what it says of itself is asked for now and then: see [`Known`].
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::client::Client;
 use super::hex;
+use super::known::Known;
+use super::ways::{self, Ways};
 use crate::feed::Applied;
 
 /// The longest that nothing is said.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked for what it says of itself: a key that is announced has to be known before it signs.
+const ASK_EVERY: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The most zones in quarantine that are named.
 const MOST_NAMED: usize = 10_000;
 
-/// Until the feed ends.
-pub(super) async fn run(mut client: Client, mut applied: watch::Receiver<Applied>) {
-    loop {
-        let body = said(&applied.borrow_and_update());
-        let told = client.ask(Method::POST, "/internal/v1/position", Some(body), PATIENCE).await;
-        match told {
-            Ok(response) if response.status.is_success() => {
-                if matches!(tokio::time::timeout(EVERY, applied.changed()).await, Ok(Err(_))) {
-                    return;
-                }
-            }
-            // Whoever refuses us now may not in a while.
-            Ok(_) | Err(_) => tokio::time::sleep(EVERY).await,
-        }
-        if applied.has_changed().is_err() {
-            return;
-        }
-    }
+/// See the module.
+pub(super) struct Report {
+    pub(super) client: Client,
+    pub(super) known: Arc<Known>,
+    /// As they were at the start.
+    pub(super) ways: Ways,
+    pub(super) applied: watch::Receiver<Applied>,
 }
 
-fn said(applied: &Applied) -> Bytes {
-    let quarantined: serde_json::Map<String, serde_json::Value> = applied
-        .quarantined
-        .iter()
-        .take(MOST_NAMED)
-        .map(|(zone, version)| (zone.to_string(), json!(version)))
-        .collect();
-    let body = json!({
-        "generation": applied.generation,
-        "epoch": applied.epoch,
-        "sequence": applied.sequence,
-        "chain": hex(&applied.chain),
-        "quarantined": quarantined,
-        "version": env!("CARGO_PKG_VERSION"),
-    });
-    body.to_string().into()
+impl Report {
+    /// Until the feed ends.
+    pub(super) async fn run(mut self) {
+        let mut ask_at = Instant::now();
+        loop {
+            if Instant::now() >= ask_at {
+                ask_at = Instant::now() + ASK_EVERY;
+                let asked = self.client.ask(Method::GET, ways::PATH, None, PATIENCE).await;
+                if let Ok(response) = asked
+                    && response.status == StatusCode::OK
+                {
+                    self.ways.look(&self.known, &response.body);
+                }
+                // Also what was learned at the start, before there was a folder for it.
+                self.known.keep();
+            }
+            let body = self.said();
+            let told = self.client.ask(Method::POST, "/internal/v1/position", Some(body), PATIENCE).await;
+            match told {
+                Ok(response) if response.status.is_success() => {
+                    if matches!(tokio::time::timeout(EVERY, self.applied.changed()).await, Ok(Err(_))) {
+                        return;
+                    }
+                }
+                // Whoever refuses us now may not in a while.
+                Ok(_) | Err(_) => tokio::time::sleep(EVERY).await,
+            }
+            if self.applied.has_changed().is_err() {
+                return;
+            }
+        }
+    }
+
+    fn said(&mut self) -> Bytes {
+        let applied = self.applied.borrow_and_update();
+        let quarantined: serde_json::Map<String, serde_json::Value> = applied
+            .quarantined
+            .iter()
+            .take(MOST_NAMED)
+            .map(|(zone, version)| (zone.to_string(), json!(version)))
+            .collect();
+        let feed_keys: Vec<String> = self.known.trusted().iter().map(|key| hex(&key.0)).collect();
+        let body = json!({
+            "generation": applied.generation,
+            "epoch": applied.epoch,
+            "sequence": applied.sequence,
+            "chain": hex(&applied.chain),
+            "quarantined": quarantined,
+            "version": env!("CARGO_PKG_VERSION"),
+            "feed_keys": feed_keys,
+            "digests": match applied.compared.equal {
+                Some(true) => "equal",
+                Some(false) => "differs",
+                None => "unknown",
+            },
+            "compared_sequence": applied.compared.sequence,
+        });
+        body.to_string().into()
+    }
 }

@@ -11,7 +11,7 @@ use godwit_engine::snapshot::Position;
 use godwit_wire::feed::{Batch, Head, VerifyingKey};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Value};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Field of an entry that holds the batch.
 const BATCH: &str = "b";
@@ -29,7 +29,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 const ASK_AFTER: u32 = 5;
 
 /// Where the stream is, as the control plane says.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Place {
     /// URL of a user who can only read.
     pub url: String,
@@ -55,7 +55,7 @@ pub(super) struct Stream {
     place: Place,
     client: redis::Client,
     connection: Option<MultiplexedConnection>,
-    /// The id behind which to read on, and the sequence that it stands for.
+    /// The id behind which to read on, and the sequence that it leads to.
     cursor: Option<(String, u64)>,
     not_before: Option<Instant>,
     silent: u32,
@@ -104,12 +104,7 @@ impl Stream {
         };
         let id = match self.cursor.take_if(|(_, sequence)| *sequence == after.sequence) {
             Some((id, _)) => id,
-            // Where we stand in it is known when it ends there; until then the control plane brings us on.
-            None => match self.end(&mut connection).await? {
-                Some((id, sequence)) if sequence <= after.sequence => id,
-                None => "0-0".to_owned(),
-                Some(_) => return Ok(None),
-            },
+            None => self.place(&mut connection, after).await?,
         };
         let read: Option<Vec<(String, Vec<Entry>)>> = redis::cmd("XREAD")
             .arg("COUNT")
@@ -129,17 +124,23 @@ impl Stream {
         }
         self.silent = 0;
         let mut batches = Vec::with_capacity(entries.len());
+        let mut cursor = None;
         for (id, fields) in entries {
             let Some(octets) = batch_of(fields) else { return Err(Useless::Misplaced(id)) };
             Batch::verify(&octets, keys).map_err(|_| Useless::Unsigned(id.clone()))?;
-            let last = Batch::decode(&octets).map(|batch| batch.last_sequence());
-            let said: Option<u64> = id.split_once('-').and_then(|(_, last)| last.parse().ok());
-            match (last, said) {
-                (Ok(last), Some(said)) if last == said => self.cursor = Some((id, last)),
-                _ => return Err(Useless::Misplaced(id)),
+            // Whoever applies it decodes the rest.
+            let sequences = Batch::sequences_of(&octets).map_err(|_| Useless::Misplaced(id.clone()))?;
+            if sequence_of(&id) != Some(*sequences.end()) {
+                return Err(Useless::Misplaced(id));
             }
+            if batches.is_empty() && *sequences.start() > after.sequence.saturating_add(1) {
+                // What leads there is not on it any more: the control plane has it.
+                return Ok(None);
+            }
+            cursor = Some((id, *sequences.end()));
             batches.push(octets);
         }
+        self.cursor = cursor;
         Ok(Some(batches))
     }
 
@@ -152,21 +153,22 @@ impl Stream {
         Ok(connection)
     }
 
-    /// Id and sequence of the last entry.
-    async fn end(&self, connection: &mut MultiplexedConnection) -> Result<Option<(String, u64)>, Useless> {
+    /// The last entry that is not behind a position, as far as its id says so; where there is none, before the first. Whether
+    /// what follows leads on from the position shows in what is read.
+    async fn place(
+        &self,
+        connection: &mut MultiplexedConnection,
+        after: Position,
+    ) -> Result<String, Useless> {
         let last: Vec<Entry> = redis::cmd("XREVRANGE")
             .arg(&self.place.stream)
-            .arg("+")
+            .arg(format!("{}-{}", after.epoch, after.sequence))
             .arg("-")
             .arg("COUNT")
             .arg(1)
             .query_async(connection)
             .await?;
-        let Some((id, _)) = last.into_iter().next() else { return Ok(None) };
-        match id.split_once('-').and_then(|(_, last)| last.parse().ok()) {
-            Some(sequence) => Ok(Some((id, sequence))),
-            None => Err(Useless::Misplaced(id)),
-        }
+        Ok(last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id))
     }
 
     /// The head beside the stream; now and then, and where there is none, the control plane is to be asked.
@@ -187,6 +189,11 @@ impl Stream {
     }
 }
 
+/// The last sequence of the batch that stands under an id.
+fn sequence_of(id: &str) -> Option<u64> {
+    id.split_once('-').and_then(|(_, last)| last.parse().ok())
+}
+
 fn batch_of(fields: Value) -> Option<Bytes> {
     let fields: Vec<Vec<u8>> = redis::from_redis_value(fields).ok()?;
     match <[Vec<u8>; 2]>::try_from(fields) {
@@ -194,3 +201,6 @@ fn batch_of(fields: Value) -> Option<Bytes> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,6 +86,8 @@ fn sequences_start_at_one_and_do_not_wrap() {
         let mut octets = Vec::new();
         Batch { first_sequence: first, ..example_batch() }.encode(&mut octets);
         assert_eq!(Batch::decode(&octets).is_ok(), ok, "{first}");
+        // Without the change sets the same is known.
+        assert_eq!(Batch::sequences_of(&octets).ok(), ok.then(|| first..=first + 1), "{first}");
     }
 }
 
