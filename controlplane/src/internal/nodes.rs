@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::planes::Plane;
@@ -33,6 +35,24 @@ pub(crate) struct Report {
     pub(crate) address: Option<IpAddr>,
     /// When it came to stand there.
     pub(crate) applied_at_us: i64,
+    /// Whether it was equal to the last head that it could be compared with.
+    pub(crate) digests: Digests,
+    /// The sequence of that head; 0 before the first.
+    pub(crate) compared_sequence: u64,
+}
+
+/// What a data plane holds beside what the feed says is to be held.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Digests {
+    /// The same, by its digest at the same place.
+    Equal,
+    /// Something else: it fetches the zones that differ.
+    Differs,
+    /// It was never compared, or does not say.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// See the module.
@@ -162,7 +182,14 @@ mod tests {
 
     fn at(sequence: u64) -> Report {
         let applied = Applied { generation: 1, sequence, ..Applied::default() };
-        Report { applied, version: "1".to_owned(), address: None, applied_at_us: 7 }
+        Report {
+            applied,
+            version: "1".to_owned(),
+            address: None,
+            applied_at_us: 7,
+            digests: Digests::Equal,
+            compared_sequence: 1,
+        }
     }
 
     fn live(nodes: &Nodes) -> Vec<(String, u64)> {

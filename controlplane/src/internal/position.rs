@@ -11,7 +11,7 @@ use godwit_wire::name::Name;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::nodes::Report;
+use super::nodes::{Digests, Report};
 use super::{Caller, Internal, hex};
 use crate::api::v1::shown;
 use crate::api::write;
@@ -46,6 +46,11 @@ pub(super) struct Said {
     /// When it applied the sequence, by its own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     applied_at_us: Option<i64>,
+    /// Whether what it serves was equal to the last head that it could be compared with, and the sequence of that.
+    #[serde(default)]
+    digests: Digests,
+    #[serde(default)]
+    compared_sequence: u64,
     /// The feed keys that it trusts, hexadecimal. Not kept: what is of use of it is in the node's row.
     #[serde(default, skip_serializing)]
     feed_keys: Vec<String>,
@@ -56,7 +61,7 @@ pub(super) struct Said {
 
 impl Said {
     pub(super) fn of(report: &Report) -> Said {
-        let Report { applied, version, address, applied_at_us } = report;
+        let Report { applied, version, address, applied_at_us, digests, compared_sequence } = report;
         let quarantined = applied.quarantined.iter();
         Said {
             generation: applied.generation,
@@ -66,6 +71,8 @@ impl Said {
             quarantined: quarantined.map(|(zone, version)| (shown(zone.as_ref()), *version)).collect(),
             version: version.clone(),
             applied_at_us: Some(*applied_at_us),
+            digests: *digests,
+            compared_sequence: *compared_sequence,
             feed_keys: Vec::new(),
             address: *address,
         }
@@ -85,11 +92,11 @@ impl Said {
             .iter()
             .map(|(zone, version)| super::apex(zone).map(|zone| (zone, *version)))
             .collect();
-        let Said { generation, epoch, sequence, version, address, .. } = self;
+        let Said { generation, epoch, sequence, version, address, digests, compared_sequence, .. } = self;
         let applied = Applied { generation, epoch, sequence, chain, quarantined: Arc::new(quarantined?) };
         let believed = (now - BELIEVED_US)..=now;
         let applied_at_us = self.applied_at_us.filter(|at| believed.contains(at)).unwrap_or(now);
-        Ok(Report { applied, version, address, applied_at_us })
+        Ok(Report { applied, version, address, applied_at_us, digests, compared_sequence })
     }
 }
 
@@ -129,7 +136,7 @@ async fn note_key(internal: &Internal, caller: &Caller, keys: &[String]) {
         Ok(()) => tracing::info!(node = caller.name, "the node knows the next key of the feed"),
         // It says so again.
         Err(problem) => {
-            tracing::warn!(node = caller.name, ?problem, "that a node knows the next key is not kept")
+            tracing::warn!(node = caller.name, ?problem, "that a node knows the next key is not kept");
         }
     }
 }

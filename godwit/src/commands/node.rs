@@ -47,6 +47,9 @@ fn list(target: &Target, output: Output) -> anyhow::Result<()> {
                     }
                 }
             }
+            if node["digests"] == "differs" {
+                write!(out, " digests differ")?;
+            }
             match node["quarantined_zones"].as_u64() {
                 None | Some(0) => writeln!(out)?,
                 Some(zones) => writeln!(out, " zones in quarantine: {zones}")?,

@@ -71,6 +71,13 @@ fn p1_a_node_hears_of_changes_and_answers_without_anybody() {
         assert_eq!((answer.status, answer.header("godwit-applied")), (200, Some("2/2")), "{answer:?}");
         assert_eq!(address_of(dns, "www.example.com."), Some(Ipv4Addr::new(192, 0, 2, number)));
     }
+    // It says so itself whether it holds what the heads say.
+    wait_for("the digests to be compared", || {
+        let nodes = api.get("/api/v1/nodes").json();
+        let node =
+            nodes["items"].as_array().unwrap().iter().find(|node| node["node"] == "n1").cloned().unwrap();
+        (node["digests"] == "equal" && node["compared_sequence"] == node["sequence"]).then_some(())
+    });
     started.running.kill();
     assert_eq!(address_of(dns, "www.example.com."), Some(Ipv4Addr::new(192, 0, 2, 20)));
     server.stop();

@@ -1,6 +1,5 @@
 //! A control plane in the process of the test, without a data plane beside it: it can have what `godwit run` has not, as Redis.
 
-use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
 use godwit_controlplane::{Config, Controlplane, FirstStart};
@@ -12,7 +11,6 @@ use crate::http::Api;
 /// Stopped when it is dropped.
 pub(crate) struct Plane {
     pub(crate) api: Api,
-    pub(crate) internal: SocketAddr,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -28,15 +26,14 @@ impl Plane {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             runtime.unwrap().block_on(async {
                 let opened = Controlplane::open(config, FirstStart::ExampleZone, None).await.unwrap();
-                let token = opened.new_token().map(|token| token.reveal());
-                let internal = opened.internal_address().unwrap().unwrap();
-                started.send((opened.api_address().unwrap(), internal, token)).unwrap();
+                let token = opened.new_token().map(godwit_controlplane::auth::Token::reveal);
+                started.send((opened.api_address().unwrap(), token)).unwrap();
                 opened.serve(None, stopped).await.unwrap();
             });
         });
-        let (address, internal, made) = starting.recv().expect("the control plane does not start");
+        let (address, made) = starting.recv().expect("the control plane does not start");
         let token = token.map(str::to_owned).or(made).unwrap();
-        Plane { api: Api { address, token }, internal, stop, thread: Some(thread) }
+        Plane { api: Api { address, token }, stop, thread: Some(thread) }
     }
 
     /// Adds a node: what it joins with.

@@ -21,7 +21,7 @@ use super::super::write::{self, Empty, Payload, Write};
 use super::shown;
 use crate::auth::Token;
 use crate::error::{Code, Problem};
-use crate::internal::nodes::{LIVES, MOST};
+use crate::internal::nodes::{Digests, LIVES, MOST};
 use crate::internal::planes::LOCAL;
 use crate::relay::Applied;
 use crate::store::batch::Batch;
@@ -53,6 +53,11 @@ pub struct Node {
     pub sequence: u64,
     /// How many sequences it is behind the last that was published.
     pub lag_sequences: u64,
+    /// Whether what it holds was equal to the last head of the feed that it could be compared with, by digest; null for the data
+    /// plane of the same process.
+    pub digests: Option<Digests>,
+    /// The sequence of that head.
+    pub compared_sequence: Option<u64>,
     /// Seconds since it last said something; null when it never did, to this process or what it shares its database with.
     pub silent_seconds: Option<f64>,
     /// How many zones it keeps at an earlier state than its sequence says, because a change of them could not be applied.
@@ -111,6 +116,8 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Response, Problem> {
         } else {
             end.sequence
         },
+        digests: None,
+        compared_sequence: None,
         silent_seconds: Some(0.0),
         quarantined_zones: applied.quarantined.len(),
         quarantined: named(&applied.quarantined),
@@ -129,6 +136,8 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Response, Problem> {
             version: Some(report.version),
             address: report.address,
             silent_seconds: Some(silent.as_secs_f64()),
+            digests: Some(report.digests),
+            compared_sequence: Some(report.compared_sequence),
             ..node(one.name, &report.applied)
         });
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -40,7 +41,7 @@ pub struct ZoneBody {
 impl Payload for ZoneBody {
     const LIMIT: usize = write::SMALL;
 
-    fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
+    fn read(media_type: Option<&str>, body: Bytes) -> Result<Self, Problem> {
         write::json(media_type, &body)
     }
 }
@@ -59,7 +60,7 @@ pub struct AllBody {
 impl Payload for AllBody {
     const LIMIT: usize = write::SMALL;
 
-    fn read(media_type: Option<&str>, body: Vec<u8>) -> Result<Self, Problem> {
+    fn read(media_type: Option<&str>, body: Bytes) -> Result<Self, Problem> {
         write::json(media_type, &body)
     }
 }
