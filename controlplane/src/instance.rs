@@ -305,6 +305,7 @@ impl Controlplane {
                 closed,
                 metrics: metrics.clone(),
                 history_kept: Duration::from_secs(u64::from(config.store.history_days) * 86_400),
+                guard: config.guard,
                 prune_every: PRUNE_EVERY,
             }
             .run(),

@@ -206,6 +206,7 @@ async fn make_example(
         if_match: None,
         idempotency: None,
         dry_run: false,
+        confirm: None,
     };
     let mut plan = Plan::make(connection, &request).await?;
     let mut batch = Batch::of(connection);

@@ -44,6 +44,7 @@ pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempot
 pub(crate) static CHANGE: HeaderName = HeaderName::from_static("godwit-change");
 static APPLIED: HeaderName = HeaderName::from_static("godwit-applied");
 static DRY_RUN: HeaderName = HeaderName::from_static("godwit-dry-run");
+static CONFIRM: HeaderName = HeaderName::from_static("godwit-confirm");
 pub(super) static REPLAYED: HeaderName = HeaderName::from_static("godwit-replayed");
 
 /// Query parameters of writes.
@@ -60,6 +61,9 @@ pub struct WriteParams {
     pub all: Option<bool>,
     /// Judges the request, changes nothing, and says in `dry_run` of the answer which answers of DNS would change.
     pub dry_run: Option<bool>,
+    /// Confirms a change that is refused with `CONFIRMATION_REQUIRED` without: how many names it costs, as the refusal says,
+    /// and a dry run in `Godwit-Confirm`.
+    pub confirm: Option<u64>,
     /// `applied`: answers when every data plane serves the change.
     pub wait: Option<String>,
     /// How long to wait for that, as `5s` or `500ms`; at most 30s.
@@ -371,7 +375,15 @@ impl<T> Write<T> {
     pub(super) fn by(&self) -> Result<(String, String), Problem> {
         let is_plain = matches!(
             &self.params,
-            WriteParams { zone: None, rtype: None, all: None, dry_run: None, wait: None, timeout: None }
+            WriteParams {
+                zone: None,
+                rtype: None,
+                all: None,
+                dry_run: None,
+                confirm: None,
+                wait: None,
+                timeout: None
+            }
         );
         if self.caller.unchecked {
             return Err(Problem::new(
@@ -407,6 +419,7 @@ impl<T> Write<T> {
             if_match: self.if_match,
             idempotency: self.idempotency,
             dry_run,
+            confirm: self.params.confirm,
         };
         if self.caller.unchecked && self.kept.is_none() {
             return Err(Problem::new(
@@ -430,6 +443,9 @@ impl<T> Write<T> {
         }
         let mut response = of_reply(&done.reply, dry_run);
         let headers = response.headers_mut();
+        if let (true, Some(confirm)) = (dry_run, done.confirm) {
+            headers.insert(CONFIRM.clone(), HeaderValue::from(confirm));
+        }
         if done.replayed {
             headers.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
         }

@@ -8,10 +8,12 @@
 //! - [`plan`]: what a request does to the zones that it names, worked out in memory and judged by `validate/`;
 //! - [`record`](mod@record): writes a plan down and encodes its change set;
 //! - `undo`: what takes it back, kept with it;
+//! - `guard`: what of it has to be confirmed;
 //! - `aside`: what is written and is no change of records;
 //! - [`writer`]: the task that owns the writing connection.
 
 pub(crate) mod aside;
+mod guard;
 pub mod plan;
 pub mod record;
 mod undo;
@@ -88,6 +90,8 @@ pub struct Done {
     pub sequence: Option<u64>,
     /// What would have been done, of a dry run.
     pub plan: Option<Box<Plan>>,
+    /// What `confirm` has to be for it, where it needs that.
+    pub confirm: Option<u64>,
 }
 
 /// Makes the reply from what was done; called inside the transaction, so that reply and change are kept together.

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::plan::Plan;
 use super::record::With;
 use super::{COMMIT, Done, Job, Queues, RELEASE, ROLLBACK, ROLLBACK_TO, Reply, SAVEPOINT, begin, record};
+use crate::config::Guard;
 use crate::error::{Cause, Code, Problem};
 use crate::model::change::{Idempotency, Request};
 use crate::observe::metrics::Metrics;
@@ -61,6 +62,8 @@ pub(crate) struct Writer {
     /// Resolves when no further request is taken.
     pub(crate) closed: oneshot::Receiver<()>,
     pub(crate) metrics: Metrics,
+    /// What has to be confirmed.
+    pub(crate) guard: Guard,
     /// How long changes and history are kept.
     pub(crate) history_kept: Duration,
     /// See [`PRUNE_EVERY`].
@@ -101,6 +104,7 @@ struct Pending {
     has_effect: bool,
     sequence: Option<u64>,
     plan: Option<Box<Plan>>,
+    confirm: Option<u64>,
 }
 
 impl Writer {
@@ -196,7 +200,8 @@ impl Writer {
         if one.has_effect {
             self.metrics.change(one.sequence.is_none());
         }
-        let done = Done { reply: one.reply, replayed: one.replayed, sequence: one.sequence, plan: one.plan };
+        let Pending { reply, replayed, sequence, plan, confirm, .. } = one;
+        let done = Done { reply, replayed, sequence, plan, confirm };
         // A caller whose deadline has passed does not listen any more; the change is made all the same.
         let _ = one.done.send(Ok(done));
     }
@@ -225,7 +230,7 @@ impl Writer {
                 continue;
             }
             let with = With { digest_key: &self.digest_key, sequence, now_us: now_us() };
-            let outcome = guarded(one(connection, &request, respond, with)).await;
+            let outcome = guarded(one(connection, &request, respond, with, self.guard)).await;
             let keep = outcome.is_ok() && !request.dry_run;
             let mut end = Batch::of(connection);
             match (alone, keep) {
@@ -251,7 +256,7 @@ impl Writer {
                 return Err(error);
             }
             match outcome {
-                Ok(Outcome { reply, replayed, outbox, plan }) => {
+                Ok(Outcome { reply, replayed, outbox, plan, confirm }) => {
                     let outbox = outbox.filter(|_| keep);
                     let has_effect = outbox.is_some();
                     pending.push(Pending {
@@ -261,6 +266,7 @@ impl Writer {
                         has_effect,
                         sequence: sequence.filter(|_| has_effect),
                         plan,
+                        confirm,
                     });
                     if let Some(one) = outbox {
                         waiting.push(one);
@@ -449,6 +455,8 @@ struct Outcome {
     outbox: Option<Waiting>,
     /// Of a dry run.
     plan: Option<Box<Plan>>,
+    /// See [`Done::confirm`].
+    confirm: Option<u64>,
 }
 
 /// One request inside its savepoint.
@@ -457,14 +465,20 @@ async fn one(
     request: &Request,
     respond: super::Respond,
     with: With<'_>,
+    guard: Guard,
 ) -> Result<Outcome, Problem> {
     let now = with.now_us;
     if let Some(idempotency) = &request.idempotency
         && let Some(reply) = earlier_reply(connection, &request.actor, idempotency, now).await?
     {
-        return Ok(Outcome { reply, replayed: true, outbox: None, plan: None });
+        return Ok(Outcome { reply, replayed: true, outbox: None, plan: None, confirm: None });
     }
     let mut plan = Plan::make(connection, request).await?;
+    let cost = guard.cost(connection, &plan).await?;
+    let confirm = cost.as_ref().map(|cost| cost.names);
+    if let Some(cost) = cost.filter(|_| request.confirm != confirm && !request.dry_run) {
+        return Err(cost.problem(request.confirm));
+    }
     let mut batch = Batch::of(connection);
     let outbox = record::write(&mut batch, connection, request, &mut plan, with).await?;
     let reply = respond(&plan, request.id);
@@ -475,7 +489,7 @@ async fn one(
     }
     batch.run(connection).await?;
     let plan = request.dry_run.then(|| Box::new(plan));
-    Ok(Outcome { reply, replayed: false, outbox, plan })
+    Ok(Outcome { reply, replayed: false, outbox, plan, confirm })
 }
 
 async fn earlier_reply(

@@ -40,6 +40,8 @@ pub struct Config {
     pub redis: Redis,
     /// What new zones start with.
     pub defaults: Defaults,
+    /// Which changes have to be confirmed.
+    pub guard: Guard,
     /// Metrics over HTTP.
     pub metrics: Metrics,
     /// Logs.
@@ -292,6 +294,25 @@ impl Default for Defaults {
     }
 }
 
+/// `[guard]`. Deleting a zone that has more than SOA and NS has to be confirmed always.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Guard {
+    /// Names whose records a change may take away unconfirmed where nothing but SOA and NS is left of the zone then. Default
+    /// 1: a client that puts one name and deletes it again, as for an ACME challenge, has nothing to confirm.
+    pub emptied_names: u64,
+    /// Names of a zone that a change may change or take away unconfirmed, however small the zone. Default 1000.
+    pub changed_names: u64,
+    /// Percent of the names of a zone that it may, however many these are. Default 20.
+    pub changed_percent: u8,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Guard { emptied_names: 1, changed_names: 1_000, changed_percent: 20 }
+    }
+}
+
 /// `[metrics]`
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -399,6 +420,7 @@ impl Config {
                 "defaults.ns",
                 "names like ns1.example.net.",
             ),
+            (self.guard.changed_percent <= 100, "guard.changed_percent", "0 to 100"),
             (
                 self.metrics_address("127.0.0.1:9154").is_ok(),
                 "metrics.listen",

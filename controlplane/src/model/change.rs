@@ -174,6 +174,8 @@ pub struct Request {
     pub idempotency: Option<Idempotency>,
     /// Judge it, and change nothing.
     pub dry_run: bool,
+    /// How many names the caller says that it costs, where a change has to be confirmed.
+    pub confirm: Option<u64>,
 }
 
 impl Request {

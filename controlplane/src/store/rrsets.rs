@@ -24,6 +24,7 @@ static PUT_MANY: LazyLock<String> = LazyLock::new(|| put_rows(MANY));
 const DELETE: &str = "DELETE FROM rrsets WHERE zone_id = $1 AND owner_key = $2 AND rtype = $3";
 const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
 const COUNT_ALL: &str = "SELECT count(*) FROM (SELECT 1 FROM rrsets LIMIT $1) AS some";
+const COUNT_NAMES: &str = "SELECT count(DISTINCT owner_key) FROM rrsets WHERE zone_id = $1";
 
 /// Every statement of this file.
 pub const ALL: &[&str] = &[
@@ -37,6 +38,7 @@ pub const ALL: &[&str] = &[
     DELETE,
     COUNT,
     COUNT_ALL,
+    COUNT_NAMES,
 ];
 
 /// [`PUT`] for so many RRsets.
@@ -223,4 +225,13 @@ pub async fn count(connection: &mut Connection, zone_id: i64) -> sqlx::Result<i6
 /// Of the database.
 pub async fn count_all(connection: &mut Connection, most: i64) -> sqlx::Result<i64> {
     connection.query(COUNT_ALL).bind(most).fetch_value().await
+}
+
+/// How many owner names a zone has.
+///
+/// # Errors
+/// Of the database.
+pub async fn count_names(connection: &mut Connection, zone_id: i64) -> sqlx::Result<u64> {
+    let count: i64 = connection.query(COUNT_NAMES).bind(zone_id).fetch_value().await?;
+    Ok(u64::try_from(count).unwrap_or(0))
 }

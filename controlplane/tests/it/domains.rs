@@ -51,7 +51,7 @@ async fn a_zone_lives_through_the_api_and_is_served() {
     assert_eq!(server.replica.rrset("a.example.org.", Rtype::A), None);
     assert!(server.replica.rrset("mail.example.org.", Rtype::AAAA).is_some());
 
-    client.delete("/api/v1/domains/example.org.?wait=applied").await.expect(204);
+    client.delete("/api/v1/domains/example.org.?wait=applied&confirm=2").await.expect(204);
     client.get("/api/v1/domains/example.org.").await.expect(404);
     assert_eq!(server.replica.rrset("mail.example.org.", Rtype::AAAA), None);
     server.replica.assert_content();

@@ -168,7 +168,7 @@ async fn a_data_plane_that_lost_its_way_fetches_what_differs() {
 #[tokio::test]
 async fn nothing_at_all_is_a_state_as_well() {
     let server = Server::start().await;
-    server.client.delete("/api/v1/domains/example.com.?wait=applied").await.expect(204);
+    server.client.delete("/api/v1/domains/example.com.?wait=applied&confirm=3").await.expect(204);
     let (folder, replica, token) = server.stop().await;
     assert!(replica.zones.lock().unwrap().is_empty());
     let server = Server::start_in(folder, Replica::default(), Some(token), |_| {}).await;

@@ -9,6 +9,7 @@ const DATABASE: Kind = Kind::Sqlite;
 mod applied;
 mod changes;
 mod concurrency;
+mod confirmation;
 mod domains;
 mod dry_run;
 mod errors;

@@ -45,7 +45,7 @@ fn rows() -> Vec<Row> {
         ),
         row("POST", "/api/v1/domains/example.org./import", json!(ZONE), 200),
         row("POST", "/api/v1/domains/example.net./import", json!(ZONE), 201),
-        row("DELETE", "/api/v1/domains/example.org.", Value::Null, 204),
+        row("DELETE", "/api/v1/domains/example.org.?confirm=2", Value::Null, 204),
     ]
 }
 

@@ -13,6 +13,8 @@ mod buffer_kills;
 mod changes;
 #[path = "../it/concurrency.rs"]
 mod concurrency;
+#[path = "../it/confirmation.rs"]
+mod confirmation;
 #[path = "../it/domains.rs"]
 mod domains;
 #[path = "../it/dry_run.rs"]

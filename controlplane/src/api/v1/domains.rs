@@ -314,7 +314,7 @@ pub async fn create(State(app): State<Arc<App>>, write: Write<CreateBody>) -> Re
     (status = 200, description = "Replaced", body = Domain),
     (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
     (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
-    (status = 409, description = "CONFLICT", body = ErrorBody),
+    (status = 409, description = "CONFLICT, CONFIRMATION_REQUIRED", body = ErrorBody),
     (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
     (status = 422, description = "INVALID_RECORD_TYPE, INVALID_TTL, INVALID_NAME, INVALID_VALUE", body = ErrorBody),
 ))]
@@ -370,6 +370,7 @@ pub async fn patch(
     (status = 204, description = "Deleted"),
     (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
     (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
+    (status = 409, description = "CONFIRMATION_REQUIRED", body = ErrorBody),
     (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
 ))]
 pub async fn delete(

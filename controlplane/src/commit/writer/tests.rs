@@ -55,6 +55,7 @@ async fn at_rest(kind: Kind) -> (Writer, Running) {
         closed,
         metrics: Metrics::default(),
         history_kept: Duration::from_secs(3600),
+        guard: Guard::default(),
         prune_every: PRUNE_EVERY,
     };
     (writer, Running { committer, readers, log, place: test_place, closed: Some(close) })
@@ -92,6 +93,7 @@ fn request(operation: Operation, dry_run: bool) -> Request {
         if_match: None,
         idempotency: None,
         dry_run,
+        confirm: None,
     }
 }
 
