@@ -146,6 +146,9 @@ Example:
     Delete {
         /// Its apex
         zone: String,
+        /// How many names it has, where it has records: what the refusal says without
+        #[arg(long, value_name = "NAMES")]
+        confirm: Option<u64>,
         /// Change nothing, and say which answers would change
         #[arg(long)]
         dry_run: bool,
@@ -256,6 +259,9 @@ pub(crate) struct Import {
     /// Send requests of at most about so many octets, for an API behind something that takes less than it does
     #[arg(long, value_name = "OCTETS", default_value_t = MAX_REQUEST, value_parser = clap::value_parser!(u64).range(1024..=MAX_REQUEST))]
     pub(crate) max_request: u64,
+    /// How many names a zone loses or has changed, where that is much of it: what the refusal says without
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) confirm: Option<u64>,
     #[command(flatten)]
     pub(crate) target: Target,
 }

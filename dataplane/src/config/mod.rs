@@ -5,6 +5,7 @@
 //! error.
 
 pub mod cli;
+mod feed;
 mod load;
 pub mod query_log;
 mod rate_limit;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use feed::Feed;
 pub use load::{ConfigError, DEFAULT_FILE, Layers, load};
 pub use query_log::{QueryLog, QueryLogFormat, QueryLogMode, QueryLogTarget};
 pub use rate_limit::{Mode, RateLimit};
@@ -34,6 +36,8 @@ pub struct Config {
     pub server: Server,
     /// Zone files.
     pub zones: Zones,
+    /// What applying a change may take.
+    pub feed: Feed,
     /// Datagrams.
     pub udp: Udp,
     /// Connections.
@@ -445,6 +449,7 @@ impl Config {
             (short_text(self.answers.id_server.as_ref()), "answers.id_server", "at most 255 octets"),
         ]
         .into_iter()
+        .chain(self.feed.ranges())
         .chain(self.rate_limit.ranges())
         .find(|(right, ..)| !right)
         .map(|(_, key, expected)| (key, expected))

@@ -8,6 +8,7 @@ use godwit_engine::snapshot::{Position, Snapshot};
 use godwit_wire::feed::{Batch, ChangeSet, ZoneChange, ZoneChangeKind};
 use godwit_wire::name::Name;
 
+use super::attempts::Attempts;
 use super::quarantine::{Cause, Quarantined};
 
 /// What was applied, shown or not.
@@ -20,12 +21,21 @@ pub(super) struct Work {
     pub(super) unlisted_until: u64,
     /// When the newest change was committed.
     pub(super) newest_commit_us: Option<i64>,
+    /// What is noted of it, and what must not be tried again.
+    pub(super) attempts: Attempts,
 }
 
 impl Work {
     pub(super) fn new(snapshot: Snapshot, seed: u64) -> Self {
         let quarantine = Quarantined::new(seed);
-        Work { snapshot, quarantine, absent: BTreeMap::new(), unlisted_until: 0, newest_commit_us: None }
+        Work {
+            snapshot,
+            quarantine,
+            absent: BTreeMap::new(),
+            unlisted_until: 0,
+            newest_commit_us: None,
+            attempts: Attempts::default(),
+        }
     }
 
     pub(super) fn position(&self) -> Position {
@@ -36,12 +46,38 @@ impl Work {
         self.snapshot = self.snapshot.clone().with_position(position);
     }
 
-    /// Applies the batch that comes next, and moves to its end.
-    pub(super) fn batch(&mut self, batch: &Batch, end: Position, now: Instant) {
+    /// Applies the batch that comes next, of so many octets, and moves to its end.
+    pub(super) fn batch(&mut self, batch: &Batch, octets: usize, end: Position, now: Instant) {
+        let attempts = self.attempts.clone();
+        let (generation, first, last) = (batch.generation, batch.first_sequence, batch.last_sequence());
+        let is_suspect = attempts.is_suspect(generation, first, last);
+        let whole = (!is_suspect).then(|| attempts.sequences(generation, first, last, octets));
         for (sequence, change_set) in (batch.first_sequence..).zip(&batch.change_sets) {
+            if let Some(crashes) = is_suspect.then(|| attempts.is_refused(generation, sequence)).flatten() {
+                self.freeze(change_set, sequence, crashes, now);
+                continue;
+            }
+            // One by one, a process that ends here says at which.
+            let alone = is_suspect.then(|| attempts.sequences(generation, sequence, sequence, octets));
             self.change_set(change_set, sequence, now);
+            drop(alone);
+        }
+        drop(whole);
+        if is_suspect {
+            attempts.passed(generation, first, last);
         }
         self.move_to(end);
+    }
+
+    /// Leaves the zones of a change set as they are, at which processes have ended.
+    fn freeze(&mut self, change_set: &ChangeSet, sequence: u64, crashes: u32, now: Instant) {
+        tracing::error!(sequence, crashes, "a change set is not tried again: its zones are frozen");
+        let ahead: Vec<&ZoneChange> =
+            change_set.zones.iter().filter(|change| !self.has(change, sequence)).collect();
+        for change in &ahead {
+            self.attempts.freeze(&change.zone, change.version, crashes);
+        }
+        self.keep_back(&ahead, "applying a change of it ended the process", now);
     }
 
     fn change_set(&mut self, change_set: &ChangeSet, sequence: u64, now: Instant) {
@@ -68,17 +104,27 @@ impl Work {
         let zones = without_first_removals(&ahead, &lowered);
         let fitted = ChangeSet { id: change_set.id, committed_at_us: change_set.committed_at_us, zones };
         let taken_out: Vec<Name> = lowered.into_iter().collect();
-        match self.snapshot.remove_zones(&taken_out).apply(&fitted) {
+        let (attempts, before) = (self.attempts.clone(), &self.snapshot);
+        let applied = attempts.guarded(|| {
+            attempts.strike_at(&fitted);
+            before.remove_zones(&taken_out).apply(&fitted)
+        });
+        match applied
+            .map_err(|panicked| panicked.to_string())
+            .and_then(|next| next.map_err(|error| error.to_string()))
+        {
             Ok(next) => {
                 self.snapshot = next;
                 let newest = self.newest_commit_us.unwrap_or(i64::MIN).max(change_set.committed_at_us);
                 self.newest_commit_us = Some(newest);
                 for change in ahead {
-                    self.quarantine.take(&change.zone);
+                    if self.quarantine.take(&change.zone) {
+                        attempts.thaw(&change.zone);
+                    }
                     self.absent.remove(&change.zone);
                 }
             }
-            Err(error) => self.keep_back(&ahead, &error.to_string(), now),
+            Err(reason) => self.keep_back(&ahead, &reason, now),
         }
     }
 

@@ -10,6 +10,8 @@ use godwit_engine::snapshot::Snapshot;
 use godwit_engine::snapshot::store::Store;
 use tokio::sync::{mpsc, watch};
 
+use super::attempts::Attempts;
+use super::attempts::watch::Bounds;
 use super::local::{Local, Requests};
 use super::machine::{Compared, Got, Machine, Seeds, Want};
 use super::quarantine::Quarantine;
@@ -56,6 +58,10 @@ pub struct Follower {
     pub status: Arc<Status>,
     /// What is random about the machine.
     pub seeds: Seeds,
+    /// What earlier processes ended at.
+    pub attempts: Attempts,
+    /// What applying a change may take.
+    pub bounds: Bounds,
     /// Changes when the server stops.
     pub stop: watch::Receiver<bool>,
 }
@@ -67,7 +73,7 @@ impl Follower {
     /// # Errors
     /// When no thread can be started.
     pub fn start(self) -> std::io::Result<(Local, JoinHandle<()>)> {
-        let machine = Machine::new(Snapshot::clone(&self.store.load()), self.seeds);
+        let machine = self.machine()?;
         let digest_key = machine.snapshot().digest_key().clone();
         let (source, requests) = Requests::new();
         let (report, applied) = watch::channel(applied(&machine));
@@ -86,7 +92,7 @@ impl Follower {
     /// # Errors
     /// When no thread can be started, or the control plane's host is no name.
     pub fn start_remote(self, remote: &Remote) -> anyhow::Result<JoinHandle<()>> {
-        let machine = Machine::new(Snapshot::clone(&self.store.load()), self.seeds);
+        let machine = self.machine()?;
         let (report, applied) = watch::channel(applied(&machine));
         let (source, reporting) = (remote.source()?, remote.report(applied));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -114,6 +120,12 @@ impl Follower {
             rescan.run();
         })?;
         Ok(Rescanning { found, _end: end })
+    }
+
+    fn machine(&self) -> std::io::Result<Machine> {
+        self.attempts.watch(self.bounds)?;
+        let machine = Machine::new(Snapshot::clone(&self.store.load()), self.seeds);
+        Ok(machine.with_attempts(self.attempts.clone()))
     }
 
     async fn follow(
@@ -190,6 +202,8 @@ impl Follower {
         self.status.feed_resyncs.store(counts.resyncs, Ordering::Relaxed);
         self.status.feed_stale.store(counts.stale, Ordering::Relaxed);
         self.status.digest_mismatches.store(counts.digest_mismatches, Ordering::Relaxed);
+        self.status.apply_panics.store(self.attempts.panics(), Ordering::Relaxed);
+        self.status.frozen_zones.store(self.attempts.frozen() as u64, Ordering::Relaxed);
     }
 }
 

@@ -14,6 +14,7 @@
 //! - [`place`]: whether what comes is newer than what was seen;
 //! - [`rescan`]: whether records are what they were when they came;
 //! - `apply`: change sets to snapshots, and what becomes of those that do not fit (`quarantine`);
+//! - [`attempts`]: what applying a change may cost;
 //! - `resync`: from an index to a whole new state; `whole`: one zone of it;
 //! - [`spacing`]: pauses that grow while nothing helps;
 //! - [`source`]: what any transport brings;
@@ -21,6 +22,7 @@
 //! - [`follower`]: the thread.
 
 mod apply;
+pub mod attempts;
 pub mod follower;
 pub mod local;
 pub mod machine;

@@ -89,11 +89,13 @@ impl Quarantined {
         self.zones.get(zone).is_some_and(|kept| kept.is_foreign)
     }
 
-    /// Lets a zone out, if it is in.
-    pub(super) fn take(&mut self, zone: &Name) {
-        if self.zones.remove(zone).is_some() {
+    /// Lets a zone out; whether it was in.
+    pub(super) fn take(&mut self, zone: &Name) -> bool {
+        let was_in = self.zones.remove(zone).is_some();
+        if was_in {
             tracing::info!(%zone, "the zone is out of quarantine");
         }
+        was_in
     }
 
     /// Lets out all but these.

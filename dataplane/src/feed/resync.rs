@@ -7,6 +7,7 @@ use godwit_engine::snapshot::{Position, Snapshot};
 use godwit_wire::feed::Index;
 use godwit_wire::name::Name;
 
+use super::attempts::Attempts;
 use super::quarantine::Cause;
 use super::source::ZoneState;
 use super::whole;
@@ -46,6 +47,7 @@ pub(super) struct Resync {
     pub(super) absent: BTreeMap<Name, u64>,
     /// Zones that could not be had, or not be served.
     pub(super) kept_back: BTreeMap<Name, (Cause, String)>,
+    attempts: Attempts,
 }
 
 /// What an index is compared with.
@@ -74,6 +76,7 @@ impl Resync {
         Base { snapshot: base, is_bootstrap, round }: Base,
         epoch: u64,
         floor: Option<Snapshot>,
+        attempts: Attempts,
     ) -> Self {
         let differs = |zone: &Name, version, digest| {
             let held = base.zone(zone.as_ref());
@@ -105,6 +108,7 @@ impl Resync {
             floor,
             absent: BTreeMap::new(),
             kept_back: BTreeMap::new(),
+            attempts,
         }
     }
 
@@ -157,7 +161,7 @@ impl Resync {
             self.absent.insert(zone.clone(), state.version.max(self.held_version(zone)));
             return;
         };
-        match whole::put(&self.aside, zone, state.version, blob) {
+        match whole::put(&self.aside, zone, state.version, blob, &self.attempts) {
             Ok(next) => self.aside = next,
             Err(error) => drop(self.kept_back.insert(zone.clone(), (Cause::Whole, error.to_string()))),
         }

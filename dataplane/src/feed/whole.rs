@@ -5,6 +5,8 @@ use godwit_wire::feed::{DecodeError, ZoneBlobReader};
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::{Rrset, Rtype};
 
+use super::attempts::{Attempts, Frozen, Panicked};
+
 /// Why a zone is not taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unfit {
@@ -22,6 +24,12 @@ pub(super) enum Unfit {
         /// Its version.
         version: u64,
     },
+    /// It must not be tried again.
+    #[error(transparent)]
+    Frozen(#[from] Frozen),
+    /// Our own fault.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     /// The records are not those of which the digest was made.
     #[error("the digest of the zone does not match its records")]
     Digest,
@@ -31,13 +39,30 @@ pub(super) enum Unfit {
 ///
 /// The zone is taken out first: its digest comes of the new records alone, so that nothing of what was wrong with the old
 /// ones goes on in it.
-pub(super) fn put(snapshot: &Snapshot, apex: &Name, version: u64, blob: &[u8]) -> Result<Snapshot, Unfit> {
+pub(super) fn put(
+    snapshot: &Snapshot,
+    apex: &Name,
+    version: u64,
+    blob: &[u8],
+    attempts: &Attempts,
+) -> Result<Snapshot, Unfit> {
+    attempts.zone(apex, version, blob.len(), || read(snapshot, apex, version, blob, attempts))
+}
+
+fn read(
+    snapshot: &Snapshot,
+    apex: &Name,
+    version: u64,
+    blob: &[u8],
+    attempts: &Attempts,
+) -> Result<Snapshot, Unfit> {
     let mut reader = ZoneBlobReader::new(blob)?;
     if reader.zone() != apex.as_ref() || reader.version() != version {
         return Err(Unfit::Another { zone: reader.zone().to_owned(), version: reader.version() });
     }
     let mut loader = ZoneLoader::new(apex.clone(), reader.owner());
     while let Some((owner, rrset)) = reader.next_rrset()? {
+        attempts.strike(owner);
         add(&mut loader, owner, &rrset)?;
     }
     let next = put_loaded(snapshot, apex, loader.finish()?.with_version(version));

@@ -182,7 +182,11 @@ fn served(status: &Status, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     gauge(encoder, "snapshot_age_seconds", help, status.age_seconds().unwrap_or(f64::NAN))?;
     let help = "Zones kept at their last good state after a change that could not be applied";
     gauge(encoder, "quarantined_zones", help, load(&status.quarantined_zones))?;
+    let help = "Zones that are not tried again because applying a change of them ended the process twice";
+    gauge(encoder, "frozen_zones", help, load(&status.frozen_zones))?;
     let count = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
+    let help = "Changes and zones whose applying panicked";
+    counter(encoder, "apply_panics", help, count(&status.apply_panics))?;
     let help = "Comparisons of what is held with the index of the feed";
     counter(encoder, "feed_resyncs", help, count(&status.feed_resyncs))?;
     let help = "Batches and heads of the feed left out: their history or term is past";

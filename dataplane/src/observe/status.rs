@@ -23,6 +23,10 @@ pub struct Status {
     pub current_at_us: AtomicI64,
     /// Zones kept at their last good state because a change to them could not be applied.
     pub quarantined_zones: AtomicU64,
+    /// Of which those that ended a process.
+    pub frozen_zones: AtomicU64,
+    /// Changes and zones whose applying panicked.
+    pub apply_panics: AtomicU64,
     /// Comparisons of what is held with the index of the feed.
     pub feed_resyncs: AtomicU64,
     /// Batches and heads that were left out because their history or term is past.

@@ -29,6 +29,7 @@ use self::load::{load_local, load_zones, show};
 use self::prepare::{Confine, become_user, confine, fit_open_files, metrics_listener, settings, steer};
 use crate::config::{Config, DEFAULT_LISTEN};
 use crate::feed::Local;
+use crate::feed::attempts::Attempts;
 use crate::feed::follower::Follower;
 use crate::feed::machine::Seeds;
 use crate::feed::remote::Remote;
@@ -157,6 +158,10 @@ impl Server {
         let origin = if feed { Origin::Feed } else { Origin::ZoneFiles };
         let folder = config.server.state.as_deref();
         let mut state = folder.map(|folder| State::open(folder, origin, handover)).transpose()?;
+        let attempts = match folder.filter(|_| feed) {
+            Some(folder) => Attempts::open(folder, handover),
+            None => Attempts::default(),
+        };
         let mut sources =
             (!feed).then(|| Sources::new(&config.zones.files, config.zones.path.as_deref())).transpose()?;
         // Before anything is read that others wrote, and before any thread is started.
@@ -231,7 +236,8 @@ impl Server {
             let (store, status) = (Arc::clone(&server.store), Arc::clone(&server.status));
             let answering = Arc::clone(&server.answering);
             let seeds = Seeds { hash_key: options.hash_key, pauses: u64::from_ne_bytes(random()?) };
-            let follower = Follower { store, answering, status, seeds, stop: stopping };
+            let bounds = server.config.feed.bounds();
+            let follower = Follower { store, answering, status, seeds, attempts, bounds, stop: stopping };
             let thread = if let Records::Remote(remote) = &start.records {
                 follower.start_remote(remote)?
             } else {

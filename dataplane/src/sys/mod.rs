@@ -10,6 +10,7 @@ pub mod host;
 pub mod inherit;
 pub mod libraries;
 pub mod limits;
+pub mod memory;
 pub mod privilege;
 pub mod readiness;
 pub mod signal;

@@ -10,6 +10,7 @@ mod every_type;
 mod feed;
 mod feed_machine;
 mod feed_node;
+mod feed_poison;
 mod feed_resync;
 mod feed_simulation;
 mod handover;

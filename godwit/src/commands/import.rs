@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::progress::{Progress, while_waiting};
 use super::zone::{Finding, line_of};
-use super::{large_zone, origin};
+use super::{confirmed, large_zone, origin};
 use crate::cli::Import;
 use crate::client::{Ask, Client, ClientError, encoded};
 use crate::output::{Output, Said, Wrong, say};
@@ -39,6 +39,15 @@ struct Outcome {
     findings: Vec<Finding>,
 }
 
+/// How a zone is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// The most octets of a request, about.
+    pub(super) max_request: usize,
+    /// Names that the caller knows it to cost.
+    pub(super) confirm: Option<u64>,
+}
+
 /// How much of a zone was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
@@ -52,14 +61,14 @@ pub(super) struct Sent {
 pub(crate) fn main(import: &Import, output: Output) -> anyhow::Result<()> {
     let zones = zones(import)?;
     let mut client = Client::new(&import.target)?;
-    let max_request = usize::try_from(import.max_request)?;
+    let how = How { max_request: usize::try_from(import.max_request)?, confirm: import.confirm };
     let mut progress = Progress::new("zones", zones.len() as u64);
     let mut outcomes = Vec::with_capacity(zones.len());
     let folder = zones.len() > 1;
     let count = zones.len();
     let mut stopped = None;
     for (apex, file) in zones {
-        match import_one(&mut client, &apex, &file, max_request, output) {
+        match import_one(&mut client, &apex, &file, how, output) {
             Ok(outcome) => outcomes.push(outcome),
             Err(error) => {
                 stopped = Some(error.context(format!("importing {}", file.display())));
@@ -107,6 +116,9 @@ fn zones(import: &Import) -> anyhow::Result<Vec<(Name, PathBuf)>> {
     if import.zone.is_some() {
         return Err(Wrong(format!("--zone goes with a file, and {} is a folder", path.display())).into());
     }
+    if import.confirm.is_some() {
+        return Err(Wrong(format!("--confirm goes with a file, and {} is a folder", path.display())).into());
+    }
     let mut zones = Vec::new();
     for entry in path.read_dir().with_context(|| path.display().to_string())? {
         let file = entry?.path();
@@ -127,7 +139,7 @@ fn import_one(
     client: &mut Client,
     apex: &Name,
     file: &Path,
-    max_request: usize,
+    how: How,
     output: Output,
 ) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome {
@@ -151,7 +163,7 @@ fn import_one(
         outcome.error = Some("the zone file is not right".to_owned());
         return Ok(outcome);
     };
-    match send(client, apex, zone, max_request) {
+    match send(client, apex, zone, how) {
         Ok(sent) => {
             outcome.state = "imported";
             (outcome.rrsets, outcome.changed) = (Some(sent.rrsets), Some(sent.changed));
@@ -176,26 +188,32 @@ fn is_about_this_zone(error: &anyhow::Error) -> bool {
     }
 }
 
-fn send(client: &mut Client, apex: &Name, zone: LoadedZone, max_request: usize) -> anyhow::Result<Sent> {
+fn send(client: &mut Client, apex: &Name, zone: LoadedZone, how: How) -> anyhow::Result<Sent> {
     let mut hash_key = [0; 16];
     getrandom::fill(&mut hash_key).context("random octets")?;
     // The engine's own view of the zone: RRsets with their signatures, each once, in canonical order.
     let options = SnapshotOptions { hash_key, digest_key: DigestKey([0; 32]) };
     let snapshot = Snapshot::empty(&options).replace_zones(vec![zone]);
     let view = snapshot.zone(apex.as_ref()).context("the zone that was just loaded")?;
-    match text(&view, max_request) {
+    match text(&view, how.max_request) {
         Some(text) => {
             let count = HumanCount(view.rrsets().count() as u64);
             let what = format!("{apex}: {count} RRsets sent, to be committed and served");
-            while_waiting(&what, || send_whole(client, apex, text.into()))
+            while_waiting(&what, || send_whole(client, apex, text.into(), how.confirm))
         }
-        None => large_zone::send(client, apex, &view, max_request),
+        None => large_zone::send(client, apex, &view, how),
     }
 }
 
 /// One request, one change.
-pub(super) fn send_whole(client: &mut Client, apex: &Name, text: Bytes) -> anyhow::Result<Sent> {
-    let path = format!("/api/v1/domains/{}/import?wait=applied", encoded(&apex.to_string()));
+pub(super) fn send_whole(
+    client: &mut Client,
+    apex: &Name,
+    text: Bytes,
+    confirm: Option<u64>,
+) -> anyhow::Result<Sent> {
+    let (zone, confirmed) = (encoded(&apex.to_string()), confirmed(confirm));
+    let path = format!("/api/v1/domains/{zone}/import?wait=applied{confirmed}");
     let answer = client.ask(&Ask::post_text(path, text))?;
     answer.note_unapplied();
     let imported = answer.json()?;

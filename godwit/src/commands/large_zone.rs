@@ -7,13 +7,15 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use anyhow::bail;
+use godwit_controlplane::config::Guard;
 use godwit_engine::snapshot::ZoneView;
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::presentation::{format_rdata, write_name};
 use godwit_wire::rr::{Rrset, Rtype};
 use serde_json::{Value, json};
 
-use super::import::{Sent, send_whole, write};
+use super::confirmed;
+use super::import::{How, Sent, send_whole, write};
 use super::progress::Progress;
 use crate::client::{Ask, Client, ClientError, encoded};
 
@@ -25,12 +27,7 @@ const CHUNK_OCTETS: usize = 8 << 20;
 type There = HashMap<String, HashMap<String, u64>>;
 
 /// Brings the zone at `apex` to what `view` holds.
-pub(super) fn send(
-    client: &mut Client,
-    apex: &Name,
-    view: &ZoneView<'_>,
-    max_request: usize,
-) -> anyhow::Result<Sent> {
+pub(super) fn send(client: &mut Client, apex: &Name, view: &ZoneView<'_>, how: How) -> anyhow::Result<Sent> {
     // A signed zone is right as a whole only: half of two signings would not validate.
     if view.rrsets().any(|(_, rrset)| !rrset.rrsigs.is_empty()) {
         bail!("it is signed and does not fit in one request, and a signed zone changes as a whole only");
@@ -39,11 +36,13 @@ pub(super) fn send(
     let made = prepare(client, apex, view)?;
     let hasher = RandomState::new();
     let mut there = there(client, apex, &hasher, total)?;
+    guard(apex, view, &there, &hasher, how.confirm)?;
     let mut sender = Sender {
         client,
         steps: Vec::new(),
         octets: 0,
-        max_octets: max_request.min(CHUNK_OCTETS),
+        max_octets: how.max_request.min(CHUNK_OCTETS),
+        names: Names::default(),
         changed: if made { 2 } else { 0 },
         progress: Progress::new(format!("{apex} RRsets"), total),
     };
@@ -57,26 +56,63 @@ pub(super) fn send(
         // What goes makes room for what comes: a CNAME stands alone (RFC 2181 §10.1).
         for rtype in before.keys().filter(|&rtype| !wanted.iter().any(|set| set.rtype.to_string() == *rtype))
         {
-            sender.step(json!({ "op": "delete", "name": owner, "type": rtype }))?;
+            sender.step(&owner, true, json!({ "op": "delete", "name": owner, "type": rtype }))?;
         }
         for rrset in &wanted {
-            let values: Vec<String> =
-                rrset.rdata.iter().map(|rdata| format_rdata(rrset.rtype, rdata)).collect();
-            let rtype = rrset.rtype.to_string();
-            let hash = hash(&hasher, &rtype, rrset.ttl.into(), values.iter().map(String::as_str));
-            if before.get(&rtype) != Some(&hash) {
-                sender.step(put(&owner, rrset, &values))?;
+            let (values, hash) = values(&hasher, rrset);
+            let there = before.get(&rrset.rtype.to_string());
+            if there != Some(&hash) {
+                let costs = there.is_some() && rrset.rtype != Rtype::SOA;
+                sender.step(&owner, costs, put(&owner, rrset, &values))?;
             }
         }
         sender.progress.add(wanted.len() as u64);
     }
     for (owner, types) in there {
         for rtype in types.keys() {
-            sender.step(json!({ "op": "delete", "name": owner, "type": rtype }))?;
+            sender.step(&owner, true, json!({ "op": "delete", "name": owner, "type": rtype }))?;
         }
     }
     sender.flush()?;
     Ok(Sent { rrsets: total, changed: sender.changed })
+}
+
+/// Refuses what changes much of the zone unconfirmed: the server judges each change alone, and sees a small part of it.
+fn guard(
+    apex: &Name,
+    view: &ZoneView<'_>,
+    there: &There,
+    hasher: &RandomState,
+    confirm: Option<u64>,
+) -> anyhow::Result<()> {
+    // Of each name, the types that stay as they are.
+    let mut kept: HashMap<String, usize> = HashMap::new();
+    for (owner, rrset) in view.rrsets() {
+        let owner = shown(owner);
+        let before = there.get(&owner).and_then(|types| types.get(&rrset.rtype.to_string()));
+        if before.is_some_and(|before| rrset.rtype == Rtype::SOA || *before == values(hasher, &rrset).1) {
+            *kept.entry(owner).or_default() += 1;
+        }
+    }
+    let is_kept = |(owner, types): &(&String, &HashMap<String, u64>)| kept.get(*owner) == Some(&types.len());
+    let changed = there.iter().filter(|name| !is_kept(name)).count() as u64;
+    let (names, limits) = (there.len() as u64, Guard::default());
+    let is_much = changed > limits.changed_names && changed * 100 > names * u64::from(limits.changed_percent);
+    if is_much && confirm != Some(changed) {
+        bail!(
+            "this would change or take away {changed} of the {names} names of the zone {apex}; nothing was changed; say \
+             --confirm {changed} if it is meant"
+        );
+    }
+    Ok(())
+}
+
+/// The values of an RRset in presentation format, and what it is compared by.
+fn values(hasher: &RandomState, rrset: &Rrset) -> (Vec<String>, u64) {
+    let values: Vec<String> = rrset.rdata.iter().map(|rdata| format_rdata(rrset.rtype, rdata)).collect();
+    let rtype = rrset.rtype.to_string();
+    let hash = hash(hasher, &rtype, rrset.ttl.into(), values.iter().map(String::as_str));
+    (values, hash)
 }
 
 /// A name as the API shows it, so that it is found in what is there.
@@ -106,7 +142,7 @@ fn prepare(client: &mut Client, apex: &Name, view: &ZoneView<'_>) -> anyhow::Res
                     write(view.apex(), &rrset, &mut text);
                 }
             }
-            send_whole(client, apex, text.into())?;
+            send_whole(client, apex, text.into(), None)?;
             Ok(true)
         }
         Err(error) => Err(error.into()),
@@ -150,11 +186,23 @@ struct Sender<'a> {
     octets: usize,
     max_octets: usize,
     changed: u64,
+    /// What the next change costs, to be confirmed where the server asks for it: all of it was confirmed.
+    names: Names,
     progress: Progress,
 }
 
+/// Counts names that come one behind the other.
+#[derive(Default)]
+struct Names {
+    count: u64,
+    last: String,
+}
+
 impl Sender<'_> {
-    fn step(&mut self, step: Value) -> anyhow::Result<()> {
+    fn step(&mut self, owner: &str, costs: bool, step: Value) -> anyhow::Result<()> {
+        if costs && (self.names.count == 0 || self.names.last != owner) {
+            self.names = Names { count: self.names.count + 1, last: owner.to_owned() };
+        }
         self.octets += step.to_string().len();
         self.steps.push(step);
         self.changed += 1;
@@ -164,7 +212,9 @@ impl Sender<'_> {
     fn flush(&mut self) -> anyhow::Result<()> {
         if !self.steps.is_empty() {
             let body = json!({ "changes": std::mem::take(&mut self.steps) });
-            self.client.ask(&Ask::post("/api/v1/changes?wait=applied", &body))?.note_unapplied();
+            let names = std::mem::take(&mut self.names).count;
+            let path = format!("/api/v1/changes?wait=applied{}", confirmed(Some(names)));
+            self.client.ask(&Ask::post(path, &body))?.note_unapplied();
             self.octets = 0;
         }
         Ok(())

@@ -28,6 +28,11 @@ fn absolute(text: &str) -> Result<String, Wrong> {
     Ok(if head.is_some_and(is_dot) { text.to_owned() } else { format!("{text}.") })
 }
 
+/// What confirms a change, behind other parameters of a path.
+fn confirmed(names: Option<u64>) -> String {
+    names.map_or_else(String::new, |names| format!("&confirm={names}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

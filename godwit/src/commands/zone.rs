@@ -5,7 +5,7 @@ use godwit_engine::snapshot::LoadedZone;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{absolute, dry_run, origin, rollback};
+use super::{absolute, confirmed, dry_run, origin, rollback};
 use crate::cli::{Target, Zone, ZoneCheck, ZoneCreate};
 use crate::client::{Ask, Client, encoded};
 use crate::output::{Output, Said};
@@ -16,7 +16,7 @@ pub(crate) fn main(command: Zone, output: Output) -> anyhow::Result<()> {
         Zone::Check(arguments) => check(&arguments, output),
         Zone::List { target } => list(&target, output),
         Zone::Create(arguments) => create(&arguments, output),
-        Zone::Delete { zone, dry_run, target } => delete(&zone, dry_run, &target, output),
+        Zone::Delete { zone, confirm, dry_run, target } => delete(&zone, confirm, dry_run, &target, output),
         Zone::Versions { zone, target } => rollback::versions(&zone, &target, output),
         Zone::Rollback(arguments) => rollback::zone(&arguments, output),
     }
@@ -103,9 +103,15 @@ fn create(arguments: &ZoneCreate, output: Output) -> anyhow::Result<()> {
         .result(&zone, |out| writeln!(out, "created {} with serial {}", text(&zone, "name"), zone["serial"]))
 }
 
-fn delete(zone: &str, dry: bool, target: &Target, output: Output) -> anyhow::Result<()> {
+fn delete(
+    zone: &str,
+    confirm: Option<u64>,
+    dry: bool,
+    target: &Target,
+    output: Output,
+) -> anyhow::Result<()> {
     let apex = absolute(zone)?;
-    let path = format!("/api/v1/domains/{}?{}", encoded(&apex), dry_run::query(dry));
+    let path = format!("/api/v1/domains/{}?{}{}", encoded(&apex), dry_run::query(dry), confirmed(confirm));
     let answer = Client::new(target)?.ask(&Ask::delete(path))?;
     if dry {
         return dry_run::show(&answer.json()?, output);

@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
-use godwit_controlplane::config::{Api, Buffer, ConfigError, Defaults, Internal, Sources, Store};
-use godwit_dataplane::config::{Answers, Cookies, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
+use godwit_controlplane::config::{Api, Buffer, ConfigError, Defaults, Guard, Internal, Sources, Store};
+use godwit_dataplane::config::{Answers, Cookies, Feed, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
 
 use crate::cli;
@@ -33,6 +33,10 @@ pub(crate) struct Config {
     pub(super) buffer: Buffer,
     /// What new zones start with.
     pub(super) defaults: Defaults,
+    /// Which changes have to be confirmed.
+    pub(super) guard: Guard,
+    /// What applying a change may take.
+    pub(super) feed: Feed,
     /// Datagrams.
     pub(super) udp: Udp,
     /// Connections.
@@ -150,6 +154,7 @@ impl Config {
                 state: Some(self.store.data.join(SNAPSHOT_FOLDER)),
                 ..godwit_dataplane::config::Server::default()
             },
+            feed: self.feed.clone(),
             udp: self.udp.clone(),
             tcp: self.tcp.clone(),
             answers: self.answers.clone(),
@@ -171,6 +176,7 @@ impl Config {
             store: self.store.clone(),
             buffer: self.buffer.clone(),
             defaults: self.defaults.clone(),
+            guard: self.guard,
             ..godwit_controlplane::Config::default()
         }
     }

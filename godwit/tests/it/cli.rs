@@ -143,6 +143,10 @@ fn zones_are_created_listed_and_deleted() {
     let (_, stderr) = refused(started.command().args(["zone", "create", "example.net"]));
     assert!(stderr.contains("DOMAIN_EXISTS"), "{stderr}");
     assert_eq!(said(started.command().args(["zone", "delete", "example.net"])), "deleted example.net.\n");
+    let (_, stderr) = refused(started.command().args(["zone", "delete", "example.com"]));
+    assert!(stderr.contains("CONFIRMATION_REQUIRED") && stderr.contains("confirm=3"), "{stderr}");
+    let confirmed = said(started.command().args(["zone", "delete", "example.com", "--confirm", "3"]));
+    assert_eq!(confirmed, "deleted example.com.\n");
     // REFUSED: not ours any more.
     assert_eq!(dns::udp(started.running.dns(), "example.net.", 2).rcode, 5);
 }
@@ -233,6 +237,28 @@ fn a_large_zone_goes_in_pieces_and_becomes_what_the_file_says() {
     assert_eq!(import(&third)["changed"], 0, "nothing is left to send");
     let exported = said(started.command().args(["export", "big.example"]));
     assert_eq!(exported.lines().count(), 3 + 2 + 299 + 200, "{exported}");
+}
+
+/// Each change is a small part; the whole is not.
+#[test]
+fn r18_a_large_zone_in_pieces_is_confirmed_as_a_whole() {
+    let started = Started::first();
+    let folder = tempfile::tempdir().unwrap();
+    let import = |address: &str| {
+        let names: String = (0..1_100).map(|n| format!("n{n} IN A {address}\n")).collect();
+        let path = file(folder.path(), "big.example.zone", &format!("{ZONE}{names}"));
+        let mut command = started.command();
+        command.args(["import", &path, "--max-request", "16384"]);
+        command
+    };
+    said(&mut import("192.0.2.1"));
+    let (_, stderr) = refused(&mut import("192.0.2.2"));
+    let sentence = "this would change or take away 1100 of the";
+    assert!(stderr.contains(sentence) && stderr.contains("--confirm 1100"), "{stderr}");
+    let (_, stderr) = refused(import("192.0.2.2").args(["--confirm", "1099"]));
+    assert!(stderr.contains(sentence), "{stderr}");
+    let outcome = said_json(import("192.0.2.2").args(["--confirm", "1100"]));
+    assert_eq!(outcome["zones"][0]["changed"], 1_100, "{outcome}");
 }
 
 #[test]

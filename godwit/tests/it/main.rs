@@ -11,6 +11,7 @@ mod http;
 mod kill9;
 mod node;
 mod plane;
+mod poison;
 mod process;
 mod read_after_write;
 mod restart;

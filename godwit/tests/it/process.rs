@@ -50,6 +50,11 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it with its data in `data`; does not wait for anything.
     pub(crate) fn launch(data: &Path, more: &[&str]) -> Self {
+        Self::launch_in(data, more, &[])
+    }
+
+    /// The same in an environment of its own.
+    pub(crate) fn launch_in(data: &Path, more: &[&str], environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| File::create(folder.path().join(name)).unwrap();
         let free = "127.0.0.1:0";
@@ -58,6 +63,7 @@ impl Running {
             .arg(data)
             .args(["--workers", "1"].iter().filter(|_| !more.contains(&"--workers")))
             .args(more)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(file("stdout"))
             .stderr(file("stderr"))
@@ -153,6 +159,11 @@ impl Running {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Asks it to stop and waits for its end.

@@ -59,7 +59,7 @@ impl Machine {
         let floor = is_ours.then(|| self.work.snapshot.clone());
         let epoch = if same_history { self.fence.epoch_at(index.epoch, index.sequence) } else { index.epoch };
         let base = self.base();
-        let resync = Resync::new(&index, base, epoch, floor);
+        let resync = Resync::new(&index, base, epoch, floor, self.work.attempts.clone());
         tracing::info!(sequence = index.sequence, zones = index.zones.len(), "comparing with the index");
         self.state = State::Fetch(Box::new(resync));
         self.finish(now);
@@ -144,7 +144,7 @@ impl Machine {
             return;
         }
         let next = match &state.blob {
-            Some(blob) => whole::put(&self.work.snapshot, zone, state.version, blob),
+            Some(blob) => whole::put(&self.work.snapshot, zone, state.version, blob, &self.work.attempts),
             None => Ok(self.work.snapshot.remove_zones(std::slice::from_ref(zone))),
         };
         match next {
@@ -156,6 +156,7 @@ impl Machine {
         }
         if state.blob.is_none() {
             self.work.absent.insert(zone.clone(), state.version.max(held));
+            self.work.attempts.thaw(zone);
         }
         self.work.quarantine.take(zone);
         self.settled = self.settled.max(state.settled);

@@ -60,7 +60,7 @@ impl Machine {
                     chain,
                 };
                 self.fence.see(batch.epoch, end.sequence, chain);
-                self.work.batch(batch, end, now);
+                self.work.batch(batch, octets.len(), end, now);
                 self.dirty = true;
             }
             Place::Repeated => {}

@@ -32,6 +32,7 @@ use godwit_wire::feed::DigestKey;
 pub use exchange::{Compared, Counts, Got, Outcome, Seeds, Want};
 
 use super::apply::Work;
+use super::attempts::Attempts;
 use super::place::Fence;
 use super::quarantine::Quarantine;
 use super::resync::{GROUP, Resync};
@@ -120,6 +121,13 @@ impl Machine {
             work: Work::new(snapshot.clone(), seeds.pauses.rotate_left(16)),
             shown: snapshot,
         }
+    }
+
+    /// This, which notes what it applies, and does not try again what a process ended at.
+    #[must_use]
+    pub fn with_attempts(mut self, attempts: Attempts) -> Self {
+        self.work.attempts = attempts;
+        self
     }
 
     /// What is to be seen.

@@ -8,6 +8,7 @@ use godwit_wire::rr::Rtype;
 use tokio::sync::watch;
 
 use super::*;
+use crate::feed::attempts::Attempts;
 use crate::feed::follower::Follower;
 use crate::feed::local::{Local, Request};
 use crate::feed::machine::Seeds;
@@ -95,6 +96,8 @@ fn healed(spoiled: Snapshot) -> (Vec<String>, u64) {
         answering: Arc::new(Current::new(Settings::default())),
         status: Arc::clone(&status),
         seeds: Seeds { hash_key: [1; 16], pauses: 7 },
+        attempts: Attempts::default(),
+        bounds: crate::config::Feed::default().bounds(),
         stop: stopped,
     };
     let (mut local, thread) = follower.start().unwrap();
