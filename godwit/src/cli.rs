@@ -184,6 +184,9 @@ pub(crate) struct ZoneRollback {
     /// A time (RFC 3339)
     #[arg(long, value_name = "TIME", group = "state")]
     pub(crate) at: Option<String>,
+    /// How many names it costs, where that is much of a large zone: what the refusal says without
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) confirm: Option<u64>,
     /// Change nothing, and say which answers would change
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -23,7 +23,7 @@ static PUT_MANY: LazyLock<String> = LazyLock::new(|| put_rows(MANY));
 
 const DELETE: &str = "DELETE FROM rrsets WHERE zone_id = $1 AND owner_key = $2 AND rtype = $3";
 const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
-const COUNT_ALL: &str = "SELECT count(*) FROM (SELECT 1 FROM rrsets LIMIT $1) AS some";
+const COUNT_ALL: &str = "SELECT count(*) FROM (SELECT 1 FROM rrsets LIMIT $1) AS counted";
 const COUNT_NAMES: &str = "SELECT count(DISTINCT owner_key) FROM rrsets WHERE zone_id = $1";
 
 /// Every statement of this file.

@@ -45,7 +45,7 @@ async fn r18_a_zone_with_records_is_deleted_when_that_is_confirmed() {
     refused(client.delete(ZONE).await, "delete the zone example.org. with its 4 names");
     refused(client.delete(&format!("{ZONE}?confirm=3")).await, "confirm=3 does not confirm");
     assert_eq!(version(&server).await, 1, "refused and made");
-    let dry = client.delete(&format!("{ZONE}?dry_run=true")).await.expect(204);
+    let dry = client.delete(&format!("{ZONE}?dry_run=true")).await.expect(200);
     assert_eq!(dry.header("godwit-confirm"), "4");
     for wrong in ["yes", "example.org.", "-1", ""] {
         let answer = client.delete(&format!("{ZONE}?confirm={wrong}")).await.expect(400);
@@ -70,7 +70,7 @@ async fn r18_a_fresh_zone_needs_no_confirmation() {
     let challenge = json!({"name": name, "type": "TXT", "value": ["\"x\""]});
     client.json("POST", "/api/v1/records", &challenge).await.expect(201);
     client.delete(&format!("/api/v1/records/{name}?type=TXT")).await.expect(204);
-    let dry = client.delete(&format!("{ZONE}?dry_run=true")).await.expect(204);
+    let dry = client.delete(&format!("{ZONE}?dry_run=true")).await.expect(200);
     assert_eq!(dry.header("godwit-confirm"), "");
     client.delete(ZONE).await.expect(204);
 }

@@ -248,6 +248,15 @@ impl Client {
         self.send("DELETE", path, &[], Vec::new()).await
     }
 
+    /// Deletes a zone, with the confirmation that it needs.
+    pub(crate) async fn delete_zone(&self, apex: &str) {
+        let path = format!("/api/v1/domains/{apex}");
+        let dry = self.delete(&format!("{path}?dry_run=true")).await.expect(200);
+        let names = dry.header("godwit-confirm");
+        let confirm = if names.is_empty() { String::new() } else { format!("&confirm={names}") };
+        self.delete(&format!("{path}?wait=applied{confirm}")).await.expect(204);
+    }
+
     pub(crate) async fn json(&self, method: &str, path: &str, body: &Value) -> Answer {
         self.json_with(method, path, &[], body).await
     }

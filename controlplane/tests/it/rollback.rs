@@ -34,17 +34,17 @@ async fn everything_is_what_it_was_after_a_sequence() {
         client.json("POST", "/api/v1/domains?wait=applied", &json!({"name": name})).await.expect(201);
         put(client, &format!("www.{name}"), 1).await;
     }
-    client.delete("/api/v1/domains/c.example.?wait=applied").await.expect(204);
+    client.delete_zone("c.example.").await;
     let to = sequence(client, "c.example.").await;
     let was = state(client).await;
     // One changed, one deleted, one made anew, one back, and one made and gone again.
     put(client, "www.a.example.", 2).await;
     put(client, "new.a.example.", 2).await;
-    client.delete("/api/v1/domains/b.example.?wait=applied").await.expect(204);
+    client.delete_zone("b.example.").await;
     client.json("POST", "/api/v1/domains?wait=applied", &json!({"name": "d.example."})).await.expect(201);
     client.json("POST", "/api/v1/domains?wait=applied", &json!({"name": "c.example."})).await.expect(201);
     client.json("POST", "/api/v1/domains?wait=applied", &json!({"name": "e.example."})).await.expect(201);
-    client.delete("/api/v1/domains/e.example.?wait=applied").await.expect(204);
+    client.delete_zone("e.example.").await;
     let changed = state(client).await;
     let before = *server.replica.change_sets.lock().unwrap();
 
@@ -80,7 +80,12 @@ async fn everything_is_what_it_was_after_a_sequence() {
     assert_eq!((&again["zones"], &again["left"]), (&json!([]), &json!(0)));
     // And forward again: what was taken back is in the history too.
     let last = sequence(client, "e.example.").await;
-    client.json("POST", "/api/v1/rollback?wait=applied", &json!({"to": last})).await.expect(200);
+    let body = json!({"to": last});
+    let refused = client.json("POST", "/api/v1/rollback?wait=applied", &body).await.expect(409);
+    assert_eq!(refused.code(), "CONFIRMATION_REQUIRED", "it deletes a zone with records");
+    let dry = client.json("POST", "/api/v1/rollback?dry_run=true", &body).await.expect(200);
+    let path = format!("/api/v1/rollback?wait=applied&confirm={}", dry.header("godwit-confirm"));
+    client.json("POST", &path, &body).await.expect(200);
     assert_eq!(state(client).await, changed);
     server.replica.assert_content();
 }

@@ -91,6 +91,11 @@ impl Answer {
             .map_err(|error| ClientError::NotTheApi { reason: error.to_string() })
     }
 
+    /// How many names would have to be confirmed, as a dry run says.
+    pub(crate) fn to_be_confirmed(&self) -> Option<u64> {
+        self.headers.get("godwit-confirm")?.to_str().ok()?.parse().ok()
+    }
+
     /// Says on standard error when not every data plane serves the change yet.
     pub(crate) fn note_unapplied(&self) {
         let header = self.headers.get("godwit-applied").and_then(|value| value.to_str().ok());

@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::progress::while_waiting;
-use super::{absolute, dry_run};
+use super::{absolute, confirmed, dry_run};
 use crate::cli::{RollbackAll, Target, ZoneRollback};
 use crate::client::{Ask, Client, encoded};
 use crate::output::{Output, Wrong, say, write_printable};
@@ -43,7 +43,8 @@ pub(super) fn zone(arguments: &ZoneRollback, output: Output) -> anyhow::Result<(
         (Some(version), _) => json!({ "version": version }),
         (None, at) => json!({ "at": at }),
     };
-    let path = format!("/api/v1/domains/{}/rollback?{}", encoded(&apex), dry_run::query(arguments.dry_run));
+    let (query, confirm) = (dry_run::query(arguments.dry_run), confirmed(arguments.confirm));
+    let path = format!("/api/v1/domains/{}/rollback?{query}{confirm}", encoded(&apex));
     let mut client = Client::new(&arguments.target)?;
     let answer = while_waiting(&format!("{apex}: rolling back"), || client.ask(&Ask::post(path, &body)))?;
     if arguments.dry_run {
@@ -64,13 +65,13 @@ pub(super) fn zone(arguments: &ZoneRollback, output: Output) -> anyhow::Result<(
 pub(crate) fn all(arguments: &RollbackAll, output: Output) -> anyhow::Result<()> {
     let body = json!({ "to": arguments.to });
     let mut client = Client::new(&arguments.target)?;
-    let mut send = |how: &str| -> anyhow::Result<Value> {
-        let path = format!("/api/v1/rollback?{how}");
+    let mut send = |dry: bool, confirm: Option<u64>| -> anyhow::Result<(Value, Option<u64>)> {
+        let path = format!("/api/v1/rollback?{}{}", dry_run::query(dry), confirmed(confirm));
         let answer = while_waiting("rolling back", || client.ask(&Ask::post(path, &body)))?;
         answer.note_unapplied();
-        Ok(answer.json()?)
+        Ok((answer.json()?, answer.to_be_confirmed()))
     };
-    let planned = send(dry_run::query(true))?;
+    let (planned, mut confirm) = send(true, None)?;
     if arguments.dry_run {
         return output.result(&planned, |out| {
             write_zones(&planned, out)?;
@@ -83,7 +84,7 @@ pub(crate) fn all(arguments: &RollbackAll, output: Output) -> anyhow::Result<()>
     // Each of them is whole: interrupted in between, the next run goes on.
     let mut made = Vec::new();
     loop {
-        let one = send(dry_run::query(false))?;
+        let (one, _) = send(false, confirm)?;
         let left = one["left"].as_u64().unwrap_or(0);
         if left > 0 {
             say(format_args!("godwit: change {} is made; {left} zones are left", text(&one, "id")));
@@ -92,6 +93,8 @@ pub(crate) fn all(arguments: &RollbackAll, output: Output) -> anyhow::Result<()>
         if left == 0 {
             break;
         }
+        // What was confirmed is all of it; how many names the next part costs, nobody has said yet.
+        (_, confirm) = send(true, None)?;
     }
     output.result(&json!({ "to": arguments.to, "changes": made }), |out| {
         made.iter().try_for_each(|one| write_zones(one, out))?;

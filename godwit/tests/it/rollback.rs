@@ -1,7 +1,7 @@
 //! What was and what would be, for people: versions, reading and bringing back, and what a dry run says.
 
 use crate::dns::{self, A};
-use crate::process::{Started, output};
+use crate::process::{Started, output, wait_for};
 
 const ADDRESS: &str = "www.example.com.";
 
@@ -17,6 +17,7 @@ fn zones_and_everything_go_back_and_a_dry_run_says_what_would_change() {
     let started = Started::first();
     let server = started.running.dns();
     let addresses = || dns::addresses(&dns::udp(server, ADDRESS, A));
+    wait_for("the first answer", || (dns::udp(server, ADDRESS, A).rcode == 0).then_some(()));
     let was = addresses();
     run(&started, &["record", "set", "www.example.com", "A", "192.0.2.99"]).unwrap();
     run(&started, &["record", "set", "x.example.com", "A", "192.0.2.99"]).unwrap();
@@ -47,7 +48,9 @@ fn zones_and_everything_go_back_and_a_dry_run_says_what_would_change() {
         words.nth(1).unwrap().to_owned()
     };
     let third = word(lines[0], "sequence");
-    run(&started, &["zone", "delete", "example.com"]).unwrap();
+    let error = run(&started, &["zone", "delete", "example.com"]).unwrap_err();
+    assert!(error.contains("confirm=4"), "{error}");
+    run(&started, &["zone", "delete", "example.com", "--confirm", "4"]).unwrap();
     let error = run(&started, &["rollback", "--to", &third]).unwrap_err();
     assert!(error.contains("--confirm"), "{error}");
     let dry = run(&started, &["rollback", "--to", &third, "--dry-run"]).unwrap();
