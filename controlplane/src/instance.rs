@@ -20,13 +20,14 @@ use crate::commit;
 use crate::commit::writer::{Afterwards, Here, PRUNE_EVERY, Sequences, Writer};
 use crate::config::{Config, Store};
 use crate::internal::exchange::Exchange;
-use crate::internal::feed::{StreamPlace, Ways};
+use crate::internal::feed::{CachePlace, StreamPlace, Ways};
 use crate::internal::join::Join;
 use crate::internal::nodes::Nodes;
 use crate::internal::planes::Planes;
 use crate::internal::tls::Identity;
 use crate::internal::{self, Internal};
 use crate::observe::metrics::Metrics;
+use crate::relay::cache::{self, Cache};
 use crate::relay::feed::Feed;
 use crate::relay::lead::Relay;
 use crate::relay::log::Log;
@@ -324,27 +325,54 @@ impl Controlplane {
             }
         };
         let mut ways = Ways { urls, signer: Some(signer.clone()), ..Ways::default() };
-        let publishing = match config.redis.streams()? {
-            Some(server) => {
-                let (keys, nodes) = (Keys::with_prefix(&config.redis.prefix), config.redis.nodes()?);
-                let reader = nodes.as_ref().and_then(|(_, nodes)| Reader::of(nodes, &server));
-                let (stream, head) = (keys.stream.clone(), keys.head.clone());
-                ways.redis = nodes.map(|(url, _)| StreamPlace { url, stream, head });
-                let publisher = Publisher {
-                    client: redis::Client::open(server).context("redis.streams_url")?,
-                    keys,
-                    log: log.clone(),
-                    readers: readers.clone(),
-                    signer: signer.clone(),
-                    reader,
-                    term: term.subscribe(),
-                    overtaken: committer.overtaken(),
-                    metrics: metrics.clone(),
-                };
-                Some(tokio::spawn(publisher.run()))
-            }
-            None => None,
-        };
+        let mut publishing = Vec::new();
+        let (keys, cached) =
+            (Keys::with_prefix(&config.redis.prefix), cache::place::Keys::with_prefix(&config.redis.prefix));
+        let readable = vec![
+            keys.stream.clone(),
+            keys.head.clone(),
+            cached.index.clone(),
+            cached.head.clone(),
+            format!("{}*", cached.zones),
+        ];
+        if let Some(place) = config.redis.streams()? {
+            let told = config.redis.nodes()?;
+            let reader = told.as_ref().and_then(|(_, told)| Reader::of(told, &place, readable.clone()));
+            let (stream, head) = (keys.stream.clone(), keys.head.clone());
+            ways.redis = told.map(|(url, _)| StreamPlace { url, stream, head });
+            let publisher = Publisher {
+                place,
+                keys,
+                log: log.clone(),
+                readers: readers.clone(),
+                signer: signer.clone(),
+                reader,
+                term: term.subscribe(),
+                overtaken: committer.overtaken(),
+                metrics: metrics.clone(),
+            };
+            publishing.push(tokio::spawn(publisher.run()));
+        }
+        if let Some(place) = config.redis.cache()? {
+            let nodes = config.redis.nodes_of_cache()?;
+            let reader = nodes.as_ref().and_then(|(_, nodes)| Reader::of(nodes, &place, readable));
+            let cache::place::Keys { index, head, zones, .. } = cached.clone();
+            ways.cache =
+                nodes.map(|(url, nodes)| CachePlace { url, database: nodes.database(), index, head, zones });
+            let cache = Cache {
+                place,
+                keys: cached,
+                log: log.clone(),
+                readers: readers.clone(),
+                digest_key: digest_key.clone(),
+                signer: signer.clone(),
+                reader,
+                term: term.subscribe(),
+                overtaken: committer.overtaken(),
+                metrics: metrics.clone(),
+            };
+            publishing.push(tokio::spawn(cache.run()));
+        }
         let feeding = sink.map(|sink| {
             let overtaken = Some(committer.overtaken());
             let digest_key = digest_key.clone();

@@ -74,6 +74,8 @@ impl Default for Large {
 pub(crate) struct Ways {
     /// A stream; `None` where data planes are told of none.
     pub(crate) redis: Option<StreamPlace>,
+    /// The record cache; `None` where data planes are told of none.
+    pub(crate) cache: Option<CachePlace>,
     /// Listeners of all control planes, this one's with them.
     pub(crate) urls: Arc<[String]>,
     /// Signs what is said of the keys.
@@ -84,8 +86,24 @@ pub(crate) struct Ways {
 #[derive(Serialize)]
 struct Told<'a> {
     redis: Option<&'a StreamPlace>,
+    cache: Option<&'a CachePlace>,
     /// `wire::feed::Announcement`, signed, in base64url: the keys of the feed, and where control planes are.
     announcement: Option<String>,
+}
+
+/// Where the record cache is.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CachePlace {
+    /// With a user who can only read, and the password.
+    pub(crate) url: String,
+    /// The database, whichever the URL names; 0 in a cluster.
+    pub(crate) database: i64,
+    /// Key of the index.
+    pub(crate) index: String,
+    /// Key of the head that the index adds up to.
+    pub(crate) head: String,
+    /// What keys of zones begin with.
+    pub(crate) zones: String,
 }
 
 /// Where a stream is.
@@ -101,10 +119,10 @@ pub(crate) struct StreamPlace {
 
 /// The ways to the feed besides this listener, and what it is signed with.
 pub(super) async fn ways(State(internal): State<Arc<Internal>>) -> Response {
-    let Ways { redis, urls, signer } = &internal.ways;
+    let Ways { redis, cache, urls, signer } = &internal.ways;
     let announced = signer.as_ref().map(|signer| signer.now().announcement(urls));
     let announcement = announced.map(|octets| URL_SAFE_NO_PAD.encode(octets));
-    axum::Json(Told { redis: redis.as_ref(), announcement }).into_response()
+    axum::Json(Told { redis: redis.as_ref(), cache: cache.as_ref(), announcement }).into_response()
 }
 
 /// Where the feed stands.

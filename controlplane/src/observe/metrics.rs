@@ -111,6 +111,9 @@ pub struct Metrics {
     sequence: Gauge<u64, AtomicU64>,
     stream_sequence: Gauge<u64, AtomicU64>,
     stream_errors: Counter,
+    cache_sequence: Gauge<u64, AtomicU64>,
+    cache_errors: Counter,
+    cache_fills: Counter,
     panics: Counter,
     live_nodes: Gauge,
     nodes_ahead: Counter,
@@ -148,6 +151,21 @@ impl Metrics {
     /// Counts that publishing to Redis had to be begun again.
     pub fn stream_error(&self) {
         self.stream_errors.inc();
+    }
+
+    /// Notes at which place of the log the record cache is.
+    pub fn cached(&self, sequence: u64) {
+        self.cache_sequence.set(sequence);
+    }
+
+    /// Counts that writing the record cache had to be begun again, or found something else there.
+    pub fn cache_error(&self) {
+        self.cache_errors.inc();
+    }
+
+    /// Counts that the record cache is filled from the database.
+    pub fn cache_filled(&self) {
+        self.cache_fills.inc();
     }
 
     /// Sets how many committed changes have no sequence.
@@ -240,6 +258,21 @@ impl Metrics {
             "stream_errors",
             "Times that publishing to Redis failed or found the stream changed, and was begun again",
             self.stream_errors.clone(),
+        );
+        registry.register(
+            "cache_sequence",
+            "Sequence of the place of the log that the record cache is at, as this process wrote it",
+            self.cache_sequence.clone(),
+        );
+        registry.register(
+            "cache_errors",
+            "Times that writing the record cache failed or found it changed, and was begun again",
+            self.cache_errors.clone(),
+        );
+        registry.register(
+            "cache_fills",
+            "Times that the record cache was filled from the database",
+            self.cache_fills.clone(),
         );
         registry.register(
             "live_nodes",

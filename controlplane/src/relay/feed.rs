@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use godwit_wire::feed::{DigestKey, Head, Index, ZoneBlobWriter};
+use godwit_wire::feed::{DigestKey, Head, Index, SigningKey, ZoneBlobWriter};
 use godwit_wire::name::{Name, NameRef};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -13,8 +13,9 @@ use super::batches::Made;
 use super::log::{After, Log};
 use super::signer::{Signer, Signing};
 use crate::commit::Overtaken;
+use crate::model::zone::Zone;
 use crate::store::relay::FeedState;
-use crate::store::{Pool, changes, relay, rrsets, zones};
+use crate::store::{Connection, Pool, changes, relay, rrsets, zones};
 
 /// How long who has everything is kept waiting for more: then it is told where the feed stands.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -237,13 +238,8 @@ impl Feed {
         let unsequenced = changes::last_unsequenced(&mut reading).await?;
         let (blob, version) = match zones::by_name(&mut reading, apex).await? {
             Some(zone) => {
-                let (mut octets, signing) = (Vec::new(), self.signing());
-                let key = signing.as_ref().map(|signing| signing.key());
-                let mut writer = ZoneBlobWriter::new(&mut octets, apex, zone.owner_number, zone.version, key);
-                for (owner, rrset) in rrsets::of_zone(&mut reading, zone.id).await? {
-                    writer.push(owner.as_ref(), &rrset);
-                }
-                writer.finish(zone.digest);
+                let signing = self.signing();
+                let octets = blob(&mut reading, &zone, signing.as_ref().map(|signing| signing.key())).await?;
                 (Some(octets.into()), zone.version)
             }
             None => (None, zones::departed(&mut reading, apex).await?.unwrap_or(0)),
@@ -272,6 +268,22 @@ impl Feed {
             tokio::time::sleep(SETTLE_AGAIN).await;
         }
     }
+}
+
+/// A zone as `wire::feed::ZoneBlob`, encoded; signed where there is a key.
+pub(super) async fn blob(
+    reading: &mut Connection,
+    zone: &Zone,
+    key: Option<&SigningKey>,
+) -> sqlx::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    let mut writer =
+        ZoneBlobWriter::new(&mut octets, zone.apex.as_ref(), zone.owner_number, zone.version, key);
+    for (owner, rrset) in rrsets::of_zone(reading, zone.id).await? {
+        writer.push(owner.as_ref(), &rrset);
+    }
+    writer.finish(zone.digest);
+    Ok(octets)
 }
 
 fn overdue() -> sqlx::Error {

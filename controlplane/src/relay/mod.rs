@@ -13,10 +13,12 @@
 //! - `recount`: digests of what was there before they were kept, and whether those that are kept are right;
 //! - `feed`: what data planes ask for: the log after a position, the index of zones, single zones;
 //! - `stream`: the log on a Redis stream;
+//! - `cache`: zones and their index in Redis, at one place of the log;
 //! - `progress`: how far each change has come;
 //! - `signer`: signs what leaves the process.
 
 pub(crate) mod batches;
+pub(crate) mod cache;
 pub mod feed;
 pub(crate) mod give;
 pub(crate) mod lead;

@@ -12,9 +12,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use godwit_redis::{Connection, Place, Timeouts};
 use godwit_wire::feed::Batch;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionInfo, Pipeline, Value};
+use redis::{Pipeline, Value};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -28,7 +28,7 @@ use crate::store::relay::FeedState;
 /// Field of an entry that holds the batch.
 pub(crate) const BATCH: &str = "b";
 /// How long Redis may take to let us in, or to answer.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(4), response: Duration::from_secs(2) };
 /// How often a head is published and the end of the stream looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// A head comes after so many change sets at the latest.
@@ -59,24 +59,45 @@ impl Keys {
 pub(crate) struct Reader {
     pub(crate) user: String,
     pub(crate) password: String,
+    /// Patterns of all keys of the feed: whoever makes the user says all of them, for the databases of one server have the
+    /// same users.
+    pub(crate) keys: Vec<String>,
 }
 
 impl Reader {
+    /// What it may: read; say hello; ask whether the server is a master, and which servers a cluster has.
+    const ALLOWED: [&str; 15] = [
+        "xread",
+        "xrevrange",
+        "get",
+        "mget",
+        "strlen",
+        "hlen",
+        "hgetall",
+        "multi",
+        "exec",
+        "ping",
+        "select",
+        "hello",
+        "client|setname",
+        "role",
+        "cluster|slots",
+    ];
+
     /// Of the URL that data planes are told; `None` where it names no user, or one of ours.
-    pub(crate) fn of(nodes: &ConnectionInfo, ours: &ConnectionInfo) -> Option<Reader> {
-        let (nodes, ours) = (nodes.redis_settings(), ours.redis_settings());
-        let user = nodes.username().filter(|user| Some(*user) != ours.username() && *user != "default")?;
-        Some(Reader { user: user.to_owned(), password: nodes.password()?.to_owned() })
+    pub(crate) fn of(nodes: &Place, ours: &Place, keys: Vec<String>) -> Option<Reader> {
+        let user = nodes.user().filter(|user| Some(*user) != ours.user() && *user != "default")?;
+        Some(Reader { user: user.to_owned(), password: nodes.password()?.to_owned(), keys })
     }
 
-    async fn make(&self, connection: &mut MultiplexedConnection, keys: &Keys) -> redis::RedisResult<()> {
+    pub(super) async fn make(&self, connection: &mut Connection) -> redis::RedisResult<()> {
         let mut command = redis::cmd("ACL");
         command.arg("SETUSER").arg(&self.user).arg("reset").arg("on").arg(format!(">{}", self.password));
-        for key in [&keys.stream, &keys.head] {
+        for key in &self.keys {
             command.arg(format!("~{key}"));
         }
         command.arg("-@all");
-        for allowed in ["xread", "xrevrange", "get", "ping", "select", "hello", "client|setname"] {
+        for allowed in Reader::ALLOWED {
             command.arg(format!("+{allowed}"));
         }
         command.exec_async(connection).await?;
@@ -90,7 +111,7 @@ impl Reader {
 
 /// See the module.
 pub(crate) struct Publisher {
-    pub(crate) client: redis::Client,
+    pub(crate) place: Place,
     pub(crate) keys: Keys,
     pub(crate) log: Arc<Log>,
     pub(crate) readers: Pool,
@@ -145,7 +166,7 @@ impl Publisher {
             };
             let Some(epoch) = term else { continue };
             let began = Instant::now();
-            let stopped = match self.connect().await {
+            let stopped = match self.place.connect(TIMEOUTS).await {
                 Ok(connection) => self.publish(connection, epoch).await,
                 Err(error) => error.into(),
             };
@@ -163,18 +184,11 @@ impl Publisher {
         }
     }
 
-    async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(TIMEOUT))
-            .set_response_timeout(Some(TIMEOUT));
-        self.client.get_multiplexed_async_connection_with_config(&config).await
-    }
-
     /// Until something is wrong, or the term is over.
-    async fn publish(&mut self, mut connection: MultiplexedConnection, epoch: u64) -> Stopped {
+    async fn publish(&mut self, mut connection: Connection, epoch: u64) -> Stopped {
         let mut watched = self.log.watch();
         if let Some(reader) = &self.reader
-            && let Err(error) = reader.make(&mut connection, &self.keys).await
+            && let Err(error) = reader.make(&mut connection).await
         {
             tracing::warn!(user = reader.user, %error, "the user that data planes read as could not be made; make it by hand");
         }
@@ -217,7 +231,7 @@ impl Publisher {
     }
 
     /// Where the stream stands, made to be a place of our log.
-    async fn settle(&self, connection: &mut MultiplexedConnection, epoch: u64) -> Result<At, Stopped> {
+    async fn settle(&self, connection: &mut Connection, epoch: u64) -> Result<At, Stopped> {
         let (sequence, chain) = self.log.begin();
         let begin = At { sequence, chain };
         match self.end(connection, epoch).await? {
@@ -240,7 +254,7 @@ impl Publisher {
     }
 
     /// What stands at the end of the stream.
-    async fn end(&self, connection: &mut MultiplexedConnection, epoch: u64) -> Result<End, Stopped> {
+    async fn end(&self, connection: &mut Connection, epoch: u64) -> Result<End, Stopped> {
         let Some((id, octets)) = last(connection, &self.keys.stream).await? else { return Ok(End::Empty) };
         let Some(octets) = octets else { return Ok(End::Foreign("an entry without a batch")) };
         if Batch::verify(&octets, self.signer.now().trusted()).is_err() {
@@ -279,12 +293,7 @@ impl Publisher {
     }
 
     /// Sends what comes after `at`.
-    async fn send(
-        &self,
-        connection: &mut MultiplexedConnection,
-        epoch: u64,
-        mut at: At,
-    ) -> Result<At, Stopped> {
+    async fn send(&self, connection: &mut Connection, epoch: u64, mut at: At) -> Result<At, Stopped> {
         loop {
             let made = match self.after(at, TOGETHER).await? {
                 After::Batches(made) if made.is_empty() => return Ok(at),
@@ -302,14 +311,14 @@ impl Publisher {
         }
     }
 
-    async fn send_head(&self, connection: &mut MultiplexedConnection) -> Result<(), Stopped> {
+    async fn send_head(&self, connection: &mut Connection) -> Result<(), Stopped> {
         let mut octets = Vec::new();
         self.log.head().encode_signed(self.signer.now().key(), &mut octets);
         Ok(redis::cmd("SET").arg(&self.keys.head).arg(octets).exec_async(connection).await?)
     }
 
     /// Whether the stream still ends where we left it; and forgets there what we have forgotten.
-    async fn look(&self, connection: &mut MultiplexedConnection, epoch: u64, at: At) -> Result<At, Stopped> {
+    async fn look(&self, connection: &mut Connection, epoch: u64, at: At) -> Result<At, Stopped> {
         if let Some((epoch, sequence)) = self.log.oldest() {
             let oldest = format!("{epoch}-{sequence}");
             redis::cmd("XTRIM")
@@ -340,7 +349,7 @@ impl Publisher {
 
 /// Id and batch of the last entry of a stream; `None` when it has none. An entry of another form has no batch.
 async fn last(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     stream: &str,
 ) -> redis::RedisResult<Option<(String, Option<Vec<u8>>)>> {
     let range: Vec<(String, Value)> = redis::cmd("XREVRANGE")

@@ -9,6 +9,8 @@ const DATABASE: Kind = Kind::Postgres;
 mod applied;
 mod buffer;
 mod buffer_kills;
+#[path = "../it/cache.rs"]
+mod cache;
 #[path = "../it/changes.rs"]
 mod changes;
 #[path = "../it/concurrency.rs"]

@@ -7,6 +7,7 @@ use godwit_dataplane::config::{Config, OrOff};
 use godwit_dataplane::feed::remote::Remote;
 use godwit_dataplane::feed::remote::join::Join;
 use godwit_dataplane::{Records, Server, Start};
+use godwit_testkit::servers::Redis;
 use serde_json::json;
 
 use crate::dns::{self, A};
@@ -19,9 +20,13 @@ pub(crate) fn free_port() -> u16 {
 
 /// A first start that nodes can reach.
 fn reachable(folder: &Path) -> Started {
+    reachable_with(folder, "")
+}
+
+fn reachable_with(folder: &Path, more: &str) -> Started {
     let file = folder.join("godwit.toml");
     let listen = format!("127.0.0.1:{}", free_port());
-    std::fs::write(&file, format!("[internal]\nlisten = \"{listen}\"\n")).unwrap();
+    std::fs::write(&file, format!("[internal]\nlisten = \"{listen}\"\n{more}")).unwrap();
     Started::first_with(&["--config", file.to_str().unwrap()])
 }
 
@@ -85,6 +90,44 @@ fn p1_a_node_hears_of_changes_and_answers_without_anybody() {
     let again = node(Join::of_file(&state.join("join")).unwrap(), &state);
     assert_eq!(address_of(again.addresses()[0], "www.example.com."), Some(Ipv4Addr::new(192, 0, 2, 20)));
     again.stop();
+}
+
+/// A node that has nothing begins from the record cache while no control plane is there; what is forged in it is not served.
+#[test]
+fn p1_a_node_begins_from_the_record_cache_without_a_control_plane() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = Redis::start(&[]).unwrap();
+    let (url, nodes) = (redis.url(0), format!("{}&user=node&pass=secret", redis.url(1)));
+    let more = format!("[redis]\ncache = true\nurl = \"{url}\"\nnodes_url = \"{nodes}\"\n");
+    let mut started = reachable_with(folder.path(), &more);
+    let join = Join::of_argument(&join_string(&started, "n1")).unwrap();
+    let state = folder.path().join("first");
+    let first = node(join.clone(), &state);
+    wait_for("the example zone", || address_of(first.addresses()[0], "www.example.com."));
+    let record = json!({"type": "A", "value": ["192.0.2.77"]});
+    started.api().put("/api/v1/records/www.example.com.?wait=applied", &record);
+    let api = started.api();
+    api.post("/api/v1/domains", &json!({"name": "example.org."}));
+    let has = |zone: &str| redis.command(0, &["HKEYS", "godwit:{cache}:index"]).unwrap().contains(zone);
+    wait_for("both zones in the cache", || has("org").then_some(()));
+    started.running.kill();
+    first.stop();
+    let begin = |name: &str| {
+        let state = folder.path().join(name);
+        std::fs::create_dir(&state).unwrap();
+        std::fs::copy(folder.path().join("first/known"), state.join("known")).unwrap();
+        node(join.clone(), &state)
+    };
+    let second = begin("second");
+    let answered = wait_for("the zone", || address_of(second.addresses()[0], "www.example.com."));
+    assert_eq!(answered, Ipv4Addr::new(192, 0, 2, 77));
+    second.stop();
+    // An index that says something else.
+    redis.command(0, &["HSET", "godwit:{cache}:index", "x", "y"]).unwrap();
+    let third = begin("third");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!(dns::udp(third.addresses()[0], "www.example.com.", A).rcode, 2, "nothing is better than that");
+    third.stop();
 }
 
 /// Another control plane at the same place, with other keys: nothing of it is believed.

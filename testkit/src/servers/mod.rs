@@ -12,6 +12,7 @@ mod nsd;
 mod postgres;
 mod process;
 mod redis;
+mod redis_groups;
 mod sign;
 
 use std::io::{Read, Write};
@@ -26,6 +27,7 @@ use crate::reference::{World, Zone};
 pub use postgres::Postgres;
 pub use process::{Process, run};
 pub use redis::Redis;
+pub use redis_groups::{Cluster, Watched};
 pub use sign::{LdnsSigning, ldns_sign};
 
 /// How long a server may take until it answers for all its zones.

@@ -9,6 +9,7 @@
 //! | [`ZoneBlob`] | one whole zone, for a node that cannot get there by change sets | `zone_blob.rs` |
 //! | [`Index`] | all zones with version and digest, for a node that looks for what differs | `index.rs` |
 //! | [`Announcement`] | which keys sign, now and next, and where control planes are asked | `announcement.rs` |
+//! | [`CachedZone`] | what the index of a record cache says of a zone, beside a head | `cached.rs` |
 //! | [`Digest`] | equality of record data, kept up to date by adding and subtracting | `digest.rs` |
 //!
 //! How these travel (a stream, HTTPS, a file) and what a node does with them is not here.
@@ -70,6 +71,7 @@
 
 mod announcement;
 mod batch;
+mod cached;
 mod change_set;
 mod codec;
 pub mod digest;
@@ -83,6 +85,7 @@ mod zone_blob;
 
 pub use announcement::{Announcement, MAX_ANNOUNCED_KEYS, MAX_ANNOUNCED_URLS, MAX_URL_OCTETS};
 pub use batch::{Batch, BatchPlace, MAX_CHANGE_SETS};
+pub use cached::CachedZone;
 pub use change_set::{ChangeSet, MAX_ZONE_CHANGES, RrsetChange, ZoneChange, ZoneChangeKind};
 pub use codec::{DecodeError, FORMAT_VERSION, Reason};
 pub use digest::{Digest, DigestKey, RrsetHasher};

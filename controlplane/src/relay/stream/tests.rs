@@ -1,6 +1,6 @@
 //! What the stream holds is the log, whatever happens to Redis, and whoever else writes to it.
 
-use godwit_testkit::servers::Redis;
+use godwit_testkit::servers::{Cluster, Redis, Watched};
 use godwit_wire::feed::{Digest, DigestKey, Head, SigningKey};
 
 use super::*;
@@ -9,7 +9,7 @@ use crate::relay::batches::readable;
 use crate::relay::give;
 use crate::secrets::FeedKeys;
 use crate::store::batch::Batch as SqlBatch;
-use crate::store::testing::{self, Place};
+use crate::store::testing;
 use crate::store::{Database, Kind, changes, relay};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -19,29 +19,38 @@ fn key(octet: u8) -> SigningKey {
 }
 
 /// A publisher at work, and what it works with.
-struct Running {
-    server: Redis,
+struct Running<S = Redis> {
+    server: S,
+    /// Where the stream is.
+    url: String,
     keys: Keys,
     log: Arc<Log>,
     term: watch::Sender<Option<u64>>,
     queues: Queues,
     running: tokio::task::JoinHandle<()>,
     database: Database,
-    _place: Place,
+    _place: testing::Place,
 }
 
 impl Running {
     async fn start(settings: &[&str]) -> Running {
+        let server = Redis::start(settings).unwrap();
+        let url = server.url(1);
+        Running::on(server, url).await
+    }
+}
+
+impl<S> Running<S> {
+    async fn on(server: S, url: String) -> Running<S> {
         let (mut database, place) = testing::database(Kind::Sqlite).await;
         relay::start(&mut database.writer, &DigestKey([1; 32]), 7).await.unwrap();
         let state = relay::read(&mut database.writer).await.unwrap().unwrap();
         let log = Arc::new(Log::new(state, Arc::default(), Metrics::default()));
-        let server = Redis::start(settings).unwrap();
         let keys = Keys::with_prefix("t:");
         let term = watch::Sender::new(Some(1));
         let (committer, queues) = commit::channel();
         let publisher = Publisher {
-            client: redis::Client::open(server.url(1)).unwrap(),
+            place: Place::parse(&url).unwrap(),
             keys: keys.clone(),
             log: log.clone(),
             readers: database.readers.clone(),
@@ -50,13 +59,17 @@ impl Running {
                 trusted: [key(1).verifying_key(), key(2).verifying_key()],
                 number: 1,
             })),
-            reader: Some(Reader { user: "node".to_owned(), password: "secret".to_owned() }),
+            reader: Some(Reader {
+                user: "node".to_owned(),
+                password: "secret".to_owned(),
+                keys: vec![keys.stream.clone(), keys.head.clone()],
+            }),
             term: term.subscribe(),
             overtaken: committer.overtaken(),
             metrics: Metrics::default(),
         };
         let running = tokio::spawn(publisher.run());
-        Running { server, keys, log, term, queues, running, database, _place: place }
+        Running { server, url, keys, log, term, queues, running, database, _place: place }
     }
 
     /// Commits changes, each a batch of its own.
@@ -83,9 +96,16 @@ impl Running {
         }
     }
 
-    async fn connection(&self) -> MultiplexedConnection {
-        let client = redis::Client::open(self.server.url(1)).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+    async fn connection(&self) -> Connection {
+        let (place, deadline) = (Place::parse(&self.url).unwrap(), Instant::now() + SOON);
+        loop {
+            match place.connect(TIMEOUTS).await {
+                Ok(connection) => return connection,
+                // Sentinel may take a while to name another.
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Ids, and the batches that are ours.
@@ -292,5 +312,41 @@ async fn p8_a_stream_that_is_ahead_of_the_database_is_left_alone() {
     let found = running.queues.overtaken.wait_for(|found| *found == 3);
     tokio::time::timeout(SOON, found).await.expect("it is not noticed").unwrap();
     assert_eq!(running.entries().await.len(), 3);
+    running.running.abort();
+}
+
+/// The server is killed, and the one that Sentinel promotes goes on: what it had not got yet comes from the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_another_server_takes_over_and_the_log_fills_it() {
+    let watched = Watched::start().unwrap();
+    let url = watched.url(1);
+    let mut running = Running::on(watched, url).await;
+    running.commit(3).await;
+    running.until_level().await;
+    let [_, replica] = &running.server.servers;
+    // It is cut off before the last ones: the failover loses them.
+    replica.command(0, &["REPLICAOF", "NO", "ONE"]).unwrap();
+    running.commit(2).await;
+    running.server.fail_over().unwrap();
+    running.commit(2).await;
+    let ids: Vec<String> = running.until_level().await.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, (1..=7).map(|last| format!("1-{last}")).collect::<Vec<_>>());
+    assert!(running.server.servers[1].command(0, &["ACL", "LIST"]).unwrap().contains("user node"));
+    running.running.abort();
+}
+
+/// All keys of a role are on one server of a cluster, whichever that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_takes_the_stream() {
+    let cluster = Cluster::start().unwrap();
+    let url = cluster.url();
+    let mut running = Running::on(cluster, url).await;
+    running.commit(4).await;
+    assert_eq!(running.until_level().await.len(), 4);
+    for server in &running.server.servers {
+        assert!(server.command(0, &["ACL", "LIST"]).unwrap().contains("user node"));
+        server.command(0, &["FLUSHALL"]).unwrap();
+    }
+    assert_eq!(running.until_level().await.len(), 4);
     running.running.abort();
 }

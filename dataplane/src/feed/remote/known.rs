@@ -1,5 +1,5 @@
-//! What a node has learned since it was added: the keys that it trusts now, where control planes are, and where the stream
-//! is. Kept in the state folder, so that it holds at the next start whoever can be asked then.
+//! What a node has learned since it was added: the keys that it trusts now, where control planes are, and where in Redis
+//! the feed is. Kept in the state folder, so that it holds at the next start whoever can be asked then.
 //!
 //! Keys are taken from an announcement that is signed by one that is trusted already, so that neither who has Redis nor who
 //! has the key of the control plane's TLS can name one. What is announced takes the place of what was known, but for a while
@@ -17,9 +17,9 @@ use godwit_wire::feed::{Announcement, DecodeError, VerifyingKey};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use super::elsewhere::Elsewhere;
 use super::hex;
 use super::join::{ControlPlane, Join};
-use super::stream::Place;
 use crate::state::{self, disk::Disk};
 
 /// In the state folder.
@@ -45,7 +45,7 @@ struct Inner {
     before: Option<(Vec<VerifyingKey>, Instant)>,
     urls: Vec<String>,
     announcement: Vec<u8>,
-    redis: Option<Place>,
+    elsewhere: Elsewhere,
     /// It is not what the file holds.
     is_new: bool,
 }
@@ -55,7 +55,8 @@ struct Inner {
 struct Kept {
     of: String,
     announcement: String,
-    redis: Option<Place>,
+    #[serde(flatten)]
+    elsewhere: Elsewhere,
 }
 
 /// What an announcement has changed.
@@ -87,7 +88,7 @@ impl Known {
             before: None,
             urls: Vec::new(),
             announcement: Vec::new(),
-            redis: None,
+            elsewhere: Elsewhere::default(),
             is_new: false,
         };
         let known = Known {
@@ -119,7 +120,7 @@ impl Known {
                 (announcement.number, announcement.keys, announcement.urls);
             inner.announcement = octets;
         }
-        inner.redis = kept.redis;
+        inner.elsewhere = kept.elsewhere;
         Ok(())
     }
 
@@ -152,16 +153,16 @@ impl Known {
         self.inner().urls.iter().filter_map(|url| ControlPlane::of_url(url)).collect()
     }
 
-    /// Where the stream is; `None`: nowhere.
-    pub(super) fn redis(&self) -> Option<Place> {
-        self.inner().redis.clone()
+    /// Where in Redis the feed is, if anywhere.
+    pub(super) fn elsewhere(&self) -> Elsewhere {
+        self.inner().elsewhere.clone()
     }
 
-    /// Takes what a control plane says of the stream; whether it is something else than before.
-    pub(super) fn stream_is(&self, redis: Option<Place>) -> bool {
+    /// Takes what a control plane says of that; whether it is something else than before.
+    pub(super) fn elsewhere_is(&self, elsewhere: Elsewhere) -> bool {
         let mut inner = self.inner();
-        let is_moved = inner.redis != redis;
-        inner.redis = redis;
+        let is_moved = inner.elsewhere != elsewhere;
+        inner.elsewhere = elsewhere;
         inner.is_new |= is_moved;
         is_moved
     }
@@ -201,7 +202,7 @@ impl Known {
             return;
         }
         let announcement = URL_SAFE_NO_PAD.encode(&inner.announcement);
-        let kept = Kept { of: self.of.clone(), announcement, redis: inner.redis.clone() };
+        let kept = Kept { of: self.of.clone(), announcement, elsewhere: inner.elsewhere.clone() };
         drop(inner);
         // Text always has a form in JSON.
         let octets = serde_json::to_vec(&kept).unwrap_or_default();
@@ -296,17 +297,22 @@ mod tests {
         let known = Known::load(&join, Some(folder.path()));
         let urls = ["https://b.test:2", "nonsense", "https://a.test:1"];
         assert_eq!(known.learn(&announced(6, &[2, 3], &urls, 2)), Ok(Learned { keys: true, urls: true }));
-        let place = Place { url: "redis://r:6379".into(), stream: "s".into(), head: "h".into() };
-        assert!(known.stream_is(Some(place.clone())) && !known.stream_is(Some(place.clone())));
+        let stream = super::super::stream::Place {
+            url: "redis://r:6379".into(),
+            stream: "s".into(),
+            head: "h".into(),
+        };
+        let place = Elsewhere { redis: Some(stream), cache: None };
+        assert!(known.elsewhere_is(place.clone()) && !known.elsewhere_is(place.clone()));
         known.keep();
         let again = Known::load(&join, Some(folder.path()));
-        assert_eq!((again.keys(), again.redis()), (public(&[2, 3]), Some(place)));
+        assert_eq!((again.keys(), again.elsewhere()), (public(&[2, 3]), place));
         let planes: Vec<u16> = again.control_planes(&join).iter().map(|plane| plane.port).collect();
         assert_eq!(planes, [2, 1]);
         assert_eq!(again.learn(&announced(5, &[1, 2], &[], 1)), Ok(NOTHING));
         // Added again: what the new line says counts.
         let other = Known::load(&joined(&[7, 8], "y"), Some(folder.path()));
-        assert_eq!((other.keys(), other.redis()), (public(&[7, 8]), None));
+        assert_eq!((other.keys(), other.elsewhere()), (public(&[7, 8]), Elsewhere::default()));
         // Damaged at any octet: the join string, or what was written, and nothing else.
         let file = folder.path().join(FILE);
         let good = std::fs::read(&file).unwrap();

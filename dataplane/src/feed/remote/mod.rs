@@ -4,10 +4,13 @@
 //! - [`join`]: what is known of the control plane at first; `known`: what is learned since; `ways`: how it says so;
 //! - `tls`: the one key that is believed;
 //! - `client`: requests; `lanes`: many zones at once;
-//! - [`stream`]: batches from Redis, where the control plane says that there are some;
+//! - [`stream`]: batches from Redis, where the control plane says that there are some; [`cache`]: zones and their index, likewise;
+//!   `elsewhere`: where those are;
 //! - `report`: where we stand, told to the control plane.
 
+pub mod cache;
 mod client;
+mod elsewhere;
 pub mod join;
 mod known;
 mod lanes;
@@ -16,6 +19,7 @@ pub mod stream;
 mod tls;
 mod ways;
 
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
@@ -25,19 +29,20 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::{Buf as _, Bytes};
 use godwit_engine::snapshot::Position;
-use godwit_wire::feed::{Entry, Index, VerifyingKey};
+use godwit_wire::feed::{Entry, Head, Index, VerifyingKey};
 use godwit_wire::name::Name;
 use hyper::{Method, StatusCode};
 use tokio::sync::watch;
 
 use super::follower::Applied;
 use super::source::{Entries, Joined, Lost, Source, ZoneState};
+use cache::{Cache, Listed};
 use client::{Client, Places, Response};
 use join::{ControlPlane, Join};
 use known::Known;
 use lanes::Lanes;
 use report::Report;
-use stream::{Place, Stream};
+use stream::Stream;
 use ways::Ways;
 
 /// How long an answer may take.
@@ -46,6 +51,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_START: Duration = Duration::from_secs(3);
 /// The same for the index, which takes a look at every zone.
 const PATIENCE_INDEX: Duration = Duration::from_secs(60);
+
+/// A cache that is so many change sets behind is not begun from.
+const FAR: u64 = 10_000;
 
 /// How to get there, worked out while names can still be looked up.
 #[derive(Clone)]
@@ -74,23 +82,19 @@ impl Remote {
         let control_planes = looked_up(known.control_planes(&join));
         let tls = tls::config(join.spki_sha256).context("TLS")?;
         let places = Places::new(tls, &control_planes, &join.token)?;
-        let mut client = Client::new(&places);
         // On a thread of its own: whoever starts may have a runtime.
-        let asked = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let asked = runtime.block_on(client.ask(Method::GET, ways::PATH, None, PATIENCE_START));
-            runtime.shutdown_background();
-            asked
-        });
-        match asked.join() {
-            Ok(Ok(response)) if response.status == StatusCode::OK => {
-                Ways::of(&known, &join).learn(&known, &response.body);
-            }
-            // It has said so. What it said at an earlier start holds.
-            _ => {}
-        }
-        let ports = control_planes.iter().map(|(plane, _)| plane.port);
-        let ports = ports.chain(known.redis().as_ref().and_then(Place::port)).collect();
+        let told = {
+            let (mut client, join, known) = (Client::new(&places), join.clone(), Arc::clone(&known));
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let ports = runtime.block_on(told(&mut client, &join, &known));
+                runtime.shutdown_background();
+                Ok::<_, std::io::Error>(ports)
+            })
+        };
+        // Where nothing is told, it was said why.
+        let redis_ports = told.join().ok().and_then(Result::ok).unwrap_or_default();
+        let ports = control_planes.iter().map(|(plane, _)| plane.port).chain(redis_ports).collect();
         Ok(Remote { join: Arc::new(join), known, places, ports })
     }
 
@@ -108,10 +112,13 @@ impl Remote {
 
     /// The asking end.
     pub(super) fn source(&self) -> anyhow::Result<Https> {
-        let stream = self.known.redis().map(Stream::new).transpose().context("URL of the stream")?;
+        let elsewhere = self.known.elsewhere();
+        let stream = elsewhere.redis.map(Stream::new).transpose().context("URL of the stream")?;
+        let cache = elsewhere.cache.map(Cache::new).transpose().context("URL of the record cache")?;
+        let cached = cache.map(|cache| Cached { cache, listed: Listed::default(), was_used: false });
         let (join, known) = (Arc::clone(&self.join), Arc::clone(&self.known));
         let lanes = Lanes::new(&self.places, &known);
-        Ok(Https { client: Client::new(&self.places), join, known, stream, lanes })
+        Ok(Https { client: Client::new(&self.places), join, known, stream, cached, lanes })
     }
 
     /// What tells the control plane where we stand, until the feed ends.
@@ -123,6 +130,16 @@ impl Remote {
         let ways = Ways::of(&known, &self.join);
         Report { client, known, ways, applied }.run()
     }
+}
+
+/// Learns what the control plane says, where it says something; what it said at an earlier start holds otherwise. TCP ports of the
+/// servers of Redis that are there now.
+async fn told(client: &mut Client, join: &Join, known: &Known) -> Vec<u16> {
+    let asked = client.ask(Method::GET, ways::PATH, None, PATIENCE_START).await;
+    if let Some(response) = asked.ok().filter(|response| response.status == StatusCode::OK) {
+        Ways::of(known, join).learn(known, &response.body);
+    }
+    known.elsewhere().ports_now().await
 }
 
 /// Each with its addresses. All at once: one that takes long keeps no other waiting.
@@ -148,7 +165,17 @@ pub(super) struct Https {
     join: Arc<Join>,
     known: Arc<Known>,
     stream: Option<Stream>,
+    cached: Option<Cached>,
     lanes: Lanes,
+}
+
+/// The record cache, and what is being fetched.
+struct Cached {
+    cache: Cache,
+    /// Of the last index.
+    listed: Listed,
+    /// The last index came from there: where that was not enough, the next comes from the control plane.
+    was_used: bool,
 }
 
 impl Https {
@@ -167,28 +194,46 @@ impl Source for Https {
     }
 
     async fn index(&mut self) -> Result<Bytes, Lost> {
-        let Response { status, body, .. } = self.get("/internal/v1/index", PATIENCE_INDEX).await?;
-        if status != StatusCode::OK {
-            return Err(refused("index", status));
+        let first = self.cached.as_ref().is_some_and(|cached| !cached.was_used);
+        if first && let Some(index) = self.cached_index().await {
+            return Ok(index);
         }
-        Index::verify(&body, &self.keys()).map_err(|error| unsigned("index", &error))?;
-        let generation = Index::decode(&body).map(|index| index.generation).unwrap_or_default();
-        if generation < self.join.generation {
-            tracing::error!(
-                generation,
-                joined = self.join.generation,
-                "the control plane is in an earlier history than when this node was added; nothing is taken from it"
-            );
-            return Err(Lost::Again);
+        match self.asked_index().await {
+            Err(_) if !first => self.cached_index().await.ok_or(Lost::Again),
+            asked => asked,
         }
-        Ok(body)
     }
 
     async fn zones(&mut self, apexes: Vec<Name>) -> Result<Vec<(Name, Option<ZoneState>)>, Lost> {
-        self.lanes.zones(apexes).await
+        let keys = self.keys();
+        let mut found = match &mut self.cached {
+            Some(Cached { cache, listed, .. }) => cache.zones(&apexes, listed, &keys).await,
+            None => HashMap::new(),
+        };
+        let (mut answers, mut left) = (Vec::with_capacity(apexes.len()), Vec::new());
+        for apex in apexes {
+            match found.remove(&apex) {
+                Some(state) => answers.push((apex, Some(state))),
+                None => left.push(apex),
+            }
+        }
+        if left.is_empty() {
+            return Ok(answers);
+        }
+        match self.lanes.zones(left).await {
+            Ok(more) => answers.extend(more),
+            // What was found counts; the others are asked for again.
+            Err(_) if !answers.is_empty() => {}
+            Err(lost) => return Err(lost),
+        }
+        Ok(answers)
     }
 
     async fn entries(&mut self, after: Position) -> Result<Entries, Lost> {
+        if let Some(cached) = &mut self.cached {
+            // All is there: what was listed is of no use any more.
+            cached.listed = Listed::default();
+        }
         if let Some(stream) = &mut self.stream
             && let Some(entries) = stream.entries(after, &self.known.keys()).await
         {
@@ -219,6 +264,56 @@ impl Source for Https {
             entries.push(entry);
         }
         Ok(Entries::Next(entries))
+    }
+}
+
+impl Https {
+    /// The index of the record cache, where it is not far behind what the control plane says, if it says anything.
+    async fn cached_index(&mut self) -> Option<Bytes> {
+        let keys = self.known.keys();
+        let Join { digest_key, generation, .. } = &*self.join;
+        let cached = self.cached.as_mut()?;
+        let index = cached.cache.index(&keys, digest_key, *generation).await?;
+        let asked = self.client.ask(Method::GET, "/internal/v1/head", None, PATIENCE_START).await;
+        let head = asked.ok().filter(|response| response.status == StatusCode::OK);
+        let head = head.filter(|response| Head::verify(&response.body, &keys).is_ok());
+        if let Some(Ok(head)) = head.map(|response| Head::decode(&response.body)) {
+            let is_same = head.generation == index.generation;
+            if !is_same || head.sequence.saturating_sub(index.sequence) > FAR {
+                tracing::warn!(
+                    sequence = index.sequence,
+                    now = head.sequence,
+                    "the record cache is far behind; the control plane is asked instead"
+                );
+                return None;
+            }
+        }
+        let mut octets = Vec::new();
+        index.encode(&mut octets);
+        (cached.listed, cached.was_used) = (Listed::of(&index), true);
+        Some(octets.into())
+    }
+
+    async fn asked_index(&mut self) -> Result<Bytes, Lost> {
+        let Response { status, body, .. } = self.get("/internal/v1/index", PATIENCE_INDEX).await?;
+        if status != StatusCode::OK {
+            return Err(refused("index", status));
+        }
+        Index::verify(&body, &self.keys()).map_err(|error| unsigned("index", &error))?;
+        let index = Index::decode(&body);
+        let generation = index.as_ref().map(|index| index.generation).unwrap_or_default();
+        if generation < self.join.generation {
+            tracing::error!(
+                generation,
+                joined = self.join.generation,
+                "the control plane is in an earlier history than when this node was added; nothing is taken from it"
+            );
+            return Err(Lost::Again);
+        }
+        if let (Some(cached), Ok(index)) = (&mut self.cached, index) {
+            (cached.listed, cached.was_used) = (Listed::of(&index), false);
+        }
+        Ok(body)
     }
 }
 

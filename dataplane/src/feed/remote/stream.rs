@@ -8,19 +8,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use godwit_engine::snapshot::Position;
+use godwit_redis::{BadUrl, Connection, Place as Server, Timeouts};
 use godwit_wire::feed::{Batch, Head, VerifyingKey};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Value};
+use redis::Value;
 use serde::{Deserialize, Serialize};
 
 /// Field of an entry that holds the batch.
 const BATCH: &str = "b";
-/// How long Redis may take to let us in.
-const CONNECT: Duration = Duration::from_secs(2);
 /// How long nothing may come, in milliseconds.
 const BLOCK_MS: usize = 1_000;
-/// How long an answer may take, that time included.
-const RESPONSE: Duration = Duration::from_secs(3);
+/// How long Redis may take to let us in, and to answer, that time included.
+pub(super) const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(4), response: Duration::from_secs(3) };
 /// Entries that are read at once.
 const COUNT: usize = 64;
 /// The pause after something was wrong.
@@ -40,21 +39,20 @@ pub struct Place {
 }
 
 impl Place {
-    /// The port to connect to; `None` for a socket.
-    #[must_use]
-    pub fn port(&self) -> Option<u16> {
-        match redis::IntoConnectionInfo::into_connection_info(self.url.as_str()).ok()?.addr() {
-            redis::ConnectionAddr::Tcp(_, port) | redis::ConnectionAddr::TcpTls { port, .. } => Some(*port),
-            _ => None,
-        }
+    /// What the URL says.
+    ///
+    /// # Errors
+    /// It says no place.
+    pub fn server(&self) -> Result<Server, BadUrl> {
+        Server::parse(&self.url)
     }
 }
 
 /// See the module.
 pub(super) struct Stream {
     place: Place,
-    client: redis::Client,
-    connection: Option<MultiplexedConnection>,
+    server: Server,
+    connection: Option<Connection>,
     /// The id behind which to read on, and the sequence that it leads to.
     cursor: Option<(String, u64)>,
     not_before: Option<Instant>,
@@ -76,9 +74,9 @@ enum Useless {
 }
 
 impl Stream {
-    pub(super) fn new(place: Place) -> redis::RedisResult<Stream> {
-        let client = redis::Client::open(place.url.as_str())?;
-        Ok(Stream { place, client, connection: None, cursor: None, not_before: None, silent: 0 })
+    pub(super) fn new(place: Place) -> Result<Stream, BadUrl> {
+        let server = place.server()?;
+        Ok(Stream { place, server, connection: None, cursor: None, not_before: None, silent: 0 })
     }
 
     /// Batches after a position, or the head; `None`: ask the control plane.
@@ -144,22 +142,15 @@ impl Stream {
         Ok(Some(batches))
     }
 
-    async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(RESPONSE));
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+    async fn connect(&self) -> redis::RedisResult<Connection> {
+        let connection = self.server.connect(TIMEOUTS).await?;
         tracing::info!(stream = self.place.stream, "reading the stream");
         Ok(connection)
     }
 
     /// The last entry that is not behind a position, as far as its id says so; where there is none, before the first. Whether
     /// what follows leads on from the position shows in what is read.
-    async fn place(
-        &self,
-        connection: &mut MultiplexedConnection,
-        after: Position,
-    ) -> Result<String, Useless> {
+    async fn place(&self, connection: &mut Connection, after: Position) -> Result<String, Useless> {
         let last: Vec<Entry> = redis::cmd("XREVRANGE")
             .arg(&self.place.stream)
             .arg(format!("{}-{}", after.epoch, after.sequence))
@@ -174,7 +165,7 @@ impl Stream {
     /// The head beside the stream; now and then, and where there is none, the control plane is to be asked.
     async fn head(
         &mut self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         keys: &[VerifyingKey],
     ) -> Result<Option<Vec<Bytes>>, Useless> {
         self.silent += 1;

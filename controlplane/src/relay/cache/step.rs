@@ -1,0 +1,183 @@
+//! From one place of the feed to a later one: what changed between is read in one state of the database and written where the
+//! digests add up to what the log says.
+
+use std::collections::BTreeSet;
+
+use godwit_redis::Connection;
+use godwit_wire::feed::digest::zone_term;
+use godwit_wire::feed::{Batch, CachedZone, ChangeSet, Digest, Head};
+use godwit_wire::name::Name;
+
+use super::place::{self, Left};
+use super::{Cache, Stopped};
+use crate::model::zone::Zone;
+use crate::relay::feed;
+use crate::relay::log::After;
+use crate::store::relay::FeedState;
+use crate::store::{changes, relay, zones};
+
+/// Octets of the log that one step reads at once.
+const READ: usize = 4 << 20;
+/// Zones of one step; where more have changed all are read anew, in parts.
+const MOST_ZONES: usize = 10_000;
+/// Changes without a sequence that a step looks at; where there are more, the relay is behind and it waits.
+const MOST_WAITING: i64 = 1_000;
+/// From so many octets of blobs on, they are sent.
+pub(super) const TOGETHER: usize = 4 << 20;
+
+/// A place of the feed, and what an index of the cache adds up to there.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct At {
+    pub(super) generation: u64,
+    pub(super) sequence: u64,
+    pub(super) chain: [u8; 32],
+    pub(super) sum: Digest,
+    /// The head that Redis has.
+    pub(super) left: Left,
+}
+
+/// What became of a step.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The index is at this place.
+    Done(At),
+    /// Zones that changed since are being changed just now.
+    NotNow,
+    /// All of it is to be read anew: too much has changed, or the digests do not add up.
+    Anew(&'static str),
+}
+
+impl Cache {
+    /// Brings `index` from a place to the present, and shows it; `besides` are zones whose blobs are to be written though they did
+    /// not change. What is read is one state of the database; zones with changes that have no sequence yet are ahead of the log and
+    /// must not be among it.
+    pub(super) async fn step(
+        &self,
+        connection: &mut Connection,
+        index: &str,
+        at: &At,
+        besides: &BTreeSet<Name>,
+    ) -> Result<Step, Stopped> {
+        let mut reading = self.readers.begin().await?;
+        let state = relay::read(&mut reading).await?.ok_or(sqlx::Error::RowNotFound)?;
+        if state.generation != at.generation || state.sequence < at.sequence {
+            return Ok(Step::Anew("another history"));
+        }
+        let waiting = changes::unsequenced(&mut reading, MOST_WAITING).await?;
+        if waiting.len() as u64 >= MOST_WAITING.unsigned_abs() {
+            return Ok(Step::NotNow);
+        }
+        let Some(mut changed) = self.changed(at, &state).await? else {
+            return Ok(Step::Anew("more has changed than is worth reading one by one"));
+        };
+        changed.extend(besides.iter().cloned());
+        if waiting.iter().any(|one| touches(&one.payload, &changed)) {
+            return Ok(Step::NotNow);
+        }
+        let names: Vec<Name> = changed.into_iter().collect();
+        let mut sum = at.sum;
+        for (name, before) in names.iter().zip(place::listed(connection, index, &names).await?) {
+            if let Some(before) = before {
+                sum.sub(zone_term(&self.digest_key, name.as_ref(), before.version, before.digest));
+            }
+        }
+        let mut held: Vec<Option<Zone>> = Vec::with_capacity(names.len());
+        for name in &names {
+            let zone = zones::by_name(&mut reading, name.as_ref()).await?;
+            if let Some(zone) = &zone {
+                sum.add(zone_term(&self.digest_key, name.as_ref(), zone.version, zone.digest));
+            }
+            held.push(zone);
+        }
+        if sum != state.root {
+            return Ok(Step::Anew("its digests do not add up to that of the log"));
+        }
+        let signing = self.signer.now();
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        let mut octets = 0;
+        // An index never lists what is not there: blobs first, it last. A blob that is newer than the index is none that nodes use.
+        for zone in held.iter().flatten() {
+            let blob = feed::blob(&mut reading, zone, Some(signing.key())).await?;
+            octets += blob.len();
+            pipeline.cmd("SET").arg(self.keys.zone(zone.apex.as_wire())).arg(blob);
+            if octets >= TOGETHER {
+                place::write(connection, &self.keys, &at.left, &pipeline).await?;
+                pipeline.clear();
+                pipeline.atomic();
+                octets = 0;
+            }
+        }
+        reading.end_reading().await?;
+        for (name, zone) in names.iter().zip(&held) {
+            match zone {
+                Some(zone) => {
+                    pipeline.cmd("HSET").arg(index).arg(name.as_wire()).arg(cached(zone).encode());
+                }
+                None => {
+                    pipeline.cmd("HDEL").arg(index).arg(name.as_wire());
+                    pipeline.cmd("UNLINK").arg(self.keys.zone(name.as_wire()));
+                }
+            }
+        }
+        let FeedState { generation, epoch, sequence, chain, root, .. } = state;
+        let mut head = Vec::new();
+        Head { generation, epoch, sequence, chain, root_digest: root }
+            .encode_signed(signing.key(), &mut head);
+        if index != self.keys.index {
+            pipeline.cmd("UNLINK").arg(&self.keys.index);
+            // Redis has no empty hash.
+            if root != Digest::default() {
+                pipeline.cmd("RENAME").arg(index).arg(&self.keys.index);
+            }
+        }
+        pipeline.cmd("SET").arg(&self.keys.head).arg(&head);
+        place::write(connection, &self.keys, &at.left, &pipeline).await?;
+        Ok(Step::Done(At { generation, sequence, chain, sum, left: Some(head) }))
+    }
+
+    /// Zones that the log names between two places; `None` where it does not lead from one to the other, or names too many.
+    async fn changed(&self, at: &At, to: &FeedState) -> Result<Option<BTreeSet<Name>>, Stopped> {
+        let (mut sequence, mut chain) = (at.sequence, at.chain);
+        let mut changed = BTreeSet::new();
+        while sequence < to.sequence {
+            let acquire = async || self.readers.acquire().await;
+            let After::Batches(made) = self.log.after(acquire, sequence, chain, READ).await? else {
+                return Ok(None);
+            };
+            if made.is_empty() {
+                // The database has more than this process has read.
+                self.log.refresh(&mut self.readers.acquire().await?).await?;
+                if self.log.end().sequence <= sequence {
+                    return Ok(None);
+                }
+            }
+            let before = sequence;
+            for one in made.iter().take_while(|one| one.entry.last_sequence <= to.sequence) {
+                let Ok(batch) = Batch::decode(&one.octets) else { return Ok(None) };
+                changed.extend(
+                    batch.change_sets.into_iter().flat_map(|set| set.zones).map(|change| change.zone),
+                );
+                (sequence, chain) = (one.entry.last_sequence, one.entry.chain);
+            }
+            let is_stuck = !made.is_empty() && sequence == before;
+            if is_stuck || changed.len() > MOST_ZONES {
+                return Ok(None);
+            }
+        }
+        Ok((chain == to.chain).then_some(changed))
+    }
+}
+
+/// What an index says of a zone.
+pub(super) fn cached(zone: &Zone) -> CachedZone {
+    CachedZone { version: zone.version, serial: zone.serial, digest: zone.digest }
+}
+
+/// Whether a change set names one of these zones. One that cannot be read may name any.
+fn touches(payload: &[u8], zones: &BTreeSet<Name>) -> bool {
+    match ChangeSet::decode(payload) {
+        Ok(set) => set.zones.iter().any(|change| zones.contains(&change.zone)),
+        Err(_) => !zones.is_empty(),
+    }
+}
