@@ -1,7 +1,7 @@
 //! Clients that write without pause, and a ledger of what they were told: what was acknowledged must be there, whatever
 //! was killed meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,6 +31,9 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Ledger {
     entries: Mutex<BTreeMap<String, Entry>>,
+    /// Names that are written to no more: a write whose client has gone may be carried out at any later moment, also one
+    /// that the server has not even accepted the connection of.
+    over: Mutex<BTreeSet<String>>,
     counter: AtomicU32,
     in_flight: AtomicUsize,
     refused: AtomicUsize,
@@ -46,6 +49,10 @@ impl Ledger {
 
     /// Starts clients; each ends when it gets no answer.
     pub(crate) fn write(self: &Arc<Self>, client: &Client) -> JoinSet<()> {
+        let entries = self.entries.lock().unwrap();
+        let unsure = entries.iter().filter(|(_, entry)| !entry.unsure.is_empty());
+        self.over.lock().unwrap().extend(unsure.map(|(name, _)| name.clone()));
+        drop(entries);
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
             let (ledger, client) = (self.clone(), client.clone());
@@ -56,7 +63,7 @@ impl Ledger {
 
     async fn write_one(&self, client: &Client, writer: usize) -> bool {
         let number = self.counter.fetch_add(1, SeqCst);
-        let name = format!("{}{writer}-{}.example.com.", self.name, number % 7);
+        let name = self.next_name(&format!("{}{writer}-{}", self.name, number % 7));
         self.entries.lock().unwrap().entry(name.clone()).or_default().unsure.push(number);
         self.in_flight.fetch_add(1, SeqCst);
         let answer = try_put(client, &name, &number.to_string()).await;
@@ -75,6 +82,13 @@ impl Ledger {
             None => return false,
         }
         true
+    }
+
+    /// The name of this label, or of the first like it that is not over.
+    fn next_name(&self, label: &str) -> String {
+        let over = self.over.lock().unwrap();
+        let mut names = (0..).map(|turn| format!("{label}-{turn}.example.com."));
+        names.find(|name| !over.contains(name)).unwrap()
     }
 
     /// Waits until a write is under way; how many are.
