@@ -137,6 +137,8 @@ async fn the_cache_is_one_place_of_the_feed_and_goes_with_it() {
     assert_eq!(running.until_level().await.len(), 1, "the example zone");
     for name in ["a.test", "b.test", "c.test"] {
         running.zone(name).await;
+        let record = json!({"name": format!("x.{name}."), "type": "A", "value": ["192.0.2.1"]});
+        running.server.client.json("POST", "/api/v1/records", &record).await.expect(201);
     }
     assert_eq!(running.until_level().await.len(), 4);
     // While zones change, it is always one place.
