@@ -354,7 +354,7 @@ fn the_control_plane_uses_the_engine_where_it_may() {
     for path in files::rust_files(&source) {
         let inside =
             path.strip_prefix(&source).expect("the file is below the folder").to_string_lossy().into_owned();
-        let may = inside.starts_with("relay/shadow") || inside.starts_with("commit/dry_run");
+        let may = inside.starts_with("relay/shadow") || inside.starts_with("compare/");
         let uses = files::text(&path).contains("godwit_engine");
         assert!(may || !uses, "controlplane/src/{inside} uses the engine");
     }

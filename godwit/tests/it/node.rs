@@ -11,6 +11,7 @@ use godwit_testkit::servers::Redis;
 use serde_json::json;
 
 use crate::dns::{self, A};
+use crate::plane::Plane;
 use crate::process::{Started, output, wait_for};
 
 /// A port that nobody has at this moment.
@@ -20,13 +21,9 @@ pub(crate) fn free_port() -> u16 {
 
 /// A first start that nodes can reach.
 fn reachable(folder: &Path) -> Started {
-    reachable_with(folder, "")
-}
-
-fn reachable_with(folder: &Path, more: &str) -> Started {
     let file = folder.join("godwit.toml");
     let listen = format!("127.0.0.1:{}", free_port());
-    std::fs::write(&file, format!("[internal]\nlisten = \"{listen}\"\n{more}")).unwrap();
+    std::fs::write(&file, format!("[internal]\nlisten = \"{listen}\"\n")).unwrap();
     Started::first_with(&["--config", file.to_str().unwrap()])
 }
 
@@ -97,20 +94,21 @@ fn p1_a_node_hears_of_changes_and_answers_without_anybody() {
 fn p1_a_node_begins_from_the_record_cache_without_a_control_plane() {
     let folder = tempfile::tempdir().unwrap();
     let redis = Redis::start(&[]).unwrap();
-    let (url, nodes) = (redis.url(0), format!("{}&user=node&pass=secret", redis.url(1)));
-    let more = format!("[redis]\ncache = true\nurl = \"{url}\"\nnodes_url = \"{nodes}\"\n");
-    let mut started = reachable_with(folder.path(), &more);
-    let join = Join::of_argument(&join_string(&started, "n1")).unwrap();
-    let state = folder.path().join("first");
-    let first = node(join.clone(), &state);
+    let mut config = godwit_controlplane::Config::default();
+    config.store.data = folder.path().join("data");
+    config.redis.cache = true;
+    config.redis.url = Some(redis.url(0));
+    config.redis.nodes_url = Some(format!("{}&user=node&pass=secret", redis.url(1)));
+    let plane = Plane::start(config, None);
+    let join = Join::of_argument(&plane.add("n1")).unwrap();
+    let first = node(join.clone(), &folder.path().join("first"));
     wait_for("the example zone", || address_of(first.addresses()[0], "www.example.com."));
     let record = json!({"type": "A", "value": ["192.0.2.77"]});
-    started.api().put("/api/v1/records/www.example.com.?wait=applied", &record);
-    let api = started.api();
-    api.post("/api/v1/domains", &json!({"name": "example.org."}));
+    assert_eq!(plane.api.put("/api/v1/records/www.example.com.?wait=applied", &record).status, 200);
+    plane.api.post("/api/v1/domains", &json!({"name": "example.org."}));
     let has = |zone: &str| redis.command(0, &["HKEYS", "godwit:{cache}:index"]).unwrap().contains(zone);
     wait_for("both zones in the cache", || has("org").then_some(()));
-    started.running.kill();
+    drop(plane);
     first.stop();
     let begin = |name: &str| {
         let state = folder.path().join(name);

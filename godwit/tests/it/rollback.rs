@@ -49,8 +49,8 @@ fn zones_and_everything_go_back_and_a_dry_run_says_what_would_change() {
     };
     let third = word(lines[0], "sequence");
     let error = run(&started, &["zone", "delete", "example.com"]).unwrap_err();
-    assert!(error.contains("confirm=4"), "{error}");
-    run(&started, &["zone", "delete", "example.com", "--confirm", "4"]).unwrap();
+    assert!(error.contains("confirm=3"), "{error}");
+    run(&started, &["zone", "delete", "example.com", "--confirm", "3"]).unwrap();
     let error = run(&started, &["rollback", "--to", &third]).unwrap_err();
     assert!(error.contains("--confirm"), "{error}");
     let dry = run(&started, &["rollback", "--to", &third, "--dry-run"]).unwrap();
