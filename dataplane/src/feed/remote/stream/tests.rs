@@ -271,7 +271,7 @@ async fn p1_a_redis_that_is_silent_or_dead_keeps_nobody_waiting() {
     world.make(1);
     let asked = Instant::now();
     assert_eq!(world.step().await, From::ControlPlane);
-    assert!(asked.elapsed() < 10 * TIMEOUTS.response, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(40), "{:?}", asked.elapsed());
     assert_eq!(world.at(), world.end());
     world.redis.go_on().unwrap();
     let last = world.log.len() - 1;
