@@ -2,9 +2,9 @@
 //! shell beside it waits for the end of its standard input.
 
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -25,6 +25,7 @@ while read -r word; do
         continue) kill -CONT "$pid" $(children) ;;
         start) start "$@" ;;
     esac
+    echo done
 done
 # PostgreSQL heeds the first at once, Redis only the second.
 kill -QUIT "$pid"
@@ -39,7 +40,7 @@ rm -rf "$folder"
 pub(super) struct Keeper {
     folder: PathBuf,
     shell: Child,
-    words: Mutex<Option<ChildStdin>>,
+    words: Mutex<Option<(ChildStdin, BufReader<ChildStdout>)>>,
 }
 
 impl Keeper {
@@ -50,9 +51,10 @@ impl Keeper {
     ) -> Result<Keeper> {
         let mut shell = Command::new("sh");
         shell.args(["-c", KEEPER, "keeper"]).arg(folder).args(server).current_dir(folder);
-        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut shell = shell.spawn().context("starting a shell")?;
-        let words = Mutex::new(shell.stdin.take());
+        let words = shell.stdin.take().zip(shell.stdout.take().map(BufReader::new));
+        let words = Mutex::new(words);
         Ok(Keeper { folder: folder.to_owned(), shell, words })
     }
 
@@ -66,11 +68,15 @@ impl Keeper {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    /// `kill`, `stop`, `continue` or `start`.
+    /// `kill`, `stop`, `continue` or `start`; it is done afterwards.
     pub(super) fn say(&self, word: &str) -> Result<()> {
         let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(words.as_mut().context("the server's keeper is gone")?, "{word}")
-            .context("telling the keeper")
+        let (to, from) = words.as_mut().context("the server's keeper is gone")?;
+        writeln!(to, "{word}").context("telling the keeper")?;
+        let mut done = String::new();
+        from.read_line(&mut done).context("waiting for the keeper")?;
+        anyhow::ensure!(done == "done\n", "the server's keeper has ended");
+        Ok(())
     }
 }
 
