@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod backup;
 mod buffer;
 pub mod commit;
 pub mod compare;

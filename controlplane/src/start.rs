@@ -142,14 +142,20 @@ async fn begin_term(connection: &mut Connection) -> anyhow::Result<()> {
 pub(crate) async fn new_generation(connection: &mut Connection) -> anyhow::Result<bool> {
     connection.control(&[commit::begin_whole(connection.kind())]).await?;
     store::relay::hold(connection).await?;
-    let started = store::relay::new_generation(connection, now_us()).await?;
+    let started = begin_generation(connection, now_us()).await?;
+    connection.control(&[if started { COMMIT } else { commit::ROLLBACK }]).await?;
+    Ok(started)
+}
+
+/// The same in an open transaction, with the number of the new one.
+pub(crate) async fn begin_generation(connection: &mut Connection, generation: i64) -> anyhow::Result<bool> {
+    let started = store::relay::new_generation(connection, generation).await?;
     let state = store::relay::hold(connection).await?;
     let FeedState { sequence, epoch, chain, .. } = state;
     let (first_sequence, made_at_us) = (sequence + 1, now_us());
     let entry =
         Entry { last_sequence: sequence, first_sequence, epoch, previous_chain: chain, chain, made_at_us };
     store::log::begin_at(connection, &entry).await?;
-    connection.control(&[if started { COMMIT } else { commit::ROLLBACK }]).await?;
     Ok(started)
 }
 

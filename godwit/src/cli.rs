@@ -52,6 +52,56 @@ pub(crate) enum Command {
     /// Create tokens, while the server is stopped
     #[command(subcommand)]
     Token(Token),
+    /// Back up the database, check backups, and put them back
+    #[command(subcommand)]
+    Backup(Backup),
+}
+
+/// Where the database is.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// Folder of the database [default: ./godwit-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Configuration of the server, where it says where the database is; /etc/godwit/godwit.toml when present
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Backup {
+    /// Write all that the database holds to one file, from one moment; the server may run
+    #[command(after_help = "\
+The key that secrets are sealed with (secrets.key in the data folder) is not in it: keep a copy of that elsewhere.
+
+Example:
+  godwit backup create --out godwit.backup --data /var/lib/godwit")]
+    Create {
+        /// The file, which is there whole or not at all; - is standard output
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Check all of a backup, the digests of its zones included, and say what it holds
+    Verify {
+        /// The backup
+        file: PathBuf,
+    },
+    /// Put a backup into a database without zones, of either kind; every server on it must be stopped. Data planes that
+    /// have seen later changes follow it
+    #[command(after_help = "\
+Example:
+  godwit backup restore godwit.backup --data /var/lib/godwit")]
+    Restore {
+        /// The backup
+        file: PathBuf,
+        /// Also where the database holds zones: all zones, tokens, nodes, history and the audit log that it has are lost
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 const RUN_EXAMPLES: &str = "\

@@ -169,6 +169,18 @@ impl Connection {
         Ok(())
     }
 
+    /// Begins a transaction that reads, and sees one state of the database.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(super) async fn begin_reading(&mut self) -> sqlx::Result<()> {
+        let begin = match self.kind() {
+            Kind::Sqlite => BEGIN_READING_SQLITE,
+            Kind::Postgres => BEGIN_READING_POSTGRES,
+        };
+        self.control(&[begin]).await
+    }
+
     /// Ends what [`Pool::begin`] began: nothing was written.
     ///
     /// # Errors
@@ -187,7 +199,7 @@ impl Connection {
     ///
     /// # Errors
     /// When the last write to the file fails. What was committed is safe in the log all the same.
-    pub(super) async fn close(self) -> sqlx::Result<()> {
+    pub(crate) async fn close(self) -> sqlx::Result<()> {
         match self.held {
             Held::Sqlite(connection) => connection.close().await,
             _ => Ok(()),

@@ -11,6 +11,7 @@ pub mod buffered;
 pub mod changes;
 pub mod connection;
 pub mod database;
+pub(crate) mod dump;
 pub mod history;
 pub mod idempotency;
 pub mod log;
@@ -50,13 +51,14 @@ pub(crate) fn damaged(table: &'static str, what: &'static str) -> sqlx::Error {
 #[must_use]
 pub fn statements(kind: Kind) -> Vec<&'static str> {
     let own: &[&[&'static str]] = match kind {
-        Kind::Sqlite => &[database::SQLITE_ONLY, schema::SQLITE_ONLY],
+        Kind::Sqlite => &[database::SQLITE_ONLY, dump::SQLITE_ONLY, schema::SQLITE_ONLY],
         Kind::Postgres => &[
             zones::POSTGRES_ONLY,
             nodes::POSTGRES_ONLY,
             changes::POSTGRES_ONLY,
             relay::POSTGRES_ONLY,
             database::POSTGRES_ONLY,
+            dump::POSTGRES_ONLY,
             schema::POSTGRES_ONLY,
             signals::POSTGRES_ONLY,
         ],

@@ -106,6 +106,23 @@ impl Place {
     }
 }
 
+impl Place {
+    /// A connection that cannot write, in a transaction that sees one state of the database. It may be in use.
+    ///
+    /// # Errors
+    /// When there is none to be had.
+    pub async fn connect_reading(&self) -> sqlx::Result<Connection> {
+        let mut connection: Connection = match self {
+            Place::File(file) => {
+                Place::sqlite(file).read_only(true).create_if_missing(false).connect().await?.into()
+            }
+            Place::Server(server) => connected(Place::postgres(server)).await?.into(),
+        };
+        connection.begin_reading().await?;
+        Ok(connection)
+    }
+}
+
 /// A server that does not let us in is not waited for for ever.
 pub(super) async fn connected(options: PgConnectOptions) -> sqlx::Result<PgConnection> {
     let silent = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());

@@ -20,6 +20,8 @@ const IS_COUNTED: &str = "SELECT root IS NOT NULL FROM relay WHERE id = 1";
 const COUNTED: &str = "UPDATE relay SET root = $1 WHERE id = 1";
 const NEW_GENERATION: &str = "UPDATE relay SET generation = $1, sequence = CASE WHEN ahead > sequence THEN ahead ELSE sequence END, ahead = 0 WHERE id = 1 AND generation < $1";
 const FOUND_AHEAD: &str = "UPDATE relay SET ahead = CASE WHEN sequence >= $1 THEN sequence + 1 ELSE $1 END WHERE id = 1 AND ahead < $1";
+/// What was restored goes on above what was there; nobody has the lease.
+const PUT_BACK: &str = "UPDATE relay SET epoch = CASE WHEN epoch < $1 THEN $1 ELSE epoch END, ahead = CASE WHEN ahead < $2 THEN $2 ELSE ahead END, holder = NULL, lease_until_us = 0 WHERE id = 1";
 const DIGEST_KEY: &str = "SELECT digest_key FROM relay WHERE id = 1";
 const SET_DIGEST_KEY: &str = "UPDATE relay SET digest_key = $1 WHERE id = 1 AND digest_key IS NULL";
 
@@ -46,6 +48,7 @@ pub const ALL: &[&str] = &[
     COUNTED,
     NEW_GENERATION,
     FOUND_AHEAD,
+    PUT_BACK,
     DIGEST_KEY,
     SET_DIGEST_KEY,
 ];
@@ -155,6 +158,16 @@ pub async fn counted(connection: &mut Connection, root: Digest) -> sqlx::Result<
 /// Of the database.
 pub async fn new_generation(connection: &mut Connection, now_us: i64) -> sqlx::Result<bool> {
     Ok(connection.query(NEW_GENERATION).bind(now_us).execute().await? == 1)
+}
+
+/// After a backup was put in the place of what was there: `before` is where the feed stood then.
+///
+/// # Errors
+/// Of the database.
+pub async fn put_back(connection: &mut Connection, before: &FeedState) -> sqlx::Result<()> {
+    let ahead = before.sequence.max(before.ahead);
+    let query = connection.query(PUT_BACK).bind(stored(before.epoch)).bind(stored(ahead));
+    query.execute().await.map(|_| ())
 }
 
 /// Keeps that a data plane has what this database never knew.

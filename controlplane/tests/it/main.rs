@@ -7,6 +7,7 @@ use godwit_controlplane::store::Kind;
 const DATABASE: Kind = Kind::Sqlite;
 
 mod applied;
+mod backup;
 mod cache;
 mod changes;
 mod concurrency;

@@ -7,6 +7,8 @@ const DATABASE: Kind = Kind::Postgres;
 
 #[path = "../it/applied.rs"]
 mod applied;
+#[path = "../it/backup.rs"]
+mod backup;
 mod buffer;
 mod buffer_kills;
 #[path = "../it/cache.rs"]

@@ -40,9 +40,12 @@ async fn the_master_is_who_sentinel_says() -> Result<()> {
     assert_eq!(set(&place, "x").await?, 1);
     assert_eq!(watched.servers[0].command(2, &["GET", "x"])?.trim(), "1");
     assert_eq!(place.ports_now(TIMEOUTS).await.len(), 3, "of Sentinel, the master and the replica");
-    watched.servers[0].command(0, &["WAIT", "1", "10000"])?;
-    watched.fail_over()?;
     let deadline = Instant::now() + SOON;
+    while watched.servers[1].command(2, &["GET", "x"])?.trim() != "1" {
+        assert!(Instant::now() < deadline, "the replica does not follow");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    watched.fail_over()?;
     while set(&place, "x").await.is_err() {
         assert!(Instant::now() < deadline, "nobody is promoted");
         tokio::time::sleep(Duration::from_millis(100)).await;
