@@ -158,7 +158,7 @@ pub(crate) async fn back_to(
 /// A zone as it was in a version.
 ///
 /// # Errors
-/// As [`back_to`], and `DOMAIN_NOT_FOUND` where there was no zone in that version.
+/// As `back_to`, and `DOMAIN_NOT_FOUND` where there was no zone in that version.
 pub async fn of_version(connection: &mut Connection, apex: &Name, version: u64) -> Result<Past, Problem> {
     let past = back_to(connection, apex, version).await?;
     past.ok_or_else(|| not_there(apex, &format!("was not there in version {version}")))

@@ -156,7 +156,7 @@ async fn the_cache_is_one_place_of_the_feed_and_goes_with_it() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     writing.await.unwrap();
-    running.server.client.delete("/api/v1/domains/b.test").await.expect(204);
+    running.server.client.delete_zone("b.test").await;
     assert_eq!(running.until_level().await.len(), 3);
     assert_eq!(running.keys().await.len(), 5, "three zones, index and head: nothing is left of what went");
 }
