@@ -32,9 +32,10 @@ use crate::relay::feed::Feed;
 use crate::relay::lead::Relay;
 use crate::relay::log::Log;
 use crate::relay::progress::{Progress, Publications};
+use crate::relay::reader::Reader;
 use crate::relay::signer::Signer;
-use crate::relay::stream::{Keys, Publisher, Reader};
-use crate::relay::{Applied, FeedSink};
+use crate::relay::stream::{Keys, Publisher};
+use crate::relay::{Applied, FeedSink, terms};
 use crate::secrets::{FeedKeys, Vault};
 use crate::start::{
     first_start, go_on, gone, history, lock_of, new_generation, open_beside, open_database, place, said,
@@ -351,7 +352,7 @@ impl Controlplane {
                 overtaken: committer.overtaken(),
                 metrics: metrics.clone(),
             };
-            publishing.push(tokio::spawn(publisher.run()));
+            publishing.push(tokio::spawn(terms::run(publisher)));
         }
         if let Some(place) = config.redis.cache()? {
             let nodes = config.redis.nodes_of_cache()?;
@@ -371,7 +372,7 @@ impl Controlplane {
                 overtaken: committer.overtaken(),
                 metrics: metrics.clone(),
             };
-            publishing.push(tokio::spawn(cache.run()));
+            publishing.push(tokio::spawn(terms::run(cache)));
         }
         let feeding = sink.map(|sink| {
             let overtaken = Some(committer.overtaken());

@@ -12,6 +12,7 @@ pub mod chaos;
 pub mod churn;
 pub mod cli;
 pub mod compare;
+pub mod course;
 pub mod cpu;
 pub mod data;
 pub mod dnsperf;

@@ -190,6 +190,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "nix",
             "rand",
             "rand_chacha",
+            "redis",
             "serde",
             "serde_json",
             "socket2",

@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::error::{Code, Problem};
 use crate::store::rrsets::Position;
@@ -20,6 +20,17 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// For `?cursor=`; null behind the last page.
     pub next: Option<String>,
+}
+
+/// Query parameters of a list.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListParams {
+    /// Items of a page: 1 to 1000, 100 when left out.
+    pub limit: Option<i64>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
 }
 
 /// Reads `?limit=`.

@@ -386,10 +386,7 @@ impl<T> Write<T> {
             }
         );
         if self.caller.unchecked {
-            return Err(Problem::new(
-                Code::DbUnavailable,
-                "the database is not available; nothing was changed",
-            ));
+            return Err(unavailable());
         }
         if !is_plain || self.if_match.is_some() {
             let message = "this takes no parameters and no If-Match";
@@ -422,10 +419,7 @@ impl<T> Write<T> {
             confirm: self.params.confirm,
         };
         if self.caller.unchecked && self.kept.is_none() {
-            return Err(Problem::new(
-                Code::DbUnavailable,
-                "the database is not available; nothing was changed",
-            ));
+            return Err(unavailable());
         }
         let commit = app.committer.commit(request, respond);
         let carried = match (&app.buffer, self.kept) {
@@ -458,6 +452,11 @@ impl<T> Write<T> {
         }
         Ok(response)
     }
+}
+
+/// Who asks is known from memory alone, and this is not for the buffer.
+fn unavailable() -> Problem {
+    Problem::new(Code::DbUnavailable, "the database is not available; nothing was changed")
 }
 
 fn of_reply(reply: &Reply, dry_run: bool) -> Response {

@@ -62,9 +62,7 @@ impl Authenticator {
         self.remembered.keep(hash, caller.clone());
         Ok(caller)
     }
-}
 
-impl Authenticator {
     /// Who held this token when the database was last asked about it, if that is not longer ago.
     pub(crate) fn remembered(&self, token: &str, within: Duration) -> Option<Caller> {
         let hash = Token::parse(token)?.hash();

@@ -409,29 +409,35 @@ impl Sequences {
                 }
                 Ok(HashMap::new())
             }
-            Sequences::Here(_) => {
-                commit(connection, &[], &FeedState::default()).await.map(|()| HashMap::new())
+            Sequences::Afterwards(afterwards) if !waiting.is_empty() => {
+                afterwards.commit(connection, waiting).await
             }
-            Sequences::Afterwards(_) if waiting.is_empty() => {
-                commit(connection, &[], &FeedState::default()).await.map(|()| HashMap::new())
-            }
-            Sequences::Afterwards(afterwards) => {
-                let octets: usize = waiting.iter().map(|one| one.payload.len()).sum();
-                // They are read back: what is long is left to the relay, so that nobody waits behind it.
-                let term = (*afterwards.term.borrow()).filter(|_| octets <= GIVEN_OCTETS);
-                let made = match term {
-                    Some(epoch) => give::with_commit(connection, &afterwards.log, epoch).await?,
-                    None => None,
-                };
-                if made.is_none() {
-                    commit(connection, &[], &FeedState::default()).await?;
-                }
-                // It takes what is left, and tells others.
-                afterwards.woken.notify_one();
-                let made = made.into_iter().flatten();
-                Ok(made.flat_map(|one| one.changes.into_iter().zip(one.entry.first_sequence..)).collect())
+            Sequences::Here(_) | Sequences::Afterwards(_) => {
+                connection.control(&[COMMIT]).await.map(|()| HashMap::new())
             }
         }
+    }
+}
+
+impl Afterwards {
+    async fn commit(
+        &self,
+        connection: &mut Connection,
+        waiting: &[Waiting],
+    ) -> sqlx::Result<HashMap<Uuid, u64>> {
+        let octets: usize = waiting.iter().map(|one| one.payload.len()).sum();
+        // They are read back: what is long is left to the relay, so that nobody waits behind it.
+        let term = (*self.term.borrow()).filter(|_| octets <= GIVEN_OCTETS);
+        let given = match term {
+            Some(epoch) => give::with_commit(connection, &self.log, epoch).await?,
+            None => None,
+        };
+        if given.is_none() {
+            connection.control(&[COMMIT]).await?;
+        }
+        // It takes what is left, and tells others.
+        self.woken.notify_one();
+        Ok(given.unwrap_or_default())
     }
 }
 

@@ -26,15 +26,15 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::log::{After, Log};
+use super::reader::Reader;
 use super::signer::Signer;
-use super::stream::Reader;
+use super::terms::InTerms;
 use crate::commit::Overtaken;
 use crate::observe::metrics::Metrics;
 use crate::store::Pool;
 use place::Keys;
 use step::{At, Step};
 
-const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(4), response: Duration::from_secs(10) };
 /// The least time between two steps; and by how much it is longer than a step took.
 const EVERY: Duration = Duration::from_secs(1);
 const REST: u32 = 4;
@@ -44,9 +44,6 @@ const LOOK_REST: u32 = 20;
 /// How often a step is tried while zones are being changed, and the pause between.
 const TRIES: u32 = 200;
 const TRY_AGAIN: Duration = Duration::from_millis(5);
-/// The pause after an error; doubles up to the longest.
-const AGAIN: Duration = Duration::from_millis(100);
-const AGAIN_MAX: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(crate) struct Cache {
@@ -66,7 +63,7 @@ pub(crate) struct Cache {
 
 /// Why writing stopped for now.
 #[derive(Debug, thiserror::Error)]
-enum Stopped {
+pub(crate) enum Stopped {
     #[error(transparent)]
     Redis(#[from] redis::RedisError),
     #[error(transparent)]
@@ -82,49 +79,43 @@ enum Stopped {
     TermOver,
 }
 
-impl Cache {
-    /// Keeps the cache, whenever it is this process's term, until nobody gives terms any more.
-    pub(crate) async fn run(mut self) {
-        let mut pause = AGAIN;
-        loop {
-            let term = match self.term.wait_for(Option::is_some).await {
-                Ok(term) => *term,
-                Err(_) => return,
-            };
-            let Some(epoch) = term else { continue };
-            let began = Instant::now();
-            let stopped = match self.place.connect(TIMEOUTS).await {
-                Ok(connection) => self.keep(connection, epoch).await,
-                Err(error) => error.into(),
-            };
-            if let Stopped::TermOver = stopped {
-                continue;
-            }
-            self.metrics.cache_error();
-            tracing::warn!(error = %stopped, "writing the record cache stopped; it is tried again");
-            if began.elapsed() > AGAIN_MAX {
-                pause = AGAIN;
-            }
-            let over = self.term.wait_for(|term| *term != Some(epoch));
-            let _ = tokio::time::timeout(pause, over).await;
-            pause = (pause * 2).min(AGAIN_MAX);
-        }
+impl InTerms for Cache {
+    type Stopped = Stopped;
+    const TIMEOUTS: Timeouts =
+        Timeouts { connect: Duration::from_secs(4), response: Duration::from_secs(10) };
+
+    fn place(&self) -> &Place {
+        &self.place
     }
 
-    /// Until something is wrong, or the term is over.
-    async fn keep(&mut self, mut connection: Connection, epoch: u64) -> Stopped {
-        if let Some(reader) = &self.reader
-            && let Err(error) = reader.make(&mut connection).await
-        {
-            tracing::warn!(user = reader.user, %error, "the user that data planes read as could not be made; make it by hand");
-        }
-        match self.kept(&mut connection, epoch).await {
+    fn reader(&self) -> Option<&Reader> {
+        self.reader.as_ref()
+    }
+
+    fn term(&self) -> watch::Receiver<Option<u64>> {
+        self.term.clone()
+    }
+
+    async fn during(&mut self, mut connection: Connection, epoch: u64) -> Stopped {
+        match self.keep(&mut connection, epoch).await {
             Ok(never) => match never {},
             Err(stopped) => stopped,
         }
     }
 
-    async fn kept(
+    fn is_over(stopped: &Stopped) -> bool {
+        matches!(stopped, Stopped::TermOver)
+    }
+
+    fn failed(&self, stopped: &Stopped) {
+        self.metrics.cache_error();
+        tracing::warn!(error = %stopped, "writing the record cache stopped; it is tried again");
+    }
+}
+
+impl Cache {
+    /// Keeps the cache until something is wrong, or the term is over.
+    async fn keep(
         &mut self,
         connection: &mut Connection,
         epoch: u64,

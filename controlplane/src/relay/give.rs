@@ -4,6 +4,10 @@
 //! Mostly that is the transaction of a change itself: who gives sequences has a writer too, and what it commits is on disk with its
 //! sequence at once. What others commit gets it in a transaction of its own.
 
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
 use super::batches::{self, Made};
 use super::log::Log;
 use crate::commit::{COMMIT, ROLLBACK, begin};
@@ -51,8 +55,8 @@ pub(super) async fn apart(connection: &mut Connection, log: &Log, epoch: u64) ->
     Ok(given)
 }
 
-/// With the commit of the open transaction, of which the change sets are read with all others that wait. `None`: not now, and the
-/// transaction is still open.
+/// With the commit of the open transaction, of which the change sets are read with all others that wait: which change got which.
+/// `None`: not now, and the transaction is still open.
 ///
 /// # Errors
 /// Of the database.
@@ -60,7 +64,7 @@ pub(crate) async fn with_commit(
     connection: &mut Connection,
     log: &Log,
     epoch: u64,
-) -> sqlx::Result<Option<Vec<Made>>> {
+) -> sqlx::Result<Option<HashMap<Uuid, u64>>> {
     // Who gives apart at this moment takes ours a moment later.
     let Ok(_giving) = log.giving().try_lock() else { return Ok(None) };
     let Some(mut state) = relay::lock(connection, epoch).await? else { return Ok(None) };
@@ -68,8 +72,10 @@ pub(crate) async fn with_commit(
         return Ok(None);
     }
     let made = to_all(connection, &mut state, COMMIT).await?;
-    log.add(made.clone(), state);
-    Ok(Some(made))
+    let given =
+        made.iter().flat_map(|one| one.changes.iter().copied().zip(one.entry.first_sequence..)).collect();
+    log.add(made, state);
+    Ok(Some(given))
 }
 
 fn is_put_back(state: &FeedState, known: &FeedState) -> bool {

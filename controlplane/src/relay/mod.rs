@@ -14,6 +14,7 @@
 //! - `feed`: what data planes ask for: the log after a position, the index of zones, single zones;
 //! - `stream`: the log on a Redis stream;
 //! - `cache`: zones and their index in Redis, at one place of the log;
+//! - `terms`: how both are begun with each term of ours, and again after errors; `reader`: who data planes are there;
 //! - `progress`: how far each change has come;
 //! - `signer`: signs what leaves the process.
 
@@ -24,9 +25,11 @@ pub(crate) mod give;
 pub(crate) mod lead;
 pub(crate) mod log;
 pub mod progress;
+pub(crate) mod reader;
 pub(crate) mod recount;
 pub(crate) mod signer;
 pub(crate) mod stream;
+pub(crate) mod terms;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

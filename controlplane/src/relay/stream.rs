@@ -19,7 +19,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::log::{After, Log};
+use super::reader::Reader;
 use super::signer::Signer;
+use super::terms::InTerms;
 use crate::commit::Overtaken;
 use crate::observe::metrics::Metrics;
 use crate::store::Pool;
@@ -27,17 +29,12 @@ use crate::store::relay::FeedState;
 
 /// Field of an entry that holds the batch.
 pub(crate) const BATCH: &str = "b";
-/// How long Redis may take to let us in, or to answer.
-const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(4), response: Duration::from_secs(2) };
 /// How often a head is published and the end of the stream looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// A head comes after so many change sets at the latest.
 const HEAD_AFTER: u64 = 1_000;
 /// Octets of batches that go out together.
 const TOGETHER: usize = 1 << 20;
-/// The pause after an error; doubles up to the longest.
-const AGAIN: Duration = Duration::from_millis(100);
-const AGAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Where in Redis the feed is. The braces keep both on one node of a cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,61 +48,6 @@ pub(crate) struct Keys {
 impl Keys {
     pub(crate) fn with_prefix(prefix: &str) -> Keys {
         Keys { stream: format!("{prefix}{{feed}}:stream"), head: format!("{prefix}{{feed}}:head") }
-    }
-}
-
-/// A user who can read the feed and do nothing else.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Reader {
-    pub(crate) user: String,
-    pub(crate) password: String,
-    /// Patterns of all keys of the feed: whoever makes the user says all of them, for the databases of one server have the
-    /// same users.
-    pub(crate) keys: Vec<String>,
-}
-
-impl Reader {
-    /// What it may: read; say hello; ask whether the server is a master, and which servers a cluster has.
-    const ALLOWED: [&str; 15] = [
-        "xread",
-        "xrevrange",
-        "get",
-        "mget",
-        "strlen",
-        "hlen",
-        "hgetall",
-        "multi",
-        "exec",
-        "ping",
-        "select",
-        "hello",
-        "client|setname",
-        "role",
-        "cluster|slots",
-    ];
-
-    /// Of the URL that data planes are told; `None` where it names no user, or one of ours.
-    pub(crate) fn of(nodes: &Place, ours: &Place, keys: Vec<String>) -> Option<Reader> {
-        let user = nodes.user().filter(|user| Some(*user) != ours.user() && *user != "default")?;
-        Some(Reader { user: user.to_owned(), password: nodes.password()?.to_owned(), keys })
-    }
-
-    pub(super) async fn make(&self, connection: &mut Connection) -> redis::RedisResult<()> {
-        let mut command = redis::cmd("ACL");
-        command.arg("SETUSER").arg(&self.user).arg("reset").arg("on").arg(format!(">{}", self.password));
-        for key in &self.keys {
-            command.arg(format!("~{key}"));
-        }
-        command.arg("-@all");
-        for allowed in Reader::ALLOWED {
-            command.arg(format!("+{allowed}"));
-        }
-        command.exec_async(connection).await?;
-        // What clients say of themselves first; older servers do not know of it, and clients do not mind.
-        let mut more = redis::cmd("ACL");
-        more.arg("SETUSER").arg(&self.user).arg("+client|setinfo");
-        let _ = more.exec_async(connection).await;
-        Ok(())
     }
 }
 
@@ -126,7 +68,7 @@ pub(crate) struct Publisher {
 
 /// Why publishing stopped for now.
 #[derive(Debug, thiserror::Error)]
-enum Stopped {
+pub(crate) enum Stopped {
     #[error(transparent)]
     Redis(#[from] redis::RedisError),
     #[error(transparent)]
@@ -155,43 +97,40 @@ enum End {
     Foreign(&'static str),
 }
 
-impl Publisher {
-    /// Runs until it is aborted, or the relay is gone.
-    pub(crate) async fn run(mut self) {
-        let mut pause = AGAIN;
-        loop {
-            let term = match self.term.wait_for(Option::is_some).await {
-                Ok(term) => *term,
-                Err(_) => return,
-            };
-            let Some(epoch) = term else { continue };
-            let began = Instant::now();
-            let stopped = match self.place.connect(TIMEOUTS).await {
-                Ok(connection) => self.publish(connection, epoch).await,
-                Err(error) => error.into(),
-            };
-            if let Stopped::TermOver = stopped {
-                continue;
-            }
-            self.metrics.stream_error();
-            tracing::warn!(error = %stopped, "publishing to Redis stopped; it is tried again");
-            if began.elapsed() > AGAIN_MAX {
-                pause = AGAIN;
-            }
-            let over = self.term.wait_for(|term| *term != Some(epoch));
-            let _ = tokio::time::timeout(pause, over).await;
-            pause = (pause * 2).min(AGAIN_MAX);
-        }
+impl InTerms for Publisher {
+    type Stopped = Stopped;
+    const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(4), response: Duration::from_secs(2) };
+
+    fn place(&self) -> &Place {
+        &self.place
     }
 
+    fn reader(&self) -> Option<&Reader> {
+        self.reader.as_ref()
+    }
+
+    fn term(&self) -> watch::Receiver<Option<u64>> {
+        self.term.clone()
+    }
+
+    fn during(&mut self, connection: Connection, epoch: u64) -> impl Future<Output = Stopped> + Send {
+        self.publish(connection, epoch)
+    }
+
+    fn is_over(stopped: &Stopped) -> bool {
+        matches!(stopped, Stopped::TermOver)
+    }
+
+    fn failed(&self, stopped: &Stopped) {
+        self.metrics.stream_error();
+        tracing::warn!(error = %stopped, "publishing to Redis stopped; it is tried again");
+    }
+}
+
+impl Publisher {
     /// Until something is wrong, or the term is over.
     async fn publish(&mut self, mut connection: Connection, epoch: u64) -> Stopped {
         let mut watched = self.log.watch();
-        if let Some(reader) = &self.reader
-            && let Err(error) = reader.make(&mut connection).await
-        {
-            tracing::warn!(user = reader.user, %error, "the user that data planes read as could not be made; make it by hand");
-        }
         let mut at = match self.settle(&mut connection, epoch).await {
             Ok(at) => at,
             Err(stopped) => return stopped,

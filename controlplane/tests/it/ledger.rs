@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::Client;
@@ -133,6 +133,11 @@ impl Ledger {
 /// A write; `None` when the connection ended without an answer.
 async fn try_put(client: &Client, name: &str, value: &str) -> Option<u16> {
     let body = json!({"changes": [{"op": "put", "name": name, "type": "TXT", "value": [value]}]});
+    try_change(client, &body).await.map(|(status, _)| status)
+}
+
+/// A change on a connection of its own: status and body of the answer; `None` when the connection ended without one.
+pub(crate) async fn try_change(client: &Client, body: &Value) -> Option<(u16, Bytes)> {
     let stream = tokio::net::TcpStream::connect(client.address).await.ok()?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
     tokio::spawn(connection);
@@ -147,6 +152,6 @@ async fn try_put(client: &Client, name: &str, value: &str) -> Option<u16> {
     let response = sender.send_request(request).await.ok()?;
     let status = response.status().as_u16();
     // Acknowledged is what came whole.
-    response.into_body().collect().await.ok()?;
-    Some(status)
+    let octets = response.into_body().collect().await.ok()?.to_bytes();
+    Some((status, octets))
 }

@@ -9,11 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use godwit_testkit::servers::Postgres;
-use http_body_util::{BodyExt as _, Full};
-use hyper::Request;
-use hyper_util::rt::TokioIo;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -22,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::buffer::until_drained;
 use crate::concurrency::seed;
 use crate::harness::{Client, URL_FILE};
+use crate::ledger::try_change;
 
 const WRITERS: usize = 4;
 
@@ -85,20 +82,7 @@ struct Ledger {
 async fn add(client: &Client, number: u32) -> Option<(u16, Value)> {
     let body = json!({"changes": [{"op": "add_value", "name": format!("n{}.example.com.", number % 211), "type": "TXT",
         "value": [number.to_string()]}]});
-    let stream = tokio::net::TcpStream::connect(client.address).await.ok()?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-    tokio::spawn(connection);
-    let request = Request::builder()
-        .method("POST")
-        .uri("/api/v1/changes")
-        .header("host", "x")
-        .header("content-type", "application/json")
-        .header("authorization", format!("Bearer {}", client.token))
-        .body(Full::new(Bytes::from(body.to_string())))
-        .unwrap();
-    let response = sender.send_request(request).await.ok()?;
-    let status = response.status().as_u16();
-    let octets = response.into_body().collect().await.ok()?.to_bytes();
+    let (status, octets) = try_change(client, &body).await?;
     Some((status, serde_json::from_slice(&octets).ok()?))
 }
 

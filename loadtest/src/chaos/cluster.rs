@@ -5,15 +5,17 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
+use redis::FromRedisValue;
 use serde_json::{Value, json};
 
-use super::process::{Process, command};
+use super::process::Process;
 use crate::http::Connection;
+use crate::server::bound::parent_bound;
 use crate::{api, interrupt, server};
 
 /// Data planes.
@@ -151,7 +153,7 @@ impl Cluster {
     /// Has the database's user own a folder.
     fn give_to_database(&self, folder: &Path) -> Result<()> {
         let Some(user) = self.database_user else { return Ok(()) };
-        let status = std::process::Command::new("chown").arg(format!("{user}:")).arg(folder).status()?;
+        let status = Command::new("chown").arg(format!("{user}:")).arg(folder).status()?;
         anyhow::ensure!(status.success(), "{} could not be given to {user}", folder.display());
         Ok(())
     }
@@ -165,13 +167,8 @@ impl Cluster {
         program: &str,
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<String> {
-        let words: Vec<OsString> =
-            std::iter::once(self.postgres_programs.join(program).into()).chain(arguments).collect();
-        let mut command = command(&words, self.database_user)?;
-        let output = command.current_dir(&self.database).stdin(Stdio::null()).output()?;
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        anyhow::ensure!(output.status.success(), "{program}: {said}");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let mut command = parent_bound(&self.postgres_programs.join(program), self.database_user);
+        printed(command.args(arguments).current_dir(&self.database)).with_context(|| program.to_owned())
     }
 
     /// Runs a statement; gives what it prints.
@@ -271,12 +268,8 @@ impl Cluster {
     /// # Errors
     /// Its own words.
     pub fn run(&self, program: &str, arguments: &[OsString]) -> Result<String> {
-        let words: Vec<OsString> =
-            std::iter::once(self.program(program)).chain(arguments.iter().cloned()).collect();
-        let output = command(&words, None)?.stdin(Stdio::null()).output()?;
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        anyhow::ensure!(output.status.success(), "{program}: {said}");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let mut command = parent_bound(&self.programs.join(program), None);
+        printed(command.args(arguments)).with_context(|| program.to_owned())
     }
 
     /// A connection to the API of control plane `index`.
@@ -344,29 +337,17 @@ impl Cluster {
         }
     }
 
-    /// Runs a command of Redis as one who may do everything.
+    /// Runs a command of Redis, in the database of the streams, as one who may do everything.
     ///
     /// # Errors
     /// Its own words.
-    pub fn redis_command(&self, words: &[&[u8]]) -> Result<Vec<u8>> {
-        use std::io::{Read as _, Write as _};
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.redis_port))?;
-        stream.set_read_timeout(Some(LOOK))?;
-        let mut request = Vec::new();
-        for words in [&[b"SELECT".as_slice(), b"1"][..], words, &[b"QUIT"]] {
-            write!(request, "*{}\r\n", words.len())?;
-            for word in words {
-                write!(request, "${}\r\n", word.len())?;
-                request.extend_from_slice(word);
-                request.extend_from_slice(b"\r\n");
-            }
-        }
-        stream.write_all(&request)?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let answer = answer.strip_prefix(b"+OK\r\n").context("Redis refuses its database 1")?;
-        anyhow::ensure!(!answer.starts_with(b"-"), "Redis: {}", String::from_utf8_lossy(answer));
-        Ok(answer.to_vec())
+    pub fn redis_command<T: FromRedisValue>(&self, words: &[&[u8]]) -> Result<T> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}/1", self.redis_port))?;
+        let mut connection = client.get_connection_with_timeout(LOOK)?;
+        connection.set_read_timeout(Some(LOOK))?;
+        let mut command = redis::Cmd::new();
+        command.arg(words);
+        Ok(command.query(&mut connection)?)
     }
 
     /// Waits until Redis answers.
@@ -375,7 +356,7 @@ impl Cluster {
     /// It does not in time.
     pub fn await_redis(&self) -> Result<()> {
         let end = Instant::now() + START;
-        while let Err(error) = self.redis_command(&[b"PING"]) {
+        while let Err(error) = self.redis_command::<String>(&[b"PING"]) {
             interrupt::check()?;
             anyhow::ensure!(Instant::now() < end, "Redis does not answer: {error:#}");
             std::thread::sleep(LOOK_EVERY);
@@ -405,6 +386,14 @@ impl Drop for Cluster {
         let _ = self.postgres.stop(Signal::SIGQUIT);
         let _ = fs::remove_dir_all(&self.database);
     }
+}
+
+/// What a command prints, once it has ended.
+fn printed(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    anyhow::ensure!(output.status.success(), "{said}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn redis(work: &Path, port: u16) -> Process {

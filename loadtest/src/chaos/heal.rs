@@ -103,7 +103,9 @@ fn settle_accepted(shared: &Shared, cluster: &Cluster, end: Instant) -> Result<(
                     false
                 }
                 "conflict" | "refused" => {
-                    shared.fail(&format!("accepted, and then refused: {}: {found:?}", ledger::name(*name)));
+                    shared
+                        .course
+                        .fail(&format!("accepted, and then refused: {}: {found:?}", ledger::name(*name)));
                     false
                 }
                 _ => true,
@@ -142,7 +144,7 @@ pub fn verify(shared: &Shared, cluster: &Cluster, wants: impl Fn(u32) -> bool) -
         let (least, most) = shared.ledger.range(name);
         let value = truth.get(&name).copied().unwrap_or(0);
         if !(least..=most).contains(&value) {
-            shared.fail(&format!(
+            shared.course.fail(&format!(
                 "LOST: {} is {value} through the API, acknowledged is {least}, asked for {most}",
                 ledger::name(name)
             ));
@@ -154,7 +156,7 @@ pub fn verify(shared: &Shared, cluster: &Cluster, wants: impl Fn(u32) -> bool) -
             asked += 1;
             let said = (0..TRIES).map(|_| asker.ask(name)).find(|said| *said != Said::Lost);
             if !said.is_some_and(|said| agrees(said, value)) {
-                shared.fail(&format!(
+                shared.course.fail(&format!(
                     "node{} says {said:?} of {}, the API {value}",
                     index + 1,
                     ledger::name(name)

@@ -160,12 +160,12 @@ fn chaos(options: &Options, work: &Path, results: &mut Results) -> Result<()> {
             threads.push(scope.spawn(move || watchers::run(shared, index, options.seed)));
         }
         let outcome = conduct(options, &kinds, &mut stage, results);
-        shared.stop();
+        shared.course.stop();
         let ended = threads.into_iter().all(|thread| thread.join().is_ok());
         anyhow::ensure!(ended, "a thread of the run panicked");
         outcome
     });
-    results.seconds = shared.started.elapsed().as_secs_f64();
+    results.seconds = shared.course.started.elapsed().as_secs_f64();
     results.names = shared.ledger.used();
     let lock =
         |watched: &shared::Watched| watched.tally.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -174,7 +174,7 @@ fn chaos(options: &Options, work: &Path, results: &mut Results) -> Result<()> {
     results.writes = [&ledger.acknowledgements, &ledger.acceptances, &ledger.doubts, &ledger.refusals]
         .map(|count| count.load(Ordering::Relaxed));
     results.statuses = shared.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    results.failures.extend(shared.failures());
+    results.failures.extend(shared.course.failures());
     outcome
 }
 
@@ -216,10 +216,10 @@ fn conduct(options: &Options, kinds: &[Fault], stage: &mut Stage<'_>, results: &
     let mut plan = Plan::new(kinds, options.seed);
     let mut draw = Draw::new(options.seed, "chaos look-ups", 0);
     let mut looked_at: Vec<u32> = Vec::new();
-    while shared.started.elapsed().as_secs_f64() < options.seconds && shared.wait(REST) {
+    while shared.course.started.elapsed().as_secs_f64() < options.seconds && shared.course.wait(REST) {
         let fault = plan.draw();
         let begun = Instant::now();
-        let at = shared.started.elapsed().as_secs_f64();
+        let at = shared.course.started.elapsed().as_secs_f64();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let before = (count(&shared.ledger.acknowledgements), count(&shared.ledger.doubts));
         stage.make(fault)?;
@@ -251,7 +251,7 @@ fn conduct(options: &Options, kinds: &[Fault], stage: &mut Stage<'_>, results: &
         stage.cluster.check_alive()?;
         shared.pause.store(false, Ordering::SeqCst);
         // The first thing that is wrong is the one to look at.
-        if !shared.failures().is_empty() {
+        if !shared.course.failures().is_empty() {
             return Ok(());
         }
     }

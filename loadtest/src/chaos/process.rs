@@ -4,18 +4,19 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::server::bound::parent_bound;
+
 /// Asked to stop, a program gets so long.
 const STOP: Duration = Duration::from_secs(60);
 /// How often what is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-const SETPRIV: &str = "/usr/bin/setpriv";
 
 /// See the module. It ends when dropped.
 #[derive(Debug)]
@@ -67,7 +68,9 @@ impl Process {
     /// It cannot be started, or runs.
     pub fn start(&mut self) -> Result<()> {
         anyhow::ensure!(self.child.is_none(), "{} runs already", self.name);
-        let mut command = command(&self.words, self.user)?;
+        let (program, arguments) = self.words.split_first().context("no program")?;
+        let mut command = parent_bound(Path::new(program), self.user);
+        command.args(arguments);
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         self.child = Some(command.spawn().with_context(|| format!("starting {}", self.name))?);
@@ -147,25 +150,4 @@ impl Drop for Process {
             let _ = child.wait();
         }
     }
-}
-
-/// A command that the kernel ends when the thread ends that starts it: also as another user, which setpriv sees to.
-///
-/// # Errors
-/// There are no words, or no setpriv where another user is wanted.
-pub fn command(words: &[OsString], user: Option<&str>) -> Result<Command> {
-    let (program, arguments) = words.split_first().context("no program")?;
-    let has_setpriv = Path::new(SETPRIV).is_file();
-    anyhow::ensure!(has_setpriv || user.is_none(), "{SETPRIV} is missing: install util-linux");
-    if !has_setpriv {
-        let mut command = Command::new(program);
-        command.args(arguments);
-        return Ok(command);
-    }
-    let mut command = Command::new(SETPRIV);
-    if let Some(user) = user {
-        command.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).arg("--clear-groups");
-    }
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
-    Ok(command)
 }

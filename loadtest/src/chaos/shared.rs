@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::ledger::Ledger;
-use crate::interrupt;
-
-/// Sentences kept of what went wrong; more say nothing new.
-const SENTENCES: usize = 40;
+use crate::course::Course;
 
 /// A data plane as those who ask it see it.
 #[derive(Debug)]
@@ -47,8 +43,8 @@ pub struct Tally {
 /// See the module.
 #[derive(Debug)]
 pub struct Shared {
-    /// When the run began.
-    pub started: Instant,
+    /// When it began, and whether it is over.
+    pub course: Course,
     /// APIs of the control planes.
     pub apis: Vec<SocketAddr>,
     /// The administrator's token.
@@ -67,8 +63,6 @@ pub struct Shared {
     pub under_way: AtomicU64,
     /// Answers to writes by status.
     pub statuses: Mutex<BTreeMap<u16, u64>>,
-    stop: AtomicBool,
-    failures: Mutex<Vec<String>>,
 }
 
 impl Shared {
@@ -83,7 +77,7 @@ impl Shared {
             tally: Mutex::default(),
         };
         Shared {
-            started: Instant::now(),
+            course: Course::new(),
             apis,
             token,
             nodes: nodes.iter().map(watched).collect(),
@@ -93,50 +87,7 @@ impl Shared {
             pause: AtomicBool::new(true),
             under_way: AtomicU64::new(0),
             statuses: Mutex::default(),
-            stop: AtomicBool::new(false),
-            failures: Mutex::default(),
         }
-    }
-
-    /// Whether threads should end.
-    #[must_use]
-    pub fn over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || interrupt::requested()
-    }
-
-    /// From now on threads should end.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Waits for so long, or until it is over: then false.
-    #[must_use]
-    pub fn wait(&self, time: Duration) -> bool {
-        let end = Instant::now() + time;
-        while !self.over() {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            std::thread::sleep(left.min(Duration::from_millis(20)));
-        }
-        false
-    }
-
-    /// Notes what makes the run fail.
-    pub fn fail(&self, what: &str) {
-        let at = self.started.elapsed().as_secs_f64();
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() < SENTENCES {
-            eprintln!("FAILED at {at:.1} s: {what}");
-            failures.push(format!("at {at:.1} s: {what}"));
-        }
-    }
-
-    /// What was noted with [`Shared::fail`].
-    #[must_use]
-    pub fn failures(&self) -> Vec<String> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

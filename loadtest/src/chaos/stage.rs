@@ -82,7 +82,7 @@ impl<'a> Stage<'a> {
     /// Waits for a time between these, milliseconds.
     fn rest(&mut self, from: u64, to: u64) -> Result<()> {
         let time = from + self.draw.below(to - from);
-        let _ = self.shared.wait(Duration::from_millis(time));
+        let _ = self.shared.course.wait(Duration::from_millis(time));
         interrupt::check()
     }
 
@@ -95,7 +95,7 @@ impl<'a> Stage<'a> {
     }
 
     fn redis(&self, words: &[&[u8]]) -> Result<()> {
-        self.cluster.redis_command(words).map(drop)
+        self.cluster.redis_command::<redis::Value>(words).map(drop)
     }
 
     fn kill_control(&mut self, leads: bool) -> Result<()> {
@@ -225,7 +225,7 @@ impl<'a> Stage<'a> {
     }
 
     fn forge(&mut self) -> Result<()> {
-        let head = self.cluster.redis_command(&[b"GET", HEAD])?;
+        let head: Option<Vec<u8>> = self.cluster.redis_command(&[b"GET", HEAD])?;
         self.rest(500, 1_500)?;
         // What a script can do at once, the publisher cannot get between. The last of each line's variants is what is left.
         let scripts: [&str; 4] = [
@@ -252,11 +252,7 @@ impl<'a> Stage<'a> {
         ];
         let script = scripts[self.draw.below(scripts.len() as u64) as usize];
         self.redis(&[b"EVAL", script.as_bytes(), b"1", STREAM, ENTRIES])?;
-        // `$LENGTH`, line end, octets, line end.
-        let old =
-            head.iter().position(|&octet| octet == b'\n').and_then(|at| head.get(at + 1..head.len() - 2));
-        let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(()) };
-        self.redis(&[b"SET", HEAD, old.strip_suffix(b"\r\n+OK").unwrap_or(old)])
+        head.map_or(Ok(()), |head| self.redis(&[b"SET", HEAD, &head]))
     }
 
     fn silent_node(&mut self) -> Result<()> {
@@ -396,7 +392,7 @@ impl<'a> Stage<'a> {
         self.cluster.postgres.start()?;
         self.cluster.await_database()?;
         // Control planes go on by themselves; no data plane goes back, as the watchers see.
-        let _ = self.shared.wait(Duration::from_secs(5));
+        let _ = self.shared.course.wait(Duration::from_secs(5));
         let told = heal::sequences(&before);
         for index in 0..NODES {
             let now = super::cluster::metric(self.cluster.nodes[index].metrics, "godwit_dataplane_sequence");

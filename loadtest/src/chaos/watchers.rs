@@ -113,12 +113,12 @@ fn judge(said: Said, numbers: RangeInclusive<u32>, may_be_empty: bool) -> Verdic
 pub fn run(shared: &Shared, index: usize, seed: u64) {
     let watched = &shared.nodes[index];
     let Ok(mut asker) = Asker::connect(watched.dns) else {
-        shared.fail("a socket to ask with could not be had");
+        shared.course.fail("a socket to ask with could not be had");
         return;
     };
     let mut draw = Draw::new(seed, "chaos watcher", index as u64);
     let (mut seen, mut seen_in) = (HashMap::new(), 0);
-    while shared.wait(PAUSE) {
+    while shared.course.wait(PAUSE) {
         let settled = shared.settled.load(Ordering::SeqCst);
         if settled == 0 {
             continue;
@@ -148,12 +148,12 @@ pub fn run(shared: &Shared, index: usize, seed: u64) {
             Verdict::NotReady => watched.note(|tally| tally.not_ready += 1),
             Verdict::Lost if is_up && watched.life.load(Ordering::SeqCst) == life => {
                 watched.note(|tally| tally.lost_outside += 1);
-                shared.fail(&format!("node{}: no answer for {}", index + 1, ledger::name(name)));
+                shared.course.fail(&format!("node{}: no answer for {}", index + 1, ledger::name(name)));
             }
             Verdict::Lost => watched.note(|tally| tally.lost_inside += 1),
             Verdict::Wrong => {
                 watched.note(|tally| (tally.judged, tally.wrong) = (tally.judged + 1, tally.wrong + 1));
-                shared.fail(&format!(
+                shared.course.fail(&format!(
                     "node{}: wrong for {}: {said:?}, expected {least} to {most}",
                     index + 1,
                     ledger::name(name)

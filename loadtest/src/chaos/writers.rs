@@ -30,7 +30,7 @@ pub fn run(shared: &Shared, number: usize, seed: u64, mut names: Vec<u32>) {
     let mut draw = Draw::new(seed, "chaos writer", number as u64);
     let mut connection: Option<Connection> = None;
     let mut control = number;
-    while shared.wait(Duration::from_millis(draw.below(PAUSE_MS))) {
+    while shared.course.wait(Duration::from_millis(draw.below(PAUSE_MS))) {
         if shared.pause.load(Ordering::SeqCst) {
             continue;
         }
@@ -53,7 +53,7 @@ fn one(
     let api = shared.apis[*control % shared.apis.len()];
     let Some(mut open) = connection.take().or_else(|| Connection::open(api, &shared.token).ok()) else {
         *control += 1;
-        let _ = shared.wait(AGAIN);
+        let _ = shared.course.wait(AGAIN);
         return;
     };
     // One or two names of different zones, which change together.
@@ -96,7 +96,7 @@ fn answered(shared: &Shared, writes: &[(u32, u32)], response: &Response) -> bool
         202 => {
             let change = response.header("Godwit-Change").unwrap_or_default();
             if change.is_empty() {
-                shared.fail("202 without Godwit-Change");
+                shared.course.fail("202 without Godwit-Change");
             }
             writes.iter().for_each(|&(name, number)| shared.ledger.accept(name, number, change.to_owned()));
             false
@@ -104,7 +104,7 @@ fn answered(shared: &Shared, writes: &[(u32, u32)], response: &Response) -> bool
         status => {
             shared.ledger.refusals.fetch_add(1, Ordering::Relaxed);
             if !REFUSALS.contains(&status) {
-                shared.fail(&format!("a change was refused: {status}: {}", response.text()));
+                shared.course.fail(&format!("a change was refused: {status}: {}", response.text()));
             }
             // 503 says that nothing was done, and is held to it by the next look at the name; 504 says that nobody knows.
             status != 504

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use super::bound::parent_bound;
 use super::setup::{RateLimit, Setup};
 use crate::data::files::ZoneFile;
 
@@ -193,7 +194,7 @@ impl Kind {
         let line = format!("{} {}", program.display(), args.join(" "));
         fs::write(folder.join(file), format!("{text}\n"))?;
         fs::write(folder.join("zones.conf"), self.zone_list(setup.zones))?;
-        let mut command = parent_bound(program);
+        let mut command = parent_bound(program, None);
         command.args(args).stdin(Stdio::null());
         let settings = self.environment(program, setup.rate_limit);
         let shown: String = settings.iter().map(|(key, value)| format!("{key}={value} ")).collect();
@@ -260,16 +261,4 @@ impl Kind {
         }
         list
     }
-}
-
-/// The program, ended by the kernel should this one die without the chance to end it (setpriv of util-linux, if there).
-#[must_use]
-pub fn parent_bound(program: &Path) -> Command {
-    let setpriv = Path::new("/usr/bin/setpriv");
-    if !setpriv.is_file() {
-        return Command::new(program);
-    }
-    let mut command = Command::new(setpriv);
-    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
-    command
 }

@@ -1,5 +1,6 @@
 //! Servers as processes of this run: started pinned, waited for until they answer rightly, ended with it.
 
+pub mod bound;
 pub mod echo;
 pub mod kind;
 pub mod probe;

@@ -70,7 +70,7 @@ pub fn run(shared: &Shared, source: &Source, flood: &ConnectionFlood) -> Result<
     }
     let mut connections: [Option<Fleet>; 2] = [None, None];
     let mut offered = Offered::default();
-    while !shared.over() {
+    while !shared.course.over() {
         let now = Instant::now();
         floods.iter_mut().try_for_each(|flood| flood.turn(now))?;
         fleets.iter_mut().try_for_each(turns)?;

@@ -311,7 +311,7 @@ fn load(
             others.push(scope.spawn(move || writers::run(shared, access, seed, number, per_second)));
         }
         let outcome = conduct(options, &shared, &mut stage, &plan, &samples, results);
-        shared.stop();
+        shared.course.stop();
         let ended = others.into_iter().all(|thread| thread.join().is_ok());
         anyhow::ensure!(ended, "a thread of the run panicked");
         let panicked = |_| anyhow::anyhow!("a thread of the run panicked");
@@ -319,13 +319,13 @@ fn load(
         results.offered = attackers.join().map_err(panicked)?.context("attacks")?;
         outcome
     });
-    results.seconds = shared.started.elapsed().as_secs_f64();
+    results.seconds = shared.course.started.elapsed().as_secs_f64();
     results.tallies = Side::BOTH.map(|side| shared.tally(side).clone());
     results.writes = shared.writes().clone();
     results.udp_quarters = Side::BOTH.map(|side| shared.udp(side).quarters());
     results.write_quarters = shared.api().quarters();
     results.samples = samples.into_inner().unwrap_or_default();
-    results.failures.extend(shared.failures());
+    results.failures.extend(shared.course.failures());
     outcome
 }
 
@@ -341,9 +341,9 @@ fn conduct(
     let mut plan = plan.iter().peekable();
     let mut line_at = LINE_EVERY.min(shared.length);
     let mut elapsed = Duration::ZERO;
-    while elapsed < shared.length && shared.wait(LOOK_EVERY) {
+    while elapsed < shared.length && shared.course.wait(LOOK_EVERY) {
         stage.check_alive()?;
-        elapsed = shared.started.elapsed();
+        elapsed = shared.course.started.elapsed();
         if elapsed >= line_at {
             line_at += LINE_EVERY;
             eprintln!("{}", progress(shared, samples, options.seconds, results.happened.len()));

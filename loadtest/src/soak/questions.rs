@@ -225,7 +225,7 @@ impl Questions {
                     Allowed::Current => None,
                     Allowed::Snapshot(past) => Some(past),
                     // What comes without a snapshot comes change by change.
-                    Allowed::NotReady => Some(Past(shared.started)),
+                    Allowed::NotReady => Some(Past(shared.course.started)),
                 };
                 let owner = &self.names[index as usize].0;
                 let (apex, history) = match self.side {

@@ -90,7 +90,8 @@ pub fn verdicts(results: &Results) -> Vec<String> {
 #[must_use]
 pub fn progress(shared: &Shared, samples: &Mutex<[Vec<Sample>; 2]>, seconds: f64, faults: usize) -> String {
     let minutes = |seconds: f64| format!("{}:{:02}", seconds as u64 / 60, seconds as u64 % 60);
-    let mut line = format!("{} of {}", minutes(shared.started.elapsed().as_secs_f64()), minutes(seconds));
+    let mut line =
+        format!("{} of {}", minutes(shared.course.started.elapsed().as_secs_f64()), minutes(seconds));
     let samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
     for side in Side::BOTH {
         let last = samples[side as usize].last().cloned().unwrap_or_default();

@@ -94,9 +94,9 @@ pub fn metric(text: &str, name: &str) -> Option<f64> {
 /// Looks until it is over.
 pub fn run(shared: &Shared, watched: &Watched, samples: &Mutex<[Vec<Sample>; 2]>) {
     let every = (shared.length / SAMPLES).max(Duration::from_secs(1));
-    let mut last = shared.started.elapsed().as_secs_f64();
-    while shared.wait(every) {
-        let at = shared.started.elapsed().as_secs_f64();
+    let mut last = shared.course.started.elapsed().as_secs_f64();
+    while shared.course.wait(every) {
+        let at = shared.course.started.elapsed().as_secs_f64();
         let seconds = (at - last).max(1e-3);
         last = at;
         for side in Side::BOTH {

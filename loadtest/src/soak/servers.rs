@@ -17,7 +17,8 @@ use nix::unistd::Pid;
 use super::attackers::FLOOD;
 use super::outages::Side;
 use crate::http::Connection;
-use crate::server::kind::{Kind, parent_bound};
+use crate::server::bound::parent_bound;
+use crate::server::kind::Kind;
 use crate::server::{self, GENERATOR_CPU, SERVER_CPU};
 use crate::{api, cpu};
 
@@ -137,7 +138,7 @@ impl Server {
     }
 
     fn command(&self) -> Command {
-        let mut command = parent_bound(&self.program);
+        let mut command = parent_bound(&self.program, None);
         let data = self.data();
         match self.side {
             Side::Run => command.args(["run", "--dns"]).arg(self.dns.to_string()).arg("--data").arg(data),

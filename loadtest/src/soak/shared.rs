@@ -11,18 +11,16 @@ use serde::Serialize;
 use super::ledger::History;
 use super::outages::{Outages, Side, Transport};
 use super::questions::Verdict;
-use crate::interrupt;
+use crate::course::{Course, SENTENCES};
 
-/// Sentences kept of what went wrong; more say nothing new.
-const SENTENCES: usize = 20;
 /// The longest latency that is told apart, nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
 
 /// Shared by all threads.
 #[derive(Debug)]
 pub struct Shared {
-    /// When the run began.
-    pub started: Instant,
+    /// When it began, and whether it is over.
+    pub course: Course,
     /// How long it is meant to be.
     pub length: Duration,
     /// Where each server listens, in the order of [`Side::BOTH`].
@@ -35,13 +33,11 @@ pub struct Shared {
     pub writers_pause: AtomicBool,
     /// Writers that are in the middle of something.
     pub writers_busy: AtomicU64,
-    stop: AtomicBool,
     histories: [Mutex<Vec<History>>; 2],
     tallies: [Mutex<Tally>; 2],
     udp: [Mutex<Meter>; 2],
     api: Mutex<Meter>,
     writes: Mutex<Writes>,
-    failures: Mutex<Vec<String>>,
 }
 
 /// What became of the queries for one server.
@@ -130,46 +126,19 @@ impl Shared {
     #[must_use]
     pub fn new(length: Duration, dns: [SocketAddr; 2], histories: [Vec<History>; 2]) -> Self {
         Shared {
-            started: Instant::now(),
+            course: Course::new(),
             length,
             dns,
             outages: Outages::default(),
             quiet: AtomicBool::new(true),
             writers_pause: AtomicBool::new(false),
             writers_busy: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
             histories: histories.map(Mutex::new),
             tallies: Default::default(),
             udp: [Mutex::new(Meter::new()), Mutex::new(Meter::new())],
             api: Mutex::new(Meter::new()),
             writes: Mutex::default(),
-            failures: Mutex::default(),
         }
-    }
-
-    /// Whether threads should end.
-    #[must_use]
-    pub fn over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || interrupt::requested()
-    }
-
-    /// From now on threads should end.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Waits for so long, or until it is over: then false.
-    #[must_use]
-    pub fn wait(&self, time: Duration) -> bool {
-        let end = Instant::now() + time;
-        while !self.over() {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            std::thread::sleep(left.min(Duration::from_millis(20)));
-        }
-        false
     }
 
     /// The ledger of one server.
@@ -202,7 +171,7 @@ impl Shared {
         let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(LONGEST);
         meter.second.saturating_record(nanoseconds);
         if self.quiet.load(Ordering::Relaxed) {
-            let part = (now - self.started).as_secs_f64() / self.length.as_secs_f64();
+            let part = (now - self.course.started).as_secs_f64() / self.length.as_secs_f64();
             meter.quarters[((part * 4.0) as usize).min(3)].saturating_record(nanoseconds);
         }
     }
@@ -229,33 +198,17 @@ impl Shared {
             tally.lost_inside += 1;
         } else {
             tally.lost_outside += 1;
-            let due = (due - self.started).as_secs_f64();
+            let due = (due - self.course.started).as_secs_f64();
             self.say(&mut tally, side, &format!("lost ({transport:?}): {}, due at {due:.3} s", about()));
         }
     }
 
     fn say(&self, tally: &mut Tally, side: Side, sentence: &str) {
         if tally.sentences.len() < SENTENCES {
-            let at = self.started.elapsed().as_secs_f64();
+            let at = self.course.started.elapsed().as_secs_f64();
             let sentence = format!("{at:.3} s, {}: {sentence}", side.name());
             eprintln!("{sentence}");
             tally.sentences.push(sentence);
         }
-    }
-
-    /// Notes something else that makes the run fail.
-    pub fn fail(&self, what: &str) {
-        let at = self.started.elapsed().as_secs_f64();
-        let mut failures = lock(&self.failures);
-        if failures.len() < SENTENCES {
-            eprintln!("FAILED at {at:.1} s: {what}");
-            failures.push(format!("at {at:.1} s: {what}"));
-        }
-    }
-
-    /// What was noted with [`Shared::fail`].
-    #[must_use]
-    pub fn failures(&self) -> Vec<String> {
-        lock(&self.failures).clone()
     }
 }

@@ -43,7 +43,7 @@ pub fn run(shared: &Shared, side: Side, questions: &Questions, how: Use) {
     // Not the same questions as the other threads at the same time.
     let mut first = if how == Use::Long { len / 3 } else { 2 * len / 3 };
     let mut stream = None;
-    while shared.wait(every) {
+    while shared.course.wait(every) {
         let due = Instant::now();
         let mut open: Vec<u32> = (0..group).map(|number| (first + number) % len).collect();
         first = (first + group) % len;

@@ -61,7 +61,7 @@ pub fn run(shared: &Shared, questions: &[Questions; 2], per_second: u32) -> Resu
     let mut asked: u64 = 0;
     let mut expire_at = started + EXPIRE_EVERY;
     let mut standstills = Standstills { last: started, periods: Vec::new() };
-    while !shared.over() {
+    while !shared.course.over() {
         let now = Instant::now();
         standstills.turn(now);
         let due = ((now - started).as_secs_f64() / interval) as u64;

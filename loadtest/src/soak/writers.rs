@@ -67,7 +67,7 @@ pub fn run(shared: &Shared, access: &Access, seed: u64, number: usize, per_secon
     let mut connection = None;
     let mut due = Instant::now();
     let interval = Duration::from_secs_f64(1.0 / per_second);
-    while shared.wait(due.saturating_duration_since(Instant::now())) {
+    while shared.course.wait(due.saturating_duration_since(Instant::now())) {
         // After an outage the rate goes on; what was not written meanwhile is not made up for.
         due = (due + interval).max(Instant::now());
         shared.writers_busy.fetch_add(1, Ordering::SeqCst);
@@ -88,7 +88,7 @@ fn one(
     versions: &mut BTreeMap<usize, u32>,
 ) {
     let Some(mut open) = connection.take().or_else(|| access.connect().ok()) else {
-        let _ = shared.wait(RETRY_AFTER);
+        let _ = shared.course.wait(RETRY_AFTER);
         return;
     };
     let picked = pick(draw, names);
@@ -114,12 +114,12 @@ fn one(
             let said =
                 format!("{} {}: status {}: {}", write.method, write.path, response.status, response.text());
             if !REFUSALS.contains(&response.status) {
-                shared.fail(&said);
+                shared.course.fail(&said);
             }
             match look_up_doubtful(shared, &mut open, &picked) {
                 // 504 says that nobody knows.
                 Ok(carried_out) if carried_out > 0 && response.status != 504 => {
-                    shared.fail(&format!("refused, and carried out all the same: {said}"));
+                    shared.course.fail(&format!("refused, and carried out all the same: {said}"));
                 }
                 Ok(_) => *connection = Some(open),
                 Err(_) => {}
@@ -230,7 +230,7 @@ pub fn settle(shared: &Shared, name: usize, found: State) -> bool {
         Err(reason) => {
             writes.lost += 1;
             drop(writes);
-            shared.fail(&format!(
+            shared.course.fail(&format!(
                 "an acknowledged write is lost: {} by the API: {reason}",
                 changing_name(name)
             ));

@@ -8,14 +8,14 @@ use axum::http::header::{ETAG, HeaderValue, LOCATION};
 use axum::response::{IntoResponse as _, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use godwit_wire::name::Name;
 use godwit_wire::rr::{Rrset, Rtype};
 
 use super::super::App;
 use super::super::buffered::Accepted;
-use super::super::cursor::{self, Page};
+use super::super::cursor::{self, ListParams, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment};
 use super::super::write::{self, Empty, Payload, Write, WriteParams};
@@ -145,17 +145,6 @@ macro_rules! json_bodies {
     )*};
 }
 json_bodies!(CreateBody: write::SMALL, ReplaceBody: write::LARGE, PatchBody: write::SMALL);
-
-/// Query parameters of the list.
-#[derive(Clone, Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct ListParams {
-    /// Items of a page: 1 to 1000, 100 when left out.
-    pub limit: Option<i64>,
-    /// `next` of the page before.
-    pub cursor: Option<String>,
-}
 
 impl Domain {
     pub(super) fn of(zone: &Zone) -> Domain {

@@ -2,7 +2,6 @@
 
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod changes;
-#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod domains;
 pub mod export;
 pub mod import;

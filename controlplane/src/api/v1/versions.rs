@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use godwit_wire::name::Name;
 
 use super::super::App;
-use super::super::cursor::{self, Page};
+use super::super::cursor::{self, ListParams, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment};
 use super::records::zone_named;
@@ -90,17 +90,6 @@ impl Version {
             ..Version::bare(listed.version, listed.serial, listed.committed_at_us)
         }
     }
-}
-
-/// Query parameters of the list.
-#[derive(Clone, Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct ListParams {
-    /// Items of a page: 1 to 1000, 100 when left out.
-    pub limit: Option<i64>,
-    /// `next` of the page before.
-    pub cursor: Option<String>,
 }
 
 /// Which state of a zone is read.

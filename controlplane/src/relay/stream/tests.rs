@@ -68,7 +68,7 @@ impl<S> Running<S> {
             overtaken: committer.overtaken(),
             metrics: Metrics::default(),
         };
-        let running = tokio::spawn(publisher.run());
+        let running = tokio::spawn(crate::relay::terms::run(publisher));
         Running { server, url, keys, log, term, queues, running, database, _place: place }
     }
 
@@ -99,7 +99,7 @@ impl<S> Running<S> {
     async fn connection(&self) -> Connection {
         let (place, deadline) = (Place::parse(&self.url).unwrap(), Instant::now() + SOON);
         loop {
-            match place.connect(TIMEOUTS).await {
+            match place.connect(Publisher::TIMEOUTS).await {
                 Ok(connection) => return connection,
                 // Sentinel may take a while to name another.
                 Err(error) => assert!(Instant::now() < deadline, "{error}"),

@@ -94,7 +94,7 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// Something did not come back, or a server ended by itself.
     pub fn make(&mut self, fault: Fault) -> Result<Happened> {
-        let at = self.shared.started.elapsed().as_secs_f64();
+        let at = self.shared.course.started.elapsed().as_secs_f64();
         self.shared.quiet.store(false, Ordering::Relaxed);
         let [answered, whole] = match fault {
             Fault::Kill => self.kill(&[]),
@@ -110,7 +110,7 @@ impl<'a> Stage<'a> {
             Fault::LockedDatabase => self.lock_database(),
         }
         .with_context(|| format!("{fault}"))?;
-        let _ = self.shared.wait(CALM_AFTER);
+        let _ = self.shared.course.wait(CALM_AFTER);
         self.shared.quiet.store(true, Ordering::Relaxed);
         Ok(Happened { fault, at, answered, whole })
     }
@@ -162,7 +162,7 @@ impl<'a> Stage<'a> {
         if !damaged.is_empty() {
             let errors = self.metric(Side::Run, "godwit_dataplane_snapshot_errors_total")?;
             if errors < 1.0 {
-                self.shared.fail("a damaged snapshot, and no metric says so");
+                self.shared.course.fail("a damaged snapshot, and no metric says so");
             }
         }
         Ok(times)
@@ -240,7 +240,7 @@ impl<'a> Stage<'a> {
         let time = self.some_seconds(4);
         self.shared.outages.open(side, Excuse::Everything);
         self.server(side).signal(Signal::SIGSTOP)?;
-        let _ = self.shared.wait(time);
+        let _ = self.shared.course.wait(time);
         let began = Instant::now();
         self.server(side).signal(Signal::SIGCONT)?;
         let answered = self.await_answer(side, began)?;
@@ -273,7 +273,7 @@ impl<'a> Stage<'a> {
         self.await_metric(Side::Dataplane, "godwit_dataplane_failed_zones", BACK, |failed| failed >= 1.0)?;
         let said = began.elapsed().as_secs_f64();
         let time = self.some_seconds(3);
-        let _ = self.shared.wait(time);
+        let _ = self.shared.course.wait(time);
         let whole = self.reload()?;
         self.await_metric(Side::Dataplane, "godwit_dataplane_failed_zones", BACK, |failed| failed < 1.0)?;
         Ok([said, whole])
@@ -293,11 +293,11 @@ impl<'a> Stage<'a> {
         self.flood.set(side, true);
         let end = Instant::now() + time;
         let mut most = 0.0_f64;
-        while Instant::now() < end && self.shared.wait(Duration::from_millis(200)) {
+        while Instant::now() < end && self.shared.course.wait(Duration::from_millis(200)) {
             most = most.max(self.metric(side, "godwit_dataplane_tcp_connections")?);
         }
         if most > (FLOOD * 2 / 3) as f64 {
-            self.shared.fail(&format!("{most} TCP connections, more than the server may have"));
+            self.shared.course.fail(&format!("{most} TCP connections, more than the server may have"));
         }
         self.flood.set(side, false);
         let began = Instant::now();
@@ -329,7 +329,7 @@ impl<'a> Stage<'a> {
         // Long enough that some writes are refused, where there is time for that: writers wait five seconds for the lock.
         let time = self.some_seconds(8);
         let lock = WriteLock::take(&database)?;
-        let _ = self.shared.wait(time);
+        let _ = self.shared.course.wait(time);
         drop(lock);
         let began = Instant::now();
         let before = self.shared.writes().acknowledged;
@@ -390,7 +390,7 @@ fn wait_long_for(
     let end = Instant::now() + time;
     while !look()? {
         anyhow::ensure!(Instant::now() < end, "{what} did not come in {time:?}");
-        anyhow::ensure!(shared.wait(LOOK_EVERY), "interrupted");
+        anyhow::ensure!(shared.course.wait(LOOK_EVERY), "interrupted");
     }
     Ok(())
 }
