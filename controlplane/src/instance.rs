@@ -17,7 +17,7 @@ use crate::auth::{self, Authenticator, Token};
 use crate::buffer::replay::Replay;
 use crate::buffer::{Bounds, Buffer};
 use crate::commit;
-use crate::commit::writer::{Afterwards, Here, PRUNE_EVERY, Sequences, Writer};
+use crate::commit::writer::{Here, PRUNE_EVERY, Sequences, Writer};
 use crate::config::{Config, Store};
 use crate::internal::exchange::Exchange;
 use crate::internal::feed::{CachePlace, StreamPlace, Ways};
@@ -285,7 +285,6 @@ impl Controlplane {
             default_ns: config.defaults.ns.iter().filter_map(|text| name::absolute(text).ok()).collect(),
         });
         let woken = Arc::new(Notify::new());
-        let term = watch::Sender::new(None);
         let (close, closed) = oneshot::channel();
         let writing = tokio::spawn(
             Writer {
@@ -297,11 +296,7 @@ impl Controlplane {
                     Kind::Sqlite => {
                         Sequences::Here(Box::new(Here { state, doubtful: false, log: log.clone() }))
                     }
-                    Kind::Postgres => Sequences::Afterwards(Afterwards {
-                        woken: woken.clone(),
-                        term: term.subscribe(),
-                        log: log.clone(),
-                    }),
+                    Kind::Postgres => Sequences::Afterwards(woken.clone()),
                 },
                 digest_key: digest_key.clone(),
                 closed,
@@ -313,6 +308,7 @@ impl Controlplane {
             .run(),
         );
         let (end_relay, relay_stop) = watch::channel(false);
+        let term = watch::Sender::new(None);
         let relaying = match place.kind() {
             Kind::Sqlite => {
                 metrics.leader(!state.is_overtaken());

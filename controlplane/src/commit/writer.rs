@@ -3,7 +3,7 @@
 //! It takes in turn: the short requests that wait, as many as go into one transaction; then one long one, if any waits; then
 //! one thing that is no change of records.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use godwit_wire::feed::DigestKey;
 use godwit_wire::name::Name;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::plan::Plan;
 use super::record::With;
@@ -23,7 +22,6 @@ use crate::error::{Cause, Code, Problem};
 use crate::model::change::{Idempotency, Request};
 use crate::observe::metrics::Metrics;
 use crate::relay::batches::{self, Made};
-use crate::relay::give;
 use crate::relay::log::Log;
 use crate::store::batch::Batch;
 use crate::store::changes::Waiting;
@@ -37,8 +35,6 @@ use crate::store::{
 const GROUP: usize = 256;
 /// The same for the steps that they have together.
 const GROUP_STEPS: usize = 4_000;
-/// The most octets of change sets that get their sequence with the commit where others write too.
-const GIVEN_OCTETS: usize = 1 << 20;
 /// The pause before what could not be written down is tried again: a database that fails is not asked without pause.
 const NOTE_AGAIN: Duration = Duration::from_secs(1);
 /// The pause between two pruning steps while there is more to delete: more comes in a minute than one step takes.
@@ -74,17 +70,8 @@ pub(crate) struct Writer {
 pub(crate) enum Sequences {
     /// This writer, in the transaction of the change: nobody else writes to this database.
     Here(Box<Here>),
-    /// The relay, once it is committed; where that is in this process, with the commit.
-    Afterwards(Afterwards),
-}
-
-/// See [`Sequences::Afterwards`].
-pub(crate) struct Afterwards {
-    /// Wakes the relay.
-    pub(crate) woken: Arc<Notify>,
-    /// The term in which this process gives sequences; `None` while another one does.
-    pub(crate) term: watch::Receiver<Option<u64>>,
-    pub(crate) log: Arc<Log>,
+    /// The relay, which this wakes, once it is committed.
+    Afterwards(Arc<Notify>),
 }
 
 /// See [`Sequences::Here`].
@@ -281,12 +268,8 @@ impl Writer {
                 return Ok(());
             }
         }
-        let given = match self.sequences.commit(connection, &waiting).await {
-            Ok(given) => given,
-            Err(error) => return Err(self.unconfirmed(pending, error)),
-        };
-        for one in pending.iter_mut().filter(|one| one.has_effect) {
-            one.sequence = one.sequence.or_else(|| given.get(&one.reply.change).copied());
+        if let Err(error) = self.sequences.commit(connection, &waiting).await {
+            return Err(self.unconfirmed(pending, error));
         }
         Ok(())
     }
@@ -392,12 +375,8 @@ impl Sequences {
         }
     }
 
-    /// Ends the transaction with these change sets. Sequences that changes got in it, of those that are not known already.
-    async fn commit(
-        &mut self,
-        connection: &mut Connection,
-        waiting: &[Waiting],
-    ) -> sqlx::Result<HashMap<Uuid, u64>> {
+    /// Ends the transaction with these change sets.
+    async fn commit(&mut self, connection: &mut Connection, waiting: &[Waiting]) -> sqlx::Result<()> {
         match self {
             Sequences::Here(here) if !here.state.is_overtaken() => {
                 let mut state = here.state;
@@ -407,37 +386,16 @@ impl Sequences {
                     here.state = state;
                     here.log.add(made, state);
                 }
-                Ok(HashMap::new())
             }
-            Sequences::Afterwards(afterwards) if !waiting.is_empty() => {
-                afterwards.commit(connection, waiting).await
-            }
-            Sequences::Here(_) | Sequences::Afterwards(_) => {
-                connection.control(&[COMMIT]).await.map(|()| HashMap::new())
+            Sequences::Here(_) => connection.control(&[COMMIT]).await?,
+            Sequences::Afterwards(woken) => {
+                connection.control(&[COMMIT]).await?;
+                if !waiting.is_empty() {
+                    woken.notify_one();
+                }
             }
         }
-    }
-}
-
-impl Afterwards {
-    async fn commit(
-        &self,
-        connection: &mut Connection,
-        waiting: &[Waiting],
-    ) -> sqlx::Result<HashMap<Uuid, u64>> {
-        let octets: usize = waiting.iter().map(|one| one.payload.len()).sum();
-        // They are read back: what is long is left to the relay, so that nobody waits behind it.
-        let term = (*self.term.borrow()).filter(|_| octets <= GIVEN_OCTETS);
-        let given = match term {
-            Some(epoch) => give::with_commit(connection, &self.log, epoch).await?,
-            None => None,
-        };
-        if given.is_none() {
-            connection.control(&[COMMIT]).await?;
-        }
-        // It takes what is left, and tells others.
-        self.woken.notify_one();
-        Ok(given.unwrap_or_default())
+        Ok(())
     }
 }
 

@@ -1,12 +1,8 @@
 //! Gives sequences: what is committed and has none gets the next ones, and a batch of it is added to the log, in one transaction that
 //! holds the relay's row where the term is still ours.
 //!
-//! Mostly that is the transaction of a change itself: who gives sequences has a writer too, and what it commits is on disk with its
-//! sequence at once. What others commit gets it in a transaction of its own.
-
-use std::collections::HashMap;
-
-use uuid::Uuid;
+//! It is a transaction of its own. With the commit of a change, by the process whose term it is, it was measured to be slower: a
+//! writer then holds the relay's row for the length of its commit, and what others have committed waits for that.
 
 use super::batches::{self, Made};
 use super::log::Log;
@@ -33,7 +29,6 @@ pub(crate) enum Given {
 /// # Errors
 /// Of the database.
 pub(super) async fn apart(connection: &mut Connection, log: &Log, epoch: u64) -> sqlx::Result<Given> {
-    let _giving = log.giving().lock().await;
     connection.control(&[begin(connection.kind())]).await?;
     let given = match relay::lock(connection, epoch).await? {
         None => Given::Deposed,
@@ -53,29 +48,6 @@ pub(super) async fn apart(connection: &mut Connection, log: &Log, epoch: u64) ->
     };
     connection.control(&[ROLLBACK]).await?;
     Ok(given)
-}
-
-/// With the commit of the open transaction, of which the change sets are read with all others that wait: which change got which.
-/// `None`: not now, and the transaction is still open.
-///
-/// # Errors
-/// Of the database.
-pub(crate) async fn with_commit(
-    connection: &mut Connection,
-    log: &Log,
-    epoch: u64,
-) -> sqlx::Result<Option<HashMap<Uuid, u64>>> {
-    // Who gives apart at this moment takes ours a moment later.
-    let Ok(_giving) = log.giving().try_lock() else { return Ok(None) };
-    let Some(mut state) = relay::lock(connection, epoch).await? else { return Ok(None) };
-    if state.is_overtaken() || is_put_back(&state, &log.end()) {
-        return Ok(None);
-    }
-    let made = to_all(connection, &mut state, COMMIT).await?;
-    let given =
-        made.iter().flat_map(|one| one.changes.iter().copied().zip(one.entry.first_sequence..)).collect();
-    log.add(made, state);
-    Ok(Some(given))
 }
 
 fn is_put_back(state: &FeedState, known: &FeedState) -> bool {

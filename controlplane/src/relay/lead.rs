@@ -131,13 +131,12 @@ impl Relay {
         tracing::info!(epoch, "this process gives sequences from now on");
         self.metrics.leader(true);
         self.log.refresh(connection).await?;
-        let mut told = self.log.end().sequence;
         self.term.send_replace(Some(epoch));
         loop {
             let stopping = *self.stop.borrow();
             while changes::last_unsequenced(connection).await? > 0 {
                 match give::apart(connection, &self.log, epoch).await? {
-                    Given::Some => {}
+                    Given::Some => signals::tell(connection, Signal::Sequenced).await?,
                     Given::None => break,
                     Given::Deposed => return Ok(self.deposed(epoch)),
                     Given::Overtaken => {
@@ -155,17 +154,11 @@ impl Relay {
                     break;
                 }
             }
-            let end = self.log.end().sequence;
-            if std::mem::replace(&mut told, end) < end {
-                signals::tell(connection, Signal::Sequenced).await?;
-            }
             if stopping {
                 return Ok(Ended::Stopped);
             }
             if Instant::now() >= renew_at {
                 renew_at = Instant::now() + RENEW;
-                // Where a commit was not confirmed and is there all the same.
-                self.log.refresh(connection).await?;
                 self.metrics.outbox(changes::unsequenced_up_to(connection, i64::MAX).await?);
                 if !relay::renew_lease(connection, holder, epoch, lease_us).await? {
                     return Ok(self.deposed(epoch));

@@ -26,9 +26,6 @@ pub(crate) struct Log {
     kept: Mutex<Kept>,
     publications: Arc<Publications>,
     metrics: Metrics,
-    /// Held by who gives sequences in this process, from before the lock of the relay's row until the log has them: the log
-    /// gets batches in their order.
-    giving: tokio::sync::Mutex<()>,
 }
 
 /// Consecutive batches up to the end of the log.
@@ -52,18 +49,7 @@ pub(crate) enum After {
 impl Log {
     pub(crate) fn new(end: FeedState, publications: Arc<Publications>, metrics: Metrics) -> Log {
         metrics.published(end.sequence);
-        Log {
-            end: watch::Sender::new(end),
-            kept: Mutex::default(),
-            publications,
-            metrics,
-            giving: tokio::sync::Mutex::default(),
-        }
-    }
-
-    /// See the field.
-    pub(super) fn giving(&self) -> &tokio::sync::Mutex<()> {
-        &self.giving
+        Log { end: watch::Sender::new(end), kept: Mutex::default(), publications, metrics }
     }
 
     /// Where it ends.

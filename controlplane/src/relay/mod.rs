@@ -1,10 +1,10 @@
 //! Outbox → feed: committed change sets get their place in the total order, in batches that never change again, and data
 //! planes read them as a log.
 //!
-//! Where several processes write to one database, one of them gives sequences (`lead`), in transactions that hold the relay's
-//! row: to what it commits itself with the commit, to what others have committed afterwards (`give`). Drawn inside their own
-//! transactions, it would let a reader skip one that commits late. Where one connection is all that writes (SQLite), the
-//! order of commits is known, and the sequence is given in the same transaction (`commit/`). Either way nothing has a sequence before that is on disk, and no batch is made twice.
+//! Where several processes write to one database, the sequence is given after the commit, by the one whose term it is (`lead`), in
+//! transactions that hold the relay's row (`give`): drawn inside the writing transactions, it would let a reader skip one that commits
+//! late. Where one connection is all that writes (SQLite), the order of commits is known, and the sequence is given in the same
+//! transaction (`commit/`). Either way nothing has a sequence before that is on disk, and no batch is made twice.
 //!
 //! - `batches`: change sets to batches;
 //! - `log`: the log, in memory and in the database;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use godwit_wire::feed::Digest;
 use godwit_wire::feed::digest::{rrset_digest, zone_term};
 use godwit_wire::rr::Rtype;
+use uuid::Uuid;
 
 use super::*;
 use crate::commit::{Committer, Respond};
@@ -45,11 +46,7 @@ async fn at_rest(kind: Kind) -> (Writer, Running) {
         queues,
         sequences: match kind {
             Kind::Sqlite => Sequences::Here(Box::new(Here { state, doubtful: false, log: log.clone() })),
-            Kind::Postgres => Sequences::Afterwards(Afterwards {
-                woken: Arc::default(),
-                term: watch::Sender::new(None).subscribe(),
-                log: log.clone(),
-            }),
+            Kind::Postgres => Sequences::Afterwards(Arc::default()),
         },
         digest_key,
         closed,
@@ -220,37 +217,6 @@ async fn digests_that_are_kept_are_those_of_the_records(writer: Writer, running:
     let after = running.log.after(async || pool.acquire().await, 0, [0; 32], usize::MAX).await.unwrap();
     let After::Batches(batches) = after else { panic!("{after:?}") };
     assert_eq!(batches.last().unwrap().entry.chain, state.chain);
-}
-
-/// Where this process gives sequences, a change has its own with its commit, and so has what others have committed before.
-#[tokio::test]
-async fn p5_who_gives_sequences_gives_them_with_the_commit() {
-    let (mut writer, mut running) = at_rest(Kind::Postgres).await;
-    let mut connection = running.place.connect().await;
-    let epoch = relay::take_lease(&mut connection, Uuid::now_v7(), 60_000_000).await.unwrap().unwrap();
-    let term = watch::Sender::new(None);
-    writer.sequences = Sequences::Afterwards(Afterwards {
-        woken: Arc::default(),
-        term: term.subscribe(),
-        log: running.log.clone(),
-    });
-    running.log.refresh(&mut connection).await.unwrap();
-    tokio::spawn(writer.run());
-    let put = async |apex: &str| {
-        let done = running.committer.commit(request(zone(apex, PutMode::Create), false), respond()).await;
-        done.unwrap().sequence
-    };
-    assert_eq!(put("one.test").await, None, "another process gives them");
-    term.send_replace(Some(epoch));
-    assert_eq!(put("two.test").await, Some(2), "behind what waited");
-    assert_eq!(put("three.test").await, Some(3));
-    assert_eq!(running.log.end().sequence, 3);
-    assert_eq!(running.on_disk().await, running.log.end());
-    // Another took over, and this process has not heard of it yet.
-    connection.query("UPDATE relay SET epoch = epoch + 1 WHERE id = 1").execute().await.unwrap();
-    assert_eq!(put("four.test").await, None);
-    assert_eq!(running.on_disk().await.sequence, 3, "a term that is over gives none");
-    drop(running.closed.take());
 }
 
 async fn what_is_past_its_time_goes_while_requests_never_cease(mut writer: Writer, running: Running) {
