@@ -100,46 +100,44 @@ impl Stream {
             Some(connection) => connection.clone(),
             None => self.connection.insert(self.connect().await?).clone(),
         };
-        let id = match self.cursor.take_if(|(_, sequence)| *sequence == after.sequence) {
+        let mut id = match self.cursor.take_if(|(_, sequence)| *sequence == after.sequence) {
             Some((id, _)) => id,
             None => self.place(&mut connection, after).await?,
         };
-        let read: Option<Vec<(String, Vec<Entry>)>> = redis::cmd("XREAD")
-            .arg("COUNT")
-            .arg(COUNT)
-            .arg("BLOCK")
-            .arg(BLOCK_MS)
-            .arg("STREAMS")
-            .arg(&self.place.stream)
-            .arg(&id)
-            .query_async(&mut connection)
-            .await?;
-        let entries =
-            read.unwrap_or_default().into_iter().next().map(|(_, entries)| entries).unwrap_or_default();
-        if entries.is_empty() {
-            self.cursor = Some((id, after.sequence));
-            return self.head(&mut connection, keys).await;
-        }
-        self.silent = 0;
-        let mut batches = Vec::with_capacity(entries.len());
-        let mut cursor = None;
-        for (id, fields) in entries {
-            let Some(octets) = batch_of(fields) else { return Err(Useless::Misplaced(id)) };
-            Batch::verify(&octets, keys).map_err(|_| Useless::Unsigned(id.clone()))?;
-            // Whoever applies it decodes the rest.
-            let sequences = Batch::sequences_of(&octets).map_err(|_| Useless::Misplaced(id.clone()))?;
-            if sequence_of(&id) != Some(*sequences.end()) {
-                return Err(Useless::Misplaced(id));
+        loop {
+            let entries = read_after(&mut connection, &self.place.stream, &id).await?;
+            if entries.is_empty() {
+                self.cursor = Some((id, after.sequence));
+                return self.head(&mut connection, keys).await;
             }
-            if batches.is_empty() && *sequences.start() > after.sequence.saturating_add(1) {
-                // What leads there is not on it any more: the control plane has it.
-                return Ok(None);
+            self.silent = 0;
+            let mut batches = Vec::with_capacity(entries.len());
+            let mut end = after.sequence;
+            for (at, fields) in entries {
+                let Some(octets) = batch_of(fields) else { return Err(Useless::Misplaced(at)) };
+                Batch::verify(&octets, keys).map_err(|_| Useless::Unsigned(at.clone()))?;
+                // Whoever applies it decodes the rest.
+                let sequences = Batch::sequences_of(&octets).map_err(|_| Useless::Misplaced(at.clone()))?;
+                if sequence_of(&at) != Some(*sequences.end()) {
+                    return Err(Useless::Misplaced(at));
+                }
+                id = at;
+                // A later term publishes again what an earlier one had, under ids above all of those: it is read past.
+                if *sequences.end() <= after.sequence {
+                    continue;
+                }
+                if batches.is_empty() && *sequences.start() > after.sequence.saturating_add(1) {
+                    // What leads there is not on it any more: the control plane has it.
+                    return Ok(None);
+                }
+                end = *sequences.end();
+                batches.push(octets);
             }
-            cursor = Some((id, *sequences.end()));
-            batches.push(octets);
+            if !batches.is_empty() {
+                self.cursor = Some((id, end));
+                return Ok(Some(batches));
+            }
         }
-        self.cursor = cursor;
-        Ok(Some(batches))
     }
 
     async fn connect(&self) -> redis::RedisResult<Connection> {
@@ -178,6 +176,21 @@ impl Stream {
         Head::verify(&octets, keys).map_err(|_| Useless::Unsigned(self.place.head.clone()))?;
         Ok(Some(vec![octets.into()]))
     }
+}
+
+/// The entries behind an id, waited for.
+async fn read_after(connection: &mut Connection, stream: &str, id: &str) -> redis::RedisResult<Vec<Entry>> {
+    let read: Option<Vec<(String, Vec<Entry>)>> = redis::cmd("XREAD")
+        .arg("COUNT")
+        .arg(COUNT)
+        .arg("BLOCK")
+        .arg(BLOCK_MS)
+        .arg("STREAMS")
+        .arg(stream)
+        .arg(id)
+        .query_async(connection)
+        .await?;
+    Ok(read.unwrap_or_default().into_iter().next().map(|(_, entries)| entries).unwrap_or_default())
 }
 
 /// The last sequence of the batch that stands under an id.

@@ -219,6 +219,28 @@ async fn p8_what_was_trimmed_past_us_comes_from_the_control_plane() {
     world.until_back().await;
 }
 
+/// Who takes over publishes again what is not on the stream, under ids of the new term, which are above every position of the one before.
+#[tokio::test]
+async fn p8_what_a_later_term_publishes_again_is_read_past() {
+    let mut world = following().await;
+    let emptied = async |world: &World| {
+        let mut connection = world.writer.get_multiplexed_async_connection().await.unwrap();
+        redis::cmd("DEL").arg(STREAM).exec_async(&mut connection).await.unwrap();
+    };
+    for _ in 0..3 * COUNT {
+        world.make(1);
+    }
+    world.publish(3).await;
+    world.until_level(From::Stream).await;
+    emptied(&world).await;
+    world.stream.cursor = None;
+    world.make(1);
+    for made in &world.log {
+        world.put(&format!("2-{}", made.last), BATCH, &made.octets).await;
+    }
+    world.until_level(From::Stream).await;
+}
+
 #[tokio::test]
 async fn p9_what_others_write_to_the_stream_is_not_taken() {
     let mut world = following().await;
