@@ -19,7 +19,7 @@ use crate::report::{self, Report};
 use crate::server::kind::Kind;
 use crate::server::{GENERATOR_CPU, echo};
 use crate::soak::faults::Fault;
-use crate::{chaos, churn, cpu, interrupt, measure, propagate, query_log, soak};
+use crate::{chaos, churn, cpu, interrupt, measure, propagate, query_log, recover, soak};
 
 /// Load generator and side-by-side comparison with other servers.
 #[derive(Debug, Parser)]
@@ -34,6 +34,7 @@ use crate::{chaos, churn, cpu, interrupt, measure, propagate, query_log, soak};
   godwit-loadtest attack-dns --part slow --server godwit,nsd
   godwit-loadtest soak --seconds 600
   godwit-loadtest chaos --seconds 600 --fault kill-relay,kill-postgres
+  godwit-loadtest recover --names 1000000 --zones 100000
   godwit-loadtest data --dataset small
   godwit-loadtest ask --server 127.0.0.1:5300 --workload small         one server, started by hand"
 )]
@@ -58,6 +59,8 @@ enum Command {
     Soak(Soak),
     /// PostgreSQL, Redis, two control planes, three data planes, and one fault after another: is anything lost or wrong?
     Chaos(Chaos),
+    /// How soon a data plane is back: from its snapshot, from the cache, from a control plane; and all of them after a rollback
+    Recover(Recover),
     /// Write zone files, lists of zones and query files
     Data(Data),
     /// Offer one workload to a server that runs already, with the data of `data`
@@ -263,6 +266,7 @@ impl Cli {
             Command::AttackDns(attack) => attack.run(),
             Command::Soak(soak) => soak.run(),
             Command::Chaos(chaos) => chaos.run(),
+            Command::Recover(recover) => recover.run(),
             Command::Data(data) => data.run(),
             Command::Ask(ask) => ask.run(),
             Command::Publish { json, into } => report::publish(&json, &into),
@@ -466,19 +470,69 @@ struct Chaos {
 
 impl Chaos {
     fn run(self) -> Result<()> {
-        let programs = match self.programs {
-            Some(folder) => folder,
-            None => std::env::current_exe()?.parent().context("this program is nowhere")?.to_owned(),
-        };
         let options = chaos::Options {
             seed: self.seed,
             seconds: self.seconds,
             faults: self.fault,
-            programs,
+            programs: folder_of_programs(self.programs)?,
             other_programs: self.other_programs,
             data: self.data,
         };
         conclude(&self.json, "", &chaos::report::report(&options, chaos::run(&options)?))
+    }
+}
+
+#[derive(Debug, Args)]
+struct Recover {
+    /// Names of one large zone
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    names: u32,
+    /// Zones of a few records
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
+    zones: u32,
+    /// Records that are rolled back
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    records: u32,
+    /// Times that each is done
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Length of a measurement at a fixed rate
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    seconds: f64,
+    /// Changes a second meanwhile
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+    /// Folder of Godwit's programs; default that of this one
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Folder for what the programs write
+    #[arg(long, default_value = "target/loadtest", value_name = "DIR")]
+    data: PathBuf,
+    /// Where all figures go
+    #[arg(long, default_value = "target/loadtest/recover.json", value_name = "FILE")]
+    json: PathBuf,
+}
+
+impl Recover {
+    fn run(self) -> Result<()> {
+        let options = recover::Options {
+            names: self.names,
+            zones: self.zones,
+            records: self.records,
+            rounds: usize::from(self.rounds),
+            seconds: self.seconds,
+            rate: self.rate,
+            programs: folder_of_programs(self.programs)?,
+            data: self.data,
+        };
+        conclude(&self.json, "", &recover::report::report(&options, recover::run(&options)?))
+    }
+}
+
+fn folder_of_programs(given: Option<PathBuf>) -> Result<PathBuf> {
+    match given {
+        Some(folder) => Ok(folder),
+        None => Ok(std::env::current_exe()?.parent().context("this program is nowhere")?.to_owned()),
     }
 }
 

@@ -85,3 +85,14 @@ pub const EVERYWHERE_MS: [f64; 2] = [3.0, 15.0];
 
 /// From the end of a fault until every data plane has everything, seconds.
 pub const HEALED_S: f64 = 5.0;
+
+/// From the start of a process with a local snapshot of a million names to its first answer, seconds.
+pub const COLD_START_S: f64 = 1.0;
+/// One zone that changed among 100,000 fetched anew, seconds.
+pub const RESYNC_S: f64 = 0.1;
+/// A million names from the record cache, seconds.
+pub const BOOTSTRAP_S: f64 = 3.0;
+/// 100,000 records back everywhere, seconds.
+pub const ROLLBACK_S: f64 = 5.0;
+/// From the acknowledgement of a change until every data plane answers with it while Redis is gone, 99th percentile, milliseconds.
+pub const WITHOUT_REDIS_MS: f64 = 500.0;

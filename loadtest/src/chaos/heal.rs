@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::cluster::{CONTROLS, Cluster, LOOK_EVERY, metric};
 use super::ledger::{self, ZONES, number_in, number_of};
 use super::shared::Shared;
 use super::watchers::{Asker, Said};
+use crate::cluster::{CONTROLS, Cluster, LOOK_EVERY, level};
 use crate::http::Connection;
 use crate::interrupt;
 
@@ -48,44 +48,10 @@ pub fn await_equal(shared: &Shared, cluster: &mut Cluster) -> Result<()> {
     loop {
         interrupt::check()?;
         cluster.check_alive()?;
-        let Some(why) = unequal(cluster) else { return Ok(()) };
+        let Some(why) = level::missing(cluster) else { return Ok(()) };
         anyhow::ensure!(Instant::now() < end, "not equal after {EQUAL:?}: {why}");
         std::thread::sleep(LOOK_EVERY);
     }
-}
-
-/// What is not equal yet.
-fn unequal(cluster: &Cluster) -> Option<String> {
-    let Some(leader) = cluster.leader() else { return Some("no control plane leads".to_owned()) };
-    let of_leader = |name: &str| metric(cluster.controls[leader].metrics, name);
-    if of_leader("godwit_controlplane_outbox_depth") != Some(0.0) {
-        return Some("changes have no sequence".to_owned());
-    }
-    let Some(sequence) = of_leader("godwit_controlplane_sequence") else {
-        return Some("the leader does not answer".to_owned());
-    };
-    for (index, node) in cluster.nodes.iter().enumerate() {
-        let of_node = |name: &str| metric(node.metrics, name);
-        let has = of_node("godwit_dataplane_sequence");
-        if has != Some(sequence) {
-            return Some(format!("node{} has {has:?} of {sequence}", index + 1));
-        }
-        if of_node("godwit_dataplane_quarantined_zones") != Some(0.0) {
-            return Some(format!("node{} has zones in quarantine", index + 1));
-        }
-    }
-    // As the control planes know it.
-    for control in 0..CONTROLS {
-        let Ok(nodes) = cluster.get(control, "/api/v1/nodes") else {
-            return Some(format!("control{} does not answer", control + 1));
-        };
-        for node in nodes["items"].as_array().into_iter().flatten() {
-            if node["live"] != true || node["lag_sequences"] != 0 {
-                return Some(format!("control{} knows of {node}", control + 1));
-            }
-        }
-    }
-    None
 }
 
 /// Follows what was accepted for later to its end.

@@ -2,18 +2,15 @@
 //! fault after another is made with, while clients change records and keep a ledger of what was acknowledged, and others ask
 //! every data plane all the time. After each fault everything has to be everywhere, and what the ledger says.
 //!
-//! - [`cluster`], [`process`]: the parts;
 //! - [`ledger`], [`writers`], [`watchers`]: who changes and who asks, and what may be true;
 //! - [`faults`], [`stage`], [`heal`]: what goes wrong, how it is made, and what must hold afterwards;
 //! - [`report`]: the table.
 //!
 //! All on loopback. It ends whatever it started, on Ctrl-C too.
 
-pub mod cluster;
 pub mod faults;
 pub mod heal;
 pub mod ledger;
-pub mod process;
 pub mod report;
 pub mod shared;
 pub mod stage;
@@ -32,12 +29,12 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 use serde_json::json;
 
-use self::cluster::{Cluster, NODES};
 use self::faults::{Fault, Plan};
 use self::ledger::ZONES;
 use self::shared::{Shared, Tally};
 use self::stage::Stage;
 use self::writers::{NAMES, WRITERS};
+use crate::cluster::{self, Cluster, NODES};
 use crate::data::draw::Draw;
 use crate::soak::faults::disk::SmallDisk;
 use crate::{api, interrupt};
@@ -143,7 +140,7 @@ fn chaos(options: &Options, work: &Path, results: &mut Results) -> Result<()> {
     };
     anyhow::ensure!(!kinds.is_empty(), "no fault is left to make");
     eprintln!("starting PostgreSQL, Redis, {} control planes, {NODES} data planes", cluster::CONTROLS);
-    let mut cluster = Cluster::start(&options.programs, options.other_programs.as_deref(), work)?;
+    let mut cluster = Cluster::start(&options.programs, options.other_programs.as_deref(), work, false)?;
     let apis = cluster.controls.iter().map(|control| control.api).collect();
     let nodes: Vec<_> = cluster.nodes.iter().map(|node| node.dns).collect();
     let shared = Shared::new(apis, cluster.token.clone(), &nodes);

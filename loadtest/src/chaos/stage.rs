@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
-use super::cluster::{CONTROLS, Cluster, LOOK_EVERY, NODES, START};
 use super::faults::Fault;
 use super::heal;
 use super::shared::{Shared, Watched};
 use super::watchers::{Asker, Said};
+use crate::cluster::{CONTROLS, Cluster, LOOK_EVERY, NODES, START};
 use crate::data::draw::Draw;
 use crate::interrupt;
 use crate::soak::faults::disk::SmallDisk;
@@ -395,7 +395,7 @@ impl<'a> Stage<'a> {
         let _ = self.shared.course.wait(Duration::from_secs(5));
         let told = heal::sequences(&before);
         for index in 0..NODES {
-            let now = super::cluster::metric(self.cluster.nodes[index].metrics, "godwit_dataplane_sequence");
+            let now = crate::cluster::metric(self.cluster.nodes[index].metrics, "godwit_dataplane_sequence");
             let was = told.get(index).copied().unwrap_or_default();
             anyhow::ensure!(
                 now.is_some_and(|now| now >= was),

@@ -1,4 +1,10 @@
 //! PostgreSQL, Redis, two control planes and three data planes, on ports of their own, each a process that faults are made with.
+//!
+//! - [`process`]: one of them;
+//! - [`level`]: whether all of them have everything.
+
+pub mod level;
+pub mod process;
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,7 +19,7 @@ use nix::sys::signal::Signal;
 use redis::FromRedisValue;
 use serde_json::{Value, json};
 
-use super::process::Process;
+use self::process::Process;
 use crate::http::Connection;
 use crate::server::bound::parent_bound;
 use crate::{api, interrupt, server};
@@ -87,11 +93,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts all of it; programs of ours are in the folder given, those of another version in the other one.
+    /// Starts all of it; programs of ours are in the folder given, those of another version in the other one. `cache`: whether
+    /// the record cache is kept.
     ///
     /// # Errors
     /// A program is missing, or does not come up in time.
-    pub fn start(programs: &Path, other: Option<&Path>, work: &Path) -> Result<Cluster> {
+    pub fn start(programs: &Path, other: Option<&Path>, work: &Path, cache: bool) -> Result<Cluster> {
         let ours = ["godwit", "godwit-controlplane"].map(|program| programs.join(program));
         let nodes = [Some(programs), other].into_iter().flatten().map(|folder| folder.join(NODE));
         for file in ours.into_iter().chain(nodes) {
@@ -101,7 +108,7 @@ impl Cluster {
         // It refuses to run as root.
         let is_root = fs::metadata("/proc/self")?.uid() == 0;
         let database_user = is_root.then_some("postgres");
-        let database = std::env::temp_dir().join(format!("godwit-chaos-{}", std::process::id()));
+        let database = std::env::temp_dir().join(format!("godwit-cluster-{}", std::process::id()));
         let mut ports = server::free_ports(1 + CONTROLS + NODES)?.into_iter();
         let mut port = move || ports.next().context("a port");
         let redis_port = port()?;
@@ -123,7 +130,7 @@ impl Cluster {
         cluster.redis.start()?;
         cluster.await_redis()?;
         for number in 1..=CONTROLS {
-            let control = cluster.new_control(number, port()?)?;
+            let control = cluster.new_control(number, port()?, cache)?;
             cluster.controls.push(control);
             cluster.controls[number - 1].process.start()?;
             cluster.await_ready(number - 1)?;
@@ -200,7 +207,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn new_control(&self, number: usize, port: u16) -> Result<Control> {
+    fn new_control(&self, number: usize, port: u16, cache: bool) -> Result<Control> {
         let at = |offset: u16| SocketAddr::from(([127, 0, 0, 1], port + offset));
         let (api, internal, metrics) = (at(0), at(1), at(2));
         let data = self.work.join(format!("control{number}"));
@@ -211,7 +218,7 @@ impl Cluster {
             "[api]\nlisten = \"{api}\"\n[internal]\nlisten = \"{internal}\"\n[metrics]\nlisten = \"{metrics}\"\n\
              [store]\ndata = \"{}\"\nurl = \"postgres://postgres@localhost/godwit?host={}\"\n\
              secrets_key_file = \"{}\"\n[log]\nfilter = \"{LOG}\"\n\
-             [redis]\nurl = \"redis://127.0.0.1:{port}\"\nnodes_url = \"redis://{READER}@127.0.0.1:{port}/1\"\n",
+             [redis]\ncache = {cache}\nurl = \"redis://127.0.0.1:{port}\"\nnodes_url = \"redis://{READER}@127.0.0.1:{port}/1\"\n",
             data.display(),
             self.database.display(),
             self.work.join("secrets.key").display()
