@@ -172,6 +172,7 @@ fn p1_a_snapshot_is_synced_before_it_is_named_and_its_name_after() {
             Operation::Create(path) => format!("create {}", name(path)),
             Operation::Write(_) => "write".to_owned(),
             Operation::Sync(path) => format!("sync {}", name(path)),
+            Operation::SyncPart => "sync part".to_owned(),
             Operation::Rename(from, to) => format!("rename {} to {}", name(from), name(to)),
             Operation::SyncFolder(_) => "sync the folder".to_owned(),
             // The one before may be looked at.

@@ -13,6 +13,8 @@ use godwit_wire::feed::{Batch, Head, VerifyingKey};
 use redis::Value;
 use serde::{Deserialize, Serialize};
 
+/// Before the first entry.
+const BEGIN: &str = "0-0";
 /// Field of an entry that holds the batch.
 const BATCH: &str = "b";
 /// How long nothing may come, in milliseconds.
@@ -100,13 +102,21 @@ impl Stream {
             Some(connection) => connection.clone(),
             None => self.connection.insert(self.connect().await?).clone(),
         };
-        let mut id = match self.cursor.take_if(|(_, sequence)| *sequence == after.sequence) {
-            Some((id, _)) => id,
-            None => self.place(&mut connection, after).await?,
+        let (mut id, mut wait) = match self.cursor.take_if(|(_, sequence)| *sequence == after.sequence) {
+            Some((id, _)) => (id, Some(BLOCK_MS)),
+            None => {
+                let id = self.place(&mut connection, after).await?;
+                let is_there = sequence_of(&id) == Some(after.sequence);
+                (id, is_there.then_some(BLOCK_MS))
+            }
         };
         loop {
-            let entries = read_after(&mut connection, &self.place.stream, &id).await?;
+            let entries = read_after(&mut connection, &self.place.stream, &id, wait).await?;
             if entries.is_empty() {
+                if wait.is_none() {
+                    // It does not come to where we are: whether there is more is for the control plane to say.
+                    return Ok(None);
+                }
                 self.cursor = Some((id, after.sequence));
                 return self.head(&mut connection, keys).await;
             }
@@ -121,7 +131,7 @@ impl Stream {
                 if sequence_of(&at) != Some(*sequences.end()) {
                     return Err(Useless::Misplaced(at));
                 }
-                id = at;
+                (id, wait) = (at, Some(BLOCK_MS));
                 // A later term publishes again what an earlier one had, under ids above all of those: it is read past.
                 if *sequences.end() <= after.sequence {
                     continue;
@@ -157,7 +167,7 @@ impl Stream {
             .arg(1)
             .query_async(connection)
             .await?;
-        Ok(last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id))
+        Ok(last.into_iter().next().map_or_else(|| BEGIN.to_owned(), |(id, _)| id))
     }
 
     /// The head beside the stream; now and then, and where there is none, the control plane is to be asked.
@@ -178,18 +188,20 @@ impl Stream {
     }
 }
 
-/// The entries behind an id, waited for.
-async fn read_after(connection: &mut Connection, stream: &str, id: &str) -> redis::RedisResult<Vec<Entry>> {
-    let read: Option<Vec<(String, Vec<Entry>)>> = redis::cmd("XREAD")
-        .arg("COUNT")
-        .arg(COUNT)
-        .arg("BLOCK")
-        .arg(BLOCK_MS)
-        .arg("STREAMS")
-        .arg(stream)
-        .arg(id)
-        .query_async(connection)
-        .await?;
+/// The entries behind an id, waited for so many milliseconds.
+async fn read_after(
+    connection: &mut Connection,
+    stream: &str,
+    id: &str,
+    wait: Option<usize>,
+) -> redis::RedisResult<Vec<Entry>> {
+    let mut command = redis::cmd("XREAD");
+    command.arg("COUNT").arg(COUNT);
+    if let Some(wait) = wait {
+        command.arg("BLOCK").arg(wait);
+    }
+    command.arg("STREAMS").arg(stream).arg(id);
+    let read: Option<Vec<(String, Vec<Entry>)>> = command.query_async(connection).await?;
     Ok(read.unwrap_or_default().into_iter().next().map(|(_, entries)| entries).unwrap_or_default())
 }
 
