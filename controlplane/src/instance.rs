@@ -33,6 +33,7 @@ use crate::relay::lead::Relay;
 use crate::relay::log::Log;
 use crate::relay::progress::{Progress, Publications};
 use crate::relay::reader::Reader;
+use crate::relay::recount::hourly::Hourly;
 use crate::relay::signer::Signer;
 use crate::relay::stream::{Keys, Publisher};
 use crate::relay::{Applied, FeedSink, terms};
@@ -370,6 +371,17 @@ impl Controlplane {
             };
             publishing.push(tokio::spawn(terms::run(cache)));
         }
+        let recounting = (config.store.recount_seconds > 0).then(|| {
+            let hourly = Hourly {
+                place: place.clone(),
+                digest_key: digest_key.clone(),
+                metrics: metrics.clone(),
+                term: term.subscribe(),
+                every: Duration::from_secs(u64::from(config.store.recount_seconds)),
+                stop: stop.clone(),
+            };
+            tokio::spawn(hourly.run())
+        });
         let feeding = sink.map(|sink| {
             let overtaken = Some(committer.overtaken());
             let digest_key = digest_key.clone();
@@ -409,7 +421,7 @@ impl Controlplane {
         }
         let router = api::router(app);
         api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
-        for ending in asking.into_iter().chain([exchanging]).chain(replaying) {
+        for ending in asking.into_iter().chain([exchanging]).chain(replaying).chain(recounting) {
             let _ = ending.await;
         }
         drop(committer);

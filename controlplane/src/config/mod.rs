@@ -185,6 +185,8 @@ pub struct Store {
     pub exports: u32,
     /// Days for which changes and the history of zones are kept. Default 30.
     pub history_days: u32,
+    /// Seconds from one count of all digests from the records to the next; 0 for never. Default 3600.
+    pub recount_seconds: u32,
 }
 
 impl Default for Store {
@@ -197,6 +199,7 @@ impl Default for Store {
             readers: 4,
             exports: 2,
             history_days: 30,
+            recount_seconds: 3_600,
         }
     }
 }
@@ -414,6 +417,7 @@ impl Config {
             ((1..=10_000_000).contains(&self.buffer.max_changes), "buffer.max_changes", "1 to 10000000"),
             (self.buffer.token_seconds <= 604_800, "buffer.token_seconds", "at most 604800"),
             ((1..=36_500).contains(&self.store.history_days), "store.history_days", "1 to 36500"),
+            (self.store.recount_seconds <= 31_536_000, "store.recount_seconds", "at most 31536000"),
             (!self.defaults.ns.is_empty(), "defaults.ns", "at least one name server"),
             (
                 self.defaults.ns.iter().all(|ns| crate::validate::name::absolute(ns).is_ok()),

@@ -114,6 +114,8 @@ pub struct Metrics {
     cache_sequence: Gauge<u64, AtomicU64>,
     cache_errors: Counter,
     cache_fills: Counter,
+    recounts: Counter,
+    recount_differences: Counter,
     panics: Counter,
     live_nodes: Gauge,
     nodes_ahead: Counter,
@@ -199,6 +201,12 @@ impl Metrics {
         }
     }
 
+    /// Counts that all digests were counted from the records, and how many were others than those that are kept.
+    pub fn recounted(&self, differences: u64) {
+        self.recounts.inc();
+        self.recount_differences.inc_by(differences);
+    }
+
     /// Counts a handler that panicked.
     pub fn panicked(&self) {
         self.panics.inc();
@@ -273,6 +281,16 @@ impl Metrics {
             "cache_fills",
             "Times that the record cache was filled from the database",
             self.cache_fills.clone(),
+        );
+        registry.register(
+            "recounts",
+            "Times that all digests were counted from the records in the database",
+            self.recounts.clone(),
+        );
+        registry.register(
+            "recount_differences",
+            "Digests that were found to be others than those that are kept",
+            self.recount_differences.clone(),
         );
         registry.register(
             "live_nodes",

@@ -10,7 +10,7 @@
 //! - `log`: the log, in memory and in the database;
 //! - `lead`: who gives sequences, for how long;
 //! - `give`: gives them;
-//! - `recount`: digests of what was there before they were kept, and whether those that are kept are right;
+//! - `recount`: digests of what was there before they were kept, and every hour whether those that are kept are right;
 //! - `feed`: what data planes ask for: the log after a position, the index of zones, single zones;
 //! - `stream`: the log on a Redis stream;
 //! - `cache`: zones and their index in Redis, at one place of the log;

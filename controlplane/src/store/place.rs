@@ -121,7 +121,9 @@ impl Place {
     pub async fn connect_reading(&self) -> sqlx::Result<Connection> {
         let mut connection: Connection = match self {
             Place::File(file) => {
-                Place::sqlite(file).read_only(true).create_if_missing(false).connect().await?.into()
+                let options = Place::sqlite(file).read_only(true).create_if_missing(false);
+                // It would write.
+                options.optimize_on_close(false, None).connect().await?.into()
             }
             Place::Server(server) => connected(Place::postgres(server)).await?.into(),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use godwit_wire::rr::Rtype;
 use serde_json::json;
 
-use crate::harness::{Client, Server, beside, config, copy_of};
+use crate::harness::{Client, Server, beside, config, copy_of, folder};
 use crate::replica::Replica;
 
 async fn put(client: &Client, n: u32, query: &str) {
@@ -244,4 +244,22 @@ async fn p8_a_restored_database_moves_nothing_back() {
     until("the restored state is served", || served(&server.replica, 4) && !served(&server.replica, 2)).await;
     put(&server.client, 5, "?wait=applied").await;
     assert!(served(&server.replica, 5));
+}
+
+/// What changes make of digests is what is in the rows, of which they are counted while changes go on.
+#[tokio::test]
+async fn r8_digests_are_counted_from_the_rows_while_changes_go_on() {
+    let every_second = |config: &mut godwit_controlplane::config::Config| config.store.recount_seconds = 1;
+    let server = Server::start_in(folder(), Replica::default(), None, every_second).await;
+    let counted = |times: u32| {
+        let text = server.metrics();
+        let value = text.lines().find_map(|line| line.strip_prefix("godwit_controlplane_recounts_total "));
+        value.unwrap().parse::<u32>().unwrap() >= times
+    };
+    let mut number = 0;
+    while !counted(2) {
+        number = number % 200 + 1;
+        put(&server.client, number, "").await;
+    }
+    assert!(server.metrics().contains("godwit_controlplane_recount_differences_total 0\n"));
 }

@@ -1,5 +1,7 @@
 //! Digests from the records themselves: of zones whose digest is not kept yet, and of everything, to see whether what is
-//! kept with each change is right.
+//! kept with each change is right: at a start what was never counted, and [every hour](hourly) all of it.
+
+pub(crate) mod hourly;
 
 use godwit_wire::feed::digest::{rrset_digest, zone_term};
 use godwit_wire::feed::{Digest, DigestKey};
