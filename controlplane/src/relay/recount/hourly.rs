@@ -59,7 +59,7 @@ impl Hourly {
                 Ok(0) => tracing::info!("all digests are those of the records"),
                 Ok(differences) => tracing::error!(differences, "digests are not those of the records"),
                 Err(error) => {
-                    tracing::warn!(%error, "digests were not counted to the end; it is tried again later")
+                    tracing::warn!(%error, "digests were not counted to the end; it is tried again later");
                 }
             }
         }
