@@ -1,6 +1,7 @@
 //! What the cluster holds: one large zone, many small ones, and one that is brought back.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -14,6 +15,10 @@ use crate::{api, interrupt};
 const CLIENTS: usize = 8;
 /// RRsets in a request.
 const CHUNK: u32 = 1_000;
+
+/// How often a write is sent where the database is busy, and the pause between.
+const TRIES: usize = 20;
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The zone of many names.
 pub const LARGE: &str = "large.recover.test.";
@@ -35,7 +40,7 @@ pub fn record(apex: &str, name: u32, time: u32) -> Record {
 pub fn zones(cluster: &Cluster, count: u32) -> Result<()> {
     in_turns(cluster, "zones", count, |connection, number| {
         let body = json!({ "name": crate::propagate::zone(number), "ns": ["ns1.hosting.test."] });
-        connection.ask("POST", "/api/v1/domains", &body.to_string())?.ok("making a zone").map(drop)
+        patiently(connection, "/api/v1/domains", &body.to_string())
     })
 }
 
@@ -49,8 +54,21 @@ pub fn names(cluster: &Cluster, apex: &str, count: u32, time: u32) -> Result<()>
         let puts: Vec<_> = range.map(|name| api::put(&[record(apex, name, time)])).collect();
         let body = json!({ "changes": puts }).to_string();
         let path = format!("/api/v1/changes?confirm={CHUNK}");
-        connection.ask("POST", &path, &body)?.ok("filling a zone").map(drop)
+        patiently(connection, &path, &body)
     })
+}
+
+/// Sends a write again where the database is busy with others, as a client should.
+fn patiently(connection: &mut Connection, path: &str, body: &str) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        let response = connection.ask("POST", path, body)?;
+        tries += 1;
+        if response.status != 503 || tries == TRIES {
+            return response.ok(path).map(drop);
+        }
+        std::thread::sleep(AGAIN);
+    }
 }
 
 /// Does something for each number below `count`, by several clients, and says how far it has come.
