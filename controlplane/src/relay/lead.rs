@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use super::give::{self, Given};
 use super::log::Log;
+use super::shadow::{Judged, Shadow};
 use crate::observe::metrics::Metrics;
+use crate::store::changes::Waiting;
 use crate::store::signals::{self, Signal};
 use crate::store::{Connection, Place, changes, relay};
 
@@ -31,6 +33,8 @@ pub(crate) struct Relay {
     /// Told when this process has committed something.
     pub(crate) woken: Arc<Notify>,
     pub(crate) metrics: Metrics,
+    /// Judges change sets before they get their sequence.
+    pub(crate) shadow: Shadow,
     /// Tells the term in which this process gives sequences; `None` while another one does.
     pub(crate) term: watch::Sender<Option<u64>>,
     /// Becomes true once nothing more is committed here.
@@ -82,6 +86,7 @@ impl Relay {
             let ended = self.connected(holder, heard).await;
             self.metrics.leader(false);
             self.term.send_replace(None);
+            self.shadow.end();
             match ended {
                 Ok(()) => return,
                 Err(error) => tracing::warn!(%error, "the relay lost the database; it connects again"),
@@ -131,13 +136,25 @@ impl Relay {
         tracing::info!(epoch, "this process gives sequences from now on");
         self.metrics.leader(true);
         self.log.refresh(connection).await?;
+        self.shadow.begin(connection).await?;
         self.term.send_replace(Some(epoch));
         loop {
             let stopping = *self.stop.borrow();
-            while changes::last_unsequenced(connection).await? > 0 {
-                match give::apart(connection, &self.log, epoch).await? {
-                    Given::Some => signals::tell(connection, Signal::Sequenced).await?,
-                    Given::None => break,
+            loop {
+                let waiting = give::waiting(connection).await?;
+                if waiting.is_empty() {
+                    break;
+                }
+                let term = Term { holder, epoch, lease_us };
+                let Some(judged) = self.judge(connection, term, waiting, &mut renew_at).await? else {
+                    return Ok(self.deposed(epoch));
+                };
+                match give::apart(connection, &self.log, epoch, &judged).await? {
+                    Given::Some => {
+                        self.shadow.given(&judged);
+                        signals::tell(connection, Signal::Sequenced).await?;
+                    }
+                    Given::Again => {}
                     Given::Deposed => return Ok(self.deposed(epoch)),
                     Given::Overtaken => {
                         self.metrics.leader(false);
@@ -168,10 +185,35 @@ impl Relay {
         }
     }
 
-    fn deposed(&self, epoch: u64) -> Ended {
+    /// What the shadow says of change sets; `None` when the term ended meanwhile. Judging may take longer than a lease holds, which
+    /// is renewed all the while: another process would take as long.
+    async fn judge(
+        &mut self,
+        connection: &mut Connection,
+        Term { holder, epoch, lease_us }: Term,
+        waiting: Vec<Waiting>,
+        renew_at: &mut Instant,
+    ) -> sqlx::Result<Option<Judged>> {
+        let mut judging = std::pin::pin!(self.shadow.judge(waiting));
+        loop {
+            tokio::select! {
+                biased;
+                judged = &mut judging => return judged.map(Some),
+                () = tokio::time::sleep_until(*renew_at) => {
+                    *renew_at = Instant::now() + RENEW;
+                    if !relay::renew_lease(connection, holder, epoch, lease_us).await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    fn deposed(&mut self, epoch: u64) -> Ended {
         tracing::warn!(epoch, "another process gives sequences: the lease had ended");
         self.metrics.leader(false);
         self.term.send_replace(None);
+        self.shadow.end();
         Ended::Deposed
     }
 

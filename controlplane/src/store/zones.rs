@@ -30,6 +30,10 @@ const LONGEST_LOCKED: &str =
     select!("WHERE name_key IN ($1, $2, $3, $4) ORDER BY length(name_key) DESC LIMIT 1 FOR UPDATE");
 /// Keys in hexadecimal, with commas between.
 const LOCK_IN_ORDER: &str = "SELECT id FROM zones WHERE name_key IN (SELECT decode(key, 'hex') FROM unnest(string_to_array($1, ',')) AS key) ORDER BY name_key FOR UPDATE OF zones";
+/// The same.
+const BY_NAMES: &str = select!(
+    "WHERE name_key IN (SELECT decode(key, 'hex') FROM unnest(string_to_array($1, ',')) AS key) ORDER BY name_key"
+);
 const COUNT: &str = "SELECT count(*) FROM zones";
 const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) RETURNING id";
 const UPDATE: &str = "UPDATE zones SET version = $2, serial = $3, ttl_policy = $4, presigned = $5, updated_at_us = $6, digest = $7 WHERE id = $1";
@@ -43,7 +47,7 @@ const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, dep
 const RETURN: &str = "DELETE FROM departed_zones WHERE name_key = $1";
 
 /// Statements of this file that only PostgreSQL gets.
-pub(super) const POSTGRES_ONLY: &[&str] = &[BY_NAME_LOCKED, LONGEST_LOCKED, LOCK_IN_ORDER];
+pub(super) const POSTGRES_ONLY: &[&str] = &[BY_NAME_LOCKED, LONGEST_LOCKED, LOCK_IN_ORDER, BY_NAMES];
 
 /// Every statement of this file that both get.
 pub const ALL: &[&str] = &[
@@ -140,16 +144,33 @@ pub async fn lock_longest(connection: &mut Connection, names: &[NameRef<'_>]) ->
 /// # Errors
 /// Of the database.
 pub async fn lock_in_order(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<()> {
+    connection.query(LOCK_IN_ORDER).bind(keys(names)).fetch_all().await.map(|_| ())
+}
+
+/// Those of these names that are zones, in canonical order. For PostgreSQL.
+///
+/// # Errors
+/// Of the database.
+pub async fn by_names(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<Vec<Zone>> {
+    // The key of the root is empty, and so is an array that is made of it alone.
+    if names.len() == 1 && names.contains(&Name::root()) {
+        return Ok(by_name(connection, NameRef::ROOT).await?.into_iter().collect());
+    }
+    connection.query(BY_NAMES).bind(keys(names)).fetch_all().await?.iter().map(zone).collect()
+}
+
+/// Their keys in hexadecimal, with commas between.
+fn keys(names: &BTreeSet<Name>) -> String {
     let mut keys = String::new();
-    for name in names {
-        if !keys.is_empty() {
+    for (at, name) in names.iter().enumerate() {
+        if at > 0 {
             keys.push(',');
         }
         for octet in name_key::encode(name.as_ref()) {
             let _ = write!(keys, "{octet:02x}");
         }
     }
-    connection.query(LOCK_IN_ORDER).bind(keys).fetch_all().await.map(|_| ())
+    keys
 }
 
 async fn first_of(
