@@ -154,7 +154,7 @@ impl Relay {
                         self.shadow.given(&judged);
                         signals::tell(connection, Signal::Sequenced).await?;
                     }
-                    Given::Again => {}
+                    Given::Again => break,
                     Given::Deposed => return Ok(self.deposed(epoch)),
                     Given::Overtaken => {
                         self.metrics.leader(false);

@@ -26,11 +26,10 @@ const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
 const COUNT_ALL: &str = "SELECT count(*) FROM (SELECT 1 FROM rrsets LIMIT $1) AS counted";
 const COUNT_NAMES: &str = "SELECT count(DISTINCT owner_key) FROM rrsets WHERE zone_id = $1";
 /// Row numbers of zones, with commas between.
-const OCTETS_OF_ZONES: &str = "SELECT zone_id, sum(octet_length(owner_key) + octet_length(rdata) + octet_length(rrsigs) + 16)::BIGINT FROM rrsets WHERE zone_id = ANY (string_to_array($1, ',')::BIGINT[]) GROUP BY zone_id";
 const OF_ZONES: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = ANY (string_to_array($1, ',')::BIGINT[]) ORDER BY zone_id, owner_key, rtype";
 
 /// Statements of this file that only PostgreSQL gets.
-pub(super) const POSTGRES_ONLY: &[&str] = &[OCTETS_OF_ZONES, OF_ZONES];
+pub(super) const POSTGRES_ONLY: &[&str] = &[OF_ZONES];
 
 /// Every statement of this file that both get.
 pub const ALL: &[&str] = &[
@@ -181,27 +180,13 @@ pub async fn of_zone(connection: &mut Connection, zone_id: i64) -> sqlx::Result<
     }
 }
 
-/// About how many octets the RRsets of zones take in a `wire::feed::ZoneBlob`, by the rows of the zones; those without are
-/// not among them. For PostgreSQL.
-///
-/// # Errors
-/// Of the database.
-pub async fn octets_of_zones(connection: &mut Connection, zones: &[i64]) -> sqlx::Result<Vec<(i64, u64)>> {
-    let rows = connection.query(OCTETS_OF_ZONES).bind(joined(zones)).fetch_all().await?;
-    let octets = |row: &Row| Ok((row.get(0)?, u64::try_from(row.get::<i64, _>(1)?).unwrap_or(0)));
-    rows.iter().map(octets).collect()
-}
-
-/// All RRsets of some small zones, in canonical order each, zone after zone. For PostgreSQL.
+/// All RRsets of some small zones, by their rows, in canonical order each, zone after zone. For PostgreSQL.
 ///
 /// # Errors
 /// Of the database.
 pub async fn of_zones(connection: &mut Connection, zones: &[i64]) -> sqlx::Result<Vec<Listed>> {
-    connection.query(OF_ZONES).bind(joined(zones)).fetch_all().await?.iter().map(listed).collect()
-}
-
-fn joined(zones: &[i64]) -> String {
-    zones.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    let zones: Vec<String> = zones.iter().map(ToString::to_string).collect();
+    connection.query(OF_ZONES).bind(zones.join(",")).fetch_all().await?.iter().map(listed).collect()
 }
 
 /// Writes RRsets. What does not fit into the batch with others is run at once.

@@ -292,6 +292,38 @@ async fn r6_who_judges_for_long_stays_the_one_who_gives_sequences() {
     assert_eq!(epoch().await, before, "another process has the lease");
 }
 
+/// A child whose parent is killed does not stay, whatever it is at; here it reads from somebody who says nothing.
+#[test]
+fn a_shadow_ends_with_its_parent() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+    let start = "exec 3<&0; \"$0\" shadow --memory-octets 536870912 <&3 >/dev/null & echo $!; wait";
+    let mut parent = Command::new("/bin/sh")
+        .args(["-c", start, env!("CARGO_BIN_EXE_godwit-controlplane")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut id = String::new();
+    BufReader::new(parent.stdout.take().unwrap()).read_line(&mut id).unwrap();
+    let _open = parent.stdin.take();
+    let child = std::path::Path::new("/proc").join(id.trim());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(child.exists(), "it has a parent");
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let began = Instant::now();
+    let is_there = || {
+        // One that nobody has waited for yet has ended all the same.
+        let stat = std::fs::read_to_string(child.join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
+    };
+    while is_there() {
+        assert!(began.elapsed() < SOON, "it stays");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Turned off, nothing is judged, and what was withheld is given again with the next change.
 #[tokio::test]
 async fn a_shadow_that_is_turned_off_withholds_nothing() {

@@ -1,9 +1,12 @@
-//! The child: applies what it is told with the data planes' own code, and asks for the names that were changed. It ends when its
-//! input does, and so with its parent.
+//! The child: applies what it is told with the data planes' own code, and asks for the names that were changed. It ends with its
+//! input, and with its parent.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, Write as _};
+use std::os::unix::process::parent_id;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use godwit_engine::answer::{Answerer, Client, Settings, Transport};
 use godwit_engine::snapshot::{LoadError, Snapshot, SnapshotOptions, ZoneLoader};
@@ -21,23 +24,39 @@ use super::planted::Planted;
 
 /// Half of what a data plane's thread has: what overflows there overflows here.
 const STACK: usize = 1 << 20;
+/// How often it is looked whether the parent is still there.
+const LOOK: Duration = Duration::from_secs(1);
 /// The most questions about one change set.
 const MOST_QUESTIONS: usize = 100_000;
 /// RDATA of an SOA that says nothing.
 const SOA: [u8; 22] = [0; 22];
 
-/// Runs until the input ends. Standard input and output are the parent's; the memory of the process is bounded.
+/// Runs until the input ends, or the parent does. Standard input and output are the parent's; the memory of the process is bounded.
 #[must_use]
 pub fn main(memory_octets: u64) -> ExitCode {
-    let working = std::thread::Builder::new().stack_size(STACK).spawn(move || work(memory_octets));
-    match working.map(std::thread::JoinHandle::join) {
-        Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
-        Ok(Ok(Err(error))) => {
-            let _ = writeln!(io::stderr(), "the shadow: {error}");
-            ExitCode::FAILURE
+    let parent = parent_id();
+    let (done, ended) = mpsc::channel();
+    let working = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+        let _ = done.send(work(memory_octets));
+    });
+    let orphaned = || io::Error::other("the control plane is gone");
+    let result = working.and_then(|_| {
+        loop {
+            match ended.recv_timeout(LOOK) {
+                Ok(result) => return result,
+                // Who is at something without end does not read that the input has one.
+                Err(RecvTimeoutError::Timeout) if parent_id() != parent => return Err(orphaned()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("it panicked")),
+            }
         }
-        // A panic has said so itself.
-        _ => ExitCode::from(101),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "godwit: the shadow ends: {error}");
+            ExitCode::from(101)
+        }
     }
 }
 

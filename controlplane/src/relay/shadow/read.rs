@@ -38,16 +38,9 @@ impl Reading {
             None => self.place.connect().await?,
         };
         connection.begin_reading().await?;
-        let zones = zones::by_names(&mut connection, names).await?;
-        let ids: Vec<i64> = zones.iter().map(|zone| zone.id).collect();
-        let octets: BTreeMap<i64, u64> =
-            rrsets::octets_of_zones(&mut connection, &ids).await?.into_iter().collect();
+        let zones = zones::sized(&mut connection, names).await?;
         self.connection = Some(connection);
-        let sized = |zone: Zone| {
-            let octets = octets.get(&zone.id).copied().unwrap_or(0);
-            (zone.apex.clone(), (zone, octets))
-        };
-        Ok(zones.into_iter().map(sized).collect())
+        Ok(zones.into_iter().map(|(zone, octets)| (zone.apex.clone(), (zone, octets))).collect())
     }
 
     /// The blobs of some of them (`wire::feed::ZoneBlob`), and the end of reading.
