@@ -72,6 +72,8 @@ impl Child {
             .arg(memory_octets.to_string())
             .arg0("godwit-shadow")
             .env_clear()
+            // The allocator of `godwit` would take a GiB of addresses at once, which counts as memory here.
+            .env("MIMALLOC_ARENA_RESERVE", "0")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
