@@ -4,6 +4,8 @@
 //! It is a transaction of its own. With the commit of a change, by the process whose term it is, it was measured to be slower: a
 //! writer then holds the relay's row for the length of its commit, and what others have committed waits for that.
 
+use godwit_wire::name::Name;
+
 use super::batches::{self, Made};
 use super::log::Log;
 use super::shadow::Judged;
@@ -76,6 +78,22 @@ pub(super) async fn apart(
     Ok(given)
 }
 
+/// Lets a zone be given again that passes as it is; whether the term goes on.
+///
+/// # Errors
+/// Of the database.
+pub(super) async fn lift(connection: &mut Connection, epoch: u64, zone: &Name) -> sqlx::Result<bool> {
+    connection.control(&[begin(connection.kind())]).await?;
+    if relay::lock(connection, epoch).await?.is_none() {
+        connection.control(&[ROLLBACK]).await?;
+        return Ok(false);
+    }
+    let mut batch = Batch::of(connection);
+    withheld::lift(&mut batch, zone.as_ref());
+    batch.control(COMMIT);
+    batch.run(connection).await.map(|_| true)
+}
+
 fn is_put_back(state: &FeedState, known: &FeedState) -> bool {
     state.generation == known.generation && state.sequence < known.sequence
 }
@@ -100,7 +118,7 @@ async fn to(
     judged: &Judged,
     control: &'static str,
 ) -> sqlx::Result<Vec<Made>> {
-    let Judged { change_sets, withheld, lifted } = judged;
+    let Judged { change_sets, withheld, lifted, .. } = judged;
     let mut batch = Batch::of(connection);
     let at_us = now_us();
     let mut made = Vec::new();

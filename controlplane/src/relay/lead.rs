@@ -11,9 +11,8 @@ use uuid::Uuid;
 
 use super::give::{self, Given};
 use super::log::Log;
-use super::shadow::{Judged, Shadow};
+use super::shadow::Shadow;
 use crate::observe::metrics::Metrics;
-use crate::store::changes::Waiting;
 use crate::store::signals::{self, Signal};
 use crate::store::{Connection, Place, changes, relay};
 
@@ -125,12 +124,8 @@ impl Relay {
         }
     }
 
-    async fn lead(
-        &mut self,
-        connection: &mut Connection,
-        Term { holder, epoch, lease_us }: Term,
-        heard: &Heard,
-    ) -> sqlx::Result<Ended> {
+    async fn lead(&mut self, connection: &mut Connection, term: Term, heard: &Heard) -> sqlx::Result<Ended> {
+        let Term { holder, epoch, lease_us } = term;
         let mut renew_at = Instant::now() + RENEW;
         let mut is_told = false;
         tracing::info!(epoch, "this process gives sequences from now on");
@@ -145,8 +140,8 @@ impl Relay {
                 if waiting.is_empty() {
                     break;
                 }
-                let term = Term { holder, epoch, lease_us };
-                let Some(judged) = self.judge(connection, term, waiting, &mut renew_at).await? else {
+                let judging = self.shadow.judge(waiting);
+                let Some(judged) = renewing(connection, term, &mut renew_at, judging).await? else {
                     return Ok(self.deposed(epoch));
                 };
                 match give::apart(connection, &self.log, epoch, &judged).await? {
@@ -180,32 +175,20 @@ impl Relay {
                 if !relay::renew_lease(connection, holder, epoch, lease_us).await? {
                     return Ok(self.deposed(epoch));
                 }
-            }
-            self.wait(&heard.committed).await;
-        }
-    }
-
-    /// What the shadow says of change sets; `None` when the term ended meanwhile. Judging may take longer than a lease holds, which
-    /// is renewed all the while: another process would take as long.
-    async fn judge(
-        &mut self,
-        connection: &mut Connection,
-        Term { holder, epoch, lease_us }: Term,
-        waiting: Vec<Waiting>,
-        renew_at: &mut Instant,
-    ) -> sqlx::Result<Option<Judged>> {
-        let mut judging = std::pin::pin!(self.shadow.judge(waiting));
-        loop {
-            tokio::select! {
-                biased;
-                judged = &mut judging => return judged.map(Some),
-                () = tokio::time::sleep_until(*renew_at) => {
-                    *renew_at = Instant::now() + RENEW;
-                    if !relay::renew_lease(connection, holder, epoch, lease_us).await? {
-                        return Ok(None);
+                if let Some(zone) = self.shadow.due() {
+                    let judging = self.shadow.judge_zone(&zone);
+                    let Some(passes) = renewing(connection, term, &mut renew_at, judging).await? else {
+                        return Ok(self.deposed(epoch));
+                    };
+                    if passes {
+                        if !give::lift(connection, epoch, &zone).await? {
+                            return Ok(self.deposed(epoch));
+                        }
+                        self.shadow.lifted(&zone);
                     }
                 }
             }
+            self.wait(&heard.committed).await;
         }
     }
 
@@ -226,6 +209,29 @@ impl Relay {
             () = tokio::time::sleep(LOOK) => {}
         }
         false
+    }
+}
+
+/// Does work for which the lease may not last, and renews it all the while: another process would take as long. `None` when the term
+/// ended meanwhile.
+async fn renewing<T>(
+    connection: &mut Connection,
+    Term { holder, epoch, lease_us }: Term,
+    renew_at: &mut Instant,
+    work: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<Option<T>> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done.map(Some),
+            () = tokio::time::sleep_until(*renew_at) => {
+                *renew_at = Instant::now() + RENEW;
+                if !relay::renew_lease(connection, holder, epoch, lease_us).await? {
+                    return Ok(None);
+                }
+            }
+        }
     }
 }
 

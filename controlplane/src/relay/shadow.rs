@@ -5,7 +5,7 @@
 //! - [`child`]: the other side; the only code of the control plane, besides `compare/`, that asks the engine;
 //! - `frames`: what is said between the two;
 //! - `process`: starts it, asks it, and sees to its end;
-//! - `held`: which zones it has;
+//! - `held`: which zones it has; `pauses`: when one that is withheld is judged again;
 //! - `read`: zones that it lacks, from the database;
 //! - `planted`: harm for tests.
 //!
@@ -20,6 +20,7 @@
 pub mod child;
 mod frames;
 mod held;
+mod pauses;
 #[cfg(debug_assertions)]
 mod planted;
 mod process;
@@ -28,7 +29,7 @@ mod read;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use godwit_wire::feed::{ChangeSet, ZoneChange, ZoneChangeKind};
+use godwit_wire::feed::{ChangeSet, Digest, ZoneChange, ZoneChangeKind};
 use godwit_wire::name::Name;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -41,6 +42,7 @@ use crate::store::withheld::WithheldZone;
 use crate::store::{Connection, Place, now_us, withheld};
 use frames::{Asked, Message};
 use held::Held;
+use pauses::Pauses;
 pub use process::Program;
 use process::{Child, Ended};
 use read::Reading;
@@ -57,6 +59,8 @@ pub(crate) struct Judged {
     pub(crate) withheld: Vec<WithheldZone>,
     /// Zones that were not given, and are again.
     pub(crate) lifted: Vec<Name>,
+    /// Zones at which the shadow ended.
+    ended: Vec<Name>,
 }
 
 impl Judged {
@@ -95,13 +99,15 @@ pub(crate) struct Shadow {
     withheld: BTreeMap<Name, WithheldZone>,
     /// Of change sets that have no sequence yet.
     verdicts: HashMap<Uuid, Verdict>,
+    pauses: Pauses,
     metrics: Metrics,
 }
 
 impl Shadow {
     /// Nothing is judged.
     pub(crate) fn off(metrics: Metrics) -> Shadow {
-        Shadow { judge: None, withheld: BTreeMap::new(), verdicts: HashMap::new(), metrics }
+        let (withheld, verdicts, pauses) = (BTreeMap::new(), HashMap::new(), Pauses::default());
+        Shadow { judge: None, withheld, verdicts, pauses, metrics }
     }
 
     /// Judged by a program; `place`: where zones are read from that it lacks.
@@ -137,6 +143,7 @@ impl Shadow {
     pub(crate) fn end(&mut self) {
         self.verdicts.clear();
         self.withheld.clear();
+        self.pauses = Pauses::default();
         self.metrics.withheld_zones(0);
         if let Some(judge) = &mut self.judge {
             judge.end();
@@ -151,6 +158,18 @@ impl Shadow {
         let named: Vec<Vec<Named>> = waiting.iter().map(|one| named(&one.payload)).collect();
         match &mut self.judge {
             Some(judge) => {
+                let now = Instant::now();
+                let mut removed = BTreeSet::new();
+                for (one, named) in waiting.iter().zip(&named) {
+                    let is_paused = |named: &Named| {
+                        let zone = &named.zone;
+                        !named.is_whole && !removed.contains(zone) && self.pauses.is_paused(zone, now)
+                    };
+                    if named.iter().any(is_paused) {
+                        self.verdicts.entry(one.id).or_insert(Verdict::Unjudged(PAUSED));
+                    }
+                    removed.extend(named.iter().filter(|named| named.is_removed).map(|named| &named.zone));
+                }
                 // What was judged and could not be given is not judged again.
                 let is_new = |one: &Waiting| !self.verdicts.contains_key(&one.id);
                 let all = waiting.iter().zip(&named).filter(|(one, _)| is_new(one));
@@ -161,6 +180,7 @@ impl Shadow {
             }
             None => self.verdicts.clear(),
         }
+        let mut ended = Vec::new();
         let mut zones: BTreeMap<&Name, Option<WithheldZone>> = BTreeMap::new();
         for (one, named) in waiting.iter_mut().zip(&named) {
             let verdict = self.verdicts.get(&one.id).cloned().unwrap_or(Verdict::Passed);
@@ -168,6 +188,9 @@ impl Shadow {
                 Some(zone) => zone.is_some(),
                 None => self.withheld.contains_key(zone),
             };
+            if matches!(verdict, Verdict::Withheld(_)) {
+                ended.extend(named.iter().map(|named| named.zone.clone()));
+            }
             let verdict = match verdict {
                 // It has what was withheld in it.
                 Verdict::Unjudged(why)
@@ -196,7 +219,7 @@ impl Shadow {
                 }
             }
         }
-        let mut judged = Judged { change_sets: waiting, ..Judged::default() };
+        let mut judged = Judged { change_sets: waiting, ended, ..Judged::default() };
         for (apex, zone) in zones {
             match zone {
                 Some(zone) => judged.withheld.push(zone),
@@ -221,13 +244,54 @@ impl Shadow {
         }
         for zone in &judged.withheld {
             tracing::error!(zone = %zone.apex, version = zone.version, reason = zone.reason, "THE ZONE IS WITHHELD");
+            match judged.ended.contains(&zone.apex) {
+                true => self.pauses.ended(&zone.apex, Instant::now()),
+                false => self.pauses.skipped(&zone.apex, Instant::now()),
+            }
             self.withheld.insert(zone.apex.clone(), zone.clone());
         }
-        for apex in &judged.lifted {
-            tracing::info!(zone = %apex, "the zone is withheld no longer");
-            self.withheld.remove(apex);
-        }
+        judged.lifted.iter().for_each(|apex| self.lifted(apex));
         self.metrics.withheld_zones(self.withheld.len());
+    }
+
+    /// The database knows that a zone is withheld no longer.
+    pub(crate) fn lifted(&mut self, apex: &Name) {
+        tracing::info!(zone = %apex, "the zone is withheld no longer");
+        self.pauses.lifted(apex);
+        self.withheld.remove(apex);
+        self.metrics.withheld_zones(self.withheld.len());
+    }
+
+    /// A zone that is withheld, of which a change was not judged, and that is to be judged now.
+    pub(crate) fn due(&self) -> Option<Name> {
+        self.judge.as_ref().and_then(|_| self.pauses.due(Instant::now()))
+    }
+
+    /// Judges such a zone as it is now; whether it passes. Where this is dropped before it is ready, [`Shadow::end`] is next.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn judge_zone(&mut self, zone: &Name) -> sqlx::Result<bool> {
+        let Some(judge) = &mut self.judge else { return Ok(false) };
+        let named = Named { zone: zone.clone(), version: 0, is_removed: false, is_whole: false };
+        let nothing = Waiting {
+            commit_number: 0,
+            id: Uuid::nil(),
+            committed_at_us: 0,
+            payload: batches::without_zones(Uuid::nil(), 0),
+            root_change: Digest::default(),
+            withheld: false,
+        };
+        let tried = judge.first_of(&[(&nothing, std::slice::from_ref(&named))]).await?;
+        match tried {
+            Tried::Judged(_) => return Ok(true),
+            Tried::Ended { .. } => {
+                self.pauses.ended(zone, Instant::now());
+                self.pauses.skipped(zone, Instant::now());
+            }
+            Tried::Unavailable => self.pauses.later(zone, Instant::now()),
+        }
+        Ok(false)
     }
 }
 
@@ -255,6 +319,7 @@ struct Judge {
     metrics: Metrics,
 }
 
+const PAUSED: &str = "the shadow has ended at it again and again; it is tried again later";
 const UNAVAILABLE: &str = "there is no shadow";
 const TOO_LARGE: &str = "it is too large";
 

@@ -9,8 +9,9 @@ use crate::model::name_key;
 
 const LIST: &str = "SELECT zone_key, version, since_us, reason FROM withheld_zones ORDER BY zone_key";
 const OF_ZONE: &str = "SELECT zone_key, version, since_us, reason FROM withheld_zones WHERE zone_key = $1";
-/// A zone's version that a withheld change made is given to nobody, also when a later one has passed meanwhile.
-const IS_VERSION: &str = "SELECT count(*) > 0 FROM history JOIN outbox ON outbox.change_id = history.change_id WHERE history.zone_key = $1 AND history.version = $2 AND outbox.withheld";
+/// What a withheld change made is given to nobody, also when a later version has passed meanwhile; it is itself what passed where it is
+/// still what the zone is.
+const IS_VERSION: &str = "SELECT count(*) > 0 FROM history JOIN outbox ON outbox.change_id = history.change_id WHERE history.zone_key = $1 AND history.version = $2 AND outbox.withheld AND NOT EXISTS (SELECT 1 FROM zones WHERE name_key = $1 AND version = $2)";
 const PUT: &str = "INSERT INTO withheld_zones (zone_key, version, since_us, reason) VALUES ($1, $2, $3, $4) ON CONFLICT (zone_key) DO UPDATE SET version = excluded.version, reason = excluded.reason";
 const LIFT: &str = "DELETE FROM withheld_zones WHERE zone_key = $1";
 
@@ -63,7 +64,8 @@ pub async fn of_zone(connection: &mut Connection, apex: NameRef<'_>) -> sqlx::Re
     row.as_ref().map(read).transpose()
 }
 
-/// Whether a version of a zone must not be given: the zone is withheld, or the change that made the version is.
+/// Whether a version of a zone must not be given: the zone is withheld, or the change that made the version is and another has taken
+/// its place.
 ///
 /// # Errors
 /// Of the database.

@@ -10,6 +10,7 @@ use super::*;
 use crate::commit::{COMMIT, begin};
 use crate::relay::batches::readable;
 use crate::relay::log::After;
+use crate::relay::shadow::Judged;
 use crate::store::batch::Batch;
 use crate::store::testing::{self, Place as TestPlace};
 use crate::store::{Database, Kind, now_us};
