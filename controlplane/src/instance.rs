@@ -34,6 +34,7 @@ use crate::relay::log::Log;
 use crate::relay::progress::{Progress, Publications};
 use crate::relay::reader::Reader;
 use crate::relay::recount::hourly::Hourly;
+use crate::relay::shadow::{Program, Shadow};
 use crate::relay::signer::Signer;
 use crate::relay::stream::{Keys, Publisher};
 use crate::relay::{Applied, FeedSink, terms};
@@ -79,6 +80,8 @@ pub struct Controlplane {
     metrics: Metrics,
     /// What takes writes while the database is away.
     buffer: Option<Arc<Buffer>>,
+    /// What judges change sets before they are published.
+    shadow: Option<Program>,
     /// Of the data folder, held as long as the database in it is open.
     _lock: Option<File>,
 }
@@ -135,8 +138,16 @@ impl Controlplane {
             new_token,
             metrics,
             buffer,
+            shadow: None,
             _lock: lock,
         })
+    }
+
+    /// This, with a program that judges change sets before they are published, where the database is one of a server and the
+    /// configuration wants it. Without, nothing is judged.
+    #[must_use]
+    pub fn shadowed_by(self, program: Program) -> Controlplane {
+        Controlplane { shadow: Some(program), ..self }
     }
 
     /// Makes a token beside a control plane that does not run.
@@ -247,6 +258,7 @@ impl Controlplane {
             internal,
             metrics,
             buffer,
+            shadow,
             new_token: _,
             _lock,
         } = self;
@@ -318,8 +330,12 @@ impl Controlplane {
             }
             Kind::Postgres => {
                 let (place, log, metrics) = (place.clone(), log.clone(), metrics.clone());
+                let shadow = match shadow.filter(|_| config.relay.shadow) {
+                    Some(program) => Shadow::of(program, &config.relay, place.clone(), metrics.clone()),
+                    None => Shadow::off(metrics.clone()),
+                };
                 let term = term.clone();
-                Some(tokio::spawn(Relay { place, log, woken, metrics, term, stop: relay_stop }.run()))
+                Some(tokio::spawn(Relay { place, log, woken, metrics, shadow, term, stop: relay_stop }.run()))
             }
         };
         let mut ways = Ways { urls, signer: Some(signer.clone()), ..Ways::default() };

@@ -25,6 +25,7 @@ pub mod validate;
 
 pub use config::Config;
 pub use instance::{Controlplane, FirstStart, Stop};
+pub use relay::shadow::Program;
 pub use relay::{Applied, Entries, FeedRequest, FeedSink, Position, ZoneState};
 
 /// Opens the database, serves the API, and publishes to `sink` until `stop` says so.

@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use godwit_controlplane::config::{ConfigError, Sources};
 use godwit_controlplane::observe::{endpoint, log};
-use godwit_controlplane::{Config, Controlplane, FirstStart};
+use godwit_controlplane::relay::shadow;
+use godwit_controlplane::{Config, Controlplane, FirstStart, Program};
 use godwit_wire::presentation::Printable;
 
 /// The API and the database of Godwit, without a data plane in the process.
@@ -61,6 +62,13 @@ enum Command {
     Migrate(Migrate),
     /// Make the feed's next key the one that signs, and a new next one; refused while a node does not know it
     RotateFeedKey,
+    /// What judges changes before they are published; started by the program itself
+    #[command(hide = true)]
+    Shadow {
+        /// Memory that it may take
+        #[arg(long, value_name = "N")]
+        memory_octets: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -75,6 +83,9 @@ const DEFAULT_METRICS: &str = "127.0.0.1:9154";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Shadow { memory_octets }) = arguments.command {
+        return shadow::child::main(memory_octets);
+    }
     let (check, new_generation, command) =
         (arguments.check_config, arguments.new_generation, arguments.command);
     let config = match configure(arguments) {
@@ -99,6 +110,8 @@ fn main() -> ExitCode {
     let done = match command {
         Some(Command::Migrate(migrate)) => migrated(&config, migrate),
         Some(Command::RotateFeedKey) => rotate_feed_key(&config),
+        // Not reached: it was seen to before the configuration was read.
+        Some(Command::Shadow { .. }) => Ok(()),
         None if new_generation => start_generation(&config),
         None => run(config),
     };
@@ -168,7 +181,8 @@ fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
         let metrics_address = config.metrics_address(DEFAULT_METRICS)?;
-        let controlplane = Controlplane::open(config, FirstStart::Empty, None).await?;
+        let shadow = Program::of_this_process(&["shadow"]).context("which program this is")?;
+        let controlplane = Controlplane::open(config, FirstStart::Empty, None).await?.shadowed_by(shadow);
         if let Some(token) = controlplane.new_token() {
             let shown = writeln!(std::io::stdout().lock(), "admin token: {}", token.reveal());
             shown.context("the admin token could not be printed; `godwit token create` makes another")?;

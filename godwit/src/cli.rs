@@ -55,6 +55,13 @@ pub(crate) enum Command {
     /// Back up the database, check backups, and put them back
     #[command(subcommand)]
     Backup(Backup),
+    /// What judges changes before they are published; started by `godwit run` itself
+    #[command(hide = true)]
+    Shadow {
+        /// Memory that it may take
+        #[arg(long, value_name = "N")]
+        memory_octets: u64,
+    },
 }
 
 /// Where the database is.

@@ -12,6 +12,7 @@ mod run;
 use std::process::ExitCode;
 
 use clap::Parser;
+use godwit_controlplane::relay::shadow;
 use serde_json::json;
 
 use cli::{Arguments, Command};
@@ -25,6 +26,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return wrong_usage(&error),
     };
+    if let Command::Shadow { memory_octets } = arguments.command {
+        return shadow::child::main(memory_octets);
+    }
     let output = Output { json: arguments.json };
     let result = match arguments.command {
         Command::Run(arguments) => run::main(arguments),
@@ -36,6 +40,8 @@ fn main() -> ExitCode {
         Command::Node(command) => commands::node::main(command, output),
         Command::Backup(command) => commands::backup::main(command, output),
         Command::Token(command) => commands::token::main(command, output),
+        // Not reached: see above.
+        Command::Shadow { .. } => Ok(()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

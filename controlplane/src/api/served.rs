@@ -13,6 +13,7 @@ use godwit_wire::name::Name;
 use super::App;
 use crate::error::Problem;
 use crate::relay::progress::Publications;
+use crate::store::withheld::{self, WithheldZone};
 use crate::store::{Connection, changes, damaged};
 
 /// What has to be served for a change to be.
@@ -22,6 +23,8 @@ pub(super) struct Standard {
     pub(super) change: Uuid,
     /// As the database knows it.
     pub(super) sequence: Option<u64>,
+    /// The same.
+    pub(super) withheld: bool,
 }
 
 impl Standard {
@@ -33,16 +36,36 @@ impl Standard {
         state: &changes::State,
     ) -> sqlx::Result<Option<Standard>> {
         if state.has_effect {
-            return Ok(Some(Standard { change: id, sequence: state.sequence }));
+            return Ok(Some(Standard { change: id, sequence: state.sequence, withheld: state.withheld }));
         }
         let Some(change) = state.settled_by else { return Ok(None) };
         let settling = changes::state(connection, change).await?;
-        Ok(settling.map(|state| Standard { change, sequence: state.sequence }))
+        let of = |changes::State { sequence, withheld, .. }| Standard { change, sequence, withheld };
+        Ok(settling.map(of))
     }
 
     /// Its place in the total order, once it is published.
     pub(super) fn sequence(&self, publications: &Publications) -> Option<u64> {
-        publications.of(self.change).map(|(sequence, _)| sequence).or(self.sequence)
+        publications.of(self.change).map(|publication| publication.sequence).or(self.sequence)
+    }
+
+    /// Zones of the change that are withheld, where it is: no data plane serves it.
+    pub(super) async fn withheld(
+        &self,
+        connection: &mut Connection,
+        publications: &Publications,
+    ) -> sqlx::Result<Vec<WithheldZone>> {
+        let is_withheld = match publications.of(self.change) {
+            Some(publication) => publication.withheld,
+            None => self.withheld,
+        };
+        let mut zones = Vec::new();
+        if is_withheld {
+            for zone in versions(connection, self.change).await?.keys() {
+                zones.extend(withheld::of_zone(connection, zone.as_ref()).await?);
+            }
+        }
+        Ok(zones)
     }
 
     /// The zones of the change that are in `quarantined` at a version before it.
@@ -104,7 +127,7 @@ pub(super) async fn wait(
         return Ok(Served { have: 0, of: 0 });
     }
     let standard = match sequence {
-        Some(_) => Some(Standard { change: id, sequence }),
+        Some(_) => Some(Standard { change: id, sequence, withheld: false }),
         // The answer to an earlier request, a change without effect, or one that the relay has yet to give its sequence.
         None => {
             let mut connection = app.readers.acquire().await?;
@@ -125,6 +148,12 @@ pub(super) async fn wait(
             return Ok(Served { have: 0, of: live() });
         }
     };
+    let is_withheld = app.publications.of(standard.change).map_or(standard.withheld, |one| one.withheld);
+    if is_withheld
+        && !standard.withheld(&mut app.readers.acquire().await?, &app.publications).await?.is_empty()
+    {
+        return Ok(Served { have: 0, of: live() });
+    }
     let mut watch = app.planes.watch();
     let mut named = None;
     loop {

@@ -41,6 +41,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("secrets", &["name"]),
     ("nodes", &["id"]),
     ("buffered_changes", &["change_id"]),
+    ("withheld_zones", &["zone_key"]),
 ];
 
 /// What a backup holds.

@@ -72,7 +72,7 @@ pub(crate) async fn write(
     };
     audit::insert(batch, &entry);
     let (id, committed_at_us) = (request.id, now_us);
-    let waiting = Waiting { commit_number: 0, id, committed_at_us, payload, root_change };
+    let waiting = Waiting { commit_number: 0, id, committed_at_us, payload, root_change, withheld: false };
     Ok((!waiting.payload.is_empty()).then_some(waiting))
 }
 

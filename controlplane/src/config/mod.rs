@@ -5,6 +5,7 @@
 
 pub mod load;
 mod redis;
+mod relay;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::store::place::without_password;
 
 pub use load::{ConfigError, Sources};
 pub use redis::Redis;
+pub use relay::Relay;
 
 /// In the data folder, where nothing else is set.
 const SECRETS_KEY: &str = "secrets.key";
@@ -36,6 +38,8 @@ pub struct Config {
     pub store: Store,
     /// What takes writes while the database server is away.
     pub buffer: Buffer,
+    /// What is done with changes before they are published.
+    pub relay: Relay,
     /// Redis, from which data planes on other machines hear of changes.
     pub redis: Redis,
     /// What new zones start with.
@@ -433,6 +437,7 @@ impl Config {
         ]
         .into_iter()
         .find_map(|(good, key, expected)| (!good).then_some((key, expected)))
+        .or_else(|| self.relay.out_of_range())
         .or_else(|| self.redis.out_of_range())
     }
 

@@ -116,6 +116,11 @@ pub struct Metrics {
     cache_fills: Counter,
     recounts: Counter,
     recount_differences: Counter,
+    withheld_zones: Gauge,
+    shadow_running: Gauge,
+    shadow_ends: Counter,
+    shadow_errors: Counter,
+    shadow_unjudged: Counter,
     panics: Counter,
     live_nodes: Gauge,
     nodes_ahead: Counter,
@@ -168,6 +173,31 @@ impl Metrics {
     /// Counts that the record cache is filled from the database.
     pub fn cache_filled(&self) {
         self.cache_fills.inc();
+    }
+
+    /// Sets how many zones are withheld.
+    pub fn withheld_zones(&self, zones: usize) {
+        self.withheld_zones.set(i64::try_from(zones).unwrap_or(i64::MAX));
+    }
+
+    /// Notes whether change sets are judged before they are published.
+    pub fn shadow_runs(&self, runs: bool) {
+        self.shadow_running.set(i64::from(runs));
+    }
+
+    /// Counts that the shadow ended at what it was asked.
+    pub fn shadow_end(&self) {
+        self.shadow_ends.inc();
+    }
+
+    /// Counts that the shadow refused a change set, or a zone, as data planes will.
+    pub fn shadow_error(&self) {
+        self.shadow_errors.inc();
+    }
+
+    /// Counts a change set that is published unjudged.
+    pub fn shadow_unjudged(&self) {
+        self.shadow_unjudged.inc();
     }
 
     /// Sets how many committed changes have no sequence.
@@ -281,6 +311,27 @@ impl Metrics {
             "cache_fills",
             "Times that the record cache was filled from the database",
             self.cache_fills.clone(),
+        );
+        registry.register("withheld_zones", "Zones that are given to nobody", self.withheld_zones.clone());
+        registry.register(
+            "shadow_running",
+            "1 while change sets are judged before they are published",
+            self.shadow_running.clone(),
+        );
+        registry.register(
+            "shadow_ends",
+            "Times that the shadow ended at what it was asked",
+            self.shadow_ends.clone(),
+        );
+        registry.register(
+            "shadow_errors",
+            "Change sets and zones that the shadow refused",
+            self.shadow_errors.clone(),
+        );
+        registry.register(
+            "shadow_unjudged",
+            "Change sets that were published unjudged though they were to be judged",
+            self.shadow_unjudged.clone(),
         );
         registry.register(
             "recounts",

@@ -21,7 +21,15 @@ pub(crate) struct Made {
     /// `wire::feed::Batch`, encoded.
     pub(crate) octets: Bytes,
     /// Its changes, in the order of their sequences.
-    pub(crate) changes: Vec<Uuid>,
+    pub(crate) changes: Vec<Member>,
+}
+
+/// A change of a batch.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Member {
+    pub(crate) id: Uuid,
+    /// What is published of it names no zone.
+    pub(crate) withheld: bool,
 }
 
 /// Makes batches of change sets that get the next sequences; `state` stands behind the last of them afterwards.
@@ -40,7 +48,8 @@ pub(crate) fn make(state: &mut FeedState, waiting: &[Waiting], at_us: i64) -> Ve
             chain: [0; 32],
             made_at_us: at_us,
         };
-        let batch = assemble(state.generation, entry, &payloads, now.iter().map(|one| one.id).collect());
+        let members = now.iter().map(|one| Member { id: one.id, withheld: one.withheld }).collect();
+        let batch = assemble(state.generation, entry, &payloads, members);
         state.sequence = batch.entry.last_sequence;
         state.chain = batch.entry.chain;
         for one in now {
@@ -63,7 +72,7 @@ fn fitting(waiting: &[Waiting]) -> usize {
 }
 
 /// Puts a batch together; its chain hash is worked out.
-pub(crate) fn assemble(generation: u64, entry: Entry, payloads: &[&[u8]], changes: Vec<Uuid>) -> Made {
+pub(crate) fn assemble(generation: u64, entry: Entry, payloads: &[&[u8]], changes: Vec<Member>) -> Made {
     let place = BatchPlace {
         generation,
         epoch: entry.epoch,
@@ -82,11 +91,16 @@ pub(crate) fn readable(id: Uuid, committed_at_us: i64, payload: Vec<u8>) -> Vec<
         Ok(_) => payload,
         Err(error) => {
             tracing::error!(change = %id, %error, "a stored change set cannot be read");
-            let mut octets = Vec::new();
-            ChangeSet { id: id.into_bytes(), committed_at_us, zones: Vec::new() }.encode(&mut octets);
-            octets
+            without_zones(id, committed_at_us)
         }
     }
+}
+
+/// What is published of a change set that is withheld.
+pub(crate) fn without_zones(id: Uuid, committed_at_us: i64) -> Vec<u8> {
+    let mut octets = Vec::new();
+    ChangeSet { id: id.into_bytes(), committed_at_us, zones: Vec::new() }.encode(&mut octets);
+    octets
 }
 
 #[cfg(test)]
@@ -98,7 +112,14 @@ mod tests {
     fn waiting(octets: usize) -> Waiting {
         let id = Uuid::now_v7();
         let root_change = Digest::from_bytes([1; 32]);
-        Waiting { commit_number: 0, id, committed_at_us: 7, payload: vec![0; octets], root_change }
+        Waiting {
+            commit_number: 0,
+            id,
+            committed_at_us: 7,
+            payload: vec![0; octets],
+            root_change,
+            withheld: false,
+        }
     }
 
     #[test]

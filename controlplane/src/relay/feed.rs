@@ -15,7 +15,7 @@ use super::signer::{Signer, Signing};
 use crate::commit::Overtaken;
 use crate::model::zone::Zone;
 use crate::store::relay::FeedState;
-use crate::store::{Connection, Pool, changes, relay, rrsets, zones};
+use crate::store::{Connection, Pool, changes, relay, rrsets, withheld, zones};
 
 /// How long who has everything is kept waiting for more: then it is told where the feed stands.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -236,16 +236,24 @@ impl Feed {
         let mut reading = self.readers.begin().await?;
         let state = relay::read(&mut reading).await?.ok_or(sqlx::Error::RowNotFound)?;
         let unsequenced = changes::last_unsequenced(&mut reading).await?;
-        let (blob, version) = match zones::by_name(&mut reading, apex).await? {
+        let zone = zones::by_name(&mut reading, apex).await?;
+        let (blob, version) = match &zone {
             Some(zone) => {
                 let signing = self.signing();
-                let octets = blob(&mut reading, &zone, signing.as_ref().map(|signing| signing.key())).await?;
+                let octets = blob(&mut reading, zone, signing.as_ref().map(|signing| signing.key())).await?;
                 (Some(octets.into()), zone.version)
             }
             None => (None, zones::departed(&mut reading, apex).await?.unwrap_or(0)),
         };
         reading.end_reading().await?;
         let settled = self.settled(unsequenced, state.sequence).await?;
+        // What had no sequence when it was read was not judged either: now it was.
+        let mut connection = self.readers.acquire().await?;
+        if blob.is_some() && withheld::is_version(&mut connection, apex, version).await? {
+            let Some(zone) = zone else { return Err(sqlx::Error::RowNotFound) };
+            let octets = without_records(&zone, self.signing().as_ref().map(|signing| signing.key()));
+            return Ok(ZoneState { blob: Some(octets.into()), version, settled });
+        }
         Ok(ZoneState { blob, version, settled })
     }
 
@@ -270,12 +278,15 @@ impl Feed {
     }
 }
 
-/// A zone as `wire::feed::ZoneBlob`, encoded; signed where there is a key.
+/// A zone as `wire::feed::ZoneBlob`, encoded; signed where there is a key. Of one that is withheld it has no records.
 pub(super) async fn blob(
     reading: &mut Connection,
     zone: &Zone,
     key: Option<&SigningKey>,
 ) -> sqlx::Result<Vec<u8>> {
+    if withheld::of_zone(reading, zone.apex.as_ref()).await?.is_some() {
+        return Ok(without_records(zone, key));
+    }
     let mut octets = Vec::new();
     let mut writer =
         ZoneBlobWriter::new(&mut octets, zone.apex.as_ref(), zone.owner_number, zone.version, key);
@@ -284,6 +295,15 @@ pub(super) async fn blob(
     }
     writer.finish(zone.digest);
     Ok(octets)
+}
+
+/// What is given of a zone that is withheld: its version, and nothing that can be served. A data plane that has asked for it keeps
+/// what it has, in quarantine, and goes on with everything else at once; an error would keep it trying.
+fn without_records(zone: &Zone, key: Option<&SigningKey>) -> Vec<u8> {
+    let mut octets = Vec::new();
+    ZoneBlobWriter::new(&mut octets, zone.apex.as_ref(), zone.owner_number, zone.version, key)
+        .finish(zone.digest);
+    octets
 }
 
 fn overdue() -> sqlx::Error {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::give::{self, Given};
 use super::log::Log;
+use super::shadow::Shadow;
 use crate::observe::metrics::Metrics;
 use crate::store::signals::{self, Signal};
 use crate::store::{Connection, Place, changes, relay};
@@ -31,6 +32,8 @@ pub(crate) struct Relay {
     /// Told when this process has committed something.
     pub(crate) woken: Arc<Notify>,
     pub(crate) metrics: Metrics,
+    /// Judges change sets before they get their sequence.
+    pub(crate) shadow: Shadow,
     /// Tells the term in which this process gives sequences; `None` while another one does.
     pub(crate) term: watch::Sender<Option<u64>>,
     /// Becomes true once nothing more is committed here.
@@ -82,6 +85,7 @@ impl Relay {
             let ended = self.connected(holder, heard).await;
             self.metrics.leader(false);
             self.term.send_replace(None);
+            self.shadow.end();
             match ended {
                 Ok(()) => return,
                 Err(error) => tracing::warn!(%error, "the relay lost the database; it connects again"),
@@ -120,24 +124,32 @@ impl Relay {
         }
     }
 
-    async fn lead(
-        &mut self,
-        connection: &mut Connection,
-        Term { holder, epoch, lease_us }: Term,
-        heard: &Heard,
-    ) -> sqlx::Result<Ended> {
+    async fn lead(&mut self, connection: &mut Connection, term: Term, heard: &Heard) -> sqlx::Result<Ended> {
+        let Term { holder, epoch, lease_us } = term;
         let mut renew_at = Instant::now() + RENEW;
         let mut is_told = false;
         tracing::info!(epoch, "this process gives sequences from now on");
         self.metrics.leader(true);
         self.log.refresh(connection).await?;
+        self.shadow.begin(connection).await?;
         self.term.send_replace(Some(epoch));
         loop {
             let stopping = *self.stop.borrow();
-            while changes::last_unsequenced(connection).await? > 0 {
-                match give::apart(connection, &self.log, epoch).await? {
-                    Given::Some => signals::tell(connection, Signal::Sequenced).await?,
-                    Given::None => break,
+            loop {
+                let waiting = give::waiting(connection).await?;
+                if waiting.is_empty() {
+                    break;
+                }
+                let judging = self.shadow.judge(waiting);
+                let Some(judged) = renewing(connection, term, &mut renew_at, judging).await? else {
+                    return Ok(self.deposed(epoch));
+                };
+                match give::apart(connection, &self.log, epoch, &judged).await? {
+                    Given::Some => {
+                        self.shadow.given(&judged);
+                        signals::tell(connection, Signal::Sequenced).await?;
+                    }
+                    Given::Again => break,
                     Given::Deposed => return Ok(self.deposed(epoch)),
                     Given::Overtaken => {
                         self.metrics.leader(false);
@@ -163,15 +175,28 @@ impl Relay {
                 if !relay::renew_lease(connection, holder, epoch, lease_us).await? {
                     return Ok(self.deposed(epoch));
                 }
+                if let Some(zone) = self.shadow.due() {
+                    let judging = self.shadow.judge_zone(&zone);
+                    let Some(passes) = renewing(connection, term, &mut renew_at, judging).await? else {
+                        return Ok(self.deposed(epoch));
+                    };
+                    if passes {
+                        if !give::lift(connection, epoch, &zone).await? {
+                            return Ok(self.deposed(epoch));
+                        }
+                        self.shadow.lifted(&zone);
+                    }
+                }
             }
             self.wait(&heard.committed).await;
         }
     }
 
-    fn deposed(&self, epoch: u64) -> Ended {
+    fn deposed(&mut self, epoch: u64) -> Ended {
         tracing::warn!(epoch, "another process gives sequences: the lease had ended");
         self.metrics.leader(false);
         self.term.send_replace(None);
+        self.shadow.end();
         Ended::Deposed
     }
 
@@ -184,6 +209,29 @@ impl Relay {
             () = tokio::time::sleep(LOOK) => {}
         }
         false
+    }
+}
+
+/// Does work for which the lease may not last, and renews it all the while: another process would take as long. `None` when the term
+/// ended meanwhile.
+async fn renewing<T>(
+    connection: &mut Connection,
+    Term { holder, epoch, lease_us }: Term,
+    renew_at: &mut Instant,
+    work: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<Option<T>> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done.map(Some),
+            () = tokio::time::sleep_until(*renew_at) => {
+                *renew_at = Instant::now() + RENEW;
+                if !relay::renew_lease(connection, holder, epoch, lease_us).await? {
+                    return Ok(None);
+                }
+            }
+        }
     }
 }
 

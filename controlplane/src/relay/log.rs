@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use godwit_wire::feed::Head;
 use tokio::sync::watch;
 
-use super::batches::{self, Made};
+use super::batches::{self, Made, Member};
 use super::progress::Publications;
 use crate::observe::metrics::Metrics;
 use crate::store::relay::FeedState;
@@ -101,8 +101,8 @@ impl Log {
             if kept.batches.back().is_some_and(|last| last.entry.last_sequence + 1 != first) {
                 *kept = Kept::default();
             }
-            for (sequence, id) in (first..).zip(&batch.changes) {
-                self.publications.add(*id, sequence, batch.entry.made_at_us);
+            for (sequence, member) in (first..).zip(&batch.changes) {
+                self.publications.add(*member, sequence, batch.entry.made_at_us);
             }
             kept.octets += batch.octets.len();
             kept.batches.push_back(batch);
@@ -203,11 +203,12 @@ async fn read(connection: &mut Connection, generation: u64, sequence: u64) -> sq
     let mut octets = 0;
     for entry in log::after(connection, sequence, STEP).await? {
         let stored = log::change_sets(connection, entry.first_sequence, entry.last_sequence).await?;
-        let changes = stored.iter().map(|one| one.id).collect();
-        let payloads: Vec<Vec<u8>> = stored
-            .into_iter()
-            .map(|one| batches::readable(one.id, one.committed_at_us, one.payload))
-            .collect();
+        let changes = stored.iter().map(|one| Member { id: one.id, withheld: one.withheld }).collect();
+        let published = |one: log::Stored| match one.withheld {
+            true => batches::without_zones(one.id, one.committed_at_us),
+            false => batches::readable(one.id, one.committed_at_us, one.payload),
+        };
+        let payloads: Vec<Vec<u8>> = stored.into_iter().map(published).collect();
         let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
         let is_whole = payloads.len() as u64 == entry.last_sequence + 1 - entry.first_sequence;
         let batch = batches::assemble(generation, entry, &payloads, changes);
@@ -242,6 +243,7 @@ mod tests {
                     committed_at_us: 1,
                     payload: Vec::new(),
                     root_change: godwit_wire::feed::Digest::default(),
+                    withheld: false,
                 })
                 .collect()
         };

@@ -9,6 +9,7 @@
 //! - `batches`: change sets to batches;
 //! - `log`: the log, in memory and in the database;
 //! - `lead`: who gives sequences, for how long;
+//! - [`shadow`]: judges change sets before they get theirs, in a child process;
 //! - `give`: gives them;
 //! - `recount`: digests of what was there before they were kept, and every hour whether those that are kept are right;
 //! - `feed`: what data planes ask for: the log after a position, the index of zones, single zones;
@@ -27,6 +28,7 @@ pub(crate) mod log;
 pub mod progress;
 pub(crate) mod reader;
 pub(crate) mod recount;
+pub mod shadow;
 pub(crate) mod signer;
 pub(crate) mod stream;
 pub(crate) mod terms;

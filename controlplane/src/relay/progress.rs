@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Applied;
+use super::batches::Member;
 use crate::store::now_us;
 
 /// Changes and applied positions that are remembered.
@@ -20,15 +21,26 @@ pub struct Publications(Mutex<Published>);
 
 #[derive(Debug, Default)]
 struct Published {
-    by_id: HashMap<Uuid, (u64, i64)>,
+    by_id: HashMap<Uuid, Publication>,
     order: VecDeque<Uuid>,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Publication {
+    /// Its place in the total order.
+    pub sequence: u64,
+    /// When it got it.
+    pub at_us: i64,
+    /// What was published of it names no zone.
+    pub withheld: bool,
 }
 
 impl Publications {
     /// Notes a publication.
-    pub fn add(&self, id: Uuid, sequence: u64, at_us: i64) {
+    pub(crate) fn add(&self, Member { id, withheld }: Member, sequence: u64, at_us: i64) {
         let mut published = self.lock();
-        if published.by_id.insert(id, (sequence, at_us)).is_none() {
+        if published.by_id.insert(id, Publication { sequence, at_us, withheld }).is_none() {
             published.order.push_back(id);
         }
         if published.order.len() > KEPT
@@ -38,9 +50,9 @@ impl Publications {
         }
     }
 
-    /// Sequence and time of a recent change.
+    /// What became of a recent change.
     #[must_use]
-    pub fn of(&self, id: Uuid) -> Option<(u64, i64)> {
+    pub fn of(&self, id: Uuid) -> Option<Publication> {
         self.lock().by_id.get(&id).copied()
     }
 
@@ -187,7 +199,7 @@ mod tests {
     fn memory_is_bounded() {
         let publications = Publications::default();
         for sequence in 0..(KEPT as u64 + 10) {
-            publications.add(Uuid::now_v7(), sequence, 0);
+            publications.add(Member { id: Uuid::now_v7(), withheld: false }, sequence, 0);
         }
         let published = publications.lock();
         assert_eq!((published.by_id.len(), published.order.len()), (KEPT, KEPT));

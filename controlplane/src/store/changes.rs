@@ -20,8 +20,8 @@ const UNSEQUENCED_ROOT_CHANGES: &str =
 /// In the order of commit numbers. SQLite has one writer at a time: there are no others than those that were read.
 const GIVE_SEQUENCES: &str = "UPDATE outbox SET sequence = $1 + numbered.n, published_at_us = $2 FROM (SELECT commit_number AS number, row_number() OVER (ORDER BY commit_number) AS n FROM outbox WHERE sequence IS NULL AND commit_number <= $3) AS numbered WHERE outbox.commit_number = numbered.number";
 /// Those that were read, and no others that have come in between them since.
-const GIVE_SEQUENCES_TO: &str = "UPDATE outbox SET sequence = $1 + numbered.n, published_at_us = $2 FROM unnest(string_to_array($3, ',')::BIGINT[]) WITH ORDINALITY AS numbered(number, n) WHERE outbox.commit_number = numbered.number";
-const STATE: &str = "SELECT changes.committed_at_us, changes.settled_by, outbox.commit_number, outbox.sequence, outbox.published_at_us FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.id = $1";
+const GIVE_SEQUENCES_TO: &str = "UPDATE outbox SET sequence = $1 + numbered.n, published_at_us = $2, withheld = outbox.commit_number = ANY (string_to_array($4, ',')::BIGINT[]) FROM unnest(string_to_array($3, ',')::BIGINT[]) WITH ORDINALITY AS numbered(number, n) WHERE outbox.commit_number = numbered.number";
+const STATE: &str = "SELECT changes.committed_at_us, changes.settled_by, outbox.commit_number, outbox.sequence, outbox.published_at_us, outbox.withheld FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.id = $1";
 const PAYLOAD: &str = "SELECT payload FROM changes WHERE id = $1";
 const OF_VERSION: &str = "SELECT outbox.commit_number, outbox.change_id FROM history JOIN outbox ON outbox.change_id = history.change_id WHERE history.zone_key = $1 AND history.version = $2";
 const PRUNE: &str = "DELETE FROM changes WHERE id IN (SELECT changes.id FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.committed_at_us < $1 AND (outbox.commit_number IS NULL OR outbox.sequence IS NOT NULL) ORDER BY changes.committed_at_us LIMIT $2)";
@@ -74,6 +74,8 @@ pub struct Waiting {
     pub payload: Vec<u8>,
     /// What it adds to the digest of everything.
     pub root_change: Digest,
+    /// What is published of it names no zone: the code of data planes failed at it.
+    pub withheld: bool,
 }
 
 /// How far a change has come.
@@ -89,6 +91,8 @@ pub struct State {
     pub sequence: Option<u64>,
     /// Once published.
     pub published_at_us: Option<i64>,
+    /// What was published of it names no zone: the code of data planes failed at it.
+    pub withheld: bool,
 }
 
 /// Keeps a change and, when it has a payload, puts it into the outbox: with its sequence where that is known already.
@@ -130,6 +134,7 @@ pub async fn unsequenced(connection: &mut Connection, limit: i64) -> sqlx::Resul
                 committed_at_us: row.get(2)?,
                 payload: row.get(3)?,
                 root_change: digest(row.get(4)?)?,
+                withheld: false,
             })
         })
         .collect()
@@ -163,7 +168,8 @@ pub async fn unsequenced_root_change(connection: &mut Connection) -> sqlx::Resul
     Ok(sum)
 }
 
-/// Gives change sets the sequences after `sequence`: all that have none, as they were read in this transaction, in their order.
+/// Gives change sets the sequences after `sequence`, in their order: with SQLite all that have none, as they were read in this
+/// transaction. Those that are withheld are marked; with SQLite none is.
 pub fn give_sequences(
     batch: &mut Batch,
     connection: &Connection,
@@ -178,8 +184,17 @@ pub fn give_sequences(
             batch.add(GIVE_SEQUENCES).bind(sequence).bind(at_us).bind(last);
         }
         Kind::Postgres => {
-            let numbers: Vec<String> = waiting.iter().map(|one| one.commit_number.to_string()).collect();
-            batch.add(GIVE_SEQUENCES_TO).bind(sequence).bind(at_us).bind(numbers.join(",").as_str());
+            let numbers = |of: &dyn Fn(&Waiting) -> bool| {
+                let numbers: Vec<String> =
+                    waiting.iter().filter(|one| of(one)).map(|one| one.commit_number.to_string()).collect();
+                numbers.join(",")
+            };
+            batch
+                .add(GIVE_SEQUENCES_TO)
+                .bind(sequence)
+                .bind(at_us)
+                .bind(numbers(&|_| true).as_str())
+                .bind(numbers(&|one| one.withheld).as_str());
         }
     }
 }
@@ -199,6 +214,7 @@ pub async fn state(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option
         has_effect: row.get::<Option<i64>, _>("commit_number")?.is_some(),
         sequence: sequence.map(u64::try_from).transpose().map_err(|_| damaged("outbox", "sequence"))?,
         published_at_us: row.get("published_at_us")?,
+        withheld: row.get::<Option<bool>, _>("withheld")?.unwrap_or(false),
     }))
 }
 

@@ -173,7 +173,7 @@ impl Connection {
     ///
     /// # Errors
     /// Of the database.
-    pub(super) async fn begin_reading(&mut self) -> sqlx::Result<()> {
+    pub(crate) async fn begin_reading(&mut self) -> sqlx::Result<()> {
         let begin = match self.kind() {
             Kind::Sqlite => BEGIN_READING_SQLITE,
             Kind::Postgres => BEGIN_READING_POSTGRES,

@@ -10,7 +10,7 @@ const APPEND: &str = "INSERT INTO batches (last_sequence, first_sequence, epoch,
 const AFTER: &str = "SELECT last_sequence, first_sequence, epoch, previous_chain, chain, made_at_us FROM batches WHERE last_sequence > $1 AND first_sequence <= last_sequence ORDER BY last_sequence LIMIT $2";
 const AT: &str = "SELECT last_sequence, first_sequence, epoch, previous_chain, chain, made_at_us FROM batches WHERE last_sequence = $1";
 const IS_BEFORE: &str = "SELECT count(*) > 0 FROM batches WHERE last_sequence < $1";
-const CHANGE_SETS: &str = "SELECT outbox.sequence, changes.id, changes.committed_at_us, changes.payload FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence BETWEEN $1 AND $2 ORDER BY outbox.sequence";
+const CHANGE_SETS: &str = "SELECT outbox.sequence, changes.id, changes.committed_at_us, changes.payload, outbox.withheld FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence BETWEEN $1 AND $2 ORDER BY outbox.sequence";
 const FORGET: &str = "DELETE FROM batches";
 const PRUNE: &str = "DELETE FROM batches WHERE last_sequence IN (SELECT last_sequence FROM batches WHERE made_at_us < $1 AND last_sequence < (SELECT sequence FROM relay WHERE id = 1) ORDER BY last_sequence LIMIT $2)";
 
@@ -45,6 +45,8 @@ pub struct Stored {
     pub committed_at_us: i64,
     /// `wire::feed::ChangeSet`, encoded.
     pub payload: Vec<u8>,
+    /// What is published of it names no zone.
+    pub withheld: bool,
 }
 
 fn number(value: i64) -> sqlx::Result<u64> {
@@ -127,6 +129,7 @@ pub async fn change_sets(connection: &mut Connection, first: u64, last: u64) -> 
                 id: row.get(1)?,
                 committed_at_us: row.get(2)?,
                 payload: row.get(3)?,
+                withheld: row.get(4)?,
             })
         })
         .collect()

@@ -26,6 +26,7 @@ pub(crate) mod signals;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tokens;
+pub mod withheld;
 pub mod zones;
 
 pub use connection::{Connection, Kind, Pool, Row};
@@ -54,6 +55,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         Kind::Sqlite => &[database::SQLITE_ONLY, dump::SQLITE_ONLY, schema::SQLITE_ONLY],
         Kind::Postgres => &[
             zones::POSTGRES_ONLY,
+            rrsets::POSTGRES_ONLY,
             nodes::POSTGRES_ONLY,
             changes::POSTGRES_ONLY,
             relay::POSTGRES_ONLY,
@@ -78,6 +80,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         &rrsets::composed(),
         secrets::ALL,
         tokens::ALL,
+        withheld::ALL,
         zones::ALL,
         crate::commit::TRANSACTION_STATEMENTS,
         &[crate::commit::begin(kind), crate::commit::begin_whole(kind)],

@@ -25,8 +25,13 @@ const DELETE: &str = "DELETE FROM rrsets WHERE zone_id = $1 AND owner_key = $2 A
 const COUNT: &str = "SELECT count(*) FROM rrsets WHERE zone_id = $1";
 const COUNT_ALL: &str = "SELECT count(*) FROM (SELECT 1 FROM rrsets LIMIT $1) AS counted";
 const COUNT_NAMES: &str = "SELECT count(DISTINCT owner_key) FROM rrsets WHERE zone_id = $1";
+/// Row numbers of zones, with commas between.
+const OF_ZONES: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = ANY (string_to_array($1, ',')::BIGINT[]) ORDER BY zone_id, owner_key, rtype";
 
-/// Every statement of this file.
+/// Statements of this file that only PostgreSQL gets.
+pub(super) const POSTGRES_ONLY: &[&str] = &[OF_ZONES];
+
+/// Every statement of this file that both get.
 pub const ALL: &[&str] = &[
     OF_OWNER,
     OF_TWO_OWNERS,
@@ -173,6 +178,15 @@ pub async fn of_zone(connection: &mut Connection, zone_id: i64) -> sqlx::Result<
         after = last.position.clone();
         all.extend(step.into_iter().map(|listed| (listed.owner, listed.rrset)));
     }
+}
+
+/// All RRsets of some small zones, by their rows, in canonical order each, zone after zone. For PostgreSQL.
+///
+/// # Errors
+/// Of the database.
+pub async fn of_zones(connection: &mut Connection, zones: &[i64]) -> sqlx::Result<Vec<Listed>> {
+    let zones: Vec<String> = zones.iter().map(ToString::to_string).collect();
+    connection.query(OF_ZONES).bind(zones.join(",")).fetch_all().await?.iter().map(listed).collect()
 }
 
 /// Writes RRsets. What does not fit into the batch with others is run at once.

@@ -28,8 +28,10 @@ const LONGEST: &str = select!("WHERE name_key IN ($1, $2, $3, $4) ORDER BY lengt
 const BY_NAME_LOCKED: &str = select!("WHERE name_key = $1 FOR UPDATE");
 const LONGEST_LOCKED: &str =
     select!("WHERE name_key IN ($1, $2, $3, $4) ORDER BY length(name_key) DESC LIMIT 1 FOR UPDATE");
-/// Keys in hexadecimal, with commas between.
-const LOCK_IN_ORDER: &str = "SELECT id FROM zones WHERE name_key IN (SELECT decode(key, 'hex') FROM unnest(string_to_array($1, ',')) AS key) ORDER BY name_key FOR UPDATE OF zones";
+/// Keys in hexadecimal behind an x, with commas between: that of the root is empty, and would be no key at all.
+const LOCK_IN_ORDER: &str = "SELECT id FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key) ORDER BY name_key FOR UPDATE OF zones";
+/// The same; and about how many octets their RRsets take elsewhere.
+const SIZED: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest, (SELECT coalesce(sum(octet_length(owner_key) + octet_length(rdata) + octet_length(rrsigs) + 16), 0) FROM rrsets WHERE zone_id = zones.id)::BIGINT AS octets FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)";
 const COUNT: &str = "SELECT count(*) FROM zones";
 const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) RETURNING id";
 const UPDATE: &str = "UPDATE zones SET version = $2, serial = $3, ttl_policy = $4, presigned = $5, updated_at_us = $6, digest = $7 WHERE id = $1";
@@ -43,7 +45,7 @@ const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, dep
 const RETURN: &str = "DELETE FROM departed_zones WHERE name_key = $1";
 
 /// Statements of this file that only PostgreSQL gets.
-pub(super) const POSTGRES_ONLY: &[&str] = &[BY_NAME_LOCKED, LONGEST_LOCKED, LOCK_IN_ORDER];
+pub(super) const POSTGRES_ONLY: &[&str] = &[BY_NAME_LOCKED, LONGEST_LOCKED, LOCK_IN_ORDER, SIZED];
 
 /// Every statement of this file that both get.
 pub const ALL: &[&str] = &[
@@ -140,16 +142,29 @@ pub async fn lock_longest(connection: &mut Connection, names: &[NameRef<'_>]) ->
 /// # Errors
 /// Of the database.
 pub async fn lock_in_order(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<()> {
+    connection.query(LOCK_IN_ORDER).bind(keys(names)).fetch_all().await.map(|_| ())
+}
+
+/// Those of these names that are zones, each with about how many octets its `wire::feed::ZoneBlob` has. For PostgreSQL.
+///
+/// # Errors
+/// Of the database.
+pub async fn sized(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<Vec<(Zone, u64)>> {
+    let rows = connection.query(SIZED).bind(keys(names)).fetch_all().await?;
+    let sized = |row: &Row| Ok((zone(row)?, u64::try_from(row.get::<i64, _>("octets")?).unwrap_or(0)));
+    rows.iter().map(sized).collect()
+}
+
+/// Their keys as [`LOCK_IN_ORDER`] takes them.
+fn keys(names: &BTreeSet<Name>) -> String {
     let mut keys = String::new();
     for name in names {
-        if !keys.is_empty() {
-            keys.push(',');
-        }
+        keys.push_str(if keys.is_empty() { "x" } else { ",x" });
         for octet in name_key::encode(name.as_ref()) {
             let _ = write!(keys, "{octet:02x}");
         }
     }
-    connection.query(LOCK_IN_ORDER).bind(keys).fetch_all().await.map(|_| ())
+    keys
 }
 
 async fn first_of(

@@ -64,7 +64,8 @@ impl Running {
     }
 
     async fn zone(&self, name: &str) {
-        self.server.client.json("POST", "/api/v1/domains", &json!({ "name": name })).await.expect(201);
+        let path = "/api/v1/domains?wait=applied&timeout=30s";
+        self.server.client.json("POST", path, &json!({ "name": name })).await.expect(201);
     }
 
     /// Until the cache is what the database is, blobs included.

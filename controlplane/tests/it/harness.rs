@@ -9,7 +9,7 @@ use bytes::Bytes;
 use godwit_controlplane::auth::Token;
 use godwit_controlplane::observe::metrics::Metrics;
 use godwit_controlplane::store::{Connection, Kind, Place};
-use godwit_controlplane::{Config, Controlplane, FirstStart};
+use godwit_controlplane::{Config, Controlplane, FirstStart, Program};
 use godwit_testkit::servers::Postgres;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{HeaderMap, Request, StatusCode};
@@ -124,6 +124,11 @@ pub(crate) async fn hold(connection: &mut Connection) {
     connection.control(statements).await.unwrap();
 }
 
+/// What judges changes.
+pub(crate) fn shadow() -> Program {
+    Program::new(env!("CARGO_BIN_EXE_godwit-controlplane"), &["shadow"])
+}
+
 impl Server {
     /// A new one with the example zone.
     pub(crate) async fn start() -> Server {
@@ -148,9 +153,22 @@ impl Server {
         token: Option<String>,
         adjust: impl FnOnce(&mut Config),
     ) -> Server {
+        Server::start_judged(folder, replica, sink, token, shadow(), adjust).await
+    }
+
+    /// The same with another program that judges changes before they are published.
+    pub(crate) async fn start_judged(
+        folder: Arc<tempfile::TempDir>,
+        replica: Replica,
+        sink: Option<(godwit_controlplane::FeedSink, Arc<Resync>)>,
+        token: Option<String>,
+        shadow: Program,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Server {
         let mut config = config(folder.path());
         adjust(&mut config);
         let controlplane = Controlplane::open(config, FirstStart::ExampleZone, Some(KEY)).await.unwrap();
+        let controlplane = controlplane.shadowed_by(shadow);
         let address = controlplane.api_address().unwrap();
         let internal = controlplane.internal_address().unwrap();
         let token = controlplane.new_token().map(Token::reveal).or(token).unwrap();

@@ -55,6 +55,7 @@ mod replicas;
 #[path = "../it/rollback.rs"]
 mod rollback;
 mod server_faults;
+mod shadow;
 mod shared;
 #[path = "../it/writes.rs"]
 mod writes;

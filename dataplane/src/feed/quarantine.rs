@@ -60,10 +60,12 @@ impl Quarantined {
     /// Takes a zone in. One whose whole statement could not be applied waits before it is asked for.
     pub(super) fn put(&mut self, zone: &Name, cause: Cause, reason: &str, now: Instant) {
         let before = self.zones.get_mut(zone);
-        if before.as_ref().is_some_and(|kept| kept.cause == cause || kept.cause == Cause::Whole) {
-            return;
-        }
-        let is_foreign = before.is_some_and(|kept| kept.is_foreign);
+        let is_foreign = match before {
+            Some(kept) if kept.cause == cause => return,
+            // There is a later change: what is to be had by now is another version.
+            Some(kept) if kept.cause == Cause::Whole => return kept.spacing.shorten(now, LONGEST),
+            before => before.is_some_and(|kept| kept.is_foreign),
+        };
         tracing::error!(%zone, reason, "the zone keeps its last good state");
         let longest = match cause {
             Cause::Change => LONGEST,

@@ -40,6 +40,13 @@ impl Spacing {
         self.last.map(|(_, _, until)| until).filter(|until| now < *until)
     }
 
+    /// A pause that is under way ends in so long at the latest.
+    pub fn shorten(&mut self, now: Instant, most: Duration) {
+        if let Some((_, _, until)) = &mut self.last {
+            *until = (*until).min(now + most);
+        }
+    }
+
     /// What the pauses separated has helped.
     pub fn end(&mut self) {
         self.last = None;
@@ -77,6 +84,14 @@ mod tests {
             assert!(found <= pause && found >= pause * 3 / 4, "{number}: {found} of {pause}");
         }
         assert!(begun.len() < 25, "{}", begun.len());
+        // One that is under way can be cut short, and no shorter than that.
+        spacing.begin(at(5_000));
+        spacing.begin(at(5_001));
+        spacing.begin(at(5_002));
+        spacing.shorten(at(5_002), Duration::from_secs(2));
+        assert_eq!(spacing.until(at(5_003)), Some(at(5_004)));
+        spacing.shorten(at(5_003), Duration::from_secs(30));
+        assert_eq!(spacing.until(at(5_003)), Some(at(5_004)));
         // After one that helped, the next is at once, and so is the one a second later.
         spacing.begin(at(10_000));
         assert!(spacing.until(at(10_000)).is_some() && spacing.until(at(10_001)).is_none());

@@ -6,7 +6,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
-use godwit_controlplane::config::{Api, Buffer, ConfigError, Defaults, Guard, Internal, Sources, Store};
+use godwit_controlplane::config::{
+    Api, Buffer, ConfigError, Defaults, Guard, Internal, Relay, Sources, Store,
+};
 use godwit_dataplane::config::{Answers, Cookies, Feed, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,8 @@ pub(crate) struct Config {
     pub(super) store: Store,
     /// What takes writes while the database server is away.
     pub(super) buffer: Buffer,
+    /// What is done with changes before they are published.
+    pub(super) relay: Relay,
     /// What new zones start with.
     pub(super) defaults: Defaults,
     /// Which changes have to be confirmed.
@@ -175,6 +179,7 @@ impl Config {
             internal: Internal { listen: Some(listen), ..self.internal.clone() },
             store: self.store.clone(),
             buffer: self.buffer.clone(),
+            relay: self.relay.clone(),
             defaults: self.defaults.clone(),
             guard: self.guard,
             ..godwit_controlplane::Config::default()

@@ -5,7 +5,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use godwit_controlplane::observe::metrics::Metrics;
-use godwit_controlplane::{Applied, Config, Controlplane, FeedRequest, FeedSink, FirstStart, Position};
+use godwit_controlplane::{
+    Applied, Config, Controlplane, FeedRequest, FeedSink, FirstStart, Position, Program,
+};
 use godwit_dataplane::feed::{self, Joined, Local, Request};
 use godwit_dataplane::observe::metrics::Beside;
 use godwit_wire::feed::DigestKey;
@@ -66,7 +68,9 @@ impl Planes {
         digest_key: DigestKey,
     ) -> anyhow::Result<()> {
         let first = if self.has_snapshot { FirstStart::Never } else { FirstStart::ExampleZone };
+        let shadow = Program::of_this_process(&["shadow"])?;
         let controlplane = Controlplane::open(self.config.clone(), first, Some(digest_key)).await?;
+        let controlplane = controlplane.shadowed_by(shadow);
         if let Some(token) = controlplane.new_token() {
             show_token(&token.reveal());
         }

@@ -17,3 +17,4 @@ mod read_after_write;
 mod restart;
 mod rollback;
 mod several;
+mod shadow;

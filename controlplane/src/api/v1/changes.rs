@@ -25,6 +25,7 @@ use crate::error::{Code, Problem};
 use crate::internal::planes::Plane;
 use crate::model::change::{Operation, PutMode};
 use crate::store::buffered::{self, Outcome, Settled};
+use crate::store::withheld::WithheldZone;
 use crate::store::{Connection, changes};
 use crate::validate::{name, record};
 
@@ -102,8 +103,8 @@ pub struct ZoneState {
 pub struct ChangeState {
     /// Its id.
     pub id: String,
-    /// `committed`, `published`, or `applied` by every data plane that lives. While the database is away, and where it could not
-    /// be made afterwards: `buffered`, `conflict`.
+    /// `committed`, `published`, or `applied` by every data plane that lives. `withheld`: published without what it says, as the code
+    /// of data planes fails at it. While the database is away, and where it could not be made afterwards: `buffered`, `conflict`.
     #[schema(example = "applied")]
     pub state: &'static str,
     /// When it was committed; not there while it is not.
@@ -118,6 +119,9 @@ pub struct ChangeState {
     /// Why it could not be made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflict: Option<Conflict>,
+    /// Of one that is withheld: its zones that keep what they had, until a later change of each is published.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<Withheld>,
     /// The change that an earlier request with the same Idempotency-Key had made: all else is said of that one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<String>,
@@ -141,6 +145,18 @@ pub struct Conflict {
     pub code: String,
     /// When it was judged.
     pub at: String,
+}
+
+/// A zone that keeps what it had.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Withheld {
+    /// Its apex.
+    pub zone: String,
+    /// Since when.
+    pub since: String,
+    /// What its last change did to the process that tries changes before they are published.
+    #[schema(example = "it ended the shadow (signal: 6 (SIGABRT))")]
+    pub reason: String,
 }
 
 /// A change that was accepted while the database was away.
@@ -328,6 +344,12 @@ impl Conflict {
     }
 }
 
+impl Withheld {
+    fn of(zone: WithheldZone) -> Withheld {
+        Withheld { zone: shown(zone.apex.as_ref()), since: timestamp(zone.since_us), reason: zone.reason }
+    }
+}
+
 impl ChangeState {
     /// One that is not made.
     fn unmade(id: Uuid, state: &'static str, accepted_at_us: i64) -> ChangeState {
@@ -338,6 +360,7 @@ impl ChangeState {
             accepted_at: Some(timestamp(accepted_at_us)),
             behind: None,
             conflict: None,
+            withheld: Vec::new(),
             repeats: None,
             sequence: None,
             published_at: None,
@@ -377,14 +400,22 @@ pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Res
     };
     let standard = Standard::of(&mut connection, id, &stored).await?;
     let recent = app.publications.of(id);
-    let sequence = recent.map(|(sequence, _)| sequence).or(stored.sequence);
-    let published_at = recent.map(|(_, at)| at).or(stored.published_at_us);
+    let sequence = recent.map(|recent| recent.sequence).or(stored.sequence);
+    let published_at = recent.map(|recent| recent.at_us).or(stored.published_at_us);
+    let withheld = match &standard {
+        Some(standard) => standard.withheld(&mut connection, &app.publications).await?,
+        None => Vec::new(),
+    };
     let mut nodes = Vec::new();
     for plane in app.planes.live() {
-        nodes.push(on(&app, &mut connection, plane, standard.as_ref()).await?);
+        let node = on(&app, &mut connection, plane, standard.as_ref()).await?;
+        let is_served = withheld.is_empty();
+        let applied_at = node.applied_at.filter(|_| is_served);
+        nodes.push(NodeState { applied: node.applied && is_served, applied_at, ..node });
     }
     drop(connection);
     let state = match sequence {
+        _ if !withheld.is_empty() => "withheld",
         _ if standard.is_none() || (!nodes.is_empty() && nodes.iter().all(|node| node.applied)) => "applied",
         Some(_) => "published",
         None => "committed",
@@ -396,6 +427,7 @@ pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Res
         accepted_at: None,
         behind: None,
         conflict: None,
+        withheld: withheld.into_iter().map(Withheld::of).collect(),
         repeats: repeats.map(|change| change.to_string()),
         sequence,
         published_at: published_at.map(timestamp),

@@ -14,7 +14,7 @@ use crate::model::zone::Zone;
 use crate::relay::feed;
 use crate::relay::log::After;
 use crate::store::relay::FeedState;
-use crate::store::{changes, relay, zones};
+use crate::store::{changes, relay, withheld, zones};
 
 /// Octets of the log that one step reads at once.
 const READ: usize = 4 << 20;
@@ -71,6 +71,8 @@ impl Cache {
             return Ok(Step::Anew("more has changed than is worth reading one by one"));
         };
         changed.extend(besides.iter().cloned());
+        // The log does not name them, and the digest of everything has them.
+        changed.extend(withheld::list(&mut reading).await?.into_iter().map(|zone| zone.apex));
         if waiting.iter().any(|one| touches(&one.payload, &changed)) {
             return Ok(Step::NotNow);
         }

@@ -10,6 +10,7 @@ use super::*;
 use crate::commit::{COMMIT, begin};
 use crate::relay::batches::readable;
 use crate::relay::log::After;
+use crate::relay::shadow::Judged;
 use crate::store::batch::Batch;
 use crate::store::testing::{self, Place as TestPlace};
 use crate::store::{Database, Kind, now_us};
@@ -40,6 +41,20 @@ async fn commit(connection: &mut Connection, pause: Duration) -> Uuid {
     id
 }
 
+/// What waits gets its sequence, unjudged; `None` where nothing waits.
+async fn give(connection: &mut Connection, log: &Log, epoch: u64) -> Option<Given> {
+    loop {
+        let waiting = give::waiting(connection).await.unwrap();
+        if waiting.is_empty() {
+            return None;
+        }
+        match give::apart(connection, log, epoch, &Judged::unjudged(waiting)).await.unwrap() {
+            Given::Again => {}
+            given => return Some(given),
+        }
+    }
+}
+
 #[tokio::test]
 async fn p8_a_relay_whose_term_is_over_gives_no_sequence() {
     let (mut database, place, log) = begun().await;
@@ -52,13 +67,13 @@ async fn p8_a_relay_whose_term_is_over_gives_no_sequence() {
     assert_eq!((epoch, next), (1, 2));
     assert_eq!(relay::take_lease(&mut first, one, LONG_US).await.unwrap(), None, "it is held");
     commit(&mut database.writer, Duration::ZERO).await;
-    assert!(matches!(give::apart(&mut first, &log, epoch).await.unwrap(), Given::Deposed));
+    assert!(matches!(give(&mut first, &log, epoch).await, Some(Given::Deposed)));
     assert!(!relay::renew_lease(&mut first, one, epoch, LONG_US).await.unwrap());
     // Giving back what one does not have takes it from nobody.
     relay::end_lease(&mut first, one, epoch).await.unwrap();
     assert!(relay::renew_lease(&mut second, other, next, LONG_US).await.unwrap());
-    assert!(matches!(give::apart(&mut second, &log, next).await.unwrap(), Given::Some));
-    assert!(matches!(give::apart(&mut second, &log, next).await.unwrap(), Given::None));
+    assert!(matches!(give(&mut second, &log, next).await, Some(Given::Some)));
+    assert!(give(&mut second, &log, next).await.is_none());
     assert_eq!((log.end().sequence, log.end().epoch), (1, 2));
     relay::end_lease(&mut second, other, next).await.unwrap();
     assert_eq!(relay::take_lease(&mut first, one, LONG_US).await.unwrap(), Some(3));
@@ -95,8 +110,25 @@ async fn p5_what_comes_in_between_gets_no_sequence_with_those_that_were_read() {
     batch.run(&mut relay_side).await.unwrap();
     let left = changes::unsequenced(&mut database.writer, 10).await.unwrap();
     assert_eq!(left.iter().map(|one| one.id).collect::<Vec<_>>(), [id]);
-    assert!(matches!(give::apart(&mut relay_side, &log, epoch).await.unwrap(), Given::Some));
+    assert!(matches!(give(&mut relay_side, &log, epoch).await, Some(Given::Some)));
     assert_eq!(log.end().sequence, 2);
+}
+
+/// The answer to a commit was lost, and it shows only once what waits was read again: nothing gets a second sequence.
+#[tokio::test]
+async fn p5_what_has_a_sequence_by_now_gets_no_other() {
+    let (mut database, place, log) = begun().await;
+    let [mut lost, mut relay_side] = [place.connect().await, place.connect().await];
+    let epoch = relay::take_lease(&mut relay_side, Uuid::now_v7(), LONG_US).await.unwrap().unwrap();
+    commit(&mut database.writer, Duration::ZERO).await;
+    let waiting = Judged::unjudged(give::waiting(&mut relay_side).await.unwrap());
+    lost.control(&[begin(Kind::Postgres)]).await.unwrap();
+    let mut state = relay::lock(&mut lost, epoch).await.unwrap().unwrap();
+    give::to_all(&mut lost, &mut state, COMMIT).await.unwrap();
+    let given = give::apart(&mut relay_side, &log, epoch, &waiting).await.unwrap();
+    assert!(matches!(given, Given::Again), "{given:?}");
+    assert_eq!(log.end(), state);
+    assert!(give(&mut relay_side, &log, epoch).await.is_none());
 }
 
 /// The server comes back with an older copy while we run: nothing gets a sequence that others have under another change.
@@ -107,7 +139,7 @@ async fn p8_a_database_that_is_put_back_while_we_run_gives_no_sequence() {
     let epoch = relay::take_lease(&mut connection, Uuid::now_v7(), LONG_US).await.unwrap().unwrap();
     for _ in 0..2 {
         commit(&mut database.writer, Duration::ZERO).await;
-        assert!(matches!(give::apart(&mut connection, &log, epoch).await.unwrap(), Given::Some));
+        assert!(matches!(give(&mut connection, &log, epoch).await, Some(Given::Some)));
     }
     let put_back =
         "UPDATE relay SET sequence = 1, chain = (SELECT chain FROM batches WHERE last_sequence = 1)";
@@ -115,7 +147,7 @@ async fn p8_a_database_that_is_put_back_while_we_run_gives_no_sequence() {
     database.writer.query("DELETE FROM batches WHERE last_sequence = 2").execute().await.unwrap();
     commit(&mut database.writer, Duration::ZERO).await;
     for _ in 0..2 {
-        assert!(matches!(give::apart(&mut connection, &log, epoch).await.unwrap(), Given::Overtaken));
+        assert!(matches!(give(&mut connection, &log, epoch).await, Some(Given::Overtaken)));
     }
     let state = relay::read(&mut connection).await.unwrap().unwrap();
     assert_eq!((state.sequence, state.ahead, log.end().sequence), (1, 2, 2));
@@ -138,6 +170,7 @@ async fn a_relay_that_is_paused_inside_a_transaction_is_replaced() {
         log: next.clone(),
         woken: Arc::default(),
         metrics: Metrics::default(),
+        shadow: Shadow::off(Metrics::default()),
         term: watch::Sender::new(None),
         stop,
     };
@@ -173,6 +206,7 @@ async fn p5_every_change_gets_one_sequence_however_late_it_commits() {
             log,
             woken: Arc::default(),
             metrics: Metrics::default(),
+            shadow: Shadow::off(Metrics::default()),
             term: watch::Sender::new(None),
             stop,
         };

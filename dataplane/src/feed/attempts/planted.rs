@@ -1,6 +1,7 @@
-//! Harm that one record does to who applies it, for tests: `GODWIT_PLANTED=panic|loop|memory:OWNER`. Only where debug assertions
-//! are on, which they are in no release.
+//! Harm that one record does to who applies it, for tests: `GODWIT_PLANTED=panic|loop|memory|stack:OWNER`. Only where debug
+//! assertions are on, which they are in no release.
 
+use std::hint::black_box;
 use std::time::Duration;
 
 use godwit_wire::name::{Name, NameRef};
@@ -21,6 +22,7 @@ pub enum Harm {
     Panic,
     Loop,
     Memory,
+    Stack,
 }
 
 impl Planted {
@@ -31,6 +33,7 @@ impl Planted {
             "panic" => Harm::Panic,
             "loop" => Harm::Loop,
             "memory" => Harm::Memory,
+            "stack" => Harm::Stack,
             _ => return None,
         };
         Some(Planted { owner: owner.parse().ok()?, harm })
@@ -52,6 +55,14 @@ impl Planted {
                     std::thread::sleep(Duration::from_millis(20));
                 }
             }
+            Harm::Stack => {
+                black_box(deeper(0));
+            }
         }
     }
+}
+
+fn deeper(depth: u64) -> u64 {
+    let frame = black_box([depth; 128]);
+    if black_box(true) { deeper(depth + 1) + frame.iter().sum::<u64>() } else { depth }
 }
