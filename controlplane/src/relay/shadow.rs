@@ -133,6 +133,10 @@ impl Shadow {
         self.withheld = withheld.into_iter().map(|zone| (zone.apex.clone(), zone)).collect();
         self.metrics.withheld_zones(self.withheld.len());
         self.verdicts.clear();
+        self.pauses = Pauses::default();
+        for (place, zone) in (0..).zip(self.withheld.keys()) {
+            self.pauses.found(zone, place, Instant::now());
+        }
         if let Some(judge) = &mut self.judge {
             judge.start();
         }

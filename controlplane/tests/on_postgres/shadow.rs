@@ -256,6 +256,24 @@ async fn r6_a_zone_that_stays_bad_is_judged_seldom() {
     assert_ne!(state(&server, &fix).await["state"], "withheld");
 }
 
+/// With a program that has not the fault, it goes on without another change.
+#[tokio::test]
+async fn r6_a_better_program_gives_the_zone_again() {
+    let server = start(folder(), None, harmed("panic")).await;
+    server.client.json("POST", "/api/v1/domains", &json!({ "name": "bad.test." })).await.expect(201);
+    let poison = put(&server, POISON, 66).await;
+    assert_eq!(published(&server, &poison).await["state"], "withheld");
+    let (folder, _, token) = server.stop().await;
+    let server = start(folder, Some(token), shadow()).await;
+    let node = Node::add(&server, "ns1").await;
+    let began = Instant::now();
+    while withheld_zones(&server).await > 0 {
+        assert!(began.elapsed() < SOON, "it is not judged");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(given(&node, "bad.test.").await, (3, 2));
+}
+
 /// Removing the zone is a way out as well, and what takes its name begins anew.
 #[tokio::test]
 async fn r6_a_zone_that_is_removed_is_withheld_no_longer() {

@@ -2,7 +2,8 @@
 //! and stays as it is would keep them waiting for ever.
 //!
 //! The first change after it was withheld is judged at once. After each further end of the shadow there is a pause, in which its
-//! changes are withheld unjudged; the whole zone is judged after that, whether it is changed again or not.
+//! changes are withheld unjudged; the whole zone is judged after that, whether it is changed again or not. So are those that a term
+//! finds: the program may be another one.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -36,6 +37,12 @@ impl Pauses {
         self.0.insert(zone.clone(), Pause { ends, until: now + pause, is_behind: false });
     }
 
+    /// A term finds that it is withheld, as the one of so many: they are judged one after the other, and each at once when it is changed.
+    pub(super) fn found(&mut self, zone: &Name, place: u32, now: Instant) {
+        let until = now + FIRST.saturating_mul(place.saturating_add(1));
+        self.0.insert(zone.clone(), Pause { ends: 1, until, is_behind: true });
+    }
+
     /// A change of it was withheld unjudged.
     pub(super) fn skipped(&mut self, zone: &Name, now: Instant) {
         let pause = self.0.entry(zone.clone()).or_insert(Pause { ends: 0, until: now, is_behind: true });
@@ -56,7 +63,7 @@ impl Pauses {
 
     /// Whether it is not judged now.
     pub(super) fn is_paused(&self, zone: &Name, now: Instant) -> bool {
-        self.0.get(zone).is_some_and(|pause| now < pause.until)
+        self.0.get(zone).is_some_and(|pause| pause.ends > 1 && now < pause.until)
     }
 
     /// One that is to be judged now, though nothing names it.
@@ -92,6 +99,11 @@ mod tests {
         assert!(pauses.due(at(now)).is_none() && pauses.due(at(now + 20)).is_some());
         pauses.lifted(&zone);
         assert!(!pauses.is_paused(&zone, at(now)) && pauses.due(at(now + 20)).is_none());
+        pauses.found(&zone, 1, at(0));
+        assert!(
+            !pauses.is_paused(&zone, at(0)) && pauses.due(at(39)).is_none() && pauses.due(at(40)).is_some()
+        );
+        pauses.lifted(&zone);
         // Withheld together with another.
         pauses.skipped(&zone, at(0));
         assert!(!pauses.is_paused(&zone, at(0)) && pauses.due(at(0)).is_some());
