@@ -13,7 +13,8 @@
 //! judged one by one, and the one at which a child ends again is withheld. What the engine refuses is no harm: data planes refuse it
 //! as well, and keep the zone as it is. Where no child can be started, change sets are published unjudged.
 //!
-//! **Not judged**: change sets larger than the bound of zones; of zones larger than that, all but the records that a change puts.
+//! **Not judged**: change sets larger than the bound of zones; of zones that are larger than 64 KiB when they are first seen, all but
+//! the records that a change puts.
 //! A zone that the child does not have is loaded as it is now, with the change in it: that applying the change alone does harm is
 //! not seen then. Nor is the removal of a zone that it does not have.
 
@@ -49,6 +50,9 @@ use read::Reading;
 
 /// The pause before another child is started where one did not start.
 const START_AGAIN: Duration = Duration::from_secs(10);
+
+/// A larger zone is not read for one change of it: that would keep everybody waiting who has changed something else.
+const LOADED: u64 = 64 << 10;
 
 /// Change sets with what became of them.
 #[derive(Debug, Default)]
@@ -444,7 +448,7 @@ impl Judge {
             .collect();
         let mut found = self.reading.find(&names).await?;
         found.retain(|zone, (_, octets)| {
-            let fits = *octets <= bound;
+            let fits = *octets <= bound.min(LOADED);
             if !fits {
                 self.held.put_large(zone);
             }

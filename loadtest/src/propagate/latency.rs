@@ -17,6 +17,8 @@ use crate::data::record::{Data, Record};
 
 /// Threads that send and watch; each has one change under way.
 const SENDERS: u32 = 8;
+/// How long may be waited until what was changed before is everywhere.
+const SETTLED: Duration = Duration::from_secs(35);
 /// A change that is not answered everywhere after so long is late.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -42,6 +44,25 @@ struct Found {
     everywhere: Histogram<u64>,
     behind: u64,
     late: u64,
+}
+
+/// Waits until all data planes have all that was changed.
+///
+/// # Errors
+/// They have not in half a minute.
+pub fn settle(cluster: &Cluster) -> Result<()> {
+    let data = Data::A(Ipv4Addr::from(0xC612_0000 | (std::process::id() & 0x1_FFFF)));
+    let record = Record { owner: format!("settled.{}", zone(0)), ttl: 60, data };
+    let body = serde_json::json!({ "changes": [api::put(&[record])] }).to_string();
+    let path = "/api/v1/changes?wait=applied&timeout=30s";
+    let response = cluster.connect(0)?.ask_within("POST", path, &body, SETTLED)?.ok("a change")?;
+    let applied = response.header("godwit-applied").unwrap_or_default().to_owned();
+    let [have, all] = [applied.split('/').next(), applied.split('/').nth(1)];
+    anyhow::ensure!(
+        have.is_some() && have == all,
+        "after {SETTLED:?} not all data planes are level: {applied}"
+    );
+    Ok(())
 }
 
 /// Runs the senders.

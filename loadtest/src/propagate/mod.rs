@@ -80,6 +80,8 @@ pub fn run(options: &Options) -> Result<Results> {
         if cluster.nodes.is_empty() {
             continue;
         }
+        // What is left of the load before is not what is measured here.
+        latency::settle(&cluster)?;
         let found = latency::measure(&cluster, options)?;
         eprintln!(
             "{} changes a second: answered by all {:.0} us after the acknowledgement, p99 {:.0} us",
