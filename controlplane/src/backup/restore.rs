@@ -32,6 +32,7 @@ pub async fn restore(store: &Store, file: &Path, replace: bool) -> anyhow::Resul
     let in_database = || format!("database {place}");
     place.migrate().await.map_err(said).with_context(in_database)?;
     let mut connection = place.connect().await.map_err(said).with_context(in_database)?;
+    dump::wait_for_others(&mut connection).await.with_context(in_database)?;
     connection.control(&[begin(connection.kind())]).await.with_context(in_database)?;
     let read = fill(&mut connection, BufReader::new(&from), replace).await.with_context(in_database)?;
     // Somebody may have written to the file since.

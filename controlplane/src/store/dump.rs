@@ -2,6 +2,7 @@
 //! database itself, so that a column that a later migration adds is in the next backup.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -14,6 +15,9 @@ use super::connection::{Arguments, Connection, Kind, Row};
 const COLUMNS_SQLITE: &str = "SELECT m.name, c.name, upper(c.type) FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'";
 const COLUMNS_POSTGRES: &str = "SELECT table_name::TEXT, column_name::TEXT, upper(data_type)::TEXT FROM information_schema.columns WHERE table_schema = current_schema()";
 const NUMBERS_GO_ON: &str = "SELECT setval(pg_get_serial_sequence('zones', 'id'), greatest(nextval(pg_get_serial_sequence('zones', 'id')), (SELECT coalesce(max(id), 1) FROM zones))), setval(pg_get_serial_sequence('outbox', 'commit_number'), greatest(nextval(pg_get_serial_sequence('outbox', 'commit_number')), (SELECT coalesce(max(commit_number), 1) FROM outbox))), setval(pg_get_serial_sequence('audit', 'id'), greatest(nextval(pg_get_serial_sequence('audit', 'id')), (SELECT coalesce(max(id), 1) FROM audit)))";
+/// How long who has just stopped may be seen; the lease of one that was killed lasts three seconds.
+const LEAVE: Duration = Duration::from_secs(5);
+
 /// Control planes that have the database open, but for who asks.
 const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'godwit' AND backend_type = 'client backend'";
 const LEASE_IS_HELD: &str = "SELECT count(*) > 0 FROM relay WHERE lease_until_us > (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT";
@@ -207,6 +211,22 @@ pub(crate) async fn is_in_use(connection: &mut Connection, tables: &[&str]) -> s
     let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
     let none = Arguments::of(Kind::Postgres);
     connection.query_with(AssertSqlSafe(lock).into_sql_str(), none, false)?.execute().await?;
+    is_open(connection).await
+}
+
+/// Waits a moment for control planes that have just stopped: the server sees a little later that they are gone.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn wait_for_others(connection: &mut Connection) -> sqlx::Result<()> {
+    let deadline = Instant::now() + LEAVE;
+    while connection.kind() == Kind::Postgres && Instant::now() < deadline && is_open(connection).await? {
+        tokio::time::sleep(LEAVE / 50).await;
+    }
+    Ok(())
+}
+
+async fn is_open(connection: &mut Connection) -> sqlx::Result<bool> {
     Ok(connection.query(OTHERS).fetch_value::<i64>().await? > 0
         || connection.query(LEASE_IS_HELD).fetch_value::<bool>().await?)
 }
