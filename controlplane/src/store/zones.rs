@@ -31,7 +31,7 @@ const LONGEST_LOCKED: &str =
 /// Keys in hexadecimal behind an x, with commas between: that of the root is empty, and would be no key at all.
 const LOCK_IN_ORDER: &str = "SELECT id FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key) ORDER BY name_key FOR UPDATE OF zones";
 /// The same; and about how many octets their first RRsets take elsewhere: of a zone with more of them 80,000 at least.
-const SIZED: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest, (SELECT coalesce(sum(octets), 0) FROM (SELECT octet_length(owner_key) + octet_length(rdata) + octet_length(rrsigs) + 16 AS octets FROM rrsets WHERE zone_id = zones.id LIMIT 5000) AS some)::BIGINT AS octets FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)";
+const SIZED: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest, (SELECT coalesce(sum(octets), 0) FROM (SELECT octet_length(owner_key) + octet_length(rdata) + octet_length(rrsigs) + 16 AS octets FROM rrsets WHERE zone_id = zones.id LIMIT 5000) AS beginning)::BIGINT AS octets FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)";
 const COUNT: &str = "SELECT count(*) FROM zones";
 const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) RETURNING id";
 const UPDATE: &str = "UPDATE zones SET version = $2, serial = $3, ttl_policy = $4, presigned = $5, updated_at_us = $6, digest = $7 WHERE id = $1";
