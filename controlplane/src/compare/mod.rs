@@ -254,13 +254,8 @@ fn snapshot(state: &State) -> Result<Snapshot, Refusal> {
     let mut zones = Vec::with_capacity(state.len());
     for (apex, (owner_number, rrsets)) in state {
         let mut loader = ZoneLoader::new(apex.clone(), *owner_number);
-        for ((owner, rtype), rrset) in rrsets {
-            for rdata in &rrset.rdata {
-                loader.record(owner.as_ref(), *rtype, rrset.ttl, rdata, 0)?;
-            }
-            for rrsig in &rrset.rrsigs {
-                loader.record(owner.as_ref(), Rtype::RRSIG, rrset.ttl, rrsig, 0)?;
-            }
+        for ((owner, _), rrset) in rrsets {
+            loader.rrset(owner.as_ref(), rrset)?;
         }
         zones.push(loader.finish()?);
     }

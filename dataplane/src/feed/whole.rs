@@ -2,8 +2,7 @@
 
 use godwit_engine::snapshot::{LoadError, LoadedZone, Snapshot, ZoneLoader, ZoneView};
 use godwit_wire::feed::{DecodeError, ZoneBlobReader};
-use godwit_wire::name::{Name, NameRef};
-use godwit_wire::rr::{Rrset, Rtype};
+use godwit_wire::name::Name;
 
 use super::attempts::{Attempts, Frozen, Panicked};
 
@@ -63,7 +62,7 @@ fn read(
     let mut loader = ZoneLoader::new(apex.clone(), reader.owner());
     while let Some((owner, rrset)) = reader.next_rrset()? {
         attempts.strike(owner);
-        add(&mut loader, owner, &rrset)?;
+        loader.rrset(owner, &rrset)?;
     }
     let next = put_loaded(snapshot, apex, loader.finish()?.with_version(version));
     match next.zone(apex.as_ref()) {
@@ -77,7 +76,7 @@ pub(super) fn carry(snapshot: &Snapshot, zone: &ZoneView<'_>) -> Result<Snapshot
     let apex = zone.name();
     let mut loader = ZoneLoader::new(apex.clone(), zone.owner_number());
     for (owner, rrset) in zone.rrsets() {
-        add(&mut loader, owner, &rrset)?;
+        loader.rrset(owner, &rrset)?;
     }
     Ok(put_loaded(snapshot, &apex, loader.finish()?.with_version(zone.version())))
 }
@@ -87,14 +86,4 @@ fn put_loaded(snapshot: &Snapshot, apex: &Name, zone: LoadedZone) -> Snapshot {
         return snapshot.remove_zones(std::slice::from_ref(apex)).replace_zones(vec![zone]);
     }
     snapshot.replace_zones(vec![zone])
-}
-
-fn add(loader: &mut ZoneLoader, owner: NameRef<'_>, rrset: &Rrset) -> Result<(), LoadError> {
-    for rdata in &rrset.rdata {
-        loader.record(owner, rrset.rtype, rrset.ttl, rdata, 0)?;
-    }
-    for rrsig in &rrset.rrsigs {
-        loader.record(owner, Rtype::RRSIG, rrset.ttl, rrsig, 0)?;
-    }
-    Ok(())
 }

@@ -109,12 +109,7 @@ impl Snapshot {
             |error: super::load::LoadError| ApplyFault::Records { owner: error.owner, fault: error.reason };
         let mut loader = ZoneLoader::new(change.zone.clone(), change.owner);
         for OwnedRrset { owner, rrset } in rrsets {
-            for rdata in &rrset.rdata {
-                loader.record(owner.as_ref(), rrset.rtype, rrset.ttl, rdata, 0).map_err(fault)?;
-            }
-            for rrsig in &rrset.rrsigs {
-                loader.record(owner.as_ref(), Rtype::RRSIG, rrset.ttl, rrsig, 0).map_err(fault)?;
-            }
+            loader.rrset(owner.as_ref(), rrset).map_err(fault)?;
         }
         let loaded = loader.finish().map_err(fault)?;
         self.replace_zone(loaded.with_version(change.version));

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use godwit_wire::image;
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rdata;
-use godwit_wire::rr::Rtype;
+use godwit_wire::rr::{Rrset, Rtype};
 
 use super::derive;
 use super::node::{Flags, Node, NodeBuilder};
@@ -167,6 +167,20 @@ impl ZoneLoader {
         self.records.extend_from_slice(name);
         self.records.extend_from_slice(&[a, b, c, d, e, f, g, h, i, j, k, l, m, n]);
         self.records.extend_from_slice(rdata);
+        Ok(())
+    }
+
+    /// Takes an RRset with its signatures.
+    ///
+    /// # Errors
+    /// As [`ZoneLoader::record`], for the first of them.
+    pub fn rrset(&mut self, owner: NameRef<'_>, rrset: &Rrset) -> Result<(), LoadError> {
+        for rdata in &rrset.rdata {
+            self.record(owner, rrset.rtype, rrset.ttl, rdata, 0)?;
+        }
+        for rrsig in &rrset.rrsigs {
+            self.record(owner, Rtype::RRSIG, rrset.ttl, rrsig, 0)?;
+        }
         Ok(())
     }
 

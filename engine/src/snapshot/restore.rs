@@ -3,7 +3,6 @@
 
 use godwit_wire::feed::{DecodeError, SnapshotHeader, ZoneBlobReader};
 use godwit_wire::name::Name;
-use godwit_wire::rr::Rtype;
 
 use super::{LoadError, LoadedZone, Position, Snapshot, SnapshotOptions, ZoneLoader};
 
@@ -73,12 +72,7 @@ impl Restore {
             return Err(RestoreError::Mixed);
         }
         while let Some((owner, rrset)) = reader.next_rrset()? {
-            for rdata in &rrset.rdata {
-                loader.record(owner, rrset.rtype, rrset.ttl, rdata, 0)?;
-            }
-            for rrsig in &rrset.rrsigs {
-                loader.record(owner, Rtype::RRSIG, rrset.ttl, rrsig, 0)?;
-            }
+            loader.rrset(owner, &rrset)?;
         }
         if more {
             self.open = Some((loader, apex, version));

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use godwit_engine::answer::{Answerer, Client, Settings, Transport};
-use godwit_engine::snapshot::{LoadError, Snapshot, SnapshotOptions, ZoneLoader};
+use godwit_engine::snapshot::{Snapshot, SnapshotOptions, ZoneLoader};
 use godwit_wire::feed::{
     ChangeSet, DigestKey, OwnedRrset, RrsetChange, ZoneBlobReader, ZoneChange, ZoneChangeKind,
 };
@@ -118,7 +118,7 @@ impl Copy {
         let mut loader = ZoneLoader::new(apex, reader.owner());
         while let Some((owner, rrset)) = reader.next_rrset().map_err(|error| error.to_string())? {
             self.strike(owner);
-            add(&mut loader, owner, &rrset).map_err(|error| error.to_string())?;
+            loader.rrset(owner, &rrset).map_err(|error| error.to_string())?;
         }
         let zone = loader.finish().map_err(|error| error.to_string())?.with_version(reader.version());
         self.snapshot = self.snapshot.replace_zones(vec![zone]);
@@ -234,14 +234,4 @@ fn deletes(changes: &[ZoneChange]) -> impl Iterator<Item = (&Name, Rtype)> {
             RrsetChange::Delete { owner, rtype } => Some((owner, *rtype)),
         })
     })
-}
-
-fn add(loader: &mut ZoneLoader, owner: NameRef<'_>, rrset: &Rrset) -> Result<(), LoadError> {
-    for rdata in &rrset.rdata {
-        loader.record(owner, rrset.rtype, rrset.ttl, rdata, 0)?;
-    }
-    for rrsig in &rrset.rrsigs {
-        loader.record(owner, Rtype::RRSIG, rrset.ttl, rrsig, 0)?;
-    }
-    Ok(())
 }
