@@ -45,13 +45,7 @@ pub fn pause(shared: &Shared) -> Result<()> {
 pub fn await_equal(shared: &Shared, cluster: &mut Cluster) -> Result<()> {
     let end = Instant::now() + EQUAL;
     settle_accepted(shared, cluster, end)?;
-    loop {
-        interrupt::check()?;
-        cluster.check_alive()?;
-        let Some(why) = level::missing(cluster) else { return Ok(()) };
-        anyhow::ensure!(Instant::now() < end, "not equal after {EQUAL:?}: {why}");
-        std::thread::sleep(LOOK_EVERY);
-    }
+    level::wait(cluster, end.saturating_duration_since(Instant::now()))
 }
 
 /// Follows what was accepted for later to its end.

@@ -18,7 +18,6 @@ pub mod watchers;
 pub mod writers;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -34,10 +33,10 @@ use self::ledger::ZONES;
 use self::shared::{Shared, Tally};
 use self::stage::Stage;
 use self::writers::{NAMES, WRITERS};
+use crate::api;
 use crate::cluster::{self, Cluster, NODES};
 use crate::data::draw::Draw;
 use crate::soak::faults::disk::SmallDisk;
-use crate::{api, interrupt};
 
 /// Between two faults.
 const REST: Duration = Duration::from_millis(300);
@@ -106,20 +105,14 @@ pub struct Results {
 /// # Errors
 /// The folder cannot be made.
 pub fn run(options: &Options) -> Result<Results> {
-    let work = options.data.join(format!("chaos-{}", std::process::id()));
-    fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
-    let work = work.canonicalize()?;
-    let mut results = Results::default();
-    if let Err(error) = chaos(options, &work, &mut results) {
-        results.failures.push(format!("{error:#}"));
-    }
-    if interrupt::requested() {
-        results.failures.push("interrupted".to_owned());
-    }
-    if results.failures.is_empty() {
-        let _ = fs::remove_dir_all(&work);
-    } else {
-        eprintln!("seed {}; the logs are kept in {}", options.seed, work.display());
+    let results = cluster::in_folder(
+        &options.data,
+        "chaos",
+        |results: &mut Results| &mut results.failures,
+        |work, results| chaos(options, work, results),
+    )?;
+    if !results.failures.is_empty() {
+        eprintln!("seed {}", options.seed);
     }
     Ok(results)
 }

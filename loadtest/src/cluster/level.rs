@@ -1,10 +1,29 @@
 //! Whether every data plane has everything that was committed, and every control plane knows it.
 
-use super::{CONTROLS, Cluster, metric};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::{CONTROLS, Cluster, LOOK_EVERY, metric};
+use crate::interrupt;
+
+/// Waits until it is so, for so long.
+///
+/// # Errors
+/// It is not by then, or a part has ended by itself.
+pub fn wait(cluster: &mut Cluster, limit: Duration) -> Result<()> {
+    let end = Instant::now() + limit;
+    loop {
+        interrupt::check()?;
+        cluster.check_alive()?;
+        let Some(why) = missing(cluster) else { return Ok(()) };
+        anyhow::ensure!(Instant::now() < end, "not everywhere after {limit:?}: {why}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
 
 /// What is not so yet.
-#[must_use]
-pub fn missing(cluster: &Cluster) -> Option<String> {
+fn missing(cluster: &Cluster) -> Option<String> {
     let Some(leader) = cluster.leader() else { return Some("no control plane leads".to_owned()) };
     let of_leader = |name: &str| metric(cluster.controls[leader].metrics, name);
     if of_leader("godwit_controlplane_outbox_depth") != Some(0.0) {

@@ -395,6 +395,34 @@ impl Drop for Cluster {
     }
 }
 
+/// Does something in a folder of its own, which is kept where anything went wrong. What did is among the failures.
+///
+/// # Errors
+/// The folder cannot be made.
+pub fn in_folder<R: Default>(
+    data: &Path,
+    name: &str,
+    failures: impl Fn(&mut R) -> &mut Vec<String>,
+    work: impl FnOnce(&Path, &mut R) -> Result<()>,
+) -> Result<R> {
+    let folder = data.join(format!("{name}-{}", std::process::id()));
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let folder = folder.canonicalize()?;
+    let mut results = R::default();
+    if let Err(error) = work(&folder, &mut results) {
+        failures(&mut results).push(format!("{error:#}"));
+    }
+    if interrupt::requested() {
+        failures(&mut results).push("interrupted".to_owned());
+    }
+    if failures(&mut results).is_empty() {
+        let _ = fs::remove_dir_all(&folder);
+    } else {
+        eprintln!("the logs are kept in {}", folder.display());
+    }
+    Ok(results)
+}
+
 /// What a command prints, once it has ended.
 fn printed(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output()?;

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::cluster::{Cluster, used};
-use super::{Options, zone};
+use super::zone;
 use crate::api;
 use crate::churn::visible::Watcher;
 use crate::data::record::{Data, Record};
@@ -21,6 +21,17 @@ const SENDERS: u32 = 8;
 const SETTLED: Duration = Duration::from_secs(35);
 /// A change that is not answered everywhere after so long is late.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// What is changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// In so many zones.
+    pub zones: u32,
+    /// So often a second.
+    pub rate: u32,
+    /// For so long.
+    pub seconds: f64,
+}
 
 /// Median and 99th percentile in µs.
 #[derive(Clone, Debug, Serialize)]
@@ -56,12 +67,9 @@ pub fn settle(cluster: &Cluster) -> Result<()> {
     let body = serde_json::json!({ "changes": [api::put(&[record])] }).to_string();
     let path = "/api/v1/changes?wait=applied&timeout=30s";
     let response = cluster.connect(0)?.ask_within("POST", path, &body, SETTLED)?.ok("a change")?;
-    let applied = response.header("godwit-applied").unwrap_or_default().to_owned();
-    let [have, all] = [applied.split('/').next(), applied.split('/').nth(1)];
-    anyhow::ensure!(
-        have.is_some() && have == all,
-        "after {SETTLED:?} not all data planes are level: {applied}"
-    );
+    let applied = response.header("godwit-applied").unwrap_or_default();
+    let is_level = applied.split_once('/').is_some_and(|(have, all)| have == all);
+    anyhow::ensure!(is_level, "after {SETTLED:?} not all data planes are level: {applied}");
     Ok(())
 }
 
@@ -69,12 +77,12 @@ pub fn settle(cluster: &Cluster) -> Result<()> {
 ///
 /// # Errors
 /// A change is refused, or the cluster is gone.
-pub fn measure(cluster: &Cluster, options: &Options) -> Result<Latency> {
+pub fn measure(cluster: &Cluster, pace: &Pace) -> Result<Latency> {
     let before = cluster.cpu_seconds();
     let senders: Vec<_> = (0..SENDERS)
         .map(|number| {
-            let (cluster, options) = (cluster.clone(), options.clone());
-            thread::spawn(move || send(&cluster, &options, number))
+            let (cluster, pace) = (cluster.clone(), *pace);
+            thread::spawn(move || send(&cluster, &pace, number))
         })
         .collect();
     let mut all = Found { acknowledged: histogram()?, everywhere: histogram()?, behind: 0, late: 0 };
@@ -102,13 +110,13 @@ fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_max(60_000_000_000, 3)?)
 }
 
-fn send(cluster: &Cluster, options: &Options, number: u32) -> Result<Found> {
-    let owner = format!("seen{number}.{}", zone(number % options.zones));
+fn send(cluster: &Cluster, pace: &Pace, number: u32) -> Result<Found> {
+    let owner = format!("seen{number}.{}", zone(number % pace.zones));
     let mut connection = cluster.connect(number as usize)?;
     let mut found = Found { acknowledged: histogram()?, everywhere: histogram()?, behind: 0, late: 0 };
-    let interval = Duration::from_secs(1) * SENDERS / options.rate.max(1);
+    let interval = Duration::from_secs(1) * SENDERS / pace.rate.max(1);
     let started = Instant::now() + interval * number / SENDERS;
-    let end = started + Duration::from_secs_f64(options.seconds);
+    let end = started + Duration::from_secs_f64(pace.seconds);
     let mut due = started;
     for turn in 0_u32.. {
         thread::sleep(due.saturating_duration_since(Instant::now()));

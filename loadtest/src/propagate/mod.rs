@@ -12,7 +12,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use self::cluster::Cluster;
-use self::latency::Latency;
+use self::latency::{Latency, Pace};
 use self::throughput::{Load, Throughput};
 
 /// What to run.
@@ -82,7 +82,8 @@ pub fn run(options: &Options) -> Result<Results> {
         }
         // What is left of the load before is not what is measured here.
         latency::settle(&cluster)?;
-        let found = latency::measure(&cluster, options)?;
+        let pace = Pace { zones: options.zones, rate: options.rate, seconds: options.seconds };
+        let found = latency::measure(&cluster, &pace)?;
         eprintln!(
             "{} changes a second: answered by all {:.0} us after the acknowledgement, p99 {:.0} us",
             options.rate, found.everywhere_us[0], found.everywhere_us[1]

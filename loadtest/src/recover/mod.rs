@@ -10,15 +10,13 @@ pub mod fill;
 pub mod parts;
 pub mod report;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use self::parts::Stage;
-use crate::cluster::{CONTROLS, Cluster, NODES};
-use crate::interrupt;
+use crate::cluster::{self, CONTROLS, Cluster, NODES};
 use crate::propagate::latency::Latency;
 
 /// What to run.
@@ -60,8 +58,6 @@ pub enum What {
 /// All that a run found.
 #[derive(Debug, Default, Serialize)]
 pub struct Results {
-    /// Names in all.
-    pub names: u32,
     /// Seconds, in the order of rounds.
     pub times: Vec<(What, Vec<f64>)>,
     /// Changes at a fixed rate with Redis.
@@ -87,22 +83,12 @@ impl Results {
 /// # Errors
 /// The folder cannot be made.
 pub fn run(options: &Options) -> Result<Results> {
-    let work = options.data.join(format!("recover-{}", std::process::id()));
-    fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
-    let work = work.canonicalize()?;
-    let mut results = Results { names: options.names, ..Results::default() };
-    if let Err(error) = recover(options, &work, &mut results) {
-        results.failures.push(format!("{error:#}"));
-    }
-    if interrupt::requested() {
-        results.failures.push("interrupted".to_owned());
-    }
-    if results.failures.is_empty() {
-        let _ = fs::remove_dir_all(&work);
-    } else {
-        eprintln!("the logs are kept in {}", work.display());
-    }
-    Ok(results)
+    cluster::in_folder(
+        &options.data,
+        "recover",
+        |results: &mut Results| &mut results.failures,
+        |work, results| recover(options, work, results),
+    )
 }
 
 fn recover(options: &Options, work: &Path, results: &mut Results) -> Result<()> {
@@ -113,6 +99,7 @@ fn recover(options: &Options, work: &Path, results: &mut Results) -> Result<()> 
     for _ in 0..options.rounds {
         results.add(What::ColdStart, stage.cold_start()?);
         results.add(What::Resync, stage.resync()?);
+        stage.cached()?;
         results.add(What::BootstrapFromCache, stage.bootstrap()?);
         results.add(What::Rollback, stage.rollback()?);
         results.with_redis.push(stage.changes()?);

@@ -13,9 +13,9 @@ use serde_json::json;
 use super::Options;
 use super::fill::{self, BACK, LARGE, names, record};
 use crate::churn::visible::Watcher;
-use crate::cluster::{CONTROLS, Cluster, LOOK_EVERY, level};
+use crate::cluster::{CONTROLS, Cluster, LOOK_EVERY, level, metric};
 use crate::data::record::Record;
-use crate::propagate::latency::{self, Latency};
+use crate::propagate::latency::{self, Latency, Pace};
 use crate::{api, interrupt, propagate};
 
 /// Whatever takes longer than this does not come any more.
@@ -119,8 +119,8 @@ impl<'a> Stage<'a> {
     pub fn rollback(&mut self) -> Result<f64> {
         let path = format!("/api/v1/domains/{BACK}");
         let version = self.cluster.get(0, &path)?["version"].as_u64().context("no version")?;
-        let before = record(BACK, 0, self.time);
-        let before = if self.answers(&before) { before } else { record(BACK, 0, 0) };
+        // Each rollback leaves it as it was filled.
+        let before = record(BACK, 0, 0);
         self.time += 1;
         names(&self.cluster, BACK, self.options.records, self.time)?;
         self.level()?;
@@ -136,6 +136,25 @@ impl<'a> Stage<'a> {
         Ok(took)
     }
 
+    /// Until the record cache has all that was changed.
+    ///
+    /// # Errors
+    /// It is not so in time.
+    pub fn cached(&self) -> Result<()> {
+        let end = Instant::now() + LIMIT;
+        loop {
+            interrupt::check()?;
+            let leader = self.cluster.controls[self.cluster.await_leader()?].metrics;
+            let [has, is] = ["cache_sequence", "sequence"]
+                .map(|name| metric(leader, &format!("godwit_controlplane_{name}")));
+            if has.is_some() && has == is {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < end, "the record cache has {has:?} of {is:?} after {LIMIT:?}");
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
     /// Changes at a fixed rate.
     ///
     /// # Errors
@@ -148,19 +167,10 @@ impl<'a> Stage<'a> {
             nodes: nodes.iter().map(|node| node.dns).collect(),
             processes: BTreeMap::new(),
         };
-        let options = propagate::Options {
-            cluster: self.options.data.clone(),
-            clients: 0,
-            zones: self.options.zones,
-            large: 0,
-            seconds: self.options.seconds,
-            rounds: 1,
-            rate: self.options.rate,
-        };
-        let found = latency::measure(&running, &options)?;
+        let Options { zones, rate, seconds, .. } = *self.options;
+        let found = latency::measure(&running, &Pace { zones, rate, seconds })?;
         eprintln!(
-            "{} changes a second: answered by all {:.1} ms after the acknowledgement, p99 {:.1} ms",
-            options.rate,
+            "{rate} changes a second: answered by all {:.1} ms after the acknowledgement, p99 {:.1} ms",
             found.everywhere_us[0] / 1e3,
             found.everywhere_us[1] / 1e3
         );
@@ -192,29 +202,9 @@ impl<'a> Stage<'a> {
         answered(node.dns, &record(LARGE, self.options.names / 2, 0), started)
     }
 
-    fn answers(&self, record: &Record) -> bool {
-        let end = Instant::now() + Duration::from_secs(1);
-        let Ok(mut watcher) = Watcher::connect(self.cluster.nodes[0].dns, &record.owner) else {
-            return false;
-        };
-        while Instant::now() < end {
-            if watcher.sees(record).is_ok_and(|sees| sees) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Until every data plane has everything, and the record cache too.
+    /// Until every data plane has everything.
     fn level(&mut self) -> Result<()> {
-        let end = Instant::now() + LIMIT;
-        loop {
-            interrupt::check()?;
-            self.cluster.check_alive()?;
-            let Some(why) = level::missing(&self.cluster) else { return Ok(()) };
-            anyhow::ensure!(Instant::now() < end, "not everywhere after {LIMIT:?}: {why}");
-            std::thread::sleep(LOOK_EVERY);
-        }
+        level::wait(&mut self.cluster, LIMIT)
     }
 }
 
