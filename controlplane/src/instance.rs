@@ -37,7 +37,8 @@ use crate::relay::recount::hourly::Hourly;
 use crate::relay::shadow::{Program, Shadow};
 use crate::relay::signer::Signer;
 use crate::relay::stream::{Keys, Publisher};
-use crate::relay::{Applied, FeedSink, terms};
+use crate::relay::terms::{self, Holding};
+use crate::relay::{Applied, FeedSink};
 use crate::secrets::{FeedKeys, Vault};
 use crate::start::{
     first_start, go_on, gone, history, lock_of, new_generation, open_beside, open_database, place, said,
@@ -355,13 +356,11 @@ impl Controlplane {
             let (stream, head) = (keys.stream.clone(), keys.head.clone());
             ways.redis = told.map(|(url, _)| StreamPlace { url, stream, head });
             let publisher = Publisher {
-                place,
+                holding: Holding { place, reader, term: term.subscribe() },
                 keys,
                 log: log.clone(),
                 readers: readers.clone(),
                 signer: signer.clone(),
-                reader,
-                term: term.subscribe(),
                 overtaken: committer.overtaken(),
                 metrics: metrics.clone(),
             };
@@ -374,14 +373,12 @@ impl Controlplane {
             ways.cache =
                 nodes.map(|(url, nodes)| CachePlace { url, database: nodes.database(), index, head, zones });
             let cache = Cache {
-                place,
+                holding: Holding { place, reader, term: term.subscribe() },
                 keys: cached,
                 log: log.clone(),
                 readers: readers.clone(),
                 digest_key: digest_key.clone(),
                 signer: signer.clone(),
-                reader,
-                term: term.subscribe(),
                 overtaken: committer.overtaken(),
                 metrics: metrics.clone(),
             };

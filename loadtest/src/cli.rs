@@ -443,6 +443,26 @@ impl Soak {
     }
 }
 
+/// Of those who start a cluster of their own.
+#[derive(Debug, Args)]
+struct Folders {
+    /// Folder of Godwit's programs; default that of this one
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Folder for what the programs write
+    #[arg(long, default_value = "target/loadtest", value_name = "DIR")]
+    data: PathBuf,
+}
+
+impl Folders {
+    fn programs(&self) -> Result<PathBuf> {
+        match &self.programs {
+            Some(folder) => Ok(folder.clone()),
+            None => Ok(std::env::current_exe()?.parent().context("this program is nowhere")?.to_owned()),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 struct Chaos {
     /// What all draws start from
@@ -454,15 +474,11 @@ struct Chaos {
     /// Only these
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = chaos::faults::Fault::ALL)]
     fault: Vec<chaos::faults::Fault>,
-    /// Folder of Godwit's programs; default that of this one
-    #[arg(long, value_name = "DIR")]
-    programs: Option<PathBuf>,
+    #[command(flatten)]
+    folders: Folders,
     /// Folder of a godwit-dataplane of another version: rolling restarts go over to it and back
     #[arg(long, value_name = "DIR")]
     other_programs: Option<PathBuf>,
-    /// Folder for what the programs write
-    #[arg(long, default_value = "target/loadtest", value_name = "DIR")]
-    data: PathBuf,
     /// Where all figures go
     #[arg(long, default_value = "target/loadtest/chaos.json", value_name = "FILE")]
     json: PathBuf,
@@ -474,9 +490,9 @@ impl Chaos {
             seed: self.seed,
             seconds: self.seconds,
             faults: self.fault,
-            programs: folder_of_programs(self.programs)?,
+            programs: self.folders.programs()?,
             other_programs: self.other_programs,
-            data: self.data,
+            data: self.folders.data,
         };
         conclude(&self.json, "", &chaos::report::report(&options, chaos::run(&options)?))
     }
@@ -502,12 +518,8 @@ struct Recover {
     /// Changes a second meanwhile
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
-    /// Folder of Godwit's programs; default that of this one
-    #[arg(long, value_name = "DIR")]
-    programs: Option<PathBuf>,
-    /// Folder for what the programs write
-    #[arg(long, default_value = "target/loadtest", value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    folders: Folders,
     /// Where all figures go
     #[arg(long, default_value = "target/loadtest/recover.json", value_name = "FILE")]
     json: PathBuf,
@@ -522,17 +534,10 @@ impl Recover {
             rounds: usize::from(self.rounds),
             seconds: self.seconds,
             rate: self.rate,
-            programs: folder_of_programs(self.programs)?,
-            data: self.data,
+            programs: self.folders.programs()?,
+            data: self.folders.data,
         };
         conclude(&self.json, "", &recover::report::report(&options, recover::run(&options)?))
-    }
-}
-
-fn folder_of_programs(given: Option<PathBuf>) -> Result<PathBuf> {
-    match given {
-        Some(folder) => Ok(folder),
-        None => Ok(std::env::current_exe()?.parent().context("this program is nowhere")?.to_owned()),
     }
 }
 

@@ -49,18 +49,19 @@ impl Standard {
         publications.of(self.change).map(|publication| publication.sequence).or(self.sequence)
     }
 
+    /// Whether the change was published without its zones.
+    fn is_withheld(&self, publications: &Publications) -> bool {
+        publications.of(self.change).map_or(self.withheld, |publication| publication.withheld)
+    }
+
     /// Zones of the change that are withheld, where it is: no data plane serves it.
     pub(super) async fn withheld(
         &self,
         connection: &mut Connection,
         publications: &Publications,
     ) -> sqlx::Result<Vec<WithheldZone>> {
-        let is_withheld = match publications.of(self.change) {
-            Some(publication) => publication.withheld,
-            None => self.withheld,
-        };
         let mut zones = Vec::new();
-        if is_withheld {
+        if self.is_withheld(publications) {
             for zone in versions(connection, self.change).await?.keys() {
                 zones.extend(withheld::of_zone(connection, zone.as_ref()).await?);
             }
@@ -148,8 +149,7 @@ pub(super) async fn wait(
             return Ok(Served { have: 0, of: live() });
         }
     };
-    let is_withheld = app.publications.of(standard.change).map_or(standard.withheld, |one| one.withheld);
-    if is_withheld
+    if standard.is_withheld(&app.publications)
         && !standard.withheld(&mut app.readers.acquire().await?, &app.publications).await?.is_empty()
     {
         return Ok(Served { have: 0, of: live() });

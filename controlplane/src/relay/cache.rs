@@ -20,15 +20,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use godwit_redis::{Connection, Place, Timeouts};
+use godwit_redis::{Connection, Timeouts};
 use godwit_wire::feed::DigestKey;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::log::{After, Log};
-use super::reader::Reader;
 use super::signer::Signer;
-use super::terms::InTerms;
+use super::terms::{Holding, InTerms};
 use crate::commit::Overtaken;
 use crate::observe::metrics::Metrics;
 use crate::store::Pool;
@@ -47,16 +45,12 @@ const TRY_AGAIN: Duration = Duration::from_millis(5);
 
 /// See the module.
 pub(crate) struct Cache {
-    pub(crate) place: Place,
+    pub(crate) holding: Holding,
     pub(crate) keys: Keys,
     pub(crate) log: Arc<Log>,
     pub(crate) readers: Pool,
     pub(crate) digest_key: DigestKey,
     pub(crate) signer: Arc<Signer>,
-    /// Who data planes read as; made to be one who can do nothing else.
-    pub(crate) reader: Option<Reader>,
-    /// The term in which this process gives sequences; `None` while another one does.
-    pub(crate) term: watch::Receiver<Option<u64>>,
     pub(crate) overtaken: Overtaken,
     pub(crate) metrics: Metrics,
 }
@@ -84,16 +78,8 @@ impl InTerms for Cache {
     const TIMEOUTS: Timeouts =
         Timeouts { connect: Duration::from_secs(4), response: Duration::from_secs(10) };
 
-    fn place(&self) -> &Place {
-        &self.place
-    }
-
-    fn reader(&self) -> Option<&Reader> {
-        self.reader.as_ref()
-    }
-
-    fn term(&self) -> watch::Receiver<Option<u64>> {
-        self.term.clone()
+    fn holding(&self) -> &Holding {
+        &self.holding
     }
 
     async fn during(&mut self, mut connection: Connection, epoch: u64) -> Stopped {
@@ -147,7 +133,7 @@ impl Cache {
             if !damaged.is_empty() {
                 next = Instant::now();
             }
-            let over = self.term.wait_for(|term| *term != Some(epoch));
+            let over = self.holding.term.wait_for(|term| *term != Some(epoch));
             if tokio::time::timeout_at(next, over).await.is_ok() {
                 return Err(Stopped::TermOver);
             }
@@ -210,6 +196,6 @@ impl Cache {
     }
 
     fn in_term(&self, epoch: u64) -> Result<(), Stopped> {
-        if *self.term.borrow() == Some(epoch) { Ok(()) } else { Err(Stopped::TermOver) }
+        if *self.holding.term.borrow() == Some(epoch) { Ok(()) } else { Err(Stopped::TermOver) }
     }
 }

@@ -12,16 +12,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use godwit_redis::{Connection, Place, Timeouts};
+use godwit_redis::{Connection, Timeouts};
 use godwit_wire::feed::Batch;
 use redis::{Pipeline, Value};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::log::{After, Log};
-use super::reader::Reader;
 use super::signer::Signer;
-use super::terms::InTerms;
+use super::terms::{Holding, InTerms};
 use crate::commit::Overtaken;
 use crate::observe::metrics::Metrics;
 use crate::store::Pool;
@@ -53,15 +51,11 @@ impl Keys {
 
 /// See the module.
 pub(crate) struct Publisher {
-    pub(crate) place: Place,
+    pub(crate) holding: Holding,
     pub(crate) keys: Keys,
     pub(crate) log: Arc<Log>,
     pub(crate) readers: Pool,
     pub(crate) signer: Arc<Signer>,
-    /// Who data planes read as; made to be one who can do nothing else.
-    pub(crate) reader: Option<Reader>,
-    /// The term in which this process gives sequences; `None` while another one does.
-    pub(crate) term: watch::Receiver<Option<u64>>,
     pub(crate) overtaken: Overtaken,
     pub(crate) metrics: Metrics,
 }
@@ -101,16 +95,8 @@ impl InTerms for Publisher {
     type Stopped = Stopped;
     const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(4), response: Duration::from_secs(2) };
 
-    fn place(&self) -> &Place {
-        &self.place
-    }
-
-    fn reader(&self) -> Option<&Reader> {
-        self.reader.as_ref()
-    }
-
-    fn term(&self) -> watch::Receiver<Option<u64>> {
-        self.term.clone()
+    fn holding(&self) -> &Holding {
+        &self.holding
     }
 
     fn during(&mut self, connection: Connection, epoch: u64) -> impl Future<Output = Stopped> + Send {
@@ -138,7 +124,7 @@ impl Publisher {
         tracing::info!(epoch, sequence = at.sequence, "publishing to Redis from here on");
         let (mut head_at, mut tick) = (at.sequence, Instant::now());
         loop {
-            if *self.term.borrow() != Some(epoch) {
+            if *self.holding.term.borrow() != Some(epoch) {
                 return Stopped::TermOver;
             }
             watched.mark_unchanged();
@@ -163,7 +149,7 @@ impl Publisher {
             }
             tokio::select! {
                 _ = watched.changed() => {}
-                _ = self.term.wait_for(|term| *term != Some(epoch)) => {}
+                _ = self.holding.term.wait_for(|term| *term != Some(epoch)) => {}
                 () = tokio::time::sleep_until(tick) => {}
             }
         }

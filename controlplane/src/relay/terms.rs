@@ -13,6 +13,15 @@ use super::reader::Reader;
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 
+/// Where something is kept, and when.
+pub(crate) struct Holding {
+    pub(crate) place: Place,
+    /// Who data planes read as there; made to be one who can do nothing else.
+    pub(crate) reader: Option<Reader>,
+    /// The term in which this process gives sequences; `None` while another one does.
+    pub(crate) term: watch::Receiver<Option<u64>>,
+}
+
 /// See the module.
 pub(crate) trait InTerms: Send + Sync {
     /// Why it stopped for now.
@@ -20,14 +29,8 @@ pub(crate) trait InTerms: Send + Sync {
     /// How long Redis may take to let us in, or to answer.
     const TIMEOUTS: Timeouts;
 
-    /// Where.
-    fn place(&self) -> &Place;
-
-    /// Who data planes read as there; made to be one who can do nothing else.
-    fn reader(&self) -> Option<&Reader>;
-
-    /// The term in which this process gives sequences; `None` while another one does.
-    fn term(&self) -> watch::Receiver<Option<u64>>;
+    /// Where, and when.
+    fn holding(&self) -> &Holding;
 
     /// Goes on until something is wrong, or the term is over.
     fn during(&mut self, connection: Connection, epoch: u64) -> impl Future<Output = Self::Stopped> + Send;
@@ -41,7 +44,7 @@ pub(crate) trait InTerms: Send + Sync {
 
 /// Runs until it is aborted, or nobody gives terms any more.
 pub(crate) async fn run<W: InTerms>(mut work: W) {
-    let (mut term, mut pause) = (work.term(), AGAIN);
+    let (mut term, mut pause) = (work.holding().term.clone(), AGAIN);
     loop {
         let now = match term.wait_for(Option::is_some).await {
             Ok(now) => *now,
@@ -67,8 +70,9 @@ pub(crate) async fn run<W: InTerms>(mut work: W) {
 }
 
 async fn connect<W: InTerms>(work: &W) -> redis::RedisResult<Connection> {
-    let mut connection = work.place().connect(W::TIMEOUTS).await?;
-    if let Some(reader) = work.reader()
+    let Holding { place, reader, .. } = work.holding();
+    let mut connection = place.connect(W::TIMEOUTS).await?;
+    if let Some(reader) = reader
         && let Err(error) = reader.make(&mut connection).await
     {
         tracing::warn!(user = reader.user, %error, "the user that data planes read as could not be made; make it by hand");

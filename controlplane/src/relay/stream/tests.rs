@@ -1,12 +1,15 @@
 //! What the stream holds is the log, whatever happens to Redis, and whoever else writes to it.
 
+use godwit_redis::Place;
 use godwit_testkit::servers::{Cluster, Redis, Watched};
 use godwit_wire::feed::{Digest, DigestKey, Head, SigningKey};
+use tokio::sync::watch;
 
 use super::*;
 use crate::commit::{self, Queues};
 use crate::relay::batches::readable;
 use crate::relay::give;
+use crate::relay::reader::Reader;
 use crate::secrets::FeedKeys;
 use crate::store::batch::Batch as SqlBatch;
 use crate::store::testing;
@@ -50,7 +53,15 @@ impl<S> Running<S> {
         let term = watch::Sender::new(Some(1));
         let (committer, queues) = commit::channel();
         let publisher = Publisher {
-            place: Place::parse(&url).unwrap(),
+            holding: Holding {
+                place: Place::parse(&url).unwrap(),
+                reader: Some(Reader {
+                    user: "node".to_owned(),
+                    password: "secret".to_owned(),
+                    keys: vec![keys.stream.clone(), keys.head.clone()],
+                }),
+                term: term.subscribe(),
+            },
             keys: keys.clone(),
             log: log.clone(),
             readers: database.readers.clone(),
@@ -59,12 +70,6 @@ impl<S> Running<S> {
                 trusted: [key(1).verifying_key(), key(2).verifying_key()],
                 number: 1,
             })),
-            reader: Some(Reader {
-                user: "node".to_owned(),
-                password: "secret".to_owned(),
-                keys: vec![keys.stream.clone(), keys.head.clone()],
-            }),
-            term: term.subscribe(),
             overtaken: committer.overtaken(),
             metrics: Metrics::default(),
         };
