@@ -26,7 +26,7 @@ pub struct Redis {
     #[serde(serialize_with = "shown_without_password")]
     pub streams_url: Option<String>,
     /// Whether the record cache is kept. Where it is not, nothing of it is written, and data planes are not told of one. Default
-    /// false.
+    /// true.
     pub cache: bool,
     /// The server and database of the record cache, where it is to be elsewhere. Default database 0 of `url`.
     #[serde(serialize_with = "shown_without_password")]
@@ -48,7 +48,7 @@ impl Default for Redis {
             url: None,
             url_file: None,
             streams_url: None,
-            cache: false,
+            cache: true,
             cache_url: None,
             nodes_url: None,
             nodes_cache_url: None,

@@ -1,4 +1,4 @@
-//! What nodes are given: the log after a position, where it ends, the index of zones, single zones. All of it is signed.
+//! What nodes are given: the log after a position, where it ends, the index of zones, whole zones. All of it is signed.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use godwit_wire::name::{Name, NameRef, wire_len};
 use hyper::body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
@@ -22,23 +23,23 @@ use tokio::time::Instant;
 
 use super::{Caller, Internal, hex};
 use crate::api::admission;
-use crate::api::read::{Params, Segment};
+use crate::api::read::Params;
+use crate::api::write;
 use crate::error::{Code, Problem};
 use crate::observe::metrics::Limit;
 use crate::relay::signer::Signer;
-use crate::relay::{Entries, Position};
+use crate::relay::{Entries, Position, ZoneState};
 use crate::store::now_us;
 
 /// Why there are no batches.
 static FEED: HeaderName = HeaderName::from_static("godwit-feed");
-/// The version of a zone that is given, or at which it went.
-static ZONE_VERSION: HeaderName = HeaderName::from_static("godwit-zone-version");
-/// Every change that is in it has a sequence up to here.
-static SETTLED: HeaderName = HeaderName::from_static("godwit-settled");
 
 /// Answers at once that may be of any length: held in memory until they are read.
 const INDEXES: usize = 16;
 const ZONES: usize = 8;
+/// Zones that one request may ask for, and the octets of as many names as long as they may be.
+const ASKED: usize = 1_024;
+const ASKED_OCTETS: usize = ASKED * 255;
 /// How long somebody waits to be one of them.
 const TURN: Duration = Duration::from_secs(2);
 /// An index that was made so long ago is given to the next who asks: it says itself which place of the feed it is of, and
@@ -187,21 +188,33 @@ pub(super) async fn index(State(internal): State<Arc<Internal>>) -> Result<Respo
     Ok(admission::holding(octets(index).into_response(), turn))
 }
 
-/// One whole zone, or that there is none.
-pub(super) async fn zone(
+/// Whole zones: the first of those that are asked for, as many as one answer has. Each behind the sequence at which it is
+/// settled, its version, and its length, which is 0 where there is no such zone, and all ones where it cannot be read.
+pub(super) async fn zones(
     State(internal): State<Arc<Internal>>,
-    Segment(text): Segment,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let apex = super::apex(&text)?;
+    let (parts, body) = request.into_parts();
+    let (octets_asked, _room) =
+        write::read_in_time(&internal.app, &parts.headers, body, ASKED_OCTETS).await?;
+    let apexes = apexes(&octets_asked).ok_or_else(|| {
+        let expected =
+            format!("expected 1 to {ASKED} names in wire format, lower case, one behind the other");
+        Problem::new(Code::MalformedRequest, expected)
+    })?;
     let turn = turn(&internal, &internal.large.zones).await?;
-    let zone = internal.feed.zone(apex.as_ref()).await?;
-    let mut headers = HeaderMap::new();
-    headers.insert(&ZONE_VERSION, HeaderValue::from(zone.version));
-    headers.insert(&SETTLED, HeaderValue::from(zone.settled));
-    Ok(match zone.blob {
-        Some(blob) => admission::holding((headers, octets(blob)).into_response(), turn),
-        None => (StatusCode::NOT_FOUND, headers).into_response(),
-    })
+    let zones = internal.feed.zones(&apexes).await?;
+    Ok(admission::holding(octets(Body::new(Pieces::of_zones(zones))).into_response(), turn))
+}
+
+fn apexes(mut octets: &[u8]) -> Option<Vec<Name>> {
+    let mut apexes = Vec::new();
+    while !octets.is_empty() {
+        let (name, rest) = octets.split_at_checked(wire_len(octets).ok()?)?;
+        apexes.push(NameRef::from_wire(name).ok()?.to_owned());
+        octets = rest;
+    }
+    (1..=ASKED).contains(&apexes.len()).then_some(apexes)
 }
 
 async fn turn(internal: &Internal, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
@@ -230,6 +243,20 @@ impl Pieces {
             let len = u32::try_from(entry.len()).unwrap_or(u32::MAX);
             pieces.push_back(Bytes::copy_from_slice(&len.to_be_bytes()));
             pieces.push_back(entry);
+        }
+        Pieces(pieces)
+    }
+
+    fn of_zones(zones: Vec<Option<ZoneState>>) -> Pieces {
+        let mut pieces = VecDeque::with_capacity(zones.len() * 2);
+        for zone in zones {
+            let unread = zone.is_none();
+            let ZoneState { settled, version, blob } = zone.unwrap_or_default();
+            let blob = blob.unwrap_or_default();
+            let len = if unread { u32::MAX } else { u32::try_from(blob.len()).unwrap_or(u32::MAX - 1) };
+            let head = [&settled.to_be_bytes()[..], &version.to_be_bytes(), &len.to_be_bytes()].concat();
+            pieces.push_back(head.into());
+            pieces.push_back(blob);
         }
         Pieces(pieces)
     }

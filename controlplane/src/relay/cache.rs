@@ -1,18 +1,20 @@
 //! The record cache: in Redis, each zone as one signed blob, and an index of zones, from which data planes on other machines
 //! begin without asking the database.
 //!
-//! Only who gives sequences writes it. Index and head are exactly one place of the feed at any time: the terms of the index add
-//! up to the digest of the signed head, so that who has Redis can withhold and delay, and never change anything. Both move on
-//! together, in one transaction of Redis that is given up where the head is not the one that was left. It is read
-//! off the log which zones have changed.
+//! Only who gives sequences writes it. Index and head are one moment of the database at any time, as the index is that the
+//! database itself gives: the terms of the index add up to the sum of the signed head, so that who has Redis can withhold and
+//! delay, and never change anything. Both move on together, in one transaction of Redis that is given up where the head is not
+//! the one that was left. It is read off the log, and off what waits to be in it, which zones have changed.
 //!
 //! - `place`: the keys, and writing only where nobody else has;
 //! - `step`: from one place of the feed to a later one;
-//! - `fill`: all of it anew, in parts; and whether what is there is what was written.
+//! - `fill`: all of it anew, in parts;
+//! - `look`: whether what is there is what was written.
 //!
 //! A zone is written whole whenever something in it changes: at most once a second, and no more than a fifth of the time.
 
 mod fill;
+mod look;
 pub(crate) mod place;
 mod step;
 
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use godwit_redis::{Connection, Timeouts};
-use godwit_wire::feed::DigestKey;
+use godwit_wire::feed::{CacheHead, DigestKey};
 use tokio::time::Instant;
 
 use super::log::{After, Log};
@@ -30,16 +32,14 @@ use super::terms::{Holding, InTerms};
 use crate::commit::Overtaken;
 use crate::observe::metrics::Metrics;
 use crate::store::Pool;
+use look::Look;
 use place::Keys;
 use step::{At, Step};
 
 /// The least time between two steps; and by how much it is longer than a step took.
 const EVERY: Duration = Duration::from_secs(1);
 const REST: u32 = 4;
-/// The same for looking at all that is there.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-const LOOK_REST: u32 = 20;
-/// How often a step is tried while zones are being changed, and the pause between.
+/// How often a step is tried while too much waits for a sequence, and the pause between.
 const TRIES: u32 = 200;
 const TRY_AGAIN: Duration = Duration::from_millis(5);
 
@@ -108,7 +108,7 @@ impl Cache {
     ) -> Result<std::convert::Infallible, Stopped> {
         let mut at = self.settle(connection, epoch).await?;
         let mut damaged = BTreeSet::new();
-        let mut look_at = Instant::now() + LOOK_EVERY;
+        let mut look = Look::new();
         let mut watched = self.log.watch();
         loop {
             let began = Instant::now();
@@ -124,11 +124,7 @@ impl Cache {
             }
             self.metrics.cached(at.sequence);
             let mut next = Instant::now() + EVERY.max(began.elapsed() * REST);
-            if Instant::now() >= look_at {
-                let began = Instant::now();
-                damaged = self.look(connection, epoch, &mut at).await?;
-                look_at = Instant::now() + LOOK_EVERY.max(began.elapsed() * LOOK_REST);
-            }
+            damaged = self.look(connection, epoch, &mut at, &mut look).await?;
             // Nothing changed: it is looked all the same whether it is still there.
             if !damaged.is_empty() {
                 next = Instant::now();
@@ -159,14 +155,14 @@ impl Cache {
                 }
             }
         }
-        // The same zones are changed all the time: what is there is older, and true.
+        // What is there is older, and true.
         Ok(at)
     }
 
     /// Where the cache stands, made to be a place of our log.
     async fn settle(&mut self, connection: &mut Connection, epoch: u64) -> Result<At, Stopped> {
         let left = place::head(connection, &self.keys).await?;
-        let Some(head) = place::signed(&left, self.signer.now().trusted()) else {
+        let Some(CacheHead { place: head, sum }) = place::signed(&left, self.signer.now().trusted()) else {
             return self.fill(connection, epoch, left).await;
         };
         let mut end = self.log.end();
@@ -187,10 +183,10 @@ impl Cache {
         let acquire = async || self.readers.acquire().await;
         let is_ours = head.generation == end.generation
             && matches!(self.log.after(acquire, head.sequence, head.chain, 1).await?, After::Batches(_));
-        if is_ours && self.sum(connection).await? == Some(head.root_digest) {
+        if is_ours && self.sum(connection).await? == Some(sum) {
             tracing::info!(sequence = head.sequence, "the record cache is as it was left");
             let (generation, sequence, chain) = (head.generation, head.sequence, head.chain);
-            return Ok(At { generation, sequence, chain, sum: head.root_digest, left });
+            return Ok(At { generation, sequence, chain, sum, left });
         }
         self.fill(connection, epoch, left).await
     }
@@ -199,3 +195,6 @@ impl Cache {
         if *self.holding.term.borrow() == Some(epoch) { Ok(()) } else { Err(Stopped::TermOver) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
-//! What data planes ask for, whatever way they ask: the log after a position, the index of zones, single zones.
+//! What data planes ask for, whatever way they ask: the log after a position, the index of zones, and, in `zones`, whole zones.
+
+mod zones;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use godwit_wire::feed::{DigestKey, Head, Index, SigningKey, ZoneBlobWriter};
-use godwit_wire::name::{Name, NameRef};
+use godwit_wire::feed::{DigestKey, Head, Index, IndexPlace};
+use godwit_wire::name::Name;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -13,9 +15,10 @@ use super::batches::Made;
 use super::log::{After, Log};
 use super::signer::{Signer, Signing};
 use crate::commit::Overtaken;
-use crate::model::zone::Zone;
 use crate::store::relay::FeedState;
-use crate::store::{Connection, Pool, changes, relay, rrsets, withheld, zones};
+use crate::store::{self, Pool, changes, relay};
+
+pub(super) use zones::{blob_of, held, rows};
 
 /// How long who has everything is kept waiting for more: then it is told where the feed stands.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -70,7 +73,7 @@ pub enum FeedRequest {
 }
 
 /// One zone as it is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ZoneState {
     /// `wire::feed::ZoneBlob`, encoded; `None` when there is no such zone.
     pub blob: Option<Bytes>,
@@ -122,7 +125,7 @@ impl Feed {
         match request {
             FeedRequest::Join { answer } => drop(answer.send(self.digest_key.clone())),
             FeedRequest::Index { answer } => drop(answer.send(self.index().await?)),
-            FeedRequest::Zone { apex, answer } => drop(answer.send(self.zone(apex.as_ref()).await?)),
+            FeedRequest::Zone { apex, answer } => drop(answer.send(self.zone(&apex).await?)),
             FeedRequest::Entries { after, answer } => drop(answer.send(self.entries(after).await?)),
         }
         Ok(())
@@ -214,96 +217,43 @@ impl Feed {
         let mut listed = Vec::new();
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let step = zones::index(&mut reading, after.as_deref(), INDEX_STEP).await?;
+            let step = store::zones::index(&mut reading, after.as_deref(), INDEX_STEP).await?;
             let Some((last, _)) = step.last() else { break };
             after = Some(last.clone());
             listed.extend(step.into_iter().map(|(_, entry)| entry));
         }
         reading.end_reading().await?;
         let FeedState { generation, epoch, sequence, chain, .. } = state;
-        let settled = self.settled(unsequenced, sequence).await?;
+        let settled = settled(&self.readers, unsequenced, sequence).await?;
         let mut octets = Vec::new();
-        let index = Index { generation, epoch, sequence, chain, settled, zones: listed };
+        let place = IndexPlace { generation, epoch, sequence, chain, settled };
+        let index = Index { place, zones: listed };
         match self.signing() {
             Some(signing) => index.encode_signed(signing.key(), &mut octets),
             None => index.encode(&mut octets),
         }
         Ok(octets.into())
     }
-
-    /// One zone as it is.
-    pub(crate) async fn zone(&self, apex: NameRef<'_>) -> sqlx::Result<ZoneState> {
-        let mut reading = self.readers.begin().await?;
-        let state = relay::read(&mut reading).await?.ok_or(sqlx::Error::RowNotFound)?;
-        let unsequenced = changes::last_unsequenced(&mut reading).await?;
-        let zone = zones::by_name(&mut reading, apex).await?;
-        let (blob, version) = match &zone {
-            Some(zone) => {
-                let signing = self.signing();
-                let octets = blob(&mut reading, zone, signing.as_ref().map(|signing| signing.key())).await?;
-                (Some(octets.into()), zone.version)
-            }
-            None => (None, zones::departed(&mut reading, apex).await?.unwrap_or(0)),
-        };
-        reading.end_reading().await?;
-        let settled = self.settled(unsequenced, state.sequence).await?;
-        // What had no sequence when it was read was not judged either: now it was.
-        let mut connection = self.readers.acquire().await?;
-        if blob.is_some() && withheld::is_version(&mut connection, apex, version).await? {
-            let Some(zone) = zone else { return Err(sqlx::Error::RowNotFound) };
-            let octets = without_records(&zone, self.signing().as_ref().map(|signing| signing.key()));
-            return Ok(ZoneState { blob: Some(octets.into()), version, settled });
-        }
-        Ok(ZoneState { blob, version, settled })
-    }
-
-    /// A sequence up to which all is sequenced that had none when it was read, up to a commit number.
-    async fn settled(&self, unsequenced: i64, sequence: u64) -> sqlx::Result<u64> {
-        if unsequenced == 0 {
-            return Ok(sequence);
-        }
-        let deadline = Instant::now() + SETTLE;
-        loop {
-            let mut connection = self.readers.acquire().await?;
-            if changes::unsequenced_up_to(&mut connection, unsequenced).await? == 0 {
-                let state = relay::read(&mut connection).await?.ok_or(sqlx::Error::RowNotFound)?;
-                return Ok(state.sequence.max(sequence));
-            }
-            drop(connection);
-            if Instant::now() >= deadline {
-                return Err(overdue());
-            }
-            tokio::time::sleep(SETTLE_AGAIN).await;
-        }
-    }
 }
 
-/// A zone as `wire::feed::ZoneBlob`, encoded; signed where there is a key. Of one that is withheld it has no records.
-pub(super) async fn blob(
-    reading: &mut Connection,
-    zone: &Zone,
-    key: Option<&SigningKey>,
-) -> sqlx::Result<Vec<u8>> {
-    if withheld::of_zone(reading, zone.apex.as_ref()).await?.is_some() {
-        return Ok(without_records(zone, key));
+/// A sequence up to which all is sequenced that had none when it was read, up to a commit number.
+pub(super) async fn settled(readers: &Pool, unsequenced: i64, sequence: u64) -> sqlx::Result<u64> {
+    if unsequenced == 0 {
+        return Ok(sequence);
     }
-    let mut octets = Vec::new();
-    let mut writer =
-        ZoneBlobWriter::new(&mut octets, zone.apex.as_ref(), zone.owner_number, zone.version, key);
-    for (owner, rrset) in rrsets::of_zone(reading, zone.id).await? {
-        writer.push(owner.as_ref(), &rrset);
+    let deadline = Instant::now() + SETTLE;
+    loop {
+        let mut connection = readers.acquire().await?;
+        if changes::unsequenced_up_to(&mut connection, unsequenced).await? == 0 {
+            let state = relay::read(&mut connection).await?.ok_or(sqlx::Error::RowNotFound)?;
+            return Ok(state.sequence.max(sequence));
+        }
+        drop(connection);
+        if Instant::now() >= deadline {
+            return Err(overdue());
+        }
+        tokio::time::sleep(SETTLE_AGAIN).await;
     }
-    writer.finish(zone.digest);
-    Ok(octets)
-}
-
-/// What is given of a zone that is withheld: its version, and nothing that can be served. A data plane that has asked for it keeps
-/// what it has, in quarantine, and goes on with everything else at once; an error would keep it trying.
-fn without_records(zone: &Zone, key: Option<&SigningKey>) -> Vec<u8> {
-    let mut octets = Vec::new();
-    ZoneBlobWriter::new(&mut octets, zone.apex.as_ref(), zone.owner_number, zone.version, key)
-        .finish(zone.digest);
-    octets
 }
 
 fn overdue() -> sqlx::Error {
@@ -349,14 +299,14 @@ mod tests {
         let [index, zone] = [feed.clone(), feed];
         let index = tokio::spawn(async move { index.index().await });
         let apex: Name = "example.com.".parse().unwrap();
-        let zone = tokio::spawn(async move { zone.zone(apex.as_ref()).await });
+        let zone = tokio::spawn(async move { zone.zone(&apex).await });
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(!index.is_finished() && !zone.is_finished(), "nobody knows yet where it is level");
         writer.control(&[begin_whole(Kind::Postgres)]).await.unwrap();
         let mut state = relay::hold(writer).await.unwrap();
         give::to_all(writer, &mut state, COMMIT).await.unwrap();
         let index = Index::decode(&index.await.unwrap().unwrap()).unwrap();
-        assert_eq!((index.sequence, index.settled), (0, 1));
+        assert_eq!((index.place.sequence, index.place.settled), (0, 1));
         assert_eq!(zone.await.unwrap().unwrap().settled, 1);
     }
 }

@@ -1,12 +1,13 @@
 //! The record cache is one place of the feed, signed, whatever happens to Redis and whoever writes there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use godwit_redis::{Connection, Place, Timeouts};
 use godwit_testkit::servers::{Cluster, Redis};
 use godwit_wire::feed::digest::zone_term;
-use godwit_wire::feed::{CachedZone, Digest, DigestKey, Head, Index, ZoneBlob};
+use godwit_wire::feed::{CacheHead, CachedZone, Digest, DigestKey, Head, Index, IndexPlace, ZoneBlob};
 use godwit_wire::name::Name;
 use serde_json::json;
 
@@ -19,23 +20,23 @@ const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(10), response
 const INDEX: &str = "t:{cache}:index";
 const HEAD: &str = "t:{cache}:head";
 
-struct Running {
-    server: Server,
+pub(crate) struct Running {
+    pub(crate) server: Server,
     node: Node,
     key: DigestKey,
     connection: Connection,
 }
 
 /// What is in Redis; an error says what does not fit.
-async fn read(running: &mut Running) -> Result<(Head, BTreeMap<Name, CachedZone>), String> {
+pub(crate) async fn read(running: &mut Running) -> Result<(IndexPlace, BTreeMap<Name, CachedZone>), String> {
     let mut pipeline = redis::pipe();
     pipeline.atomic().get(HEAD).hgetall(INDEX);
     type Fields = Vec<(Vec<u8>, Vec<u8>)>;
     let (head, fields): (Option<Vec<u8>>, Fields) =
         pipeline.query_async(&mut running.connection).await.map_err(|error| error.to_string())?;
     let head = head.ok_or("no head")?;
-    Head::verify(&head, &running.node.feed_keys).map_err(|error| error.to_string())?;
-    let head = Head::decode(&head).unwrap();
+    CacheHead::verify(&head, &running.node.feed_keys).map_err(|error| error.to_string())?;
+    let CacheHead { place, sum: signed } = CacheHead::decode(&head).unwrap();
     let (mut sum, mut zones) = (Digest::default(), BTreeMap::new());
     for (apex, value) in fields {
         let name = godwit_wire::name::NameRef::from_wire(&apex).map_err(|error| error.to_string())?;
@@ -43,41 +44,54 @@ async fn read(running: &mut Running) -> Result<(Head, BTreeMap<Name, CachedZone>
         sum.add(zone_term(&running.key, name, zone.version, zone.digest));
         zones.insert(name.to_owned(), zone);
     }
-    if sum != head.root_digest {
+    if sum != signed {
         return Err("the index does not add up".to_owned());
     }
-    Ok((head, zones))
+    Ok((place, zones))
+}
+
+/// One that keeps a cache there.
+pub(crate) async fn start(
+    folder: Arc<tempfile::TempDir>,
+    replica: Replica,
+    token: Option<String>,
+    url: &str,
+) -> Server {
+    Server::start_in(folder, replica, token, |config| {
+        config.redis.url = Some(url.to_owned());
+        config.redis.prefix = "t:".to_owned();
+    })
+    .await
 }
 
 impl Running {
     async fn start(url: String) -> Running {
-        let server = Server::start_in(folder(), Replica::default(), None, |config| {
-            config.redis.cache = true;
-            config.redis.url = Some(url.clone());
-            config.redis.prefix = "t:".to_owned();
-        })
-        .await;
+        Running::start_in(folder(), url).await
+    }
+
+    pub(crate) async fn start_in(folder: Arc<tempfile::TempDir>, url: String) -> Running {
+        let server = start(folder, Replica::default(), None, &url).await;
         let node = Node::add(&server, "ns1").await;
         let key = DigestKey(octets(node.join["digest_key"].as_str().unwrap()));
         let connection = Place::parse(&url).unwrap().with_database(0).connect(TIMEOUTS).await.unwrap();
         Running { server, node, key, connection }
     }
 
-    async fn zone(&self, name: &str) {
+    pub(crate) async fn zone(&self, name: &str) {
         let path = "/api/v1/domains?wait=applied&timeout=30s";
         self.server.client.json("POST", path, &json!({ "name": name })).await.expect(201);
     }
 
     /// Until the cache is what the database is, blobs included.
-    async fn until_level(&mut self) -> BTreeMap<Name, CachedZone> {
+    pub(crate) async fn until_level(&mut self) -> BTreeMap<Name, CachedZone> {
         let deadline = Instant::now() + SOON;
         loop {
             let index = Index::decode(&self.node.get("/internal/v1/index").await.expect(200).body).unwrap();
             let now = Head::decode(&self.node.get("/internal/v1/head").await.expect(200).body).unwrap();
             let wrong = match read(self).await {
                 // It may be a second old.
-                _ if index.sequence != now.sequence => "the index that is compared is old".to_owned(),
-                Ok((head, zones)) => match self.compare(&index, &head, &zones).await {
+                _ if index.place.sequence != now.sequence => "the index that is compared is old".to_owned(),
+                Ok((place, zones)) => match self.compare(&index, &place, &zones).await {
                     None => return zones,
                     Some(wrong) => wrong,
                 },
@@ -91,11 +105,11 @@ impl Running {
     async fn compare(
         &mut self,
         index: &Index,
-        head: &Head,
+        place: &IndexPlace,
         zones: &BTreeMap<Name, CachedZone>,
     ) -> Option<String> {
-        if (head.sequence, head.chain) != (index.sequence, index.chain) {
-            return Some(format!("at {}, where the log is at {}", head.sequence, index.sequence));
+        if *place != index.place {
+            return Some(format!("at {place:?}, where the log is at {:?}", index.place));
         }
         let listed: Vec<(Name, u64, Digest)> =
             index.zones.iter().map(|entry| (entry.zone.clone(), entry.version, entry.digest)).collect();
@@ -142,7 +156,7 @@ async fn the_cache_is_one_place_of_the_feed_and_goes_with_it() {
         running.server.client.json("POST", "/api/v1/records", &record).await.expect(201);
     }
     assert_eq!(running.until_level().await.len(), 4);
-    // While zones change, it is always one place.
+    // While zones change, it is always one moment.
     let client = running.server.client.clone();
     let writing = tokio::spawn(async move {
         for octet in 0..200 {
@@ -212,12 +226,7 @@ async fn a_restart_goes_on_from_what_is_there() {
     let mut running = Running::start(redis.url(0)).await;
     running.until_level().await;
     let (folder, replica, token) = running.server.stop().await;
-    let server = Server::start_in(folder, replica, Some(token), |config| {
-        config.redis.cache = true;
-        config.redis.url = Some(redis.url(0));
-        config.redis.prefix = "t:".to_owned();
-    })
-    .await;
+    let server = start(folder, replica, Some(token), &redis.url(0)).await;
     running.node.address = server.internal.unwrap();
     running.server = server;
     running.zone("a.test").await;
@@ -233,12 +242,13 @@ async fn a_cluster_takes_the_cache() {
     assert_eq!(running.until_level().await.len(), 2);
 }
 
-/// Without `cache` in the configuration nothing of it is written, and nodes are told of the stream alone.
+/// Where the configuration says so nothing of it is written, and nodes are told of the stream alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_it_is_off_nodes_are_told_of_none() {
     let redis = Redis::start(&[]).unwrap();
     let url = redis.url(0);
     let server = Server::start_in(folder(), Replica::default(), None, |config| {
+        config.redis.cache = false;
         config.redis.url = Some(url.clone());
         config.redis.nodes_url = Some(redis.url(1));
         config.redis.prefix = "t:".to_owned();

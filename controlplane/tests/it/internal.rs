@@ -40,7 +40,7 @@ async fn nobody_is_let_in_without_the_token_of_a_node() {
         ("GET", HEAD),
         ("GET", "/internal/v1/batches?generation=1&epoch=0&sequence=0&chain=00"),
         ("GET", "/internal/v1/index"),
-        ("GET", "/internal/v1/zones/example.com."),
+        ("POST", "/internal/v1/zones"),
         ("POST", "/internal/v1/position"),
     ];
     let stranger = format!("gw_{}", "A".repeat(43));
@@ -225,17 +225,16 @@ async fn p9_what_nodes_are_given_is_signed_and_what_the_database_has() {
     assert_eq!(zones, ["example.com."]);
     assert_eq!(change.header("etag"), format!("\"{}\"", index.zones[0].version));
 
-    let zone = node.get("/internal/v1/zones/example.com.").await.expect(200);
-    ZoneBlob::verify(&zone.body, keys).expect("the zone is not signed by the key that was told");
-    let blob = ZoneBlob::decode(&zone.body).unwrap();
-    assert_eq!(blob.digest, index.zones[0].digest);
-    assert_eq!(zone.header("godwit-zone-version"), blob.version.to_string());
-    assert!(zone.header("godwit-settled").parse::<u64>().unwrap() > applied.sequence);
-    let absent = node.get("/internal/v1/zones/gone.example.").await.expect(404);
-    assert!(absent.header("godwit-zone-version").parse::<u64>().unwrap() > 1, "{:?}", gone.headers);
-    let never = node.get("/internal/v1/zones/never.example.").await.expect(404);
-    assert_eq!(never.header("godwit-zone-version"), "0");
-    assert!(!never.header("godwit-settled").is_empty());
+    let zones = node.zones(&["example.com.", "gone.example.", "never.example."]).await;
+    let [zone, absent, never] = &zones[..] else { panic!("{zones:?}") };
+    let octets = zone.blob.as_ref().expect("there is such a zone");
+    ZoneBlob::verify(octets, keys).expect("the zone is not signed by the key that was told");
+    let blob = ZoneBlob::decode(octets).unwrap();
+    assert_eq!((blob.digest, blob.version), (index.zones[0].digest, zone.version));
+    assert!(zone.settled > applied.sequence);
+    assert!(absent.blob.is_none() && absent.version > 1, "{absent:?}, {:?}", gone.headers);
+    assert_eq!((never.blob.as_ref(), never.version, never.settled), (None, 0, zone.settled));
+    assert_eq!(node.zones(&["example.com."]).await[0], *zone, "one alone is the same");
     server.replica.assert_content();
 }
 
@@ -289,7 +288,10 @@ async fn a_node_that_is_elsewhere_is_told_so_and_stops_nobody() {
     for query in ["", "?generation=1", "?generation=1&epoch=0&sequence=0&chain=zz"] {
         node.get(&format!("/internal/v1/batches{query}")).await.expect(400);
     }
-    node.get("/internal/v1/zones/a..b").await.expect(422);
+    let many = b"\x04test\0".repeat(1_025);
+    for names in [&b""[..], b"\x04test", b"\x04TEST\0", &many] {
+        node.send("POST", "/internal/v1/zones", Some(&node.token), names.to_vec()).await.expect(400);
+    }
 }
 
 async fn nodes(server: &Server) -> Vec<Value> {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use godwit_wire::feed::VerifyingKey;
+use godwit_wire::name::Name;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -72,6 +73,14 @@ pub(crate) fn octets<const N: usize>(text: &str) -> [u8; N] {
 
 pub(crate) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// A whole zone, as it is given.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct GivenZone {
+    pub(crate) settled: u64,
+    pub(crate) version: u64,
+    pub(crate) blob: Option<Bytes>,
 }
 
 impl Node {
@@ -154,6 +163,27 @@ impl Node {
             "/internal/v1/batches?generation={generation}&epoch={epoch}&sequence={sequence}&chain={chain}"
         );
         self.get(&path).await
+    }
+
+    /// Whole zones; every answer has one at least.
+    pub(crate) async fn zones(&self, names: &[&str]) -> Vec<GivenZone> {
+        let mut zones = Vec::new();
+        while zones.len() < names.len() {
+            let asked = names[zones.len()..].iter().flat_map(|name| {
+                let name: Name = name.parse().unwrap();
+                name.as_wire().to_vec()
+            });
+            let given = self.send("POST", "/internal/v1/zones", Some(&self.token), asked.collect()).await;
+            let mut rest = given.expect(200).body;
+            assert!(!rest.is_empty());
+            while !rest.is_empty() {
+                let (settled, version) = (rest.get_u64(), rest.get_u64());
+                let length = usize::try_from(rest.get_u32()).unwrap();
+                let blob = rest.split_to(length);
+                zones.push(GivenZone { settled, version, blob: (length > 0).then_some(blob) });
+            }
+        }
+        zones
     }
 
     /// Says where it stands.

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use godwit_controlplane::{Applied, Entries, FeedRequest, FeedSink, Position, ZoneState};
 use godwit_wire::feed::digest::{Digest, rrset_digest, zone_term};
-use godwit_wire::feed::{DigestKey, Entry, Head, Index, RrsetChange, ZoneBlob, ZoneChange, ZoneChangeKind};
+use godwit_wire::feed::{
+    DigestKey, Entry, Head, Index, IndexPlace, RrsetChange, ZoneBlob, ZoneChange, ZoneChangeKind,
+};
 use godwit_wire::name::Name;
 use godwit_wire::rr::{Rrset, Rtype};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -126,7 +128,7 @@ impl Replica {
         let octets: Bytes = ask(requests, |answer| FeedRequest::Index { answer }).await?;
         let index = Index::decode(&octets).unwrap();
         let mut root = Digest::default();
-        let mut settled = index.settled;
+        let mut settled = index.place.settled;
         let mut zones = self.zones.lock().unwrap().clone();
         zones.retain(|apex, _| index.zones.iter().any(|entry| entry.zone == *apex));
         for entry in &index.zones {
@@ -155,7 +157,7 @@ impl Replica {
         *self.zones.lock().unwrap() = zones;
         *self.settled.lock().unwrap() = settled;
         *self.indexes.lock().unwrap() += 1;
-        let Index { generation, epoch, sequence, chain, .. } = index;
+        let IndexPlace { generation, epoch, sequence, chain, .. } = index.place;
         Some(Applied { generation, epoch, sequence, chain, ..Applied::default() })
     }
 

@@ -13,6 +13,7 @@ mod buffer;
 mod buffer_kills;
 #[path = "../it/cache.rs"]
 mod cache;
+mod cache_writes;
 #[path = "../it/changes.rs"]
 mod changes;
 #[path = "../it/concurrency.rs"]

@@ -1,7 +1,7 @@
 //! Whether what comes is newer than what was seen: generation, epoch, sequence and hash chain (P8).
 
 use godwit_engine::snapshot::Position;
-use godwit_wire::feed::{Batch, Index};
+use godwit_wire::feed::{Batch, IndexPlace};
 
 /// What a batch is to us.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,7 +79,7 @@ pub fn of(batch: &Batch, chain: &[u8; 32], position: &Position, fence: &Fence) -
 
 /// Whether an index is older than what is held at `position`: nobody moves back (P8).
 #[must_use]
-pub fn is_behind(index: &Index, position: &Position, fence: &Fence) -> bool {
+pub fn is_behind(index: &IndexPlace, position: &Position, fence: &Fence) -> bool {
     if index.generation != position.generation {
         return index.generation < position.generation;
     }
@@ -141,14 +141,8 @@ mod tests {
         let mut earlier = fence;
         earlier.see(6, 10, position.chain);
         assert_eq!(of(&eleven, &eleven.chain(), &position, &earlier), Place::Stale);
-        let index = |epoch, sequence, chain| Index {
-            generation: 2,
-            epoch,
-            sequence,
-            chain,
-            settled: sequence,
-            zones: Vec::new(),
-        };
+        let index =
+            |epoch, sequence, chain| IndexPlace { generation: 2, epoch, sequence, chain, settled: sequence };
         for (row, index, expected) in [
             ("where that relay began", index(5, 12, twelve.chain()), false),
             ("of its own", index(6, 13, [1; 32]), false),
@@ -157,7 +151,7 @@ mod tests {
         ] {
             assert_eq!(is_behind(&index, &position, &fence), expected, "{row}");
         }
-        assert!(!is_behind(&Index { generation: 3, ..index(0, 0, [0; 32]) }, &position, &fence));
-        assert!(is_behind(&Index { generation: 1, ..index(9, 99, [0; 32]) }, &position, &fence));
+        assert!(!is_behind(&IndexPlace { generation: 3, ..index(0, 0, [0; 32]) }, &position, &fence));
+        assert!(is_behind(&IndexPlace { generation: 1, ..index(9, 99, [0; 32]) }, &position, &fence));
     }
 }

@@ -10,10 +10,10 @@ use godwit_wire::name::Name;
 use super::attempts::Attempts;
 use super::quarantine::Cause;
 use super::source::ZoneState;
-use super::whole;
+use super::whole::{self, Whole};
 
 /// Zones that are asked for together.
-pub(super) const GROUP: usize = 64;
+pub(super) const GROUP: usize = 1_024;
 /// How often a zone is asked for before all is shown without it.
 const ATTEMPTS: u32 = 8;
 /// How often it is begun once more, while zones cannot be had, for a connection that was lost.
@@ -93,16 +93,16 @@ impl Resync {
         Resync {
             aside: base.remove_zones(&gone),
             position: Position {
-                generation: index.generation,
+                generation: index.place.generation,
                 epoch,
-                sequence: index.sequence,
-                chain: index.chain,
+                sequence: index.place.sequence,
+                chain: index.place.chain,
             },
-            settled: index.settled,
+            settled: index.place.settled,
             interrupted: false,
             round,
             is_bootstrap,
-            least_settled: index.settled,
+            least_settled: index.place.settled,
             older: 0,
             wanted,
             floor,
@@ -120,13 +120,14 @@ impl Resync {
     /// Takes what came of zones; whether there was any. What is older than the index counts as not answered.
     pub(super) fn take(&mut self, zones: &[(Name, Option<ZoneState>)]) -> bool {
         let before = self.wanted.len();
+        let mut fitting = Vec::with_capacity(zones.len());
         for (zone, state) in zones {
             let place = self.wanted.iter().take(GROUP).position(|wanted| wanted.zone == *zone);
             let Some(mut wanted) = place.and_then(|at| self.wanted.remove(at)) else { continue };
             let is_older = state.as_ref().is_some_and(|state| state.settled < self.least_settled);
             self.older = self.older.saturating_add(u32::from(is_older));
             match state.as_ref().filter(|state| self.is_new(&wanted, state)) {
-                Some(state) => self.put(zone, state),
+                Some(state) => fitting.push((zone, state)),
                 None => {
                     // Others first: one zone that cannot be had must not keep them waiting.
                     wanted.attempts = wanted.attempts.saturating_add(u32::from(!is_older));
@@ -134,6 +135,7 @@ impl Resync {
                 }
             }
         }
+        self.put(&fitting);
         let helps = self.wanted.len() < before;
         if self.wanted.iter().all(|wanted| wanted.attempts >= ATTEMPTS) {
             for Wanted { zone, .. } in self.wanted.drain(..) {
@@ -154,16 +156,22 @@ impl Resync {
         held.map_or(0, |zone| zone.version())
     }
 
-    fn put(&mut self, zone: &Name, state: &ZoneState) {
-        self.settled = self.settled.max(state.settled);
-        let Some(blob) = &state.blob else {
-            self.aside = self.aside.remove_zones(std::slice::from_ref(zone));
-            self.absent.insert(zone.clone(), state.version.max(self.held_version(zone)));
-            return;
-        };
-        match whole::put(&self.aside, zone, state.version, blob, &self.attempts) {
-            Ok(next) => self.aside = next,
-            Err(error) => drop(self.kept_back.insert(zone.clone(), (Cause::Whole, error.to_string()))),
+    fn put(&mut self, zones: &[(&Name, &ZoneState)]) {
+        let (mut whole, mut gone) = (Vec::with_capacity(zones.len()), Vec::new());
+        for &(apex, state) in zones {
+            self.settled = self.settled.max(state.settled);
+            match &state.blob {
+                Some(blob) => whole.push(Whole { apex, version: state.version, blob }),
+                None => {
+                    self.absent.insert(apex.clone(), state.version.max(self.held_version(apex)));
+                    gone.push(apex.clone());
+                }
+            }
+        }
+        let (aside, unfit) = whole::put_all(&self.aside.remove_zones(&gone), &whole, &self.attempts);
+        self.aside = aside;
+        for (apex, error) in unfit {
+            self.kept_back.insert(apex.clone(), (Cause::Whole, error.to_string()));
         }
     }
 

@@ -6,7 +6,8 @@ use godwit_dataplane::feed::machine::{Got, Want};
 use godwit_dataplane::feed::{Entries, Joined, ZoneState};
 use godwit_engine::snapshot::{Position, Snapshot, SnapshotOptions};
 use godwit_wire::feed::{
-    Batch, Digest, DigestKey, Head, Index, IndexEntry, OwnedRrset, ZoneBlob, ZoneChange, ZoneChangeKind,
+    Batch, Digest, DigestKey, Head, Index, IndexEntry, IndexPlace, OwnedRrset, ZoneBlob, ZoneChange,
+    ZoneChangeKind,
 };
 use godwit_wire::name::Name;
 
@@ -167,7 +168,8 @@ impl Relay {
         let zones = self.zones.zones().map(entry).collect();
         let generation = self.generation;
         let mut octets = Vec::new();
-        Index { generation, epoch, sequence, chain, settled: self.settled(), zones }.encode(&mut octets);
+        let place = IndexPlace { generation, epoch, sequence, chain, settled: self.settled() };
+        Index { place, zones }.encode(&mut octets);
         octets
     }
 

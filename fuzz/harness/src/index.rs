@@ -1,6 +1,6 @@
 //! Indexes: as heads, and what is accepted has each zone once and in order.
 
-use godwit_wire::feed::{Digest, Index, IndexEntry, VerifyingKey};
+use godwit_wire::feed::{Digest, Index, IndexEntry, IndexPlace, VerifyingKey};
 
 use crate::{Target, holding, names, samples};
 
@@ -9,7 +9,7 @@ pub fn run(data: &[u8]) {
     assert!(Index::verify(data, &[VerifyingKey([9; 32])]).is_err(), "a forged signature is accepted");
     let Ok(index) = Index::decode(data) else { return };
     assert!(index.zones.is_sorted_by(|a, b| a.zone < b.zone), "zones out of order, or repeated");
-    assert!(index.settled >= index.sequence, "settled below the sequence");
+    assert!(index.place.settled >= index.place.sequence, "settled below the sequence");
     if !samples::is_signed(data) {
         let again = samples::octets(|out| index.encode(out));
         assert_eq!(again, data, "accepted octets that are written differently");
@@ -27,9 +27,9 @@ pub(crate) fn target() -> Target {
                 |index| {
                     let signed = Index::verify(data, &[samples::signing_key().verifying_key()]).is_ok();
                     holding(&[
-                        ("start", index.sequence == 0),
-                        ("later", index.sequence > 0),
-                        ("ahead", index.settled > index.sequence),
+                        ("start", index.place.sequence == 0),
+                        ("later", index.place.sequence > 0),
+                        ("ahead", index.place.settled > index.place.sequence),
                         ("empty", index.zones.is_empty()),
                         ("zones", index.zones.len() > 1),
                         ("signed", signed),
@@ -43,14 +43,14 @@ pub(crate) fn target() -> Target {
                 version,
                 digest: Digest::from_bytes([5; 32]),
             };
-            let empty =
-                Index { generation: 1, epoch: 2, sequence: 3, chain: [4; 32], settled: 3, zones: Vec::new() };
+            let place = IndexPlace { generation: 1, epoch: 2, sequence: 3, chain: [4; 32], settled: 3 };
+            let empty = Index { place, zones: Vec::new() };
             let later = Index { zones: vec![entry("plain.test.", 2)], ..empty.clone() };
-            let start = Index { sequence: 0, chain: [0; 32], ..later.clone() };
+            let start = Index { place: IndexPlace { sequence: 0, chain: [0; 32], ..place }, ..later.clone() };
             let zones = [(".", 1), ("longer.example.", 2), ("new.test.", 1), ("a.new.test.", 7)];
             let zones =
                 Index { zones: zones.map(|(zone, version)| entry(zone, version)).into(), ..empty.clone() };
-            let ahead = Index { settled: 9, ..zones.clone() };
+            let ahead = Index { place: IndexPlace { settled: 9, ..place }, ..zones.clone() };
             vec![
                 ("start".to_owned(), samples::octets(|out| start.encode(out))),
                 ("later".to_owned(), samples::octets(|out| later.encode(out))),

@@ -96,7 +96,6 @@ fn p1_a_node_begins_from_the_record_cache_without_a_control_plane() {
     let redis = Redis::start(&[]).unwrap();
     let mut config = godwit_controlplane::Config::default();
     config.store.data = folder.path().join("data");
-    config.redis.cache = true;
     config.redis.url = Some(redis.url(0));
     config.redis.nodes_url = Some(format!("{}&user=node&pass=secret", redis.url(1)));
     let plane = Plane::start(config, None);

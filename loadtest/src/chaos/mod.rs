@@ -133,7 +133,7 @@ fn chaos(options: &Options, work: &Path, results: &mut Results) -> Result<()> {
     };
     anyhow::ensure!(!kinds.is_empty(), "no fault is left to make");
     eprintln!("starting PostgreSQL, Redis, {} control planes, {NODES} data planes", cluster::CONTROLS);
-    let mut cluster = Cluster::start(&options.programs, options.other_programs.as_deref(), work, false)?;
+    let mut cluster = Cluster::start(&options.programs, options.other_programs.as_deref(), work)?;
     let apis = cluster.controls.iter().map(|control| control.api).collect();
     let nodes: Vec<_> = cluster.nodes.iter().map(|node| node.dns).collect();
     let shared = Shared::new(apis, cluster.token.clone(), &nodes);

@@ -93,12 +93,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts all of it; programs of ours are in the folder given, those of another version in the other one. `cache`: whether
-    /// the record cache is kept.
+    /// Starts all of it; programs of ours are in the folder given, those of another version in the other one.
     ///
     /// # Errors
     /// A program is missing, or does not come up in time.
-    pub fn start(programs: &Path, other: Option<&Path>, work: &Path, cache: bool) -> Result<Cluster> {
+    pub fn start(programs: &Path, other: Option<&Path>, work: &Path) -> Result<Cluster> {
         let ours = ["godwit", "godwit-controlplane"].map(|program| programs.join(program));
         let nodes = [Some(programs), other].into_iter().flatten().map(|folder| folder.join(NODE));
         for file in ours.into_iter().chain(nodes) {
@@ -130,7 +129,7 @@ impl Cluster {
         cluster.redis.start()?;
         cluster.await_redis()?;
         for number in 1..=CONTROLS {
-            let control = cluster.new_control(number, port()?, cache)?;
+            let control = cluster.new_control(number, port()?)?;
             cluster.controls.push(control);
             cluster.controls[number - 1].process.start()?;
             cluster.await_ready(number - 1)?;
@@ -207,7 +206,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn new_control(&self, number: usize, port: u16, cache: bool) -> Result<Control> {
+    fn new_control(&self, number: usize, port: u16) -> Result<Control> {
         let at = |offset: u16| SocketAddr::from(([127, 0, 0, 1], port + offset));
         let (api, internal, metrics) = (at(0), at(1), at(2));
         let data = self.work.join(format!("control{number}"));
@@ -218,7 +217,7 @@ impl Cluster {
             "[api]\nlisten = \"{api}\"\n[internal]\nlisten = \"{internal}\"\n[metrics]\nlisten = \"{metrics}\"\n\
              [store]\ndata = \"{}\"\nurl = \"postgres://postgres@localhost/godwit?host={}\"\n\
              secrets_key_file = \"{}\"\n[log]\nfilter = \"{LOG}\"\n\
-             [redis]\ncache = {cache}\nurl = \"redis://127.0.0.1:{port}\"\nnodes_url = \"redis://{READER}@127.0.0.1:{port}/1\"\n",
+             [redis]\nurl = \"redis://127.0.0.1:{port}\"\nnodes_url = \"redis://{READER}@127.0.0.1:{port}/1\"\n",
             data.display(),
             self.database.display(),
             self.work.join("secrets.key").display()

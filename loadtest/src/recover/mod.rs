@@ -93,7 +93,7 @@ pub fn run(options: &Options) -> Result<Results> {
 
 fn recover(options: &Options, work: &Path, results: &mut Results) -> Result<()> {
     eprintln!("starting PostgreSQL, Redis, {CONTROLS} control planes, {NODES} data planes");
-    let cluster = Cluster::start(&options.programs, None, work, true)?;
+    let cluster = Cluster::start(&options.programs, None, work)?;
     let mut stage = Stage::new(cluster, options);
     stage.fill()?;
     for _ in 0..options.rounds {

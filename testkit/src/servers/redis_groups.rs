@@ -12,6 +12,8 @@ use super::redis::Redis;
 
 /// How long it may take until they are one.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How often a cluster is tried to be started.
+const TRIES: u32 = 3;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The name under which Sentinel knows the master.
 const MASTER: &str = "main";
@@ -101,6 +103,11 @@ impl Cluster {
     /// # Errors
     /// When one does not start, or they do not find each other.
     pub fn start() -> Result<Cluster> {
+        // A port that was free may be another's by the time that it is bound.
+        (1..TRIES).find_map(|_| Cluster::try_start().ok()).map_or_else(Cluster::try_start, Ok)
+    }
+
+    fn try_start() -> Result<Cluster> {
         let (mut servers, mut ports, mut buses) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..3 {
             let (port, bus) = (free_port()?, free_port()?);

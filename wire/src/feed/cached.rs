@@ -1,4 +1,4 @@
-//! What the index of a record cache says of one zone: a value beside a signed [`Head`](super::Head). The terms of all of them
+//! What the index of a record cache says of one zone: a value beside a signed [`CacheHead`](super::CacheHead). The terms of all of them
 //! add up to the head's digest, so that it needs no signature of its own.
 
 use super::digest::Digest;

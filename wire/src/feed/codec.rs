@@ -26,6 +26,7 @@ pub(super) enum Kind {
     ZoneBlob = 4,
     Index = 5,
     Announcement = 6,
+    CacheHead = 7,
 }
 
 /// Why octets are not what they should be, and where.

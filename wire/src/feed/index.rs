@@ -23,9 +23,9 @@ pub struct IndexEntry {
     pub digest: Digest,
 }
 
-/// All zones at one moment.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Index {
+/// Of which moment an index is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct IndexPlace {
     /// Which unbroken history this belongs to.
     pub generation: u64,
     /// The term of the relay that made the batch that ends with `sequence`.
@@ -36,6 +36,36 @@ pub struct Index {
     pub chain: [u8; 32],
     /// Zones may be ahead of `sequence` by changes that had no sequence yet; all of them have one up to here.
     pub settled: u64,
+}
+
+impl IndexPlace {
+    pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<IndexPlace, DecodeError> {
+        let generation = cursor.u64()?;
+        let epoch = cursor.u64()?;
+        let at_sequence = cursor.clone();
+        let sequence = cursor.u64()?;
+        let chain = cursor.array()?;
+        let settled = cursor.u64()?;
+        if settled < sequence || (sequence == 0 && chain != [0; 32]) {
+            return Err(at_sequence.error(Reason::Sequence));
+        }
+        Ok(IndexPlace { generation, epoch, sequence, chain, settled })
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.generation.to_be_bytes());
+        out.extend_from_slice(&self.epoch.to_be_bytes());
+        out.extend_from_slice(&self.sequence.to_be_bytes());
+        out.extend_from_slice(&self.chain);
+        out.extend_from_slice(&self.settled.to_be_bytes());
+    }
+}
+
+/// All zones at one moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Index {
+    /// Of which moment.
+    pub place: IndexPlace,
     /// By name in canonical order, each once.
     pub zones: Vec<IndexEntry>,
 }
@@ -63,15 +93,7 @@ impl Index {
         let (octets, _) = split_signature(bytes, Kind::Index)?;
         let mut cursor = Cursor::new(octets);
         cursor.header(Kind::Index)?;
-        let generation = cursor.u64()?;
-        let epoch = cursor.u64()?;
-        let at_sequence = cursor.clone();
-        let sequence = cursor.u64()?;
-        let chain = cursor.array()?;
-        let settled = cursor.u64()?;
-        if settled < sequence || (sequence == 0 && chain != [0; 32]) {
-            return Err(at_sequence.error(Reason::Sequence));
-        }
+        let place = IndexPlace::read(&mut cursor)?;
         let count = cursor.count("zones of an index", MAX_INDEX_ZONES, LEAST_ENTRY_OCTETS)?;
         let mut zones: Vec<IndexEntry> = Vec::with_capacity(count);
         for _ in 0..count {
@@ -84,7 +106,7 @@ impl Index {
             zones.push(IndexEntry { zone: zone.to_owned(), version, digest });
         }
         cursor.end()?;
-        Ok(Index { generation, epoch, sequence, chain, settled, zones })
+        Ok(Index { place, zones })
     }
 
     /// Checks the signature of an encoding against any of `keys`, without decoding it.
@@ -96,11 +118,7 @@ impl Index {
     }
 
     fn put_body(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.generation.to_be_bytes());
-        out.extend_from_slice(&self.epoch.to_be_bytes());
-        out.extend_from_slice(&self.sequence.to_be_bytes());
-        out.extend_from_slice(&self.chain);
-        out.extend_from_slice(&self.settled.to_be_bytes());
+        self.place.put(out);
         put_count(out, self.zones.len());
         for entry in &self.zones {
             out.extend_from_slice(entry.zone.as_wire());

@@ -9,7 +9,8 @@
 //! | [`ZoneBlob`] | one whole zone, for a node that cannot get there by change sets | `zone_blob.rs` |
 //! | [`Index`] | all zones with version and digest, for a node that looks for what differs | `index.rs` |
 //! | [`Announcement`] | which keys sign, now and next, and where control planes are asked | `announcement.rs` |
-//! | [`CachedZone`] | what the index of a record cache says of a zone, beside a head | `cached.rs` |
+//! | [`CachedZone`] | what the index of a record cache says of a zone, beside its head | `cached.rs` |
+//! | [`CacheHead`] | of which moment that index is, and what it adds up to | `cache_head.rs` |
 //! | [`Digest`] | equality of record data, kept up to date by adding and subtracting | `digest.rs` |
 //!
 //! How these travel (a stream, HTTPS, a file) and what a node does with them is not here.
@@ -38,6 +39,7 @@
 //! index       header(5) ┆ generation u64 ┆ epoch u64 ┆ sequence u64 ┆ chain 32 octets ┆ settled u64
 //!                       ┆ count ┆ (name ┆ version u64 ┆ digest 32 octets) × count ┆ [signature]
 //! announcement header(6) ┆ number u64 ┆ count ┆ public key 32 octets × count ┆ count ┆ (length ┆ URL) × count ┆ [signature]
+//! cache head  header(7) ┆ generation u64 ┆ epoch u64 ┆ sequence u64 ┆ chain 32 octets ┆ settled u64 ┆ sum 32 octets ┆ [signature]
 //! ```
 //!
 //! # The order of a feed
@@ -71,6 +73,7 @@
 
 mod announcement;
 mod batch;
+mod cache_head;
 mod cached;
 mod change_set;
 mod codec;
@@ -85,13 +88,14 @@ mod zone_blob;
 
 pub use announcement::{Announcement, MAX_ANNOUNCED_KEYS, MAX_ANNOUNCED_URLS, MAX_URL_OCTETS};
 pub use batch::{Batch, BatchPlace, MAX_CHANGE_SETS};
+pub use cache_head::CacheHead;
 pub use cached::CachedZone;
 pub use change_set::{ChangeSet, MAX_ZONE_CHANGES, RrsetChange, ZoneChange, ZoneChangeKind};
 pub use codec::{DecodeError, FORMAT_VERSION, Reason};
 pub use digest::{Digest, DigestKey, RrsetHasher};
 pub use entry::Entry;
 pub use head::Head;
-pub use index::{Index, IndexEntry, MAX_INDEX_ZONES};
+pub use index::{Index, IndexEntry, IndexPlace, MAX_INDEX_ZONES};
 pub use local_snapshot::{
     Origin, PART_HEADER_OCTETS, PartHeader, SNAPSHOT_HEADER_OCTETS, SnapshotFault, SnapshotHeader,
 };

@@ -1,27 +1,23 @@
-//! All of the cache anew, from the database, in parts that are read one after another; and whether what is there is what was
-//! written.
+//! All of the cache anew, from the database, in parts that are read one after another.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use godwit_redis::Connection;
+use godwit_wire::feed::Digest;
 use godwit_wire::feed::digest::zone_term;
-use godwit_wire::feed::{Digest, ZoneBlob, ZoneBlobReader};
 use godwit_wire::name::Name;
 use tokio::time::Instant;
 
 use super::place::{self, Left};
-use super::step::{At, Step, TOGETHER, cached};
+use super::step::{At, Step, cached};
 use super::{Cache, Stopped, TRIES, TRY_AGAIN};
 use crate::model::name_key;
 use crate::relay::feed;
 use crate::store::relay::FeedState;
 use crate::store::zones;
 
-/// Zones that one state of the database is read for, and octets of blobs after which the next is begun.
+/// The most zones that one state of the database is read for.
 const PART: i64 = 256;
-const PART_OCTETS: usize = 32 << 20;
-/// Blobs that are looked at together.
-const LOOKED: usize = 64;
 
 impl Cache {
     /// All of it anew, beside what is there. Parts are read one after another while zones change; what changed since the first is
@@ -73,30 +69,21 @@ impl Cache {
     ) -> Result<Option<(Vec<u8>, u64)>, Stopped> {
         let signing = self.signer.now();
         let mut reading = self.readers.begin().await?;
-        let (mut last, mut count, mut all) = (None, 0, 0);
+        let page = zones::page(&mut reading, after, PART).await?;
+        let apexes: Vec<Name> = page.into_iter().map(|zone| zone.apex).collect();
+        let held = feed::held(&mut reading, &apexes, Some(signing.key())).await?;
+        reading.end_reading().await?;
+        let (mut last, mut count) = (None, 0);
         let mut pipeline = redis::pipe();
         pipeline.atomic();
-        let mut octets = 0;
-        for zone in zones::page(&mut reading, after, PART).await? {
-            let blob = feed::blob(&mut reading, &zone, Some(signing.key())).await?;
-            (octets, all) = (octets + blob.len(), all + blob.len());
+        for (zone, blob) in held.into_iter().flatten() {
             let apex = zone.apex.as_wire();
-            pipeline.cmd("SET").arg(self.keys.zone(apex)).arg(blob);
+            pipeline.cmd("SET").arg(self.keys.zone(apex)).arg(&blob[..]);
             pipeline.cmd("HSET").arg(&self.keys.next).arg(apex).arg(cached(&zone).encode());
             sum.add(zone_term(&self.digest_key, zone.apex.as_ref(), zone.version, zone.digest));
             (last, count) = (Some(name_key::encode(zone.apex.as_ref())), count + 1);
-            if octets >= TOGETHER {
-                place::write(connection, &self.keys, left, &pipeline).await?;
-                pipeline.clear();
-                pipeline.atomic();
-                octets = 0;
-            }
-            if all >= PART_OCTETS {
-                break;
-            }
         }
-        reading.end_reading().await?;
-        if octets > 0 {
+        if count > 0 {
             place::write(connection, &self.keys, left, &pipeline).await?;
         }
         Ok(last.map(|last| (last, count)))
@@ -129,91 +116,5 @@ impl Cache {
             }
             cursor = next;
         }
-    }
-
-    /// What the index adds up to; `None` where it is of another form.
-    pub(super) async fn sum(&self, connection: &mut Connection) -> Result<Option<Digest>, Stopped> {
-        let (mut sum, mut cursor) = (Digest::default(), "0".to_owned());
-        // A scan may give a field twice.
-        let mut seen = HashSet::new();
-        loop {
-            let (next, fields) = match place::scan(connection, &self.keys.index, &cursor).await {
-                Ok(part) => part,
-                Err(error) if error.is_io_error() => return Err(error.into()),
-                Err(_) => return Ok(None),
-            };
-            for (apex, value) in fields {
-                let Ok((name, zone)) = place::entry(&apex, &value) else { return Ok(None) };
-                if seen.insert(apex.clone()) {
-                    sum.add(zone_term(&self.digest_key, name, zone.version, zone.digest));
-                }
-            }
-            if next == "0" {
-                return Ok(Some(sum));
-            }
-            cursor = next;
-        }
-    }
-
-    /// Looks at all that is there. An index that does not add up is filled anew; the zones whose blobs are not what it says are
-    /// given back, to be written again.
-    pub(super) async fn look(
-        &mut self,
-        connection: &mut Connection,
-        epoch: u64,
-        at: &mut At,
-    ) -> Result<BTreeSet<Name>, Stopped> {
-        if self.sum(connection).await? != Some(at.sum) {
-            tracing::error!("THE INDEX OF THE RECORD CACHE IS NOT OURS; it is filled anew");
-            self.metrics.cache_error();
-            *at = self.fill(connection, epoch, at.left.clone()).await?;
-        }
-        let (mut damaged, mut cursor) = (BTreeSet::new(), "0".to_owned());
-        loop {
-            self.in_term(epoch)?;
-            let (next, fields) = place::scan(connection, &self.keys.index, &cursor).await?;
-            for group in fields.chunks(LOOKED) {
-                self.look_at(connection, group, &mut damaged).await?;
-            }
-            if next == "0" {
-                break;
-            }
-            cursor = next;
-        }
-        if !damaged.is_empty() {
-            tracing::warn!(
-                zones = damaged.len(),
-                "blobs of the record cache are lost or not ours; they are written again"
-            );
-            self.metrics.cache_error();
-        }
-        Ok(damaged)
-    }
-
-    async fn look_at(
-        &self,
-        connection: &mut Connection,
-        group: &[(Vec<u8>, Vec<u8>)],
-        damaged: &mut BTreeSet<Name>,
-    ) -> Result<(), Stopped> {
-        let signing = self.signer.now();
-        for (apex, value) in group {
-            let (name, listed) = place::entry(apex, value)?;
-            // One by one: a zone may be large.
-            let blob: redis::RedisResult<Option<Vec<u8>>> =
-                redis::cmd("GET").arg(self.keys.zone(apex)).query_async(connection).await;
-            let blob = match blob {
-                Err(error) if error.is_io_error() => return Err(error.into()),
-                blob => blob.ok().flatten().unwrap_or_default(),
-            };
-            let is_ours = ZoneBlob::verify(&blob, signing.trusted()).is_ok()
-                && ZoneBlobReader::new(&blob).is_ok_and(|read| {
-                    (read.zone(), read.version(), read.digest()) == (name, listed.version, listed.digest)
-                });
-            if !is_ours {
-                damaged.insert(name.to_owned());
-            }
-        }
-        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The cache as Redis has it: which keys, and writing to it only where nobody else has.
 
 use godwit_redis::Connection;
-use godwit_wire::feed::{CachedZone, Head};
+use godwit_wire::feed::{CacheHead, CachedZone};
 use godwit_wire::name::{Name, NameRef};
 use redis::{Pipeline, Value};
 
@@ -15,7 +15,7 @@ const SCAN: usize = 1_000;
 pub(crate) struct Keys {
     /// A hash: apex in wire format, lower case → [`CachedZone`].
     pub(crate) index: String,
-    /// The head whose digest the index adds up to.
+    /// The head whose sum the index adds up to.
     pub(crate) head: String,
     /// What keys of blobs begin with; the apex in wire format follows.
     pub(crate) zones: String,
@@ -104,10 +104,10 @@ pub(super) fn entry<'a>(field: &'a [u8], value: &[u8]) -> Result<(NameRef<'a>, C
 }
 
 /// A head that we have signed; `None` where there is none, or another's.
-pub(super) fn signed(left: &Left, trusted: &[godwit_wire::feed::VerifyingKey]) -> Option<Head> {
+pub(super) fn signed(left: &Left, trusted: &[godwit_wire::feed::VerifyingKey]) -> Option<CacheHead> {
     let octets = left.as_deref()?;
-    Head::verify(octets, trusted).ok()?;
-    Head::decode(octets).ok()
+    CacheHead::verify(octets, trusted).ok()?;
+    CacheHead::decode(octets).ok()
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! From one place of the feed to a later one: what changed between is read in one state of the database and written where the
-//! digests add up to what the log says.
+//! From one moment to a later one: what changed between is read in one state of the database and written where the digests add
+//! up to what the log, and what waits to be in it, say.
 
 use std::collections::BTreeSet;
 
 use godwit_redis::Connection;
 use godwit_wire::feed::digest::zone_term;
-use godwit_wire::feed::{Batch, CachedZone, ChangeSet, Digest, Head};
+use godwit_wire::feed::{Batch, CacheHead, CachedZone, ChangeSet, Digest, IndexPlace};
 use godwit_wire::name::Name;
 
 use super::place::{self, Left};
@@ -14,10 +14,11 @@ use crate::model::zone::Zone;
 use crate::relay::feed;
 use crate::relay::log::After;
 use crate::store::relay::FeedState;
-use crate::store::{changes, relay, withheld, zones};
+use crate::store::{changes, relay, withheld};
 
-/// Octets of the log that one step reads at once.
+/// Octets of the log, and zones, that one step reads at once.
 const READ: usize = 4 << 20;
+const READ_ZONES: usize = 256;
 /// Zones of one step; where more have changed all are read anew, in parts.
 const MOST_ZONES: usize = 10_000;
 /// Changes without a sequence that a step looks at; where there are more, the relay is behind and it waits.
@@ -25,7 +26,7 @@ const MOST_WAITING: i64 = 1_000;
 /// From so many octets of blobs on, they are sent.
 pub(super) const TOGETHER: usize = 4 << 20;
 
-/// A place of the feed, and what an index of the cache adds up to there.
+/// Where an index of the cache stands, and what it adds up to there.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct At {
     pub(super) generation: u64,
@@ -41,7 +42,7 @@ pub(super) struct At {
 pub(super) enum Step {
     /// The index is at this place.
     Done(At),
-    /// Zones that changed since are being changed just now.
+    /// What waits for a sequence is more than is worth looking at, or was withheld meanwhile.
     NotNow,
     /// All of it is to be read anew: too much has changed, or the digests do not add up.
     Anew(&'static str),
@@ -49,8 +50,8 @@ pub(super) enum Step {
 
 impl Cache {
     /// Brings `index` from a place to the present, and shows it; `besides` are zones whose blobs are to be written though they did
-    /// not change. What is read is one state of the database; zones with changes that have no sequence yet are ahead of the log and
-    /// must not be among it.
+    /// not change. What is read is one state of the database: zones with changes that have no sequence yet are ahead of the log,
+    /// and it is shown once all of those have one.
     pub(super) async fn step(
         &self,
         connection: &mut Connection,
@@ -73,9 +74,15 @@ impl Cache {
         changed.extend(besides.iter().cloned());
         // The log does not name them, and the digest of everything has them.
         changed.extend(withheld::list(&mut reading).await?.into_iter().map(|zone| zone.apex));
-        if waiting.iter().any(|one| touches(&one.payload, &changed)) {
-            return Ok(Step::NotNow);
+        let (mut root, mut ahead) = (state.root, BTreeSet::new());
+        for one in &waiting {
+            root.add(one.root_change);
+            // Which zones one names that cannot be read is not known.
+            let Ok(set) = ChangeSet::decode(&one.payload) else { return Ok(Step::NotNow) };
+            ahead.extend(set.zones.into_iter().map(|change| change.zone));
         }
+        changed.extend(ahead.iter().cloned());
+        let zones = feed::rows(&mut reading, &changed).await?;
         let names: Vec<Name> = changed.into_iter().collect();
         let mut sum = at.sum;
         for (name, before) in names.iter().zip(place::listed(connection, index, &names).await?) {
@@ -83,15 +90,10 @@ impl Cache {
                 sum.sub(zone_term(&self.digest_key, name.as_ref(), before.version, before.digest));
             }
         }
-        let mut held: Vec<Option<Zone>> = Vec::with_capacity(names.len());
-        for name in &names {
-            let zone = zones::by_name(&mut reading, name.as_ref()).await?;
-            if let Some(zone) = &zone {
-                sum.add(zone_term(&self.digest_key, name.as_ref(), zone.version, zone.digest));
-            }
-            held.push(zone);
+        for (name, zone) in &zones {
+            sum.add(zone_term(&self.digest_key, name.as_ref(), zone.version, zone.digest));
         }
-        if sum != state.root {
+        if sum != root {
             return Ok(Step::Anew("its digests do not add up to that of the log"));
         }
         let signing = self.signer.now();
@@ -99,10 +101,15 @@ impl Cache {
         pipeline.atomic();
         let mut octets = 0;
         // An index never lists what is not there: blobs first, it last. A blob that is newer than the index is none that nodes use.
-        for zone in held.iter().flatten() {
-            let blob = feed::blob(&mut reading, zone, Some(signing.key())).await?;
-            octets += blob.len();
-            pipeline.cmd("SET").arg(self.keys.zone(zone.apex.as_wire())).arg(blob);
+        let mut rest: &[Name] = &zones.keys().cloned().collect::<Vec<_>>();
+        while !rest.is_empty() {
+            let part = &rest[..rest.len().min(READ_ZONES)];
+            let held = feed::held(&mut reading, part, Some(signing.key())).await?;
+            rest = &rest[held.len()..];
+            for (zone, blob) in held.into_iter().flatten() {
+                octets += blob.len();
+                pipeline.cmd("SET").arg(self.keys.zone(zone.apex.as_wire())).arg(&blob[..]);
+            }
             if octets >= TOGETHER {
                 place::write(connection, &self.keys, &at.left, &pipeline).await?;
                 pipeline.clear();
@@ -111,8 +118,18 @@ impl Cache {
             }
         }
         reading.end_reading().await?;
-        for (name, zone) in names.iter().zip(&held) {
-            match zone {
+        let last = waiting.last().map_or(0, |last| last.commit_number);
+        let settled = feed::settled(&self.readers, last, state.sequence).await?;
+        let mut connection_now = self.readers.acquire().await?;
+        for zone in zones.values().filter(|zone| ahead.contains(&zone.apex)) {
+            // It was not judged yet when it was read.
+            if withheld::is_version(&mut connection_now, zone.apex.as_ref(), zone.version).await? {
+                return Ok(Step::NotNow);
+            }
+        }
+        drop(connection_now);
+        for name in &names {
+            match zones.get(name) {
                 Some(zone) => {
                     pipeline.cmd("HSET").arg(index).arg(name.as_wire()).arg(cached(zone).encode());
                 }
@@ -122,14 +139,14 @@ impl Cache {
                 }
             }
         }
-        let FeedState { generation, epoch, sequence, chain, root, .. } = state;
+        let FeedState { generation, epoch, sequence, chain, .. } = state;
         let mut head = Vec::new();
-        Head { generation, epoch, sequence, chain, root_digest: root }
+        CacheHead { place: IndexPlace { generation, epoch, sequence, chain, settled }, sum }
             .encode_signed(signing.key(), &mut head);
         if index != self.keys.index {
             pipeline.cmd("UNLINK").arg(&self.keys.index);
             // Redis has no empty hash.
-            if root != Digest::default() {
+            if sum != Digest::default() {
                 pipeline.cmd("RENAME").arg(index).arg(&self.keys.index);
             }
         }
@@ -174,12 +191,4 @@ impl Cache {
 /// What an index says of a zone.
 pub(super) fn cached(zone: &Zone) -> CachedZone {
     CachedZone { version: zone.version, serial: zone.serial, digest: zone.digest }
-}
-
-/// Whether a change set names one of these zones. One that cannot be read may name any.
-fn touches(payload: &[u8], zones: &BTreeSet<Name>) -> bool {
-    match ChangeSet::decode(payload) {
-        Ok(set) => set.zones.iter().any(|change| zones.contains(&change.zone)),
-        Err(_) => !zones.is_empty(),
-    }
 }

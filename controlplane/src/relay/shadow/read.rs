@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use godwit_wire::feed::ZoneBlobWriter;
 use godwit_wire::name::Name;
 
 use crate::commit::ROLLBACK;
 use crate::model::zone::Zone;
+use crate::relay::feed;
 use crate::store::{Connection, Place, rrsets, zones};
 
 /// A connection of its own: those that read for others may all be busy.
@@ -53,14 +53,7 @@ impl Reading {
         connection.control(&[ROLLBACK]).await?;
         self.connection = Some(connection);
         for (apex, (zone, _)) in found {
-            let mut octets = Vec::new();
-            let mut writer =
-                ZoneBlobWriter::new(&mut octets, apex.as_ref(), zone.owner_number, zone.version, None);
-            let begin = listed.partition_point(|one| one.position.zone_id < zone.id);
-            let of_zone = listed.iter().skip(begin).take_while(|one| one.position.zone_id == zone.id);
-            of_zone.for_each(|one| writer.push(one.owner.as_ref(), &one.rrset));
-            writer.finish(zone.digest);
-            blobs.insert(apex, octets);
+            blobs.insert(apex, feed::blob_of(&zone, &listed, None));
         }
         Ok(blobs)
     }

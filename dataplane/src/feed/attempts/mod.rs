@@ -1,8 +1,9 @@
 //! What applying a change may cost: the process, twice, and then the zones that the change names (R6).
 //!
-//! Before a batch, or a whole zone, is applied it is noted on disk, and the note is taken back after. A note that a start
-//! finds was left by a process that ended in between. A batch that it names is applied by single change sets from then on; what a process
-//! ended at twice is not tried again: its zones are frozen, in quarantine at the state that they have, and the rest goes on.
+//! Before a batch, or whole zones, are applied it is noted on disk, and the note is taken back after. A note that a start
+//! finds was left by a process that ended in between. A batch that it names is applied by single change sets from then on, and zones that were
+//! applied together one by one; what a process ended at twice is not tried again: its zones are frozen, in quarantine at the state that they
+//! have, and the rest goes on.
 //!
 //! - `record`: the notes, and what is known from earlier processes;
 //! - [`watch`]: ends the process when applying takes too long, or too much memory;
@@ -152,6 +153,28 @@ impl Attempts {
         let done = done??;
         self.thaw(zone);
         Ok(done)
+    }
+
+    /// Whether a whole zone may be applied together with others: no earlier process ended at it, or may have.
+    pub(super) fn is_free(&self, zone: &Name, version: u64) -> bool {
+        let (record, alone) = (self.record(), Unit::Zone { zone: zone.clone(), version });
+        let ended = record.crashes_of(&alone) + record.crashes_of(&Unit::Zones);
+        ended == 0 && !record.frozen().contains_key(zone)
+    }
+
+    /// Notes that one of several whole zones is about to be read.
+    pub(super) fn one_of_zones(&self, zone: &Name, version: u64, octets: usize) -> Attempt<'_> {
+        self.begin(&Unit::Zone { zone: zone.clone(), version }, octets)
+    }
+
+    /// Notes that several whole zones, which were read, are about to be put in, of so many octets.
+    pub(super) fn zones(&self, octets: usize) -> Attempt<'_> {
+        self.begin(&Unit::Zones, octets)
+    }
+
+    /// All whole zones that were to be applied were, or are frozen.
+    pub(super) fn zones_passed(&self) {
+        self.record().zones_passed();
     }
 
     /// A panic inside is an error.

@@ -29,6 +29,8 @@ pub(super) enum Unit {
     Sequences { generation: u64, first: u64, last: u64 },
     /// A whole zone.
     Zone { zone: Name, version: u64 },
+    /// Whole zones, each of which was read, are put in together. After a crash that is done one by one, until all of them were.
+    Zones,
 }
 
 /// See the module. The default one keeps nothing on disk.
@@ -129,9 +131,18 @@ impl Record {
 
     /// These were applied: that a process ended at one of them had another reason, but for those that are refused.
     pub(super) fn passed(&mut self, generation: u64, first: u64, last: u64) {
-        let before = self.crashes.len();
         let passed = Unit::Sequences { generation, first, last };
-        self.crashes.retain(|(unit, crashes)| *crashes >= MOST || !unit.meets(&passed));
+        self.retain(|unit, crashes| crashes >= MOST || !unit.meets(&passed));
+    }
+
+    /// All whole zones that were to be applied were, or are frozen.
+    pub(super) fn zones_passed(&mut self) {
+        self.retain(|unit, _| *unit != Unit::Zones);
+    }
+
+    fn retain(&mut self, is_kept: impl Fn(&Unit, u32) -> bool) {
+        let before = self.crashes.len();
+        self.crashes.retain(|(unit, crashes)| is_kept(unit, *crashes));
         if self.crashes.len() != before {
             self.keep();
         }
@@ -219,6 +230,9 @@ impl Unit {
     }
 
     fn read(text: &str) -> Option<Unit> {
+        if text == "zones" {
+            return Some(Unit::Zones);
+        }
         let (kind, rest) = text.split_once(' ')?;
         let mut words = rest.splitn(3, ' ');
         let number = |words: &mut std::str::SplitN<'_, char>| words.next()?.parse().ok();
@@ -242,6 +256,7 @@ impl fmt::Display for Unit {
         match self {
             Unit::Sequences { generation, first, last } => write!(f, "sequences {generation} {first} {last}"),
             Unit::Zone { zone, version } => write!(f, "zone {version} {zone}"),
+            Unit::Zones => f.write_str("zones"),
         }
     }
 }

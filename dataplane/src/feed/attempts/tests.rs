@@ -85,12 +85,44 @@ fn r6_a_frozen_zone_is_tried_at_a_later_version_after_a_pause() {
     assert_eq!((attempts.frozen(), open(folder.path()).frozen()), (0, 0));
 }
 
+/// A process that ends while zones are put in together costs nothing but that they come one by one, until all of them came.
+#[test]
+fn r6_zones_that_ended_a_process_together_are_tried_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let zone: Name = "a.test.".parse().unwrap();
+    let attempts = open(folder.path());
+    drop(attempts.one_of_zones(&zone, 3, 0));
+    drop(attempts.zones(0));
+    drop(attempts);
+    assert!(open(folder.path()).is_free(&zone, 3));
+    for _ in 0..5 {
+        crash(&open(folder.path()), &Unit::Zones);
+    }
+    let attempts = open(folder.path());
+    assert_eq!((attempts.is_free(&zone, 3), attempts.frozen()), (false, 0));
+    attempts.zones_passed();
+    drop(attempts);
+    assert!(open(folder.path()).is_free(&zone, 3));
+    // While it is read it is known which it is.
+    crash(&open(folder.path()), &Unit::Zone { zone: zone.clone(), version: 3 });
+    let attempts = open(folder.path());
+    assert!(!attempts.is_free(&zone, 3) && attempts.is_free(&"b.test.".parse().unwrap(), 3));
+    crash(&attempts, &Unit::Zone { zone: zone.clone(), version: 3 });
+    let attempts = open(folder.path());
+    assert_eq!(attempts.frozen(), 1);
+    assert!(!attempts.is_free(&zone, 4), "whether it is time shows when it is tried alone");
+}
+
 #[test]
 fn a_damaged_record_is_no_reason_not_to_start() {
     let folder = tempfile::tempdir().unwrap();
-    for text in
-        ["", "crashed", "crashed x sequences 1 2 3\nfrozen 2 1 1 a.test.\n", "frozen 1 1 1 a..b\n\u{0}\n"]
-    {
+    for text in [
+        "",
+        "crashed",
+        "crashed 1 zones x",
+        "crashed x sequences 1 2 3\nfrozen 2 1 1 a.test.\n",
+        "frozen 1 1 1 a..b\n\u{0}\n",
+    ] {
         std::fs::write(folder.path().join("crashes"), text).unwrap();
         for note in [&b"zone 1"[..], b"0 sequences 1 2", b"x zone 1 a.test.\n", b"\xff\xff", b""] {
             std::fs::write(folder.path().join("applying"), note).unwrap();

@@ -7,12 +7,12 @@ use godwit_wire::feed::Index;
 use godwit_wire::name::Name;
 
 use super::{Machine, State};
-use crate::feed::place::{self, Fence};
+use crate::feed::place::{Fence, is_behind};
 use crate::feed::quarantine::Cause;
 use crate::feed::rescan::Found;
 use crate::feed::resync::{Base, Resync};
 use crate::feed::source::ZoneState;
-use crate::feed::whole;
+use crate::feed::whole::{self, Whole};
 
 impl Machine {
     pub(super) fn index(&mut self, octets: &[u8], now: Instant) {
@@ -33,14 +33,15 @@ impl Machine {
             }
         };
         let position = self.work.position();
-        let same_history = index.generation == position.generation;
+        let place = index.place;
+        let same_history = place.generation == position.generation;
         // Read before what is held was: it knows less.
-        let is_old = same_history && index.settled < self.settled;
-        if is_old || place::is_behind(&index, &position, &self.fence) {
+        let is_old = same_history && place.settled < self.settled;
+        if is_old || is_behind(&place, &position, &self.fence) {
             tracing::warn!(
-                generation = index.generation,
-                epoch = index.epoch,
-                sequence = index.sequence,
+                generation = place.generation,
+                epoch = place.epoch,
+                sequence = place.sequence,
                 ours = position.sequence,
                 "the index is older than what is held; nothing moves back"
             );
@@ -53,14 +54,14 @@ impl Machine {
         self.again.end();
         self.compare.begin(now);
         self.counts.resyncs = self.counts.resyncs.saturating_add(1);
-        let forked = self.forked || (index.sequence == position.sequence && index.chain != position.chain);
+        let forked = self.forked || (place.sequence == position.sequence && place.chain != position.chain);
         // In doubt it is not known of which history a zone is.
         let is_ours = same_history && !forked && !self.doubt;
         let floor = is_ours.then(|| self.work.snapshot.clone());
-        let epoch = if same_history { self.fence.epoch_at(index.epoch, index.sequence) } else { index.epoch };
+        let epoch = if same_history { self.fence.epoch_at(place.epoch, place.sequence) } else { place.epoch };
         let base = self.base();
         let resync = Resync::new(&index, base, epoch, floor, self.work.attempts.clone());
-        tracing::info!(sequence = index.sequence, zones = index.zones.len(), "comparing with the index");
+        tracing::info!(sequence = place.sequence, zones = index.zones.len(), "comparing with the index");
         self.state = State::Fetch(Box::new(resync));
         self.finish(now);
     }
@@ -144,7 +145,10 @@ impl Machine {
             return;
         }
         let next = match &state.blob {
-            Some(blob) => whole::put(&self.work.snapshot, zone, state.version, blob, &self.work.attempts),
+            Some(blob) => {
+                let whole = Whole { apex: zone, version: state.version, blob };
+                whole::put(&self.work.snapshot, &whole, &self.work.attempts)
+            }
             None => Ok(self.work.snapshot.remove_zones(std::slice::from_ref(zone))),
         };
         match next {
@@ -171,6 +175,7 @@ impl Machine {
         }
         let resync = std::mem::replace(&mut self.state, State::Follow);
         let State::Fetch(resync) = resync else { return };
+        self.work.attempts.zones_passed();
         if resync.may_be_of_two() {
             (self.begun, self.state) = (Some(resync), State::Compare);
             return;

@@ -35,7 +35,7 @@ use super::apply::Work;
 use super::attempts::Attempts;
 use super::place::Fence;
 use super::quarantine::Quarantine;
-use super::resync::{GROUP, Resync};
+use super::resync::Resync;
 use super::source::Joined;
 use super::spacing::Spacing;
 
@@ -43,6 +43,8 @@ use super::spacing::Spacing;
 const COMPARE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// Pauses after answers that were lost, or that say to come later.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// Zones in quarantine that are asked for together.
+const HEALED: usize = 64;
 /// How long what was worked out is kept from being shown until the feed has reached all that is in it. Where nothing is
 /// published for so long, to show it is better.
 const CATCH_UP: Duration = Duration::from_secs(5);
@@ -179,7 +181,7 @@ impl Machine {
             }
         }
         // In turn: zones that cannot be had must not keep everything else waiting.
-        let most = if self.asked_zones { 0 } else { GROUP };
+        let most = if self.asked_zones { 0 } else { HEALED };
         let zones = self.work.quarantine.due(most, now);
         self.asked_zones = !zones.is_empty();
         if self.asked_zones { Want::Zones(zones) } else { Want::Entries(self.work.position()) }

@@ -1,7 +1,7 @@
 //! The record cache in Redis: an index and whole zones, from which a node begins without asking the control plane, or while it is
 //! away. Nothing depends on it: whatever is wrong, missing or older there is asked of the control plane.
 //!
-//! Who has Redis cannot change anything: the head is signed, the index adds up to the head's digest, and a blob is signed and taken
+//! Who has Redis cannot change anything: the head is signed, the index adds up to the head's sum, and a blob is signed and taken
 //! only at the version and digest that the index has, so that it is of the same place of the feed.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use godwit_redis::{BadUrl, Connection, Place as Server, Timeouts};
 use godwit_wire::feed::digest::zone_term;
 use godwit_wire::feed::{
-    CachedZone, Digest, DigestKey, Head, Index, IndexEntry, MAX_INDEX_ZONES, VerifyingKey, ZoneBlob,
+    CacheHead, CachedZone, Digest, DigestKey, Index, IndexEntry, MAX_INDEX_ZONES, VerifyingKey, ZoneBlob,
     ZoneBlobReader,
 };
 use godwit_wire::name::{Name, NameRef};
@@ -22,8 +22,9 @@ use crate::feed::source::ZoneState;
 const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(4), response: Duration::from_secs(30) };
 /// The pause after something was wrong.
 const AGAIN: Duration = Duration::from_secs(2);
-/// Octets of blobs that are asked for together, but for a single one that is longer.
+/// Octets of blobs that are asked for together, and that one answer has, but for a single one that is longer.
 const TOGETHER: usize = 8 << 20;
+const ANSWER: usize = 32 << 20;
 /// A longer one is left to the control plane: Redis has room for no more in one value.
 const MAX_BLOB: usize = 512 << 20;
 
@@ -62,7 +63,7 @@ pub(super) struct Listed {
 impl Listed {
     pub(super) fn of(index: &Index) -> Listed {
         let zones = index.zones.iter().map(|entry| (entry.zone.clone(), (entry.version, entry.digest)));
-        Listed { zones: zones.collect(), settled: index.settled }
+        Listed { zones: zones.collect(), settled: index.place.settled }
     }
 }
 
@@ -79,7 +80,7 @@ enum Useless {
     TooMany(u64),
     #[error("an index of another form")]
     Form,
-    #[error("the index does not add up to the digest of the head")]
+    #[error("the index does not add up to the sum of the head")]
     Sum,
     #[error("it is of an earlier history than when this node was added")]
     Earlier,
@@ -113,13 +114,14 @@ impl Cache {
         self.used(read)
     }
 
-    /// Zones at the version that is listed; those that are not there as listed are not among them.
+    /// Zones at the version that is listed; `None` for those that are not there as listed. Those that are not among them come next
+    /// time; there are none where the cache is of no use.
     pub(super) async fn zones(
         &mut self,
         apexes: &[Name],
         listed: &Listed,
         keys: &[VerifyingKey],
-    ) -> HashMap<Name, ZoneState> {
+    ) -> HashMap<Name, Option<ZoneState>> {
         if !self.is_time() || !apexes.iter().any(|apex| listed.zones.contains_key(apex)) {
             return HashMap::new();
         }
@@ -163,9 +165,9 @@ impl Cache {
         type Fields = Vec<(Vec<u8>, Vec<u8>)>;
         let (head, fields): (Option<Vec<u8>>, Fields) = both.query_async(&mut connection).await?;
         let head = head.ok_or(Useless::None)?;
-        Head::verify(&head, keys).map_err(|_| Useless::Unsigned)?;
-        let head = Head::decode(&head).map_err(|_| Useless::Form)?;
-        if head.generation < generation {
+        CacheHead::verify(&head, keys).map_err(|_| Useless::Unsigned)?;
+        let CacheHead { place, sum: signed } = CacheHead::decode(&head).map_err(|_| Useless::Form)?;
+        if place.generation < generation {
             return Err(Useless::Earlier);
         }
         let (mut sum, mut zones) = (Digest::default(), Vec::with_capacity(fields.len()));
@@ -174,14 +176,16 @@ impl Cache {
             sum.add(zone_term(digest_key, entry.zone.as_ref(), entry.version, entry.digest));
             zones.push(entry);
         }
-        if sum != head.root_digest {
+        if sum != signed {
             return Err(Useless::Sum);
         }
         zones.sort_by(|a, b| a.zone.cmp(&b.zone));
-        let Head { generation, epoch, sequence, chain, .. } = head;
-        tracing::info!(sequence, zones = zones.len(), "the index comes from the record cache");
-        // It is that place exactly: nothing in it is ahead.
-        Ok(Index { generation, epoch, sequence, chain, settled: sequence, zones })
+        tracing::info!(
+            sequence = place.sequence,
+            zones = zones.len(),
+            "the index comes from the record cache"
+        );
+        Ok(Index { place, zones })
     }
 
     async fn read_zones(
@@ -189,18 +193,21 @@ impl Cache {
         apexes: &[Name],
         listed: &Listed,
         keys: &[VerifyingKey],
-    ) -> Result<HashMap<Name, ZoneState>, Useless> {
+    ) -> Result<HashMap<Name, Option<ZoneState>>, Useless> {
         let mut connection = self.connected().await?;
-        let wanted: Vec<&Name> = apexes.iter().filter(|apex| listed.zones.contains_key(*apex)).collect();
         let mut lengths = redis::pipe();
-        for apex in &wanted {
+        for apex in apexes {
             lengths.strlen(self.key(apex));
         }
         let lengths: Vec<usize> = lengths.query_async(&mut connection).await?;
-        let mut found = HashMap::new();
-        let (mut group, mut octets) = (Vec::new(), 0);
-        for (apex, length) in wanted.into_iter().zip(lengths) {
-            if length == 0 || length > MAX_BLOB {
+        let mut found = HashMap::with_capacity(apexes.len());
+        let (mut group, mut octets, mut all) = (Vec::new(), 0, 0);
+        for (apex, length) in apexes.iter().zip(lengths) {
+            if all + length > ANSWER && all > 0 {
+                break;
+            }
+            found.insert(apex.clone(), None);
+            if length == 0 || length > MAX_BLOB || !listed.zones.contains_key(apex) {
                 continue;
             }
             if octets + length > TOGETHER && !group.is_empty() {
@@ -209,7 +216,7 @@ impl Cache {
                 octets = 0;
             }
             group.push(apex);
-            octets += length;
+            (octets, all) = (octets + length, all + length);
         }
         self.read_group(&mut connection, &group, listed, keys, &mut found).await?;
         Ok(found)
@@ -221,7 +228,7 @@ impl Cache {
         group: &[&Name],
         listed: &Listed,
         keys: &[VerifyingKey],
-        found: &mut HashMap<Name, ZoneState>,
+        found: &mut HashMap<Name, Option<ZoneState>>,
     ) -> Result<(), Useless> {
         if group.is_empty() {
             return Ok(());
@@ -239,7 +246,7 @@ impl Cache {
                 });
             if is_it {
                 let state = ZoneState { blob: Some(Bytes::from(blob)), version, settled: listed.settled };
-                found.insert((*apex).clone(), state);
+                found.insert((*apex).clone(), Some(state));
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -28,11 +28,27 @@ const MAX_OCTETS: usize = 2 << 30;
 /// The longest pause before the next control plane is tried: all nodes lose one at the same moment.
 const JITTER_MS: u64 = 250;
 
+/// What is sent with a request.
+#[derive(Clone, Debug)]
+pub(super) struct Body {
+    media_type: &'static str,
+    octets: Bytes,
+}
+
+/// JSON.
+pub(super) fn json(text: impl Into<Bytes>) -> Body {
+    Body { media_type: "application/json", octets: text.into() }
+}
+
+/// What is no text.
+pub(super) fn octets(octets: impl Into<Bytes>) -> Body {
+    Body { media_type: "application/octet-stream", octets: octets.into() }
+}
+
 /// What came back.
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
@@ -118,7 +134,7 @@ impl Client {
         &mut self,
         method: Method,
         path: &str,
-        body: Option<Bytes>,
+        body: Option<Body>,
         patience: Duration,
     ) -> anyhow::Result<Response> {
         let answered = timeout(patience, self.try_in_turn(&method, path, body)).await;
@@ -137,7 +153,7 @@ impl Client {
         &mut self,
         method: &Method,
         path: &str,
-        body: Option<Bytes>,
+        body: Option<Body>,
     ) -> anyhow::Result<Response> {
         let kept = self.connection.take_if(|connection| !connection.is_closed());
         let is_in_turn = self.turn == self.places.turn.load(Ordering::Relaxed);
@@ -176,20 +192,21 @@ impl Client {
         connection: &mut SendRequest<Full<Bytes>>,
         method: &Method,
         path: &str,
-        body: Option<Bytes>,
+        body: Option<Body>,
     ) -> anyhow::Result<Response> {
         let target = self.target()?;
         let mut request = Request::builder().method(method).uri(path).header(HOST, &target.host);
         request = request.header(AUTHORIZATION, &self.places.authorization);
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        if let Some(Body { media_type, .. }) = &body {
+            request = request.header(CONTENT_TYPE, *media_type);
         }
-        let request = request.body(Full::new(body.unwrap_or_default())).context("a request")?;
+        let body = body.map(|body| body.octets).unwrap_or_default();
+        let request = request.body(Full::new(body)).context("a request")?;
         connection.ready().await.context("sending a request")?;
         let (head, body) = connection.send_request(request).await.context("sending a request")?.into_parts();
         let body = Limited::new(body, MAX_OCTETS).collect().await;
         let body = body.map_err(|error| anyhow::anyhow!("reading an answer: {error}"))?.to_bytes();
-        Ok(Response { status: head.status, headers: head.headers, body })
+        Ok(Response { status: head.status, body })
     }
 
     async fn connect(&self) -> anyhow::Result<SendRequest<Full<Bytes>>> {

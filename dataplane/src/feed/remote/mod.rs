@@ -3,7 +3,7 @@
 //!
 //! - [`join`]: what is known of the control plane at first; `known`: what is learned since; `ways`: how it says so;
 //! - `tls`: the one key that is believed;
-//! - `client`: requests; `lanes`: many zones at once;
+//! - `client`: requests;
 //! - [`stream`]: batches from Redis, where the control plane says that there are some; [`cache`]: zones and their index, likewise;
 //!   `elsewhere`: where those are;
 //! - `report`: where we stand, told to the control plane.
@@ -13,7 +13,6 @@ mod client;
 mod elsewhere;
 pub mod join;
 mod known;
-mod lanes;
 mod report;
 pub mod stream;
 mod tls;
@@ -29,7 +28,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::{Buf as _, Bytes};
 use godwit_engine::snapshot::Position;
-use godwit_wire::feed::{Entry, Head, Index, VerifyingKey};
+use godwit_wire::feed::{Entry, Head, Index, VerifyingKey, ZoneBlob};
 use godwit_wire::name::Name;
 use hyper::{Method, StatusCode};
 use tokio::sync::watch;
@@ -40,7 +39,6 @@ use cache::{Cache, Listed};
 use client::{Client, Places, Response};
 use join::{ControlPlane, Join};
 use known::Known;
-use lanes::Lanes;
 use report::Report;
 use stream::Stream;
 use ways::Ways;
@@ -117,8 +115,7 @@ impl Remote {
         let cache = elsewhere.cache.map(Cache::new).transpose().context("URL of the record cache")?;
         let cached = cache.map(|cache| Cached { cache, listed: Listed::default(), was_used: false });
         let (join, known) = (Arc::clone(&self.join), Arc::clone(&self.known));
-        let lanes = Lanes::new(&self.places, &known);
-        Ok(Https { client: Client::new(&self.places), join, known, stream, cached, lanes })
+        Ok(Https { client: Client::new(&self.places), join, known, stream, cached })
     }
 
     /// What tells the control plane where we stand, until the feed ends.
@@ -166,7 +163,6 @@ pub(super) struct Https {
     known: Arc<Known>,
     stream: Option<Stream>,
     cached: Option<Cached>,
-    lanes: Lanes,
 }
 
 /// The record cache, and what is being fetched.
@@ -211,16 +207,19 @@ impl Source for Https {
             None => HashMap::new(),
         };
         let (mut answers, mut left) = (Vec::with_capacity(apexes.len()), Vec::new());
+        let is_of_use = !found.is_empty();
         for apex in apexes {
             match found.remove(&apex) {
-                Some(state) => answers.push((apex, Some(state))),
-                None => left.push(apex),
+                Some(Some(state)) => answers.push((apex, Some(state))),
+                // It comes next time.
+                None if is_of_use => {}
+                Some(None) | None => left.push(apex),
             }
         }
         if left.is_empty() {
             return Ok(answers);
         }
-        match self.lanes.zones(left).await {
+        match self.asked_zones(left).await {
             Ok(more) => answers.extend(more),
             // What was found counts; the others are asked for again.
             Err(_) if !answers.is_empty() => {}
@@ -244,7 +243,7 @@ impl Source for Https {
         let path = format!(
             "/internal/v1/batches?generation={generation}&epoch={epoch}&sequence={sequence}&chain={chain}"
         );
-        let Response { status, body, .. } = self.get(&path, PATIENCE).await?;
+        let Response { status, body } = self.get(&path, PATIENCE).await?;
         match status {
             StatusCode::OK => {}
             StatusCode::GONE => return Ok(Entries::Gone),
@@ -278,10 +277,10 @@ impl Https {
         let head = asked.ok().filter(|response| response.status == StatusCode::OK);
         let head = head.filter(|response| Head::verify(&response.body, &keys).is_ok());
         if let Some(Ok(head)) = head.map(|response| Head::decode(&response.body)) {
-            let is_same = head.generation == index.generation;
-            if !is_same || head.sequence.saturating_sub(index.sequence) > FAR {
+            let is_same = head.generation == index.place.generation;
+            if !is_same || head.sequence.saturating_sub(index.place.sequence) > FAR {
                 tracing::warn!(
-                    sequence = index.sequence,
+                    sequence = index.place.sequence,
                     now = head.sequence,
                     "the record cache is far behind; the control plane is asked instead"
                 );
@@ -294,14 +293,43 @@ impl Https {
         Some(octets.into())
     }
 
+    /// As many of the first of these as one answer has.
+    async fn asked_zones(&mut self, apexes: Vec<Name>) -> Result<Vec<(Name, Option<ZoneState>)>, Lost> {
+        let names: Vec<u8> = apexes.iter().flat_map(Name::as_wire).copied().collect();
+        let body = Some(client::octets(names));
+        let asked = self.client.ask(Method::POST, "/internal/v1/zones", body, PATIENCE).await;
+        let Response { status, body: mut rest } = asked.map_err(|_| Lost::Again)?;
+        if status != StatusCode::OK {
+            return Err(refused("zones", status));
+        }
+        let keys = self.keys();
+        let mut answers = Vec::with_capacity(apexes.len());
+        for apex in apexes {
+            if rest.is_empty() {
+                break;
+            }
+            let zone = given(&mut rest).ok_or_else(|| refused("whole zones", status))?;
+            let is_signed =
+                |zone: &ZoneState| match zone.blob.as_deref().map(|blob| ZoneBlob::verify(blob, &keys)) {
+                    None | Some(Ok(())) => true,
+                    Some(Err(error)) => {
+                        let _ = unsigned("zone", &error);
+                        false
+                    }
+                };
+            answers.push((apex, zone.filter(is_signed)));
+        }
+        if answers.is_empty() { Err(refused("any zone", status)) } else { Ok(answers) }
+    }
+
     async fn asked_index(&mut self) -> Result<Bytes, Lost> {
-        let Response { status, body, .. } = self.get("/internal/v1/index", PATIENCE_INDEX).await?;
+        let Response { status, body } = self.get("/internal/v1/index", PATIENCE_INDEX).await?;
         if status != StatusCode::OK {
             return Err(refused("index", status));
         }
         Index::verify(&body, &self.keys()).map_err(|error| unsigned("index", &error))?;
         let index = Index::decode(&body);
-        let generation = index.as_ref().map(|index| index.generation).unwrap_or_default();
+        let generation = index.as_ref().map(|index| index.place.generation).unwrap_or_default();
         if generation < self.join.generation {
             tracing::error!(
                 generation,
@@ -315,6 +343,18 @@ impl Https {
         }
         Ok(body)
     }
+}
+
+/// The next zone of an answer, the inner `None` where it cannot be read; `None` where there is no whole one.
+fn given(rest: &mut Bytes) -> Option<Option<ZoneState>> {
+    let (settled, version) = (rest.try_get_u64().ok()?, rest.try_get_u64().ok()?);
+    let length = rest.try_get_u32().ok()?;
+    if length == u32::MAX {
+        return Some(None);
+    }
+    let length = usize::try_from(length).ok().filter(|length| *length <= rest.len())?;
+    let blob = rest.split_to(length);
+    Some(Some(ZoneState { blob: (length > 0).then_some(blob), version, settled }))
 }
 
 fn refused(what: &str, status: StatusCode) -> Lost {

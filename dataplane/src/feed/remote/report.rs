@@ -9,7 +9,7 @@ use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::client::Client;
+use super::client::{self, Client};
 use super::hex;
 use super::known::Known;
 use super::ways::{self, Ways};
@@ -50,7 +50,10 @@ impl Report {
                 self.known.keep();
             }
             let body = self.said();
-            let told = self.client.ask(Method::POST, "/internal/v1/position", Some(body), PATIENCE).await;
+            let told = self
+                .client
+                .ask(Method::POST, "/internal/v1/position", Some(client::json(body)), PATIENCE)
+                .await;
             match told {
                 Ok(response) if response.status.is_success() => {
                     if matches!(tokio::time::timeout(EVERY, self.applied.changed()).await, Ok(Err(_))) {

@@ -95,7 +95,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::feed::remote::client::{Client, Places};
+    use crate::feed::remote::client::{self, Client, Places};
     use crate::feed::remote::join::ControlPlane;
 
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -188,7 +188,9 @@ mod tests {
             let error = format!("{:#}", ask(&mut client).await.unwrap_err());
             assert!(error.contains("AnotherKey"), "{error}");
         }
-        let told = client.ask(Method::POST, "/internal/v1/position", Some(Bytes::new()), PATIENCE).await;
+        let told = client
+            .ask(Method::POST, "/internal/v1/position", Some(client::octets(Bytes::new())), PATIENCE)
+            .await;
         assert!(told.is_err());
         assert_eq!(server.heard(), "");
         assert_eq!(*server.connections.lock().unwrap(), 5, "it was spoken to, and not told anything");

@@ -3,7 +3,7 @@
 
 use godwit_engine::answer::Settings;
 use godwit_engine::snapshot::{LoadedZone, Position, SnapshotOptions, ZoneLoader};
-use godwit_wire::feed::{DigestKey, Head, Index, IndexEntry, OwnedRrset, ZoneBlob};
+use godwit_wire::feed::{DigestKey, Head, Index, IndexEntry, IndexPlace, OwnedRrset, ZoneBlob};
 use godwit_wire::rr::Rtype;
 use tokio::sync::watch;
 
@@ -56,7 +56,8 @@ fn answer(good: &Snapshot, request: Request) {
             };
             let zones = good.zones().map(entry).collect();
             let mut octets = Vec::new();
-            Index { generation, epoch, sequence, chain, settled: sequence, zones }.encode(&mut octets);
+            let place = IndexPlace { generation, epoch, sequence, chain, settled: sequence };
+            Index { place, zones }.encode(&mut octets);
             let _ = answer.send(octets.into());
         }
         Request::Zone { apex, answer } => {

@@ -6,7 +6,7 @@ mod values;
 
 use proptest::prelude::*;
 
-use values::{batch, change_set, head, index, owned_in, zone_blob};
+use values::{batch, cache_head, change_set, head, index, owned_in, zone_blob};
 
 use super::digest::{rrset_digest, zone_term};
 use super::*;
@@ -50,6 +50,12 @@ const INDEX: Codec<Index> = Codec {
     encode: Index::encode,
     encode_signed: Some(Index::encode_signed),
     decode: Index::decode,
+    mend: |_| {},
+};
+const CACHE_HEAD: Codec<CacheHead> = Codec {
+    encode: CacheHead::encode,
+    encode_signed: Some(CacheHead::encode_signed),
+    decode: CacheHead::decode,
     mend: |_| {},
 };
 const ZONE_BLOB: Codec<ZoneBlob> = Codec {
@@ -155,6 +161,11 @@ proptest! {
     }
 
     #[test]
+    fn cache_heads_have_one_encoding(value in cache_head(), changes in changes()) {
+        CACHE_HEAD.holds(&value, &changes);
+    }
+
+    #[test]
     fn indexes_have_one_encoding(value in index(), changes in changes()) {
         INDEX.holds(&value, &changes);
     }
@@ -198,11 +209,12 @@ proptest! {
     }
 
     #[test]
-    fn any_octets_give_a_value_or_an_error(kind in 1u8..=5, octets in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_octets_give_a_value_or_an_error(kind in 1u8..=7, octets in prop::collection::vec(any::<u8>(), 0..200)) {
         let octets = [b"GDWT", &[kind, 1, 0, 0][..], &octets].concat();
         CHANGE_SET.accepts_one_encoding(&octets);
         BATCH.accepts_one_encoding(&octets);
         HEAD.accepts_one_encoding(&octets);
+        CACHE_HEAD.accepts_one_encoding(&octets);
         ZONE_BLOB.accepts_one_encoding(&octets);
         INDEX.accepts_one_encoding(&octets);
     }
@@ -321,12 +333,20 @@ fn example_head() -> Head {
     Head { generation: 1, epoch: 2, sequence: 11, chain: [4; 32], root_digest: Digest::from_bytes([6; 32]) }
 }
 
+fn example_place() -> IndexPlace {
+    IndexPlace { generation: 1, epoch: 2, sequence: 11, chain: [4; 32], settled: 13 }
+}
+
+fn example_cache_head() -> CacheHead {
+    CacheHead { place: example_place(), sum: Digest::from_bytes([6; 32]) }
+}
+
 /// The second and third names are in another order by their octets.
 fn example_index() -> Index {
     let entry =
         |(zone, version)| IndexEntry { zone: name(zone), version, digest: Digest::from_bytes([7; 32]) };
     let zones = [(".", 3), ("longer.example.", 1), ("a.test.", 2)].map(entry).to_vec();
-    Index { generation: 1, epoch: 2, sequence: 11, chain: [4; 32], settled: 13, zones }
+    Index { place: example_place(), zones }
 }
 
 #[cfg(not(miri))]
@@ -334,16 +354,18 @@ fn example_index() -> Index {
 fn signatures_cover_every_octet() {
     let keys = [SigningKey::from_seed(&[8; 32]).unwrap().verifying_key(), key().verifying_key()];
     type Verify = fn(&[u8], &[VerifyingKey]) -> Result<(), SignatureError>;
-    let mut signed: [(Vec<u8>, Verify); 4] = [
+    let mut signed: [(Vec<u8>, Verify); 5] = [
         (Vec::new(), Batch::verify),
         (Vec::new(), Head::verify),
         (Vec::new(), ZoneBlob::verify),
         (Vec::new(), Index::verify),
+        (Vec::new(), CacheHead::verify),
     ];
     example_batch().encode_signed(&key(), &mut signed[0].0);
     example_head().encode_signed(&key(), &mut signed[1].0);
     example_zone().encode_signed(&key(), &mut signed[2].0);
     example_index().encode_signed(&key(), &mut signed[3].0);
+    example_cache_head().encode_signed(&key(), &mut signed[4].0);
     // A batch that is encoded already is signed as one that is not.
     let unsigned = BATCH.octets(&example_batch());
     for octets in [&unsigned, &signed[0].0] {
@@ -366,7 +388,7 @@ fn signatures_cover_every_octet() {
     assert_eq!(Index::verify(&INDEX.octets(&example_index()), &keys), Err(SignatureError::Missing));
     // A signature of one kind does not fit another.
     assert!(matches!(Head::verify(&signed[0].0, &keys), Err(SignatureError::Decode(_))));
-    for (from, to) in [(1, 3), (3, 1)] {
+    for (from, to) in [(1, 3), (3, 1), (1, 4), (4, 1)] {
         let mut octets = signed[from].0.clone();
         octets[4] = signed[to].0[4];
         assert_eq!(signed[to].1(&octets, &keys), Err(SignatureError::Invalid));

@@ -1,6 +1,9 @@
 //! What is refused, and for which reason.
 
-use super::{INDEX, ZONE_BLOB, example_batch, example_head, example_index, example_zone, name};
+use super::{
+    CACHE_HEAD, INDEX, ZONE_BLOB, example_batch, example_cache_head, example_head, example_index,
+    example_place, example_zone, name,
+};
 use crate::feed::*;
 use crate::rr::{MAX_TTL, Rtype};
 
@@ -184,9 +187,13 @@ fn the_sequences_of_an_index_fit_each_other() {
         (u64::MAX, u64::MAX, [1; 32], true),
         (u64::MAX, 0, [1; 32], false),
     ] {
-        let octets = INDEX.octets(&Index { sequence, settled, chain, ..example_index() });
+        let place = IndexPlace { sequence, settled, chain, ..example_place() };
         let expected = if ok { Ok(()) } else { Err(Reason::Sequence) };
+        let octets = INDEX.octets(&Index { place, ..example_index() });
         let found = Index::decode(&octets).map(|_| ()).map_err(|error| error.reason);
+        assert_eq!(found, expected, "{sequence} {settled} {}", chain[0]);
+        let octets = CACHE_HEAD.octets(&CacheHead { place, ..example_cache_head() });
+        let found = CacheHead::decode(&octets).map(|_| ()).map_err(|error| error.reason);
         assert_eq!(found, expected, "{sequence} {settled} {}", chain[0]);
     }
 }

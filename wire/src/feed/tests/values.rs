@@ -112,21 +112,34 @@ pub(super) fn head() -> impl Strategy<Value = Head> {
     )
 }
 
-pub(super) fn index() -> impl Strategy<Value = Index> {
-    let entry = (zone().prop_flat_map(owner_in), any::<u64>(), any::<[u8; 32]>())
-        .prop_map(|(zone, version, digest)| IndexEntry { zone, version, digest: Digest::from_bytes(digest) });
+fn index_place() -> impl Strategy<Value = IndexPlace> {
     let at = prop_oneof![
         1 => Just((0, [0; 32])),
         3 => (1..=u64::MAX, any::<[u8; 32]>()),
     ];
     let at = at.prop_flat_map(|(sequence, chain)| (Just((sequence, chain)), sequence..=u64::MAX));
-    (any::<[u64; 2]>(), at, prop::collection::vec(entry, 0..6)).prop_map(
-        |([generation, epoch], ((sequence, chain), settled), mut zones)| {
-            zones.sort_by(|a, b| a.zone.cmp(&b.zone));
-            zones.dedup_by(|a, b| a.zone == b.zone);
-            Index { generation, epoch, sequence, chain, settled, zones }
-        },
-    )
+    (any::<[u64; 2]>(), at).prop_map(|([generation, epoch], ((sequence, chain), settled))| IndexPlace {
+        generation,
+        epoch,
+        sequence,
+        chain,
+        settled,
+    })
+}
+
+pub(super) fn cache_head() -> impl Strategy<Value = CacheHead> {
+    (index_place(), any::<[u8; 32]>())
+        .prop_map(|(place, sum)| CacheHead { place, sum: Digest::from_bytes(sum) })
+}
+
+pub(super) fn index() -> impl Strategy<Value = Index> {
+    let entry = (zone().prop_flat_map(owner_in), any::<u64>(), any::<[u8; 32]>())
+        .prop_map(|(zone, version, digest)| IndexEntry { zone, version, digest: Digest::from_bytes(digest) });
+    (index_place(), prop::collection::vec(entry, 0..6)).prop_map(|(place, mut zones)| {
+        zones.sort_by(|a, b| a.zone.cmp(&b.zone));
+        zones.dedup_by(|a, b| a.zone == b.zone);
+        Index { place, zones }
+    })
 }
 
 pub(super) fn zone_blob() -> impl Strategy<Value = ZoneBlob> {

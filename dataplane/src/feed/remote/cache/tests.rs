@@ -1,7 +1,7 @@
 //! What is read is what was signed, at one place, whatever stands in Redis.
 
 use godwit_testkit::servers::Redis;
-use godwit_wire::feed::SigningKey;
+use godwit_wire::feed::{IndexPlace, SigningKey};
 
 use super::*;
 
@@ -53,18 +53,19 @@ impl Left {
         self.sequence += 1;
         let mut pipeline = redis::pipe();
         pipeline.atomic().del("{c}:index");
-        let mut root_digest = Digest::default();
+        let mut sum = Digest::default();
         for &(zone, version) in zones {
             let (octets, digest) = blob(zone, version, signing);
             let apex = name(zone);
-            root_digest.add(zone_term(&KEY, apex.as_ref(), version, digest));
+            sum.add(zone_term(&KEY, apex.as_ref(), version, digest));
             let value = CachedZone { version, serial: 1, digest }.encode();
             pipeline.hset("{c}:index", apex.as_wire(), value);
             pipeline.set([b"{c}:zone:", apex.as_wire()].concat(), octets);
         }
         let mut head = Vec::new();
-        Head { generation: 5, epoch: 1, sequence: self.sequence, chain: [4; 32], root_digest }
-            .encode_signed(signing, &mut head);
+        let settled = self.sequence + 2;
+        let place = IndexPlace { generation: 5, epoch: 1, sequence: self.sequence, chain: [4; 32], settled };
+        CacheHead { place, sum }.encode_signed(signing, &mut head);
         pipeline.set("{c}:head", head);
         pipeline.exec_async(&mut self.connection).await.unwrap();
     }
@@ -81,13 +82,15 @@ impl Left {
         let apexes = ["a.test.", "b.test.", "c.test.", "d.test."].map(name);
         let mut cache = Cache::new(place(&self.server)).unwrap();
         let found = cache.zones(&apexes, &Listed::of(index), &keys()).await;
+        let found: HashMap<Name, ZoneState> =
+            found.into_iter().filter_map(|(apex, state)| Some((apex, state?))).collect();
         let mut names: Vec<String> = found.keys().map(ToString::to_string).collect();
         names.sort();
         for (apex, state) in &found {
             let read = ZoneBlob::decode(state.blob.as_ref().unwrap()).unwrap();
             let listed = index.zones.iter().find(|entry| entry.zone == *apex).unwrap();
             assert_eq!((&read.zone, read.version, read.digest), (apex, listed.version, listed.digest));
-            assert_eq!((state.version, state.settled), (listed.version, index.settled));
+            assert_eq!((state.version, state.settled), (listed.version, index.place.settled));
         }
         names
     }
@@ -97,7 +100,8 @@ impl Left {
 async fn an_index_and_its_zones_are_read() {
     let left = Left::new().await;
     let index = left.index().await.unwrap();
-    assert_eq!((index.generation, index.sequence, index.settled, index.chain), (5, 1, 1, [4; 32]));
+    let place = IndexPlace { generation: 5, epoch: 1, sequence: 1, chain: [4; 32], settled: 3 };
+    assert_eq!(index.place, place);
     let mut octets = Vec::new();
     index.encode(&mut octets);
     assert_eq!(Index::decode(&octets).unwrap(), index, "in canonical order");
