@@ -206,6 +206,11 @@ impl Problem {
         ];
         self.cause != Cause::Any || passing.contains(&self.code)
     }
+
+    /// Whether the request may still be carried out: it passes, or something failed inside the server.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_passing() || self.code == Code::Internal
+    }
 }
 
 /// The cause goes to the log, once, here; the caller learns whether it is worth trying again.

@@ -22,7 +22,7 @@ use crate::auth::Caller;
 use crate::buffer::Carried;
 use crate::buffer::entry::Entry;
 use crate::buffer::replay::Replays;
-use crate::commit::{Reply, Respond};
+use crate::commit::{Link, Reply, Respond};
 use crate::error::{Code, Problem};
 use crate::model::change::{self, Idempotency, IfMatch, Operation};
 use crate::observe::metrics::Limit;
@@ -145,6 +145,8 @@ pub struct Write<T> {
     answer_by: Option<Instant>,
     /// What the buffer takes where the database is away; `None` where there is none, or the request is not for it.
     kept: Option<Entry>,
+    /// Its place among those that are read again together.
+    link: Option<Link>,
     _room: Taken,
 }
 
@@ -165,8 +167,8 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
         let (octets, room) = read_in_time(app, &parts.headers, body, T::LIMIT).await?;
         let octets = Bytes::from(octets);
         let is_long = octets.len() > READ_ASIDE;
-        let replays = parts.extensions.get::<Replays>().map(|replays| replays.0);
-        let change = replays.unwrap_or_else(Uuid::now_v7);
+        let replays = parts.extensions.get::<Replays>().cloned();
+        let change = replays.as_ref().map_or_else(Uuid::now_v7, |replays| replays.change);
         // Of one that is read again, nobody waits for the answer.
         let wait = wait.filter(|_| replays.is_none());
         let idempotency = key.filter(|_| params.dry_run != Some(true)).map(|key| {
@@ -201,6 +203,7 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
             wait,
             answer_by,
             kept,
+            link: replays.and_then(|replays| replays.link()),
             _room: room,
         })
     }
@@ -421,7 +424,7 @@ impl<T> Write<T> {
         if self.caller.unchecked && self.kept.is_none() {
             return Err(unavailable());
         }
-        let commit = app.committer.commit(request, respond);
+        let commit = app.committer.commit_linked(request, respond, self.link);
         let carried = match (&app.buffer, self.kept) {
             (Some(buffer), Some(kept)) => buffer.carry(kept, self.caller.unchecked, commit).await?,
             _ => Carried::Made(commit.await?),

@@ -1,9 +1,10 @@
-//! Makes changes of what the buffer holds, one after the other, once the database is back.
+//! Makes changes of what the buffer holds, in its order, once the database is back: many go into one transaction.
 //!
 //! Each request is read and judged again as if it came now, under the id that it was given. What cannot be made is written
 //! down as a conflict; only then it leaves the buffer. Killed in between, it finds in the database how far it had come.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,6 +12,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, IF_MATCH};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
@@ -21,6 +23,7 @@ use crate::api::envelope::{RequestId, caught};
 use crate::api::write::{CHANGE, IDEMPOTENCY_KEY};
 use crate::api::{self, App};
 use crate::auth::Caller;
+use crate::commit::{Chain, Link};
 use crate::error::{Cause, Code, Problem};
 use crate::instance::{Stop, stopped};
 use crate::store::batch::Batch;
@@ -34,9 +37,34 @@ const SOON: Duration = Duration::from_millis(20);
 /// How often a request may fail inside the server before it is given up.
 const TRIES: u32 = 3;
 
-/// In the extensions of a request that is read again: the id of its change.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Replays(pub(crate) Uuid);
+/// The most that are made together, and the octets of those, but for a single longer one.
+const TOGETHER: usize = 64;
+const TOGETHER_OCTETS: u64 = 4 << 20;
+
+/// In the extensions of a request that is read again.
+#[derive(Clone, Debug)]
+pub(crate) struct Replays {
+    /// The id of its change.
+    pub(crate) change: Uuid,
+    link: Arc<Mutex<Option<Link>>>,
+}
+
+impl Replays {
+    /// Its place among those that are made together; given once.
+    pub(crate) fn link(&self) -> Option<Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// What is found of one before it is made.
+enum Found {
+    /// It was made, or written down.
+    Settled,
+    /// It cannot be made.
+    Not(Outcome),
+    /// It is to be made.
+    Entry(Box<Entry>),
+}
 
 /// See the module.
 pub(crate) struct Replay {
@@ -68,20 +96,68 @@ impl Replay {
                 Mode::Away if self.buffer.answers().await => self.buffer.found_back(),
                 Mode::Away => tokio::time::sleep(AGAIN).await,
                 Mode::Draining => match self.buffer.first() {
-                    Some((number, held)) => self.settle(number, &held).await,
-                    None if self.buffer.is_drained() => {}
-                    None => tokio::time::sleep(SOON).await,
+                    first if !first.is_empty() => self.settle_all(first).await,
+                    _ if self.buffer.is_drained() => {}
+                    _ => tokio::time::sleep(SOON).await,
                 },
             }
         }
     }
 
+    /// Makes several. All are on their way to the writer at once, each behind the one before it; the first of which it cannot be
+    /// said yet what becomes of it is made alone, and those behind it come later.
+    async fn settle_all(&self, first: Vec<(u64, Held)>) {
+        let mut made = self.make_all(&first).await;
+        for (number, held) in first {
+            let outcome = match made.remove(&number) {
+                Some(Ok(change)) if change == held.change => None,
+                Some(Ok(other)) => Some(Outcome::Repeats(other)),
+                Some(Err(problem)) if !problem.is_open() => match self.is_settled(held.change).await {
+                    Ok(true) => None,
+                    Ok(false) => Some(conflict(&problem)),
+                    Err(problem) => return self.pause(&held, &problem).await,
+                },
+                Some(Err(_)) | None => return self.settle(number, &held).await,
+            };
+            self.settled(number, &held, outcome).await;
+        }
+    }
+
+    /// What became of those that were tried, by number.
+    async fn make_all(&self, first: &[(u64, Held)]) -> BTreeMap<u64, Result<Uuid, Problem>> {
+        let (mut making, mut made, mut early) = (JoinSet::new(), BTreeMap::new(), None);
+        let chain = Chain::default();
+        for (number, held) in first {
+            let Ok(Found::Entry(entry)) = self.find(*number, held).await else { break };
+            let (entered, has_entered) = oneshot::channel();
+            let link = Link { chain: chain.clone(), entered };
+            let (number, router) = (*number, self.router.clone());
+            making.spawn(async move { (number, make(router, &entry, Some(link)).await) });
+            if has_entered.await.is_err() {
+                // What came of it did so before those in front of it were made: it is made alone.
+                early = Some(number);
+                break;
+            }
+        }
+        while let Some(one) = making.join_next().await {
+            made.extend(one.ok().filter(|(number, _)| early != Some(*number)));
+        }
+        made
+    }
+
     /// Makes one, or writes down that it cannot be made.
     async fn settle(&self, number: u64, held: &Held) {
-        let made = match self.judge(number, held).await {
-            Ok(None) => true,
-            Ok(Some(outcome)) => self.write_down(held, outcome).await,
-            Err(problem) => return self.pause(held, &problem).await,
+        match self.judge(number, held).await {
+            Ok(outcome) => self.settled(number, held, outcome).await,
+            Err(problem) => self.pause(held, &problem).await,
+        }
+    }
+
+    /// One was made, or cannot be.
+    async fn settled(&self, number: u64, held: &Held, outcome: Option<Outcome>) {
+        let made = match outcome {
+            None => true,
+            Some(outcome) => self.write_down(held, outcome).await,
         };
         self.app.metrics.settled(made);
         self.buffer.remove(number);
@@ -92,23 +168,15 @@ impl Replay {
     /// # Errors
     /// When that cannot be said yet.
     async fn judge(&self, number: u64, held: &Held) -> Result<Option<Outcome>, Problem> {
-        if self.is_settled(held.change).await? {
-            return Ok(None);
-        }
-        if let Some(problem) = self.forbidden(&held.caller).await? {
-            return Ok(Some(conflict(&problem)));
-        }
-        let entry = match Entry::decode(&self.read(number).await?) {
-            Ok(entry) => entry,
-            Err(why) => {
-                let message = format!("what was kept of the request is damaged: {why}");
-                return Ok(Some(conflict(&Problem::new(Code::Internal, message))));
-            }
+        let entry = match self.find(number, held).await? {
+            Found::Settled => return Ok(None),
+            Found::Not(outcome) => return Ok(Some(outcome)),
+            Found::Entry(entry) => entry,
         };
         let mut tries = 0;
         loop {
             tries += 1;
-            let problem = match self.make(&entry).await {
+            let problem = match make(self.router.clone(), &entry, None).await {
                 Ok(change) if change == held.change => return Ok(None),
                 Ok(other) => return Ok(Some(Outcome::Repeats(other))),
                 Err(problem) => problem,
@@ -125,6 +193,22 @@ impl Replay {
             }
             tokio::time::sleep(SOON).await;
         }
+    }
+
+    async fn find(&self, number: u64, held: &Held) -> Result<Found, Problem> {
+        if self.is_settled(held.change).await? {
+            return Ok(Found::Settled);
+        }
+        if let Some(problem) = self.forbidden(&held.caller).await? {
+            return Ok(Found::Not(conflict(&problem)));
+        }
+        Ok(match Entry::decode(&self.read(number).await?) {
+            Ok(entry) => Found::Entry(Box::new(entry)),
+            Err(why) => {
+                let message = format!("what was kept of the request is damaged: {why}");
+                Found::Not(conflict(&Problem::new(Code::Internal, message)))
+            }
+        })
     }
 
     async fn is_settled(&self, change: Uuid) -> Result<bool, Problem> {
@@ -150,39 +234,6 @@ impl Replay {
         let sent = self.buffer.messages.send(Message::Read { number, read });
         let octets = if sent.is_ok() { octets.await.ok().flatten() } else { None };
         octets.ok_or_else(|| Problem::new(Code::BufferUnavailable, "the buffer cannot be read"))
-    }
-
-    /// Carries out a request; gives the change that made it true.
-    async fn make(&self, entry: &Entry) -> Result<Uuid, Problem> {
-        let head = &entry.head;
-        let damaged = |_| Problem::new(Code::Internal, "what was kept of the request makes no request");
-        let mut request = Request::builder()
-            .method(head.method.as_str())
-            .uri(&head.target)
-            .header("x-request-id", &head.request_id);
-        if let Some(content_type) = &head.content_type {
-            request = request.header(CONTENT_TYPE, content_type);
-        }
-        for line in &head.if_match {
-            request = request.header(IF_MATCH, line);
-        }
-        if let Some(key) = &head.key {
-            request = request.header(&IDEMPOTENCY_KEY, &key.key);
-        }
-        let mut request = request.body(Body::from(entry.body.clone())).map_err(damaged)?;
-        let extensions = request.extensions_mut();
-        extensions.insert(Caller { id: head.caller.clone(), unchecked: false });
-        extensions.insert(RequestId(head.request_id.clone()));
-        extensions.insert(Replays(head.change));
-        let failed =
-            || Problem::new(Code::Internal, "the request failed inside the server; the log has the cause");
-        let answered = caught(self.router.clone().oneshot(request)).await.ok_or_else(failed)?;
-        let mut response = answered.unwrap_or_else(|never| match never {});
-        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-            return Err(problem);
-        }
-        let change = response.headers().get(&CHANGE).and_then(|value| value.to_str().ok()?.parse().ok());
-        change.filter(|_| response.status().is_success()).ok_or_else(failed)
     }
 
     /// Writes down what became of one that is not made, until that is done; whether it is made all the same.
@@ -230,6 +281,39 @@ impl Replay {
     }
 }
 
+/// Carries out a request; gives the change that made it true.
+async fn make(router: Router, entry: &Entry, link: Option<Link>) -> Result<Uuid, Problem> {
+    let head = &entry.head;
+    let damaged = |_| Problem::new(Code::Internal, "what was kept of the request makes no request");
+    let mut request = Request::builder()
+        .method(head.method.as_str())
+        .uri(&head.target)
+        .header("x-request-id", &head.request_id);
+    if let Some(content_type) = &head.content_type {
+        request = request.header(CONTENT_TYPE, content_type);
+    }
+    for line in &head.if_match {
+        request = request.header(IF_MATCH, line);
+    }
+    if let Some(key) = &head.key {
+        request = request.header(&IDEMPOTENCY_KEY, &key.key);
+    }
+    let mut request = request.body(Body::from(entry.body.clone())).map_err(damaged)?;
+    let extensions = request.extensions_mut();
+    extensions.insert(Caller { id: head.caller.clone(), unchecked: false });
+    extensions.insert(RequestId(head.request_id.clone()));
+    extensions.insert(Replays { change: head.change, link: Arc::new(Mutex::new(link)) });
+    let failed =
+        || Problem::new(Code::Internal, "the request failed inside the server; the log has the cause");
+    let answered = caught(router.oneshot(request)).await.ok_or_else(failed)?;
+    let mut response = answered.unwrap_or_else(|never| match never {});
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        return Err(problem);
+    }
+    let change = response.headers().get(&CHANGE).and_then(|value| value.to_str().ok()?.parse().ok());
+    change.filter(|_| response.status().is_success()).ok_or_else(failed)
+}
+
 fn conflict(problem: &Problem) -> Outcome {
     Outcome::Conflict { code: problem.code.as_str().to_owned(), message: problem.message.clone() }
 }
@@ -247,8 +331,16 @@ impl Buffer {
         tracing::info!(place = %self.place, changes = self.state().held.len(), "the database is back");
     }
 
-    fn first(&self) -> Option<(u64, Held)> {
-        self.state().held.first_key_value().map(|(number, held)| (*number, held.clone()))
+    /// Those that are made together next.
+    fn first(&self) -> Vec<(u64, Held)> {
+        let (state, mut octets) = (self.state(), 0);
+        let fits = |(_, held): &(&u64, &Held)| {
+            let is_first = octets == 0;
+            octets += held.octets.max(1);
+            is_first || octets <= TOGETHER_OCTETS
+        };
+        let first = state.held.iter().take(TOGETHER).take_while(fits);
+        first.map(|(number, held)| (*number, held.clone())).collect()
     }
 
     /// When it holds nothing, writes go to the database again.

@@ -19,6 +19,9 @@ pub mod record;
 mod undo;
 pub mod writer;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -105,6 +108,38 @@ pub struct Job {
     pub respond: Respond,
     /// Takes the result.
     pub done: oneshot::Sender<Result<Done, Problem>>,
+    /// Of which it is one, where it must not be carried out when one before it was not.
+    pub(crate) chain: Option<Chain>,
+}
+
+impl Job {
+    /// Whether nobody waits for it, or one before it in its chain was not carried out.
+    fn is_withdrawn(&self) -> bool {
+        let is_gone = self.done.is_closed();
+        let is_broken = |chain: &Chain| chain.0.fetch_or(is_gone, Ordering::Relaxed);
+        self.chain.as_ref().is_some_and(is_broken) || is_gone
+    }
+}
+
+/// Requests that are carried out in the order in which they come. Where one was not, and may be later, none behind it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chain(Arc<AtomicBool>);
+
+impl Chain {
+    /// Takes notice of what became of one.
+    fn see(&self, result: &Result<Done, Problem>) {
+        if result.as_ref().is_err_and(Problem::is_open) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A place in a chain.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) chain: Chain,
+    /// Told when the writer has it: the next one comes behind it.
+    pub(crate) entered: oneshot::Sender<()>,
 }
 
 /// The way to the writer.
@@ -125,6 +160,16 @@ impl Committer {
     /// # Errors
     /// Whatever speaks against the change, or that the database failed.
     pub async fn commit(&self, request: Request, respond: Respond) -> Result<Done, Problem> {
+        self.commit_linked(request, respond, None).await
+    }
+
+    /// The same for one of a chain, which waits with the short ones, however long it is.
+    pub(crate) async fn commit_linked(
+        &self,
+        request: Request,
+        respond: Respond,
+        link: Option<Link>,
+    ) -> Result<Done, Problem> {
         let (done, result) = oneshot::channel();
         let gone = || {
             Problem::new(
@@ -132,8 +177,12 @@ impl Committer {
                 "the change could not be carried out; nothing was changed; try again",
             )
         };
-        let queue = if request.is_long() { &self.long_jobs } else { &self.jobs };
-        queue.send(Job { request, respond, done }).await.map_err(|_| gone())?;
+        let queue = if request.is_long() && link.is_none() { &self.long_jobs } else { &self.jobs };
+        let (chain, entered) = link.map(|link| (link.chain, link.entered)).unzip();
+        queue.send(Job { request, respond, done, chain }).await.map_err(|_| gone())?;
+        if let Some(entered) = entered {
+            let _ = entered.send(());
+        }
         result.await.map_err(|_| gone())?
     }
 

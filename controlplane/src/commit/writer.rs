@@ -16,7 +16,9 @@ use tokio::time::Instant;
 
 use super::plan::Plan;
 use super::record::With;
-use super::{COMMIT, Done, Job, Queues, RELEASE, ROLLBACK, ROLLBACK_TO, Reply, SAVEPOINT, begin, record};
+use super::{
+    COMMIT, Chain, Done, Job, Queues, RELEASE, ROLLBACK, ROLLBACK_TO, Reply, SAVEPOINT, begin, record,
+};
 use crate::config::Guard;
 use crate::error::{Cause, Code, Problem};
 use crate::model::change::{Idempotency, Request};
@@ -85,13 +87,35 @@ pub(crate) struct Here {
 
 /// A request that was carried out inside the open transaction; answered once that is committed.
 struct Pending {
-    done: oneshot::Sender<Result<Done, Problem>>,
+    answer: Answer,
     reply: Reply,
     replayed: bool,
     has_effect: bool,
     sequence: Option<u64>,
     plan: Option<Box<Plan>>,
     confirm: Option<u64>,
+}
+
+/// Takes the result of a request, for whom it waits and for what comes behind it.
+struct Answer {
+    done: oneshot::Sender<Result<Done, Problem>>,
+    chain: Option<Chain>,
+}
+
+impl Answer {
+    /// A caller whose deadline has passed does not listen any more; what was made is made all the same.
+    fn give(self, result: Result<Done, Problem>) {
+        if let Some(chain) = &self.chain {
+            chain.see(&result);
+        }
+        let _ = self.done.send(result);
+    }
+}
+
+impl Job {
+    fn into_answer(self) -> Answer {
+        Answer { done: self.done, chain: self.chain }
+    }
 }
 
 impl Writer {
@@ -177,7 +201,7 @@ impl Writer {
                     tracing::debug!(%error, "no transaction was left to roll back");
                 }
                 for one in pending {
-                    let _ = one.done.send(Err(problem.clone()));
+                    one.answer.give(Err(problem.clone()));
                 }
             }
         }
@@ -187,10 +211,8 @@ impl Writer {
         if one.has_effect {
             self.metrics.change(one.sequence.is_none());
         }
-        let Pending { reply, replayed, sequence, plan, confirm, .. } = one;
-        let done = Done { reply, replayed, sequence, plan, confirm };
-        // A caller whose deadline has passed does not listen any more; the change is made all the same.
-        let _ = one.done.send(Ok(done));
+        let Pending { answer, reply, replayed, sequence, plan, confirm, .. } = one;
+        answer.give(Ok(Done { reply, replayed, sequence, plan, confirm }));
     }
 
     /// Carries out everything inside one transaction and commits it. A request that is alone and fails, or only asks, takes
@@ -204,7 +226,7 @@ impl Writer {
         if let Err(error) = self.begin(group.len() > 1, &zones).await {
             for job in group {
                 let problem = Problem::new(Code::DbUnavailable, "the database is not available; try again");
-                let _ = job.done.send(Err(problem.because(Cause::of(&error))));
+                job.into_answer().give(Err(problem.because(Cause::of(&error))));
             }
             return Err(error);
         }
@@ -212,10 +234,12 @@ impl Writer {
         let mut waiting = Vec::new();
         let connection = &mut self.connection;
         let mut group = group.into_iter().peekable();
-        while let Some(Job { request, respond, done }) = group.next() {
-            if done.is_closed() {
+        while let Some(job) = group.next() {
+            if job.is_withdrawn() {
                 continue;
             }
+            let Job { request, respond, done, chain } = job;
+            let answer = Answer { done, chain };
             let with = With { digest_key: &self.digest_key, sequence, now_us: now_us() };
             let outcome = guarded(one(connection, &request, respond, with, self.guard)).await;
             let keep = outcome.is_ok() && !request.dry_run;
@@ -236,9 +260,9 @@ impl Writer {
                     let message = "the database is not available; nothing was changed; try again";
                     Problem::new(Code::DbUnavailable, message).because(Cause::of(&error))
                 };
-                let _ = done.send(Err(outcome.err().unwrap_or_else(away)));
+                answer.give(Err(outcome.err().unwrap_or_else(away)));
                 for job in group {
-                    let _ = job.done.send(Err(away()));
+                    job.into_answer().give(Err(away()));
                 }
                 return Err(error);
             }
@@ -247,7 +271,7 @@ impl Writer {
                     let outbox = outbox.filter(|_| keep);
                     let has_effect = outbox.is_some();
                     pending.push(Pending {
-                        done,
+                        answer,
                         reply,
                         replayed,
                         has_effect,
@@ -260,9 +284,7 @@ impl Writer {
                         sequence = sequence.map(|sequence| sequence + 1);
                     }
                 }
-                Err(problem) => {
-                    let _ = done.send(Err(problem));
-                }
+                Err(problem) => answer.give(Err(problem)),
             }
             if alone && !keep {
                 return Ok(());
@@ -284,7 +306,8 @@ impl Writer {
         let message = "the database did not confirm the change; it is not made as far as is known: look, or send it again with \
                        the same Idempotency-Key";
         for one in pending.drain(..) {
-            let _ = one.done.send(Err(Problem::new(Code::DbUnavailable, message).because(Cause::of(&error))));
+            let problem = Problem::new(Code::DbUnavailable, message);
+            one.answer.give(Err(problem.because(Cause::of(&error))));
         }
         error
     }

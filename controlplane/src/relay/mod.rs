@@ -12,9 +12,9 @@
 //! - [`shadow`]: judges change sets before they get theirs, in a child process;
 //! - `give`: gives them;
 //! - `recount`: digests of what was there before they were kept, and every hour whether those that are kept are right;
-//! - `feed`: what data planes ask for: the log after a position, the index of zones, single zones;
+//! - `feed`: what data planes ask for: the log after a position, the index of zones, whole zones;
 //! - `stream`: the log on a Redis stream;
-//! - `cache`: zones and their index in Redis, at one place of the log;
+//! - `cache`: zones and their index in Redis, at one moment of the database;
 //! - `terms`: how both are begun with each term of ours, and again after errors; `reader`: who data planes are there;
 //! - `progress`: how far each change has come;
 //! - `signer`: signs what leaves the process.

@@ -9,7 +9,7 @@ use godwit_wire::name::Name;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::follower::Applied;
-use super::source::{Entries, Joined, Lost, Source, ZoneState};
+use super::source::{ANSWER_OCTETS, Entries, Joined, Lost, Source, ZoneState};
 
 /// How long an answer is waited for once somebody has taken the request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -104,10 +104,11 @@ impl Source for Requests {
 
     async fn zones(&mut self, apexes: Vec<Name>) -> Result<Vec<(Name, Option<ZoneState>)>, Lost> {
         let mut answers = Vec::with_capacity(apexes.len());
-        let mut apexes = apexes.into_iter();
+        let (mut apexes, mut octets) = (apexes.into_iter(), 0);
         loop {
             let mut asked = Vec::with_capacity(AT_ONCE);
-            for apex in apexes.by_ref().take(AT_ONCE) {
+            let at_once = if octets < ANSWER_OCTETS { AT_ONCE } else { 0 };
+            for apex in apexes.by_ref().take(at_once) {
                 let (answer, receiver) = oneshot::channel();
                 let request = Request::Zone { apex: apex.clone(), answer };
                 self.0.send(request).await.map_err(|_| Lost::Ended)?;
@@ -118,7 +119,10 @@ impl Source for Requests {
             }
             for (apex, receiver) in asked {
                 match self.answer(receiver, PATIENCE).await {
-                    Ok(state) => answers.push((apex, Some(state))),
+                    Ok(state) => {
+                        octets += state.blob.as_ref().map_or(0, Bytes::len);
+                        answers.push((apex, Some(state)));
+                    }
                     Err(Lost::Again) => answers.push((apex, None)),
                     Err(Lost::Ended) => return Err(Lost::Ended),
                 }

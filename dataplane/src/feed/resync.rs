@@ -70,7 +70,7 @@ struct Wanted {
 impl Resync {
     /// Compares an index with a base.
     ///
-    /// **Cost**: one look-up for each zone of either.
+    /// **Cost**: one look-up for each zone of the base.
     pub(super) fn new(
         index: &Index,
         Base { snapshot: base, is_bootstrap, round }: Base,
@@ -78,18 +78,19 @@ impl Resync {
         floor: Option<Snapshot>,
         attempts: Attempts,
     ) -> Self {
-        let differs = |zone: &Name, version, digest| {
-            let held = base.zone(zone.as_ref());
-            !held.is_some_and(|held| held.version() == version && held.digest() == digest)
-        };
-        let wanted = index
-            .zones
-            .iter()
-            .filter(|entry| differs(&entry.zone, entry.version, entry.digest))
-            .map(|entry| Wanted { zone: entry.zone.clone(), version: entry.version, attempts: 0 })
-            .collect();
-        let is_listed = |zone: &Name| index.zones.binary_search_by(|entry| entry.zone.cmp(zone)).is_ok();
-        let gone: Vec<Name> = base.zones().map(|zone| zone.name()).filter(|zone| !is_listed(zone)).collect();
+        // Both are in canonical order.
+        let (mut wanted, mut gone) = (VecDeque::new(), Vec::new());
+        let mut held = base.zones().peekable();
+        for entry in &index.zones {
+            while let Some(zone) = held.next_if(|held| held.apex() < entry.zone.as_ref()) {
+                gone.push(zone.name());
+            }
+            let same = held.next_if(|held| held.apex() == entry.zone.as_ref());
+            if !same.is_some_and(|held| held.version() == entry.version && held.digest() == entry.digest) {
+                wanted.push_back(Wanted { zone: entry.zone.clone(), version: entry.version, attempts: 0 });
+            }
+        }
+        gone.extend(held.map(|zone| zone.name()));
         Resync {
             aside: base.remove_zones(&gone),
             position: Position {

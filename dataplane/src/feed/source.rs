@@ -34,6 +34,9 @@ pub enum Entries {
     Behind,
 }
 
+/// Octets of zones that one answer has, but for a single zone that is longer.
+pub(super) const ANSWER_OCTETS: usize = 32 << 20;
+
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lost {
@@ -51,7 +54,8 @@ pub(crate) trait Source {
     /// The octets of `wire::feed::Index`.
     async fn index(&mut self) -> Result<Bytes, Lost>;
 
-    /// Zones, each with what is known of it; `None` for those of which there is no answer.
+    /// Zones, each with what is known of it; `None` for those of which there is no answer. Those that are not among them come when
+    /// they are asked for again: an answer has [`ANSWER_OCTETS`] at most.
     async fn zones(&mut self, apexes: Vec<Name>) -> Result<Vec<(Name, Option<ZoneState>)>, Lost>;
 
     /// What comes after a position; it may be waited for a while.

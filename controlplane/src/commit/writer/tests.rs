@@ -8,7 +8,7 @@ use godwit_wire::rr::Rtype;
 use uuid::Uuid;
 
 use super::*;
-use crate::commit::{Committer, Respond};
+use crate::commit::{Committer, Link, Respond};
 use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
 use crate::relay::give;
@@ -361,6 +361,54 @@ async fn a_short_change_waits_for_one_long_one_at_most(writer: Writer, running: 
     assert_eq!(order.lock().unwrap()[0], "short", "{order:?}");
 }
 
+/// What becomes of a request.
+struct Asked(tokio::task::JoinHandle<Result<(), Code>>);
+
+/// Of a chain nothing is carried out behind one that may still come: not what is in the same transaction, and not what comes later.
+/// What was refused for good stops nothing, nor does it what is of no chain.
+async fn behind_one_of_a_chain_that_is_open_nothing_is_carried_out(writer: Writer, running: Running) {
+    let chain = Chain::default();
+    let panics = || -> Respond { Box::new(|_, _| panic!("planted")) };
+    let commit = async |name: &str, respond: Respond, chain: Option<&Chain>| {
+        let committer = running.committer.clone();
+        let request = request(zone(name, PutMode::Create), false);
+        let (entered, has_entered) = oneshot::channel();
+        let link = chain.map(|chain| Link { chain: chain.clone(), entered });
+        let is_linked = link.is_some();
+        let made = tokio::spawn(async move {
+            committer.commit_linked(request, respond, link).await.map(|_| ()).map_err(|problem| problem.code)
+        });
+        if is_linked {
+            has_entered.await.unwrap();
+        }
+        Asked(made)
+    };
+    let first = commit("a.test.", respond(), Some(&chain)).await;
+    let refused = commit("a.test.", respond(), Some(&chain)).await;
+    let second = commit("b.test.", respond(), Some(&chain)).await;
+    let open = commit("c.test.", panics(), Some(&chain)).await;
+    let behind = commit("d.test.", respond(), Some(&chain)).await;
+    tokio::spawn(writer.run());
+    assert_eq!((first.0.await.unwrap(), refused.0.await.unwrap()), (Ok(()), Err(Code::DomainExists)));
+    assert_eq!((second.0.await.unwrap(), open.0.await.unwrap()), (Ok(()), Err(Code::Internal)));
+    assert_eq!(behind.0.await.unwrap(), Err(Code::DbUnavailable));
+    let later = commit("e.test.", respond(), Some(&chain)).await;
+    assert_eq!(later.0.await.unwrap(), Err(Code::DbUnavailable));
+    commit("f.test.", respond(), None).await.0.await.unwrap().unwrap();
+    // One that nobody waits for any more may come again too.
+    let chain = Chain::default();
+    let gone = Job {
+        request: request(zone("g.test.", PutMode::Create), false),
+        respond: respond(),
+        done: oneshot::channel().0,
+        chain: Some(chain.clone()),
+    };
+    running.committer.jobs.send(gone).await.unwrap();
+    let behind = commit("h.test.", respond(), Some(&chain)).await;
+    assert_eq!(behind.0.await.unwrap(), Err(Code::DbUnavailable));
+    assert_eq!(running.count("SELECT count(*) FROM zones").await, 3);
+}
+
 /// A stop lets what waits in either queue be carried out.
 async fn a_stop_ends_when_both_queues_are_empty(writer: Writer, mut running: Running) {
     let mut waiting = tokio::task::JoinSet::new();
@@ -410,5 +458,6 @@ on_both! {
     a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause,
     changes_go_when_they_are_old_and_published,
     a_short_change_waits_for_one_long_one_at_most,
+    behind_one_of_a_chain_that_is_open_nothing_is_carried_out,
     a_stop_ends_when_both_queues_are_empty,
 }

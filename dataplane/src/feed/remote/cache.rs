@@ -17,14 +17,13 @@ use godwit_wire::feed::{
 use godwit_wire::name::{Name, NameRef};
 use serde::{Deserialize, Serialize};
 
-use crate::feed::source::ZoneState;
+use crate::feed::source::{ANSWER_OCTETS, ZoneState};
 
 const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(4), response: Duration::from_secs(30) };
 /// The pause after something was wrong.
 const AGAIN: Duration = Duration::from_secs(2);
-/// Octets of blobs that are asked for together, and that one answer has, but for a single one that is longer.
+/// Octets of blobs that are asked for together, but for a single one that is longer.
 const TOGETHER: usize = 8 << 20;
-const ANSWER: usize = 32 << 20;
 /// A longer one is left to the control plane: Redis has room for no more in one value.
 const MAX_BLOB: usize = 512 << 20;
 
@@ -56,14 +55,20 @@ impl Place {
 /// What an index lists, whoever gave it, while the zones of it are fetched.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
-    zones: HashMap<Name, (u64, Digest)>,
+    /// In canonical order.
+    zones: Vec<IndexEntry>,
     settled: u64,
 }
 
 impl Listed {
-    pub(super) fn of(index: &Index) -> Listed {
-        let zones = index.zones.iter().map(|entry| (entry.zone.clone(), (entry.version, entry.digest)));
-        Listed { zones: zones.collect(), settled: index.place.settled }
+    pub(super) fn of(index: Index) -> Listed {
+        Listed { zones: index.zones, settled: index.place.settled }
+    }
+
+    /// Version and digest of a zone.
+    fn get(&self, apex: &Name) -> Option<(u64, Digest)> {
+        let at = self.zones.binary_search_by(|entry| entry.zone.cmp(apex)).ok()?;
+        self.zones.get(at).map(|entry| (entry.version, entry.digest))
     }
 }
 
@@ -122,7 +127,7 @@ impl Cache {
         listed: &Listed,
         keys: &[VerifyingKey],
     ) -> HashMap<Name, Option<ZoneState>> {
-        if !self.is_time() || !apexes.iter().any(|apex| listed.zones.contains_key(apex)) {
+        if !self.is_time() || !apexes.iter().any(|apex| listed.get(apex).is_some()) {
             return HashMap::new();
         }
         let read = self.read_zones(apexes, listed, keys).await;
@@ -203,11 +208,11 @@ impl Cache {
         let mut found = HashMap::with_capacity(apexes.len());
         let (mut group, mut octets, mut all) = (Vec::new(), 0, 0);
         for (apex, length) in apexes.iter().zip(lengths) {
-            if all + length > ANSWER && all > 0 {
+            if all + length > ANSWER_OCTETS && all > 0 {
                 break;
             }
             found.insert(apex.clone(), None);
-            if length == 0 || length > MAX_BLOB || !listed.zones.contains_key(apex) {
+            if length == 0 || length > MAX_BLOB || listed.get(apex).is_none() {
                 continue;
             }
             if octets + length > TOGETHER && !group.is_empty() {
@@ -239,7 +244,7 @@ impl Cache {
         }
         let blobs: Vec<Option<Vec<u8>>> = command.query_async(connection).await?;
         for (apex, blob) in group.iter().zip(blobs) {
-            let Some((blob, &(version, digest))) = blob.zip(listed.zones.get(*apex)) else { continue };
+            let Some((blob, (version, digest))) = blob.zip(listed.get(apex)) else { continue };
             let is_it = ZoneBlob::verify(&blob, keys).is_ok()
                 && ZoneBlobReader::new(&blob).is_ok_and(|read| {
                     (read.zone(), read.version(), read.digest()) == (apex.as_ref(), version, digest)

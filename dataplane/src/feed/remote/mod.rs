@@ -289,7 +289,7 @@ impl Https {
         }
         let mut octets = Vec::new();
         index.encode(&mut octets);
-        (cached.listed, cached.was_used) = (Listed::of(&index), true);
+        (cached.listed, cached.was_used) = (Listed::of(index), true);
         Some(octets.into())
     }
 
@@ -339,7 +339,7 @@ impl Https {
             return Err(Lost::Again);
         }
         if let (Some(cached), Ok(index)) = (&mut self.cached, index) {
-            (cached.listed, cached.was_used) = (Listed::of(&index), false);
+            (cached.listed, cached.was_used) = (Listed::of(index), false);
         }
         Ok(body)
     }

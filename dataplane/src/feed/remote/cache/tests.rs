@@ -81,7 +81,7 @@ impl Left {
     async fn zones(&self, index: &Index) -> Vec<String> {
         let apexes = ["a.test.", "b.test.", "c.test.", "d.test."].map(name);
         let mut cache = Cache::new(place(&self.server)).unwrap();
-        let found = cache.zones(&apexes, &Listed::of(index), &keys()).await;
+        let found = cache.zones(&apexes, &Listed::of(index.clone()), &keys()).await;
         let found: HashMap<Name, ZoneState> =
             found.into_iter().filter_map(|(apex, state)| Some((apex, state?))).collect();
         let mut names: Vec<String> = found.keys().map(ToString::to_string).collect();
