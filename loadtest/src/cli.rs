@@ -469,7 +469,7 @@ struct Chaos {
     #[arg(long, default_value_t = 1, env = "GODWIT_SEED")]
     seed: u64,
     /// Length of the run; the fault under way is brought to its end
-    #[arg(long, default_value_t = 600.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 600.0, value_parser = long_seconds)]
     seconds: f64,
     /// Only these
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = chaos::faults::Fault::ALL)]

@@ -121,14 +121,15 @@ impl Job {
     }
 }
 
-/// Requests that are carried out in the order in which they come. Where one was not, and may be later, none behind it is.
+/// Requests that are carried out in the order in which they come. Where one was not, for whatever reason, none behind it is: what is to
+/// become of it comes first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chain(Arc<AtomicBool>);
 
 impl Chain {
     /// Takes notice of what became of one.
     fn see(&self, result: &Result<Done, Problem>) {
-        if result.as_ref().is_err_and(Problem::is_open) {
+        if result.is_err() {
             self.0.store(true, Ordering::Relaxed);
         }
     }

@@ -166,15 +166,15 @@ impl Cache {
             return self.fill(connection, epoch, left).await;
         };
         let mut end = self.log.end();
-        if (head.generation, head.epoch, head.sequence) > (end.generation, end.epoch, end.sequence) {
+        if (head.generation, head.epoch, head.settled) > (end.generation, end.epoch, end.sequence) {
             self.log.refresh(&mut self.readers.acquire().await?).await?;
             end = self.log.end();
         }
         if head.generation > end.generation
-            || (head.generation == end.generation && head.sequence > end.sequence)
+            || (head.generation == end.generation && head.settled > end.sequence)
         {
             // Signed by us, so it was ours: this database has lost it.
-            self.overtaken.found(head.sequence);
+            self.overtaken.found(head.settled);
             return Err(Stopped::Overtaken);
         }
         if head.generation == end.generation && head.epoch > epoch {

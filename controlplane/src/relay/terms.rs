@@ -11,7 +11,7 @@ use super::reader::Reader;
 
 /// The pause after an error; doubles up to the longest.
 const AGAIN: Duration = Duration::from_millis(100);
-const AGAIN_MAX: Duration = Duration::from_secs(5);
+const AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// Where something is kept, and when.
 pub(crate) struct Holding {

@@ -30,6 +30,9 @@ const LONGEST_LOCKED: &str =
     select!("WHERE name_key IN ($1, $2, $3, $4) ORDER BY length(name_key) DESC LIMIT 1 FOR UPDATE");
 /// Keys in hexadecimal behind an x, with commas between: that of the root is empty, and would be no key at all.
 const LOCK_IN_ORDER: &str = "SELECT id FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key) ORDER BY name_key FOR UPDATE OF zones";
+const BY_NAMES: &str = select!(
+    "WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)"
+);
 /// The same; and about how many octets their first RRsets take elsewhere: of a zone with more of them 80,000 at least.
 const SIZED: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest, (SELECT coalesce(sum(octets), 0) FROM (SELECT octet_length(owner_key) + octet_length(rdata) + octet_length(rrsigs) + 16 AS octets FROM rrsets WHERE zone_id = zones.id LIMIT 5000) AS beginning)::BIGINT AS octets FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)";
 const COUNT: &str = "SELECT count(*) FROM zones";
@@ -45,7 +48,7 @@ const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, dep
 const RETURN: &str = "DELETE FROM departed_zones WHERE name_key = $1";
 
 /// Statements of this file that only PostgreSQL gets.
-pub(super) const POSTGRES_ONLY: &[&str] = &[BY_NAME_LOCKED, LONGEST_LOCKED, LOCK_IN_ORDER, SIZED];
+pub(super) const POSTGRES_ONLY: &[&str] = &[BY_NAME_LOCKED, LONGEST_LOCKED, LOCK_IN_ORDER, BY_NAMES, SIZED];
 
 /// Every statement of this file that both get.
 pub const ALL: &[&str] = &[
@@ -143,6 +146,14 @@ pub async fn lock_longest(connection: &mut Connection, names: &[NameRef<'_>]) ->
 /// Of the database.
 pub async fn lock_in_order(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<()> {
     connection.query(LOCK_IN_ORDER).bind(keys(names)).fetch_all().await.map(|_| ())
+}
+
+/// Those of these names that are zones. For PostgreSQL.
+///
+/// # Errors
+/// Of the database.
+pub async fn by_names(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<Vec<Zone>> {
+    connection.query(BY_NAMES).bind(keys(names)).fetch_all().await?.iter().map(zone).collect()
 }
 
 /// Those of these names that are zones, each with about how many octets its `wire::feed::ZoneBlob` has, or of a large one at least

@@ -120,13 +120,13 @@ impl Resync {
 
     /// Takes what came of zones; whether there was any. What is older than the index counts as not answered.
     pub(super) fn take(&mut self, zones: &[(Name, Option<ZoneState>)]) -> bool {
-        let before = self.wanted.len();
+        let (before, mut any_older) = (self.wanted.len(), false);
         let mut fitting = Vec::with_capacity(zones.len());
         for (zone, state) in zones {
             let place = self.wanted.iter().take(GROUP).position(|wanted| wanted.zone == *zone);
             let Some(mut wanted) = place.and_then(|at| self.wanted.remove(at)) else { continue };
             let is_older = state.as_ref().is_some_and(|state| state.settled < self.least_settled);
-            self.older = self.older.saturating_add(u32::from(is_older));
+            any_older |= is_older;
             match state.as_ref().filter(|state| self.is_new(&wanted, state)) {
                 Some(state) => fitting.push((zone, state)),
                 None => {
@@ -136,6 +136,7 @@ impl Resync {
                 }
             }
         }
+        self.older = self.older.saturating_add(u32::from(any_older));
         self.put(&fitting);
         let helps = self.wanted.len() < before;
         if self.wanted.iter().all(|wanted| wanted.attempts >= ATTEMPTS) {

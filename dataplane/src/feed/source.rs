@@ -34,7 +34,7 @@ pub enum Entries {
     Behind,
 }
 
-/// Octets of zones that one answer has, but for a single zone that is longer.
+/// From so many octets of zones on an answer has no more of them.
 pub(super) const ANSWER_OCTETS: usize = 32 << 20;
 
 /// Why there is no answer.
@@ -55,7 +55,7 @@ pub(crate) trait Source {
     async fn index(&mut self) -> Result<Bytes, Lost>;
 
     /// Zones, each with what is known of it; `None` for those of which there is no answer. Those that are not among them come when
-    /// they are asked for again: an answer has [`ANSWER_OCTETS`] at most.
+    /// they are asked for again: see [`ANSWER_OCTETS`].
     async fn zones(&mut self, apexes: Vec<Name>) -> Result<Vec<(Name, Option<ZoneState>)>, Lost>;
 
     /// What comes after a position; it may be waited for a while.

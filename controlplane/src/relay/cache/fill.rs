@@ -8,13 +8,13 @@ use godwit_wire::feed::digest::zone_term;
 use godwit_wire::name::Name;
 use tokio::time::Instant;
 
-use super::place::{self, Left};
-use super::step::{At, Step, cached};
+use super::place::{self, Left, SCAN};
+use super::step::{Ahead, At, Step, cached};
 use super::{Cache, Stopped, TRIES, TRY_AGAIN};
 use crate::model::name_key;
 use crate::relay::feed;
 use crate::store::relay::FeedState;
-use crate::store::zones;
+use crate::store::{Connection as Database, zones};
 
 /// The most zones that one state of the database is read for.
 const PART: i64 = 256;
@@ -68,7 +68,7 @@ impl Cache {
         sum: &mut Digest,
     ) -> Result<Option<(Vec<u8>, u64)>, Stopped> {
         let signing = self.signer.now();
-        let mut reading = self.readers.begin().await?;
+        let (mut reading, ahead) = self.reading().await?;
         let page = zones::page(&mut reading, after, PART).await?;
         let apexes: Vec<Name> = page.into_iter().map(|zone| zone.apex).collect();
         let held = feed::held(&mut reading, &apexes, Some(signing.key())).await?;
@@ -78,7 +78,10 @@ impl Cache {
         pipeline.atomic();
         for (zone, blob) in held.into_iter().flatten() {
             let apex = zone.apex.as_wire();
-            pipeline.cmd("SET").arg(self.keys.zone(apex)).arg(&blob[..]);
+            // The step that shows it all writes those.
+            if !ahead.is_unjudged(&zone.apex) {
+                pipeline.cmd("SET").arg(self.keys.zone(apex)).arg(&blob[..]);
+            }
             pipeline.cmd("HSET").arg(&self.keys.next).arg(apex).arg(cached(&zone).encode());
             sum.add(zone_term(&self.digest_key, zone.apex.as_ref(), zone.version, zone.digest));
             (last, count) = (Some(name_key::encode(zone.apex.as_ref())), count + 1);
@@ -89,12 +92,25 @@ impl Cache {
         Ok(last.map(|last| (last, count)))
     }
 
+    /// One state of the database in which not too much waits for its sequence.
+    async fn reading(&self) -> Result<(Database, Ahead), Stopped> {
+        for _ in 0..TRIES {
+            let mut reading = self.readers.begin().await?;
+            if let Some(ahead) = Ahead::read(&mut reading).await? {
+                return Ok((reading, ahead));
+            }
+            reading.end_reading().await?;
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+        Err(Stopped::Foreign("too much waits for its sequence"))
+    }
+
     /// Blobs of zones that were listed and are not any more.
     async fn forget(&self, connection: &mut Connection, left: &Left) -> Result<(), Stopped> {
         let mut cursor = "0".to_owned();
         loop {
             // Where somebody put something else there: it goes when the new one is shown.
-            let Ok((next, fields)) = place::scan(connection, &self.keys.index, &cursor).await else {
+            let Ok((next, fields)) = place::scan(connection, &self.keys.index, &cursor, SCAN).await else {
                 return Ok(());
             };
             let apexes: Vec<Name> = fields

@@ -9,29 +9,33 @@ use godwit_wire::feed::{Digest, ZoneBlob, ZoneBlobReader};
 use godwit_wire::name::Name;
 use tokio::time::Instant;
 
-use super::place;
+use super::place::{self, SCAN};
 use super::step::At;
 use super::{Cache, Stopped};
 
 /// The least time between the beginnings of two passes.
 const EVERY: Duration = Duration::from_secs(10);
-/// How long a pass looks at blobs before it is the turn of writing.
+/// How long a pass looks at blobs before it is the turn of writing; and by how much longer it rests.
 const TURN: Duration = Duration::from_millis(50);
-/// Blobs that are looked at before others have the thread.
+const REST: u32 = 19;
+/// Fields that are read at once, and blobs that are looked at before others have the thread.
+const FIELDS: usize = 64;
 const TOGETHER: usize = 8;
 
 /// How far a pass has come.
 #[derive(Debug)]
 pub(super) struct Look {
-    /// When the next begins.
+    /// When the next begins, and its next turn.
     next: Instant,
+    turn: Instant,
     /// Where blobs are gone on with; `None` between passes.
     cursor: Option<String>,
 }
 
 impl Look {
     pub(super) fn new() -> Look {
-        Look { next: Instant::now() + EVERY, cursor: None }
+        let next = Instant::now() + EVERY;
+        Look { next, turn: next, cursor: None }
     }
 }
 
@@ -46,9 +50,14 @@ impl Cache {
         look: &mut Look,
     ) -> Result<BTreeSet<Name>, Stopped> {
         let mut damaged = BTreeSet::new();
+        let began = Instant::now();
         let mut cursor = match look.cursor.take() {
+            cursor if began < look.turn => {
+                look.cursor = cursor;
+                return Ok(damaged);
+            }
             Some(cursor) => cursor,
-            None if Instant::now() < look.next => return Ok(damaged),
+            None if began < look.next => return Ok(damaged),
             None => {
                 look.next = Instant::now() + EVERY;
                 if self.sum(connection).await? != Some(at.sum) {
@@ -61,7 +70,7 @@ impl Cache {
         };
         let end = Instant::now() + TURN;
         loop {
-            let (next, fields) = place::scan(connection, &self.keys.index, &cursor).await?;
+            let (next, fields) = place::scan(connection, &self.keys.index, &cursor, FIELDS).await?;
             for group in fields.chunks(TOGETHER) {
                 self.look_at(connection, group, &mut damaged).await?;
                 tokio::task::yield_now().await;
@@ -75,6 +84,7 @@ impl Cache {
             }
             cursor = next;
         }
+        look.turn = Instant::now() + began.elapsed() * REST;
         if !damaged.is_empty() {
             tracing::warn!(
                 zones = damaged.len(),
@@ -91,7 +101,7 @@ impl Cache {
         // A scan may give a field twice.
         let mut seen = HashSet::new();
         loop {
-            let (next, fields) = match place::scan(connection, &self.keys.index, &cursor).await {
+            let (next, fields) = match place::scan(connection, &self.keys.index, &cursor, SCAN).await {
                 Ok(part) => part,
                 Err(error) if error.is_io_error() => return Err(error.into()),
                 Err(_) => return Ok(None),

@@ -8,7 +8,7 @@ use redis::{Pipeline, Value};
 use super::Stopped;
 
 /// Fields that one reading of an index takes, about.
-const SCAN: usize = 1_000;
+pub(super) const SCAN: usize = 1_000;
 
 /// Where in Redis the cache is. The braces keep all of it on one server of a cluster, so that it changes together.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -89,9 +89,10 @@ pub(super) async fn scan(
     connection: &mut Connection,
     index: &str,
     cursor: &str,
+    count: usize,
 ) -> redis::RedisResult<(String, Vec<(Vec<u8>, Vec<u8>)>)> {
     let mut command = redis::cmd("HSCAN");
-    command.arg(index).arg(cursor).arg("COUNT").arg(SCAN);
+    command.arg(index).arg(cursor).arg("COUNT").arg(count);
     command.query_async(connection).await
 }
 

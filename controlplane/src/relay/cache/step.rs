@@ -14,7 +14,7 @@ use crate::model::zone::Zone;
 use crate::relay::feed;
 use crate::relay::log::After;
 use crate::store::relay::FeedState;
-use crate::store::{changes, relay, withheld};
+use crate::store::{Connection as Database, changes, relay, withheld};
 
 /// Octets of the log, and zones, that one step reads at once.
 const READ: usize = 4 << 20;
@@ -64,24 +64,16 @@ impl Cache {
         if state.generation != at.generation || state.sequence < at.sequence {
             return Ok(Step::Anew("another history"));
         }
-        let waiting = changes::unsequenced(&mut reading, MOST_WAITING).await?;
-        if waiting.len() as u64 >= MOST_WAITING.unsigned_abs() {
-            return Ok(Step::NotNow);
-        }
+        let Some(ahead) = Ahead::read(&mut reading).await? else { return Ok(Step::NotNow) };
         let Some(mut changed) = self.changed(at, &state).await? else {
             return Ok(Step::Anew("more has changed than is worth reading one by one"));
         };
         changed.extend(besides.iter().cloned());
         // The log does not name them, and the digest of everything has them.
-        changed.extend(withheld::list(&mut reading).await?.into_iter().map(|zone| zone.apex));
-        let (mut root, mut ahead) = (state.root, BTreeSet::new());
-        for one in &waiting {
-            root.add(one.root_change);
-            // Which zones one names that cannot be read is not known.
-            let Ok(set) = ChangeSet::decode(&one.payload) else { return Ok(Step::NotNow) };
-            ahead.extend(set.zones.into_iter().map(|change| change.zone));
-        }
-        changed.extend(ahead.iter().cloned());
+        changed.extend(ahead.withheld.iter().cloned());
+        changed.extend(ahead.zones.iter().cloned());
+        let mut root = state.root;
+        root.add(ahead.root_change);
         let zones = feed::rows(&mut reading, &changed).await?;
         let names: Vec<Name> = changed.into_iter().collect();
         let mut sum = at.sum;
@@ -100,13 +92,19 @@ impl Cache {
         let mut pipeline = redis::pipe();
         pipeline.atomic();
         let mut octets = 0;
-        // An index never lists what is not there: blobs first, it last. A blob that is newer than the index is none that nodes use.
+        // An index never lists what is not there: blobs first, it last. Nodes may know a version of a zone from elsewhere: nothing is
+        // there before it was judged.
+        let mut unjudged = Vec::new();
         let mut rest: &[Name] = &zones.keys().cloned().collect::<Vec<_>>();
         while !rest.is_empty() {
             let part = &rest[..rest.len().min(READ_ZONES)];
             let held = feed::held(&mut reading, part, Some(signing.key())).await?;
             rest = &rest[held.len()..];
             for (zone, blob) in held.into_iter().flatten() {
+                if ahead.is_unjudged(&zone.apex) {
+                    unjudged.push((zone, blob));
+                    continue;
+                }
                 octets += blob.len();
                 pipeline.cmd("SET").arg(self.keys.zone(zone.apex.as_wire())).arg(&blob[..]);
             }
@@ -118,16 +116,15 @@ impl Cache {
             }
         }
         reading.end_reading().await?;
-        let last = waiting.last().map_or(0, |last| last.commit_number);
-        let settled = feed::settled(&self.readers, last, state.sequence).await?;
-        let mut connection_now = self.readers.acquire().await?;
-        for zone in zones.values().filter(|zone| ahead.contains(&zone.apex)) {
-            // It was not judged yet when it was read.
-            if withheld::is_version(&mut connection_now, zone.apex.as_ref(), zone.version).await? {
+        let settled = feed::settled(&self.readers, ahead.last, state.sequence).await?;
+        let mut judged = self.readers.acquire().await?;
+        for (zone, blob) in unjudged {
+            if withheld::is_version(&mut judged, zone.apex.as_ref(), zone.version).await? {
                 return Ok(Step::NotNow);
             }
+            pipeline.cmd("SET").arg(self.keys.zone(zone.apex.as_wire())).arg(&blob[..]);
         }
-        drop(connection_now);
+        drop(judged);
         for name in &names {
             match zones.get(name) {
                 Some(zone) => {
@@ -185,6 +182,41 @@ impl Cache {
             }
         }
         Ok((chain == to.chain).then_some(changed))
+    }
+}
+
+/// Zones that are ahead of the log, by changes that have no sequence yet and were not judged.
+pub(super) struct Ahead {
+    zones: BTreeSet<Name>,
+    /// The last of those changes, by its commit number; 0: there is none.
+    last: i64,
+    /// What they add to the digest of everything.
+    root_change: Digest,
+    /// Those that are withheld: of them nothing is given that could be.
+    withheld: BTreeSet<Name>,
+}
+
+impl Ahead {
+    /// `None` where there are more than is worth looking at, or one cannot be read, so that it is not known which zones it names.
+    pub(super) async fn read(reading: &mut Database) -> sqlx::Result<Option<Ahead>> {
+        let waiting = changes::unsequenced(reading, MOST_WAITING).await?;
+        if waiting.len() as u64 >= MOST_WAITING.unsigned_abs() {
+            return Ok(None);
+        }
+        let withheld = withheld::list(reading).await?.into_iter().map(|zone| zone.apex).collect();
+        let last = waiting.last().map_or(0, |last| last.commit_number);
+        let mut ahead = Ahead { zones: BTreeSet::new(), last, root_change: Digest::default(), withheld };
+        for one in waiting {
+            let Ok(set) = ChangeSet::decode(&one.payload) else { return Ok(None) };
+            ahead.root_change.add(one.root_change);
+            ahead.zones.extend(set.zones.into_iter().map(|change| change.zone));
+        }
+        Ok(Some(ahead))
+    }
+
+    /// Whether what is read of a zone may turn out to be withheld.
+    pub(super) fn is_unjudged(&self, apex: &Name) -> bool {
+        self.zones.contains(apex) && !self.withheld.contains(apex)
     }
 }
 

@@ -2,18 +2,21 @@
 
 use godwit_redis::Place;
 use godwit_testkit::servers::Redis;
-use godwit_wire::feed::{Digest, SigningKey};
+use godwit_wire::feed::digest::zone_term;
+use godwit_wire::feed::{ChangeSet, Digest, SigningKey, ZoneChange, ZoneChangeKind};
+use godwit_wire::name::Name;
 use tokio::sync::watch;
 
 use super::*;
 use crate::commit;
-use crate::relay::batches::readable;
+use crate::model::zone::{TtlPolicy, Zone};
 use crate::relay::{give, terms};
 use crate::secrets::FeedKeys;
 use crate::store::batch::Batch;
-use crate::store::{Kind, changes, relay, testing};
+use crate::store::{Kind, changes, relay, testing, zones};
 
-/// What is read may be ahead of the log: it is shown with the sequence up to which it is, once that is known.
+/// What is read may be ahead of the log: it is shown with the sequence up to which it is, once that is known. Until then it was not
+/// judged, and nothing of it is there.
 #[tokio::test]
 async fn p5_what_is_ahead_of_the_log_is_shown_with_where_it_is_level() {
     let (mut database, _place) = testing::database(Kind::Postgres).await;
@@ -22,10 +25,34 @@ async fn p5_what_is_ahead_of_the_log_is_shown_with_where_it_is_level() {
     let digest_key = DigestKey([1; 32]);
     relay::start(writer, &digest_key, 7).await.unwrap();
     let (id, state) = (uuid::Uuid::now_v7(), relay::read(writer).await.unwrap().unwrap());
-    let payload = readable(id, 1, Vec::new());
+    let apex: Name = "a.test.".parse().unwrap();
+    let digest = Digest::from_bytes([8; 32]);
+    let zone = Zone {
+        id: 0,
+        apex: apex.clone(),
+        owner_number: 0,
+        version: 1,
+        serial: 1,
+        ttl_policy: TtlPolicy::Keep,
+        presigned: false,
+        created_at_us: 1,
+        updated_at_us: 1,
+        digest,
+    };
+    zones::insert(writer, &zone).await.unwrap();
+    let root_change = zone_term(&digest_key, apex.as_ref(), 1, digest);
+    let change = ZoneChange {
+        zone: apex.clone(),
+        owner: 0,
+        base_version: 0,
+        version: 1,
+        kind: ZoneChangeKind::Replace(Vec::new()),
+    };
+    let mut payload = Vec::new();
+    ChangeSet { id: id.into_bytes(), committed_at_us: 1, zones: vec![change] }.encode(&mut payload);
     let new = changes::New { id, at_us: 1, actor: "a", request_id: "", payload: &payload, settled_by: None };
     let mut batch = Batch::of(writer);
-    changes::insert(&mut batch, &new, Digest::default(), None);
+    changes::insert(&mut batch, &new, root_change, None);
     batch.run(writer).await.unwrap();
     let key = Arc::new(SigningKey::from_seed(&[1; 32]).unwrap());
     let trusted = [key.verifying_key(); 2];
@@ -53,6 +80,10 @@ async fn p5_what_is_ahead_of_the_log_is_shown_with_where_it_is_level() {
         None,
         "nobody knows yet where it is level"
     );
+    let has_blob = async |connection: &mut Connection| -> bool {
+        redis::cmd("EXISTS").arg(keys.zone(apex.as_wire())).query_async(connection).await.unwrap()
+    };
+    assert!(!has_blob(&mut connection).await, "it was not judged yet");
     writer.control(&[commit::begin_whole(Kind::Postgres)]).await.unwrap();
     let mut state = relay::hold(writer).await.unwrap();
     give::to_all(writer, &mut state, commit::COMMIT).await.unwrap();
@@ -66,6 +97,7 @@ async fn p5_what_is_ahead_of_the_log_is_shown_with_where_it_is_level() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     assert_eq!((head.place.generation, head.place.sequence, head.place.settled), (7, 0, 1));
-    assert_eq!(head.sum, Digest::default());
+    assert_eq!(head.sum, root_change);
+    assert!(has_blob(&mut connection).await);
     running.abort();
 }

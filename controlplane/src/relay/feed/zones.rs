@@ -15,6 +15,8 @@ use crate::store::{Connection, Kind, changes, relay, withheld, zones};
 const ANSWER_OCTETS: u64 = 4 << 20;
 /// From so many octets on it is not known how many a blob has: such a one is given alone.
 const LARGE: u64 = 80_000;
+/// Zones of which it is found out at once how many octets they have.
+const SIZED: usize = 16;
 
 /// Zones that were read, in the order in which they were asked for, each with its blob.
 pub(in crate::relay) type Held = Vec<Option<(Zone, Bytes)>>;
@@ -88,8 +90,8 @@ pub(in crate::relay) async fn rows(
     apexes: &BTreeSet<Name>,
 ) -> sqlx::Result<BTreeMap<Name, Zone>> {
     if reading.kind() == Kind::Postgres {
-        let sized = zones::sized(reading, apexes).await?;
-        return Ok(sized.into_iter().map(|(zone, _)| (zone.apex.clone(), zone)).collect());
+        let rows = zones::by_names(reading, apexes).await?;
+        return Ok(rows.into_iter().map(|zone| (zone.apex.clone(), zone)).collect());
     }
     let mut rows = BTreeMap::new();
     for apex in apexes {
@@ -130,24 +132,28 @@ pub(in crate::relay) async fn held(
 
 /// The same in few statements.
 async fn many(reading: &mut Connection, apexes: &[Name], key: Option<&SigningKey>) -> sqlx::Result<Held> {
-    let names: BTreeSet<Name> = apexes.iter().cloned().collect();
-    let mut found: BTreeMap<Name, (Zone, u64)> = zones::sized(reading, &names)
-        .await?
-        .into_iter()
-        .map(|(zone, octets)| (zone.apex.clone(), (zone, octets)))
-        .collect();
     let withheld: BTreeSet<Name> =
         withheld::list(reading).await?.into_iter().map(|withheld| withheld.apex).collect();
     let (mut taken, mut all) = (Vec::with_capacity(apexes.len()), 0);
-    for apex in apexes {
-        let octets = found.get(apex).map_or(0, |(_, octets)| *octets);
-        if !taken.is_empty() && (octets >= LARGE || all + octets > ANSWER_OCTETS) {
-            break;
-        }
-        taken.push(found.remove(apex).map(|(zone, _)| zone));
-        all += octets;
-        if octets >= LARGE {
-            break;
+    // No more are looked at than are given, but for a few.
+    'full: for some in apexes.chunks(SIZED) {
+        let sized = zones::sized(reading, &some.iter().cloned().collect()).await?;
+        let mut found: BTreeMap<Name, (Zone, u64)> =
+            sized.into_iter().map(|(zone, octets)| (zone.apex.clone(), (zone, octets))).collect();
+        for apex in some {
+            let octets = found.get(apex).map_or(0, |(_, octets)| *octets);
+            if !taken.is_empty() && (octets >= LARGE || all + octets > ANSWER_OCTETS) {
+                break 'full;
+            }
+            let zone = found.remove(apex).map(|(zone, _)| zone);
+            if octets >= LARGE
+                && let Some(zone) = zone
+            {
+                let blob = blob(reading, &zone, key).await?;
+                return Ok(vec![Some((zone, blob.into()))]);
+            }
+            taken.push(zone);
+            all += octets;
         }
     }
     let given = taken.iter().flatten().filter(|zone| !withheld.contains(&zone.apex));
