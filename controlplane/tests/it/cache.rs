@@ -202,6 +202,9 @@ async fn p5_a_cache_that_is_lost_or_foreign_is_filled_anew() {
     let forged = CachedZone { version: 900, serial: 1, digest: Digest::from_bytes([7; 32]) };
     running.do_it(redis::cmd("HSET").arg(INDEX).arg(a_test.as_wire()).arg(forged.encode())).await;
     running.until_level().await;
+    // Nothing but the sum tells that one is missing.
+    running.do_it(redis::cmd("HDEL").arg(INDEX).arg(a_test.as_wire())).await;
+    running.until_level().await;
     running.do_it(redis::cmd("HSET").arg(INDEX).arg("nonsense").arg("x")).await;
     running.until_level().await;
     running.do_it(redis::cmd("SET").arg(INDEX).arg("x")).await;
