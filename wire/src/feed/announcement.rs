@@ -3,7 +3,7 @@
 //!
 //! Who may be believed, and whether it is newer than what is known, is for who reads it.
 
-use super::codec::{Cursor, DecodeError, Kind, Reason, put_count, put_header, put_octets, split_signature};
+use super::codec::{Cursor, DecodeError, Kind, Reason, put_count, put_octets, split_signature};
 use super::signature::{self, SignatureError, SigningKey, VerifyingKey};
 
 /// The most keys of an announcement.
@@ -27,16 +27,12 @@ pub struct Announcement {
 impl Announcement {
     /// Appends the encoding without a signature.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_header(out, Kind::Announcement, false);
-        self.put_body(out);
+        signature::put(out, Kind::Announcement, None, |out| self.put_body(out));
     }
 
     /// Appends the encoding with a signature. Same value, same key: same octets.
     pub fn encode_signed(&self, key: &SigningKey, out: &mut Vec<u8>) {
-        let start = out.len();
-        put_header(out, Kind::Announcement, true);
-        self.put_body(out);
-        signature::put_signature(out, start, Kind::Announcement, key);
+        signature::put(out, Kind::Announcement, Some(key), |out| self.put_body(out));
     }
 
     /// Reads one encoding that takes all of `bytes`. A signature is stepped over: see [`Announcement::verify`].

@@ -1,6 +1,6 @@
 //! The signed statement of what the index of a record cache is: of which moment, and what its zones add up to.
 
-use super::codec::{Cursor, DecodeError, Kind, put_header, split_signature};
+use super::codec::{Cursor, DecodeError, Kind, split_signature};
 use super::digest::Digest;
 use super::index::IndexPlace;
 use super::signature::{self, SignatureError, SigningKey, VerifyingKey};
@@ -17,16 +17,12 @@ pub struct CacheHead {
 impl CacheHead {
     /// Appends the encoding without a signature.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_header(out, Kind::CacheHead, false);
-        self.put_body(out);
+        signature::put(out, Kind::CacheHead, None, |out| self.put_body(out));
     }
 
     /// Appends the encoding with a signature. Same value, same key: same octets.
     pub fn encode_signed(&self, key: &SigningKey, out: &mut Vec<u8>) {
-        let start = out.len();
-        put_header(out, Kind::CacheHead, true);
-        self.put_body(out);
-        signature::put_signature(out, start, Kind::CacheHead, key);
+        signature::put(out, Kind::CacheHead, Some(key), |out| self.put_body(out));
     }
 
     /// Reads one encoding that takes all of `bytes`. A signature is stepped over: see [`CacheHead::verify`].

@@ -1,5 +1,5 @@
 //! What the index of a record cache says of one zone: a value beside a signed [`CacheHead`](super::CacheHead). The terms of all of them
-//! add up to the head's digest, so that it needs no signature of its own.
+//! add up to the head's sum, so that it needs no signature of its own.
 
 use super::digest::Digest;
 

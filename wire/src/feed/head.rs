@@ -1,6 +1,6 @@
 //! The signed statement of where the feed stands. A node compares it with its own position and digest.
 
-use super::codec::{Cursor, DecodeError, Kind, Reason, put_header, split_signature};
+use super::codec::{Cursor, DecodeError, Kind, Reason, split_signature};
 use super::digest::Digest;
 use super::signature::{self, SignatureError, SigningKey, VerifyingKey};
 
@@ -22,16 +22,12 @@ pub struct Head {
 impl Head {
     /// Appends the encoding without a signature.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_header(out, Kind::Head, false);
-        self.put_body(out);
+        signature::put(out, Kind::Head, None, |out| self.put_body(out));
     }
 
     /// Appends the encoding with a signature. Same value, same key: same octets.
     pub fn encode_signed(&self, key: &SigningKey, out: &mut Vec<u8>) {
-        let start = out.len();
-        put_header(out, Kind::Head, true);
-        self.put_body(out);
-        signature::put_signature(out, start, Kind::Head, key);
+        signature::put(out, Kind::Head, Some(key), |out| self.put_body(out));
     }
 
     /// Reads one encoding that takes all of `bytes`. A signature is stepped over: see [`Head::verify`].

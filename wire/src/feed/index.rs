@@ -1,7 +1,7 @@
 //! What zones there are, at which version and with which digest, at one place of the feed: a node compares it with what it
 //! holds and fetches the zones that differ.
 
-use super::codec::{Cursor, DecodeError, Kind, Reason, put_count, put_header, split_signature};
+use super::codec::{Cursor, DecodeError, Kind, Reason, put_count, split_signature};
 use super::digest::Digest;
 use super::signature::{self, SignatureError, SigningKey, VerifyingKey};
 use crate::name::Name;
@@ -73,16 +73,12 @@ pub struct Index {
 impl Index {
     /// Appends the encoding without a signature.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_header(out, Kind::Index, false);
-        self.put_body(out);
+        signature::put(out, Kind::Index, None, |out| self.put_body(out));
     }
 
     /// Appends the encoding with a signature. Same value, same key: same octets.
     pub fn encode_signed(&self, key: &SigningKey, out: &mut Vec<u8>) {
-        let start = out.len();
-        put_header(out, Kind::Index, true);
-        self.put_body(out);
-        signature::put_signature(out, start, Kind::Index, key);
+        signature::put(out, Kind::Index, Some(key), |out| self.put_body(out));
     }
 
     /// Reads one encoding that takes all of `bytes`. A signature is stepped over: see [`Index::verify`].

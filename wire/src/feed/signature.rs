@@ -10,7 +10,7 @@
 
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
-use super::codec::{DecodeError, Kind, SIGNATURE_OCTETS, split_signature};
+use super::codec::{DecodeError, Kind, SIGNATURE_OCTETS, put_header, split_signature};
 
 const CONTEXT: &[u8; 13] = b"godwit feed 1";
 
@@ -73,6 +73,16 @@ impl SigningKey {
             *to = from;
         }
         signature
+    }
+}
+
+/// Appends an encoding: a header, what the body appends, and with a key the signature of both.
+pub(super) fn put(out: &mut Vec<u8>, kind: Kind, key: Option<&SigningKey>, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    put_header(out, kind, key.is_some());
+    body(out);
+    if let Some(key) = key {
+        put_signature(out, start, kind, key);
     }
 }
 
