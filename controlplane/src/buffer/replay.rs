@@ -109,17 +109,12 @@ impl Replay {
     async fn settle_all(&self, first: Vec<(u64, Held)>) {
         let mut made = self.make_all(&first).await;
         for (number, held) in first {
-            let outcome = match made.remove(&number) {
-                Some(Ok(change)) if change == held.change => None,
-                Some(Ok(other)) => Some(Outcome::Repeats(other)),
-                Some(Err(problem)) if !problem.is_open() => match self.is_settled(held.change).await {
-                    Ok(true) => None,
-                    Ok(false) => Some(conflict(&problem)),
-                    Err(problem) => return self.pause(&held, &problem).await,
-                },
-                Some(Err(_)) | None => return self.settle(number, &held).await,
-            };
-            self.settled(number, &held, outcome).await;
+            let Some(result) = made.remove(&number) else { return self.settle(number, &held).await };
+            match self.became(&held, result).await {
+                Ok(Ok(outcome)) => self.settled(number, &held, outcome).await,
+                Ok(Err(_)) => return self.settle(number, &held).await,
+                Err(problem) => return self.pause(&held, &problem).await,
+            }
         }
     }
 
@@ -176,23 +171,33 @@ impl Replay {
         let mut tries = 0;
         loop {
             tries += 1;
-            let problem = match make(self.router.clone(), &entry, None).await {
-                Ok(change) if change == held.change => return Ok(None),
-                Ok(other) => return Ok(Some(Outcome::Repeats(other))),
-                Err(problem) => problem,
-            };
-            // An earlier attempt may have come to its end after all, and be what speaks against this one.
-            if self.is_settled(held.change).await? {
-                return Ok(None);
+            let result = make(self.router.clone(), &entry, None).await;
+            match self.became(held, result).await? {
+                Ok(outcome) => return Ok(outcome),
+                Err(problem) if problem.is_passing() => return Err(problem),
+                Err(problem) if tries >= TRIES => return Ok(Some(conflict(&problem))),
+                Err(_) => tokio::time::sleep(SOON).await,
             }
-            if problem.is_passing() {
-                return Err(problem);
-            }
-            if problem.code != Code::Internal || tries >= TRIES {
-                return Ok(Some(conflict(&problem)));
-            }
-            tokio::time::sleep(SOON).await;
         }
+    }
+
+    /// What became of one that was tried, `None` where it was made; the inner error where it may still be made.
+    ///
+    /// # Errors
+    /// When that cannot be said yet.
+    async fn became(
+        &self,
+        held: &Held,
+        result: Result<Uuid, Problem>,
+    ) -> Result<Result<Option<Outcome>, Problem>, Problem> {
+        Ok(match result {
+            Ok(change) if change == held.change => Ok(None),
+            Ok(other) => Ok(Some(Outcome::Repeats(other))),
+            // An earlier attempt may have come to its end after all, and be what speaks against this one.
+            Err(_) if self.is_settled(held.change).await? => Ok(None),
+            Err(problem) if problem.is_open() => Err(problem),
+            Err(problem) => Ok(Some(conflict(&problem))),
+        })
     }
 
     async fn find(&self, number: u64, held: &Held) -> Result<Found, Problem> {

@@ -18,7 +18,7 @@ use crate::commit::Overtaken;
 use crate::store::relay::FeedState;
 use crate::store::{self, Pool, changes, relay};
 
-pub(super) use zones::{blob_of, held, rows};
+pub(super) use zones::{blob_of, held};
 
 /// How long who has everything is kept waiting for more: then it is told where the feed stands.
 const PATIENCE: Duration = Duration::from_secs(1);

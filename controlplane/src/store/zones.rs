@@ -1,6 +1,6 @@
 //! `zones` and `departed_zones`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use godwit_wire::feed::{Digest, IndexEntry};
@@ -148,12 +148,29 @@ pub async fn lock_in_order(connection: &mut Connection, names: &BTreeSet<Name>) 
     connection.query(LOCK_IN_ORDER).bind(keys(names)).fetch_all().await.map(|_| ())
 }
 
-/// Those of these names that are zones. For PostgreSQL.
+/// Those of these names that are zones.
 ///
 /// # Errors
 /// Of the database.
-pub async fn by_names(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<Vec<Zone>> {
-    connection.query(BY_NAMES).bind(keys(names)).fetch_all().await?.iter().map(zone).collect()
+pub async fn by_names(
+    connection: &mut Connection,
+    names: &BTreeSet<Name>,
+) -> sqlx::Result<BTreeMap<Name, Zone>> {
+    let mut zones = BTreeMap::new();
+    match connection.kind() {
+        Kind::Postgres => {
+            for row in connection.query(BY_NAMES).bind(keys(names)).fetch_all().await? {
+                let zone = zone(&row)?;
+                zones.insert(zone.apex.clone(), zone);
+            }
+        }
+        Kind::Sqlite => {
+            for name in names {
+                zones.extend(by_name(connection, name.as_ref()).await?.map(|zone| (name.clone(), zone)));
+            }
+        }
+    }
+    Ok(zones)
 }
 
 /// Those of these names that are zones, each with about how many octets its `wire::feed::ZoneBlob` has, or of a large one at least
@@ -161,9 +178,16 @@ pub async fn by_names(connection: &mut Connection, names: &BTreeSet<Name>) -> sq
 ///
 /// # Errors
 /// Of the database.
-pub async fn sized(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<Vec<(Zone, u64)>> {
+pub async fn sized(
+    connection: &mut Connection,
+    names: &BTreeSet<Name>,
+) -> sqlx::Result<BTreeMap<Name, (Zone, u64)>> {
     let rows = connection.query(SIZED).bind(keys(names)).fetch_all().await?;
-    let sized = |row: &Row| Ok((zone(row)?, u64::try_from(row.get::<i64, _>("octets")?).unwrap_or(0)));
+    let sized = |row: &Row| {
+        let zone = zone(row)?;
+        let octets = u64::try_from(row.get::<i64, _>("octets")?).unwrap_or(0);
+        Ok((zone.apex.clone(), (zone, octets)))
+    };
     rows.iter().map(sized).collect()
 }
 

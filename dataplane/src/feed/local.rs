@@ -105,22 +105,21 @@ impl Source for Requests {
     async fn zones(&mut self, apexes: Vec<Name>) -> Result<Vec<(Name, Option<ZoneState>)>, Lost> {
         let mut answers = Vec::with_capacity(apexes.len());
         let (mut apexes, mut octets) = (apexes.into_iter(), 0);
-        loop {
+        while octets < ANSWER_OCTETS {
             let mut asked = Vec::with_capacity(AT_ONCE);
-            let at_once = if octets < ANSWER_OCTETS { AT_ONCE } else { 0 };
-            for apex in apexes.by_ref().take(at_once) {
+            for apex in apexes.by_ref().take(AT_ONCE) {
                 let (answer, receiver) = oneshot::channel();
                 let request = Request::Zone { apex: apex.clone(), answer };
                 self.0.send(request).await.map_err(|_| Lost::Ended)?;
                 asked.push((apex, receiver));
             }
             if asked.is_empty() {
-                return Ok(answers);
+                break;
             }
             for (apex, receiver) in asked {
                 match self.answer(receiver, PATIENCE).await {
                     Ok(state) => {
-                        octets += state.blob.as_ref().map_or(0, Bytes::len);
+                        octets += state.octets();
                         answers.push((apex, Some(state)));
                     }
                     Err(Lost::Again) => answers.push((apex, None)),
@@ -128,6 +127,7 @@ impl Source for Requests {
                 }
             }
         }
+        Ok(answers)
     }
 
     async fn entries(&mut self, after: Position) -> Result<Entries, Lost> {

@@ -33,6 +33,8 @@ pub mod rescan;
 mod resync;
 pub mod source;
 pub mod spacing;
+#[cfg(test)]
+mod testing;
 mod whole;
 
 pub use follower::Applied;

@@ -23,6 +23,13 @@ pub struct ZoneState {
     pub settled: u64,
 }
 
+impl ZoneState {
+    /// Octets of its blob.
+    pub(super) fn octets(&self) -> usize {
+        self.blob.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 /// What comes after a position.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Entries {

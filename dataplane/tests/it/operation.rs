@@ -117,6 +117,7 @@ fn p3_connections_give_way_to_datagrams() {
     let niceness = |name: &str| -> Option<i32> {
         of_thread(&process, name, "stat")?.rsplit_once(") ")?.1.split(' ').nth(16)?.parse().ok()
     };
+    eventually("it has a worker", || niceness("udp-0").is_some());
     let datagrams = niceness("udp-0").unwrap();
     let expected = (datagrams + 5).min(19);
     eventually("they give way", || niceness("tcp-0") == Some(expected));

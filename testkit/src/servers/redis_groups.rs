@@ -12,7 +12,7 @@ use super::redis::Redis;
 
 /// How long it may take until they are one.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How often a cluster is tried to be started.
+/// How often they are tried to be started.
 const TRIES: u32 = 3;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The name under which Sentinel knows the master.
@@ -35,6 +35,10 @@ impl Watched {
     /// # Errors
     /// When one does not start.
     pub fn start() -> Result<Watched> {
+        tried(Watched::try_start)
+    }
+
+    fn try_start() -> Result<Watched> {
         let [master, replica, port] = [free_port()?, free_port()?, free_port()?];
         let (first, second) = (master.to_string(), replica.to_string());
         // The replica takes over at once what the master has: nothing waits for more replicas.
@@ -103,8 +107,7 @@ impl Cluster {
     /// # Errors
     /// When one does not start, or they do not find each other.
     pub fn start() -> Result<Cluster> {
-        // A port that was free may be another's by the time that it is bound.
-        (1..TRIES).find_map(|_| Cluster::try_start().ok()).map_or_else(Cluster::try_start, Ok)
+        tried(Cluster::try_start)
     }
 
     fn try_start() -> Result<Cluster> {
@@ -154,6 +157,11 @@ impl Cluster {
     pub fn ports(&self) -> &[u16] {
         &self.ports
     }
+}
+
+/// Starts some: a port that was free may be another's by the time that it is bound.
+fn tried<T>(start: fn() -> Result<T>) -> Result<T> {
+    (1..TRIES).find_map(|_| start().ok()).map_or_else(start, Ok)
 }
 
 fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {

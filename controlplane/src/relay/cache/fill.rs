@@ -69,8 +69,8 @@ impl Cache {
     ) -> Result<Option<(Vec<u8>, u64)>, Stopped> {
         let signing = self.signer.now();
         let (mut reading, ahead) = self.reading().await?;
-        let page = zones::page(&mut reading, after, PART).await?;
-        let apexes: Vec<Name> = page.into_iter().map(|zone| zone.apex).collect();
+        let listed = zones::index(&mut reading, after, PART).await?;
+        let apexes: Vec<Name> = listed.into_iter().map(|(_, entry)| entry.zone).collect();
         let held = feed::held(&mut reading, &apexes, Some(signing.key())).await?;
         reading.end_reading().await?;
         let (mut last, mut count) = (None, 0);

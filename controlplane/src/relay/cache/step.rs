@@ -14,7 +14,7 @@ use crate::model::zone::Zone;
 use crate::relay::feed;
 use crate::relay::log::After;
 use crate::store::relay::FeedState;
-use crate::store::{Connection as Database, changes, relay, withheld};
+use crate::store::{Connection as Database, changes, relay, withheld, zones};
 
 /// Octets of the log, and zones, that one step reads at once.
 const READ: usize = 4 << 20;
@@ -24,7 +24,7 @@ const MOST_ZONES: usize = 10_000;
 /// Changes without a sequence that a step looks at; where there are more, the relay is behind and it waits.
 const MOST_WAITING: i64 = 1_000;
 /// From so many octets of blobs on, they are sent.
-pub(super) const TOGETHER: usize = 4 << 20;
+const TOGETHER: usize = 4 << 20;
 
 /// Where an index of the cache stands, and what it adds up to there.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -74,7 +74,7 @@ impl Cache {
         changed.extend(ahead.zones.iter().cloned());
         let mut root = state.root;
         root.add(ahead.root_change);
-        let zones = feed::rows(&mut reading, &changed).await?;
+        let zones = zones::by_names(&mut reading, &changed).await?;
         let names: Vec<Name> = changed.into_iter().collect();
         let mut sum = at.sum;
         for (name, before) in names.iter().zip(place::listed(connection, index, &names).await?) {

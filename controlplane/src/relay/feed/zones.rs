@@ -1,10 +1,11 @@
 //! Whole zones as they are at one moment: one, or many at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use godwit_wire::feed::{SigningKey, ZoneBlobWriter};
 use godwit_wire::name::Name;
+use godwit_wire::rr::Rrset;
 
 use super::{Feed, ZoneState, settled};
 use crate::model::zone::Zone;
@@ -19,7 +20,7 @@ const LARGE: u64 = 80_000;
 const SIZED: usize = 16;
 
 /// Zones that were read, in the order in which they were asked for, each with its blob.
-pub(in crate::relay) type Held = Vec<Option<(Zone, Bytes)>>;
+type Held = Vec<Option<(Zone, Bytes)>>;
 
 impl Feed {
     /// One zone as it is.
@@ -84,24 +85,6 @@ fn is_damage(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
 }
 
-/// Of these names those that are zones.
-pub(in crate::relay) async fn rows(
-    reading: &mut Connection,
-    apexes: &BTreeSet<Name>,
-) -> sqlx::Result<BTreeMap<Name, Zone>> {
-    if reading.kind() == Kind::Postgres {
-        let rows = zones::by_names(reading, apexes).await?;
-        return Ok(rows.into_iter().map(|zone| (zone.apex.clone(), zone)).collect());
-    }
-    let mut rows = BTreeMap::new();
-    for apex in apexes {
-        if let Some(zone) = zones::by_name(reading, apex.as_ref()).await? {
-            rows.insert(apex.clone(), zone);
-        }
-    }
-    Ok(rows)
-}
-
 /// The first of these, as many as an answer has, one at least. A blob is `wire::feed::ZoneBlob`, encoded; signed where there is a
 /// key. Of a zone that is withheld it has no records.
 pub(in crate::relay) async fn held(
@@ -137,9 +120,7 @@ async fn many(reading: &mut Connection, apexes: &[Name], key: Option<&SigningKey
     let (mut taken, mut all) = (Vec::with_capacity(apexes.len()), 0);
     // No more are looked at than are given, but for a few.
     'full: for some in apexes.chunks(SIZED) {
-        let sized = zones::sized(reading, &some.iter().cloned().collect()).await?;
-        let mut found: BTreeMap<Name, (Zone, u64)> =
-            sized.into_iter().map(|(zone, octets)| (zone.apex.clone(), (zone, octets))).collect();
+        let mut found = zones::sized(reading, &some.iter().cloned().collect()).await?;
         for apex in some {
             let octets = found.get(apex).map_or(0, |(_, octets)| *octets);
             if !taken.is_empty() && (octets >= LARGE || all + octets > ANSWER_OCTETS) {
@@ -173,34 +154,32 @@ async fn blob(reading: &mut Connection, zone: &Zone, key: Option<&SigningKey>) -
     if withheld::of_zone(reading, zone.apex.as_ref()).await?.is_some() {
         return Ok(without_records(zone, key));
     }
-    let mut octets = Vec::new();
-    let mut writer = writer(&mut octets, zone, key);
-    for (owner, rrset) in rrsets::of_zone(reading, zone.id).await? {
-        writer.push(owner.as_ref(), &rrset);
-    }
-    writer.finish(zone.digest);
-    Ok(octets)
+    let rrsets = rrsets::of_zone(reading, zone.id).await?;
+    Ok(encoded(zone, rrsets.iter().map(|(owner, rrset)| (owner, rrset)), key))
 }
 
 /// The blob of a zone whose RRsets were listed with those of others, by zone.
 pub(in crate::relay) fn blob_of(zone: &Zone, listed: &[Listed], key: Option<&SigningKey>) -> Vec<u8> {
-    let mut octets = Vec::new();
-    let mut writer = writer(&mut octets, zone, key);
     let begin = listed.partition_point(|one| one.position.zone_id < zone.id);
     let of_zone = listed.iter().skip(begin).take_while(|one| one.position.zone_id == zone.id);
-    of_zone.for_each(|one| writer.push(one.owner.as_ref(), &one.rrset));
-    writer.finish(zone.digest);
-    octets
+    encoded(zone, of_zone.map(|one| (&one.owner, &one.rrset)), key)
 }
 
 /// What is given of a zone that is withheld: its version, and nothing that can be served. A data plane that has asked for it keeps
 /// what it has, in quarantine, and goes on with everything else at once; an error would keep it trying.
 fn without_records(zone: &Zone, key: Option<&SigningKey>) -> Vec<u8> {
-    let mut octets = Vec::new();
-    writer(&mut octets, zone, key).finish(zone.digest);
-    octets
+    encoded(zone, std::iter::empty(), key)
 }
 
-fn writer<'a>(octets: &'a mut Vec<u8>, zone: &'a Zone, key: Option<&'a SigningKey>) -> ZoneBlobWriter<'a> {
-    ZoneBlobWriter::new(octets, zone.apex.as_ref(), zone.owner_number, zone.version, key)
+fn encoded<'a>(
+    zone: &Zone,
+    rrsets: impl Iterator<Item = (&'a Name, &'a Rrset)>,
+    key: Option<&SigningKey>,
+) -> Vec<u8> {
+    let mut octets = Vec::new();
+    let mut writer =
+        ZoneBlobWriter::new(&mut octets, zone.apex.as_ref(), zone.owner_number, zone.version, key);
+    rrsets.for_each(|(owner, rrset)| writer.push(owner.as_ref(), rrset));
+    writer.finish(zone.digest);
+    octets
 }

@@ -40,7 +40,7 @@ impl Reading {
         connection.begin_reading().await?;
         let zones = zones::sized(&mut connection, names).await?;
         self.connection = Some(connection);
-        Ok(zones.into_iter().map(|(zone, octets)| (zone.apex.clone(), (zone, octets))).collect())
+        Ok(zones)
     }
 
     /// The blobs of some of them (`wire::feed::ZoneBlob`), and the end of reading.

@@ -221,10 +221,8 @@ impl Source for Https {
         while !left.is_empty() && octets < ANSWER_OCTETS {
             match self.asked_zones(&left).await {
                 Ok(more) => {
-                    let length = |(_, zone): &(Name, Option<ZoneState>)| {
-                        zone.as_ref().and_then(|zone| zone.blob.as_ref()).map_or(0, Bytes::len)
-                    };
-                    octets += more.iter().map(length).sum::<usize>();
+                    octets +=
+                        more.iter().filter_map(|(_, zone)| Some(zone.as_ref()?.octets())).sum::<usize>();
                     left.drain(..more.len());
                     answers.extend(more);
                 }
@@ -317,14 +315,10 @@ impl Https {
                 break;
             }
             let zone = given(&mut rest).ok_or_else(|| refused("whole zones", status))?;
-            let is_signed =
-                |zone: &ZoneState| match zone.blob.as_deref().map(|blob| ZoneBlob::verify(blob, &keys)) {
-                    None | Some(Ok(())) => true,
-                    Some(Err(error)) => {
-                        let _ = unsigned("zone", &error);
-                        false
-                    }
-                };
+            let is_signed = |zone: &ZoneState| {
+                let verified = zone.blob.as_deref().map_or(Ok(()), |blob| ZoneBlob::verify(blob, &keys));
+                verified.map_err(|error| unsigned("zone", &error)).is_ok()
+            };
             answers.push((apex.clone(), zone.filter(is_signed)));
         }
         if answers.is_empty() { Err(refused("any zone", status)) } else { Ok(answers) }

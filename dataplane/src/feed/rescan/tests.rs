@@ -2,9 +2,8 @@
 //! so that no head tells.
 
 use godwit_engine::answer::Settings;
-use godwit_engine::snapshot::{LoadedZone, Position, SnapshotOptions, ZoneLoader};
-use godwit_wire::feed::{DigestKey, Head, Index, IndexEntry, IndexPlace, OwnedRrset, ZoneBlob};
-use godwit_wire::rr::Rtype;
+use godwit_engine::snapshot::{LoadedZone, Position, SnapshotOptions};
+use godwit_wire::feed::{DigestKey, Head, Index, IndexEntry, IndexPlace};
 use tokio::sync::watch;
 
 use super::*;
@@ -13,26 +12,15 @@ use crate::feed::follower::Follower;
 use crate::feed::local::{Local, Request};
 use crate::feed::machine::Seeds;
 use crate::feed::source::{Entries, Joined, ZoneState};
+use crate::feed::testing::{self, name};
 use crate::serve::engine::Current;
 
 const SOON: Duration = Duration::from_secs(120);
 const POSITION: Position = Position { generation: 1, epoch: 1, sequence: 3, chain: [3; 32] };
 
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
-
 /// A zone whose `www` has this address.
 fn zone(apex: &str, octet: u8) -> LoadedZone {
-    let mut loader = ZoneLoader::new(name(apex), 0);
-    let mut soa = [name(apex).as_wire(), name(apex).as_wire()].concat();
-    soa.extend_from_slice(&[0; 20]);
-    let www = name(&format!("www.{apex}"));
-    let ns = name(&format!("ns.{apex}"));
-    loader.record(name(apex).as_ref(), Rtype::SOA, 300, &soa, 0).unwrap();
-    loader.record(name(apex).as_ref(), Rtype::NS, 300, ns.as_wire(), 0).unwrap();
-    loader.record(www.as_ref(), Rtype::A, 300, &[192, 0, 2, octet], 0).unwrap();
-    loader.finish().unwrap().with_version(7)
+    testing::zone(apex, octet, 7)
 }
 
 fn good() -> Snapshot {
@@ -62,16 +50,8 @@ fn answer(good: &Snapshot, request: Request) {
         }
         Request::Zone { apex, answer } => {
             let zone = good.zone(apex.as_ref()).unwrap();
-            let rrsets = zone.rrsets().map(|(owner, rrset)| OwnedRrset { owner: owner.to_owned(), rrset });
-            let blob = ZoneBlob {
-                zone: zone.name(),
-                owner: 0,
-                version: zone.version(),
-                digest: zone.digest(),
-                rrsets: rrsets.collect(),
-            };
             let mut octets = Vec::new();
-            blob.encode(&mut octets);
+            testing::blob(&zone).encode(&mut octets);
             let blob = Some(octets.into());
             let _ = answer.send(ZoneState { blob, version: zone.version(), settled: sequence });
         }

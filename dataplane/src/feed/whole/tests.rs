@@ -1,28 +1,17 @@
 //! Together or alone, the same comes of it: what can be taken is, whatever becomes of the others.
 
 use godwit_engine::snapshot::SnapshotOptions;
-use godwit_wire::feed::{DigestKey, OwnedRrset, ZoneBlob};
-use godwit_wire::rr::Rtype;
+use godwit_wire::feed::{DigestKey, ZoneBlob};
 
 use super::*;
 use crate::feed::attempts::planted::{Harm, Planted};
+use crate::feed::testing::{self, name};
 
 const APEXES: [&str; 4] = ["a.test.", "b.test.", "c.test.", "d.test."];
 
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
-
 /// A zone whose `www` has an address of its version.
 fn zone(apex: &str, version: u8) -> LoadedZone {
-    let mut loader = ZoneLoader::new(name(apex), 0);
-    let mut soa = [name(apex).as_wire(), name(apex).as_wire()].concat();
-    soa.extend_from_slice(&[0; 20]);
-    let [www, ns] = ["www", "ns"].map(|label| name(&format!("{label}.{apex}")));
-    loader.record(name(apex).as_ref(), Rtype::SOA, 300, &soa, 0).unwrap();
-    loader.record(name(apex).as_ref(), Rtype::NS, 300, ns.as_wire(), 0).unwrap();
-    loader.record(www.as_ref(), Rtype::A, 300, &[192, 0, 2, version], 0).unwrap();
-    loader.finish().unwrap().with_version(version.into())
+    testing::zone(apex, version, version.into())
 }
 
 fn with(zones: Vec<LoadedZone>) -> Snapshot {
@@ -34,14 +23,7 @@ fn with(zones: Vec<LoadedZone>) -> Snapshot {
 fn blob(apex: &str, version: u8, adjust: impl FnOnce(&mut ZoneBlob)) -> Vec<u8> {
     let snapshot = with(vec![zone(apex, version)]);
     let view = snapshot.zone(name(apex).as_ref()).unwrap();
-    let rrsets = view.rrsets().map(|(owner, rrset)| OwnedRrset { owner: owner.to_owned(), rrset });
-    let mut blob = ZoneBlob {
-        zone: view.name(),
-        owner: 0,
-        version: view.version(),
-        digest: view.digest(),
-        rrsets: rrsets.collect(),
-    };
+    let mut blob = testing::blob(&view);
     adjust(&mut blob);
     let mut octets = Vec::new();
     blob.encode(&mut octets);

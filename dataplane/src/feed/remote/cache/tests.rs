@@ -4,6 +4,7 @@ use godwit_testkit::servers::Redis;
 use godwit_wire::feed::{IndexPlace, SigningKey};
 
 use super::*;
+use crate::feed::testing::name;
 
 const KEY: DigestKey = DigestKey([1; 32]);
 
@@ -13,10 +14,6 @@ fn key(octet: u8) -> SigningKey {
 
 fn keys() -> [VerifyingKey; 1] {
     [key(1).verifying_key()]
-}
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
 }
 
 fn place(server: &Redis) -> Place {
