@@ -10,6 +10,7 @@ use godwit_wire::feed::DigestKey;
 use godwit_wire::name::Name;
 
 use crate::auth::{self, Token};
+use crate::commit::known::Known;
 use crate::commit::plan::Plan;
 use crate::commit::record::{self, With};
 use crate::commit::{self, COMMIT};
@@ -214,7 +215,7 @@ async fn make_example(
         dry_run: false,
         confirm: None,
     };
-    let mut plan = Plan::make(connection, &request).await?;
+    let mut plan = Plan::make(connection, &request, &Known::default()).await?;
     let mut batch = Batch::of(connection);
     let with = With { digest_key, sequence: None, now_us: now_us() };
     record::write(&mut batch, connection, &request, &mut plan, with).await?;

@@ -1,7 +1,6 @@
 //! What is written and is no change of records: nothing of it is published. It has a transaction of its own, between those
 //! of changes, on the one connection that writes.
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -64,7 +63,7 @@ impl Writer {
     }
 
     async fn transact_aside(&mut self, begin: Begin) -> Result<(), Problem> {
-        if let Err(error) = self.begin(false, &BTreeSet::new()).await {
+        if let Err(error) = self.begin().await {
             self.lost |= is_lost(&error);
             return Err(error.into());
         }

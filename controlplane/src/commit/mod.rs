@@ -1,12 +1,14 @@
 //! One transaction per group of changes: rows, zone versions, SOA serials, history, audit and outbox, or nothing.
 //!
-//! Requests that wait at the same time are grouped into one transaction (one disk sync for all), each behind its own
-//! savepoint with its own preconditions, result and change set: one that fails leaves the others alone. A caller is
-//! answered after the commit is on disk, never before. A long change has a transaction of its own, and those that came
+//! Requests that wait at the same time are grouped into one transaction (one disk sync for all), each with its own
+//! preconditions, result and change set: one that fails leaves the others alone. Where all of them are plain changes of records, what
+//! they need is read for all at once; where the database then fails at one, they are carried out again, each behind a savepoint, as
+//! all others are from the start. A caller is answered after the commit is on disk, never before. A long change has a transaction of its own, and those that came
 //! meanwhile are carried out before the next long one.
 //!
 //! - [`plan`]: what a request does to the zones that it names, worked out in memory and judged by `validate/`;
 //! - [`record`](mod@record): writes a plan down and encodes its change set;
+//! - [`known`]: what is read for all requests of a transaction at once;
 //! - `undo`: what takes it back, kept with it;
 //! - `guard`: what of it has to be confirmed;
 //! - `aside`: what is written and is no change of records;
@@ -14,6 +16,7 @@
 
 pub(crate) mod aside;
 mod guard;
+pub mod known;
 pub mod plan;
 pub mod record;
 mod undo;
@@ -98,7 +101,7 @@ pub struct Done {
 }
 
 /// Makes the reply from what was done; called inside the transaction, so that reply and change are kept together.
-pub type Respond = Box<dyn FnOnce(&Plan, Uuid) -> Reply + Send>;
+pub type Respond = Box<dyn Fn(&Plan, Uuid) -> Reply + Send + Sync>;
 
 /// A request on its way to the writer.
 pub struct Job {
@@ -118,6 +121,15 @@ impl Job {
         let is_gone = self.done.is_closed();
         let is_broken = |chain: &Chain| chain.0.fetch_or(is_gone, Ordering::Relaxed);
         self.chain.as_ref().is_some_and(is_broken) || is_gone
+    }
+
+    /// Tells for whom it waits, and what comes behind it. A caller whose deadline has passed does not listen any more; what was made is
+    /// made all the same.
+    fn give(self, result: Result<Done, Problem>) {
+        if let Some(chain) = &self.chain {
+            chain.see(&result);
+        }
+        let _ = self.done.send(result);
     }
 }
 

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use godwit_wire::feed::DigestKey;
-use godwit_wire::name::Name;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::known::Known;
 use super::plan::Plan;
 use super::record::With;
 use super::{
-    COMMIT, Chain, Done, Job, Queues, RELEASE, ROLLBACK, ROLLBACK_TO, Reply, SAVEPOINT, begin, record,
+    COMMIT, Done, Job, Queues, RELEASE, ROLLBACK, ROLLBACK_TO, Reply, Respond, SAVEPOINT, begin, record,
 };
 use crate::config::Guard;
 use crate::error::{Cause, Code, Problem};
@@ -29,9 +29,7 @@ use crate::store::batch::Batch;
 use crate::store::changes::Waiting;
 use crate::store::connection::is_lost;
 use crate::store::relay::FeedState;
-use crate::store::{
-    Connection, Kind, Place, buffered, changes, history, idempotency, log, now_us, relay, zones,
-};
+use crate::store::{Connection, Kind, Place, buffered, changes, history, idempotency, log, now_us, relay};
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
 const GROUP: usize = 256;
@@ -87,7 +85,7 @@ pub(crate) struct Here {
 
 /// A request that was carried out inside the open transaction; answered once that is committed.
 struct Pending {
-    answer: Answer,
+    job: Job,
     reply: Reply,
     replayed: bool,
     has_effect: bool,
@@ -96,25 +94,24 @@ struct Pending {
     confirm: Option<u64>,
 }
 
-/// Takes the result of a request, for whom it waits and for what comes behind it.
-struct Answer {
-    done: oneshot::Sender<Result<Done, Problem>>,
-    chain: Option<Chain>,
+/// How the requests of a transaction are kept apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Manner {
+    /// There is one: all of the transaction is its.
+    Alone,
+    /// They are plain: whatever fails before it writes leaves the others alone, and where writing fails all are carried out again.
+    Together,
+    /// Each behind a savepoint.
+    Apart,
 }
 
-impl Answer {
-    /// A caller whose deadline has passed does not listen any more; what was made is made all the same.
-    fn give(self, result: Result<Done, Problem>) {
-        if let Some(chain) = &self.chain {
-            chain.see(&result);
+impl Manner {
+    fn of(group: &[Job]) -> Manner {
+        match group.len() {
+            1 => Manner::Alone,
+            _ if group.iter().all(|job| job.request.is_plain()) => Manner::Together,
+            _ => Manner::Apart,
         }
-        let _ = self.done.send(result);
-    }
-}
-
-impl Job {
-    fn into_answer(self) -> Answer {
-        Answer { done: self.done, chain: self.chain }
     }
 }
 
@@ -181,10 +178,21 @@ impl Writer {
         self.connection
     }
 
-    /// One transaction for a group of requests.
+    /// One transaction for a group of requests, or another one where they could not be carried out together.
     async fn transact(&mut self, group: Vec<Job>) {
+        let manner = Manner::of(&group);
+        let again = self.attempt(group, manner).await;
+        if !again.is_empty() {
+            tracing::debug!(requests = again.len(), "carried out again, each behind a savepoint");
+            self.attempt(again, Manner::Apart).await;
+        }
+    }
+
+    /// Gives back those that are to be carried out again: nothing of them was made.
+    async fn attempt(&mut self, group: Vec<Job>, manner: Manner) -> Vec<Job> {
         let mut pending = Vec::with_capacity(group.len());
-        match self.carry_out(group, &mut pending).await {
+        let mut again = Vec::new();
+        match self.carry_out(group, manner, &mut pending, &mut again).await {
             Ok(()) => {
                 for one in pending {
                     self.acknowledge(one);
@@ -201,35 +209,41 @@ impl Writer {
                     tracing::debug!(%error, "no transaction was left to roll back");
                 }
                 for one in pending {
-                    one.answer.give(Err(problem.clone()));
+                    one.job.give(Err(problem.clone()));
                 }
             }
         }
+        again
     }
 
     fn acknowledge(&self, one: Pending) {
         if one.has_effect {
             self.metrics.change(one.sequence.is_none());
         }
-        let Pending { answer, reply, replayed, sequence, plan, confirm, .. } = one;
-        answer.give(Ok(Done { reply, replayed, sequence, plan, confirm }));
+        let Pending { job, reply, replayed, sequence, plan, confirm, .. } = one;
+        job.give(Ok(Done { reply, replayed, sequence, plan, confirm }));
     }
 
-    /// Carries out everything inside one transaction and commits it. A request that is alone and fails, or only asks, takes
-    /// the whole transaction back; with others it has a savepoint of its own.
-    async fn carry_out(&mut self, group: Vec<Job>, pending: &mut Vec<Pending>) -> sqlx::Result<()> {
-        let alone = group.len() == 1;
-        let zones = match self.connection.kind() {
-            Kind::Sqlite => BTreeSet::new(),
-            Kind::Postgres => Plan::to_be_locked(group.iter().map(|job| &job.request)),
-        };
-        if let Err(error) = self.begin(group.len() > 1, &zones).await {
-            for job in group {
-                let problem = Problem::new(Code::DbUnavailable, "the database is not available; try again");
-                job.into_answer().give(Err(problem.because(Cause::of(&error))));
+    /// Carries out everything inside one transaction and commits it, or takes all of it back where some are to be carried out again. A
+    /// request that is alone and fails, or only asks, takes the whole transaction back.
+    async fn carry_out(
+        &mut self,
+        group: Vec<Job>,
+        manner: Manner,
+        pending: &mut Vec<Pending>,
+        again: &mut Vec<Job>,
+    ) -> sqlx::Result<()> {
+        let mut known = match self.begin_with(&group, manner).await {
+            Ok(known) => known,
+            Err(error) => {
+                for job in group {
+                    let problem =
+                        Problem::new(Code::DbUnavailable, "the database is not available; try again");
+                    job.give(Err(problem.because(Cause::of(&error))));
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         let mut sequence = self.sequences.next();
         let mut waiting = Vec::new();
         let connection = &mut self.connection;
@@ -238,40 +252,44 @@ impl Writer {
             if job.is_withdrawn() {
                 continue;
             }
-            let Job { request, respond, done, chain } = job;
-            let answer = Answer { done, chain };
             let with = With { digest_key: &self.digest_key, sequence, now_us: now_us() };
-            let outcome = guarded(one(connection, &request, respond, with, self.guard)).await;
-            let keep = outcome.is_ok() && !request.dry_run;
-            let mut end = Batch::of(connection);
-            match (alone, keep) {
-                (true, false) => end.control(ROLLBACK),
+            let is_known = (manner == Manner::Together).then_some(&mut known);
+            let outcome =
+                guarded(one(connection, &job.request, &job.respond, with, self.guard, is_known)).await;
+            let keep = outcome.is_ok() && !job.request.dry_run;
+            let is_broken = outcome.as_ref().is_err_and(|problem| problem.is_open() || known.is_writing);
+            let end: &[&'static str] = match (manner, keep) {
+                (Manner::Alone, false) => &[ROLLBACK],
+                (Manner::Together, false) if is_broken => &[ROLLBACK],
                 // The savepoint stays for the next one.
-                (false, false) => end.control(ROLLBACK_TO),
-                (false, true) if group.peek().is_some() => {
-                    end.control(RELEASE);
-                    end.control(SAVEPOINT);
-                }
-                // The commit ends savepoints too.
-                (_, true) => {}
-            }
-            if let Err(error) = end.run(connection).await {
+                (Manner::Apart, false) => &[ROLLBACK_TO],
+                (Manner::Apart, true) if group.peek().is_some() => &[RELEASE, SAVEPOINT],
+                // The commit ends savepoints too; and who is refused has not written anything.
+                (_, true) | (Manner::Together, false) => &[],
+            };
+            if !end.is_empty()
+                && let Err(error) = connection.control(end).await
+            {
                 let away = || {
                     let message = "the database is not available; nothing was changed; try again";
                     Problem::new(Code::DbUnavailable, message).because(Cause::of(&error))
                 };
-                answer.give(Err(outcome.err().unwrap_or_else(away)));
+                job.give(Err(outcome.err().unwrap_or_else(away)));
                 for job in group {
-                    job.into_answer().give(Err(away()));
+                    job.give(Err(away()));
                 }
                 return Err(error);
+            }
+            if manner == Manner::Together && is_broken {
+                again.extend(pending.drain(..).map(|one| one.job).chain([job]).chain(group));
+                return Ok(());
             }
             match outcome {
                 Ok(Outcome { reply, replayed, outbox, plan, confirm }) => {
                     let outbox = outbox.filter(|_| keep);
                     let has_effect = outbox.is_some();
                     pending.push(Pending {
-                        answer,
+                        job,
                         reply,
                         replayed,
                         has_effect,
@@ -284,9 +302,9 @@ impl Writer {
                         sequence = sequence.map(|sequence| sequence + 1);
                     }
                 }
-                Err(problem) => answer.give(Err(problem)),
+                Err(problem) => job.give(Err(problem)),
             }
-            if alone && !keep {
+            if manner == Manner::Alone && !keep {
                 return Ok(());
             }
         }
@@ -307,13 +325,34 @@ impl Writer {
                        the same Idempotency-Key";
         for one in pending.drain(..) {
             let problem = Problem::new(Code::DbUnavailable, message);
-            one.answer.give(Err(problem.because(Cause::of(&error))));
+            one.job.give(Err(problem.because(Cause::of(&error))));
         }
         error
     }
 
-    /// Begins a transaction, with a savepoint where there is more than one request; on another connection when ours broke.
-    pub(super) async fn begin(&mut self, savepoint: bool, zones: &BTreeSet<Name>) -> sqlx::Result<()> {
+    /// Begins a transaction for these requests: locks what they change, reads it where they are carried out together, and sets the
+    /// first savepoint where they are kept apart.
+    async fn begin_with(&mut self, group: &[Job], manner: Manner) -> sqlx::Result<Known> {
+        self.begin().await?;
+        let requests = group.iter().map(|job| &job.request);
+        let zones = match self.connection.kind() {
+            Kind::Sqlite => BTreeSet::new(),
+            Kind::Postgres => Plan::to_be_locked(requests.clone()),
+        };
+        let connection = &mut self.connection;
+        let mut known = Known::default();
+        if !zones.is_empty() {
+            let together = requests.filter(|_| manner == Manner::Together);
+            known = Known::lock(connection, zones, together).await?;
+        }
+        if manner == Manner::Apart {
+            connection.control(&[SAVEPOINT]).await?;
+        }
+        Ok(known)
+    }
+
+    /// Begins a transaction; on another connection when ours broke.
+    pub(super) async fn begin(&mut self) -> sqlx::Result<()> {
         if self.lost {
             self.connection = self.place.connect().await?;
             self.lost = false;
@@ -326,14 +365,7 @@ impl Writer {
             here.state = here.log.end();
             here.doubtful = false;
         }
-        let begin = begin(self.connection.kind());
-        let statements: &[&'static str] = if savepoint { &[begin, SAVEPOINT] } else { &[begin] };
-        if zones.is_empty() {
-            return self.connection.control(statements).await;
-        }
-        self.connection.control(&[begin]).await?;
-        zones::lock_in_order(&mut self.connection, zones).await?;
-        if savepoint { self.connection.control(&[SAVEPOINT]).await } else { Ok(()) }
+        self.connection.control(&[begin(self.connection.kind())]).await
     }
 
     /// Writes down that a data plane has what this database never knew: from here on nothing gets a sequence.
@@ -343,7 +375,7 @@ impl Writer {
             here.state.ahead = here.state.ahead.max(sequence).max(here.state.sequence + 1);
             self.metrics.leader(false);
         }
-        let noted = match self.begin(false, &BTreeSet::new()).await {
+        let noted = match self.begin().await {
             Ok(()) => relay::found_ahead(&mut self.connection, sequence).await,
             Err(error) => Err(error),
         };
@@ -446,13 +478,14 @@ struct Outcome {
     confirm: Option<u64>,
 }
 
-/// One request inside its savepoint.
+/// One request; `known`: what it need not read, and what others behind it need not.
 async fn one(
     connection: &mut Connection,
     request: &Request,
-    respond: super::Respond,
+    respond: &Respond,
     with: With<'_>,
     guard: Guard,
+    mut known: Option<&mut Known>,
 ) -> Result<Outcome, Problem> {
     let now = with.now_us;
     if let Some(idempotency) = &request.idempotency
@@ -460,11 +493,15 @@ async fn one(
     {
         return Ok(Outcome { reply, replayed: true, outbox: None, plan: None, confirm: None });
     }
-    let mut plan = Plan::make(connection, request).await?;
+    let nothing = Known::default();
+    let mut plan = Plan::make(connection, request, known.as_deref().unwrap_or(&nothing)).await?;
     let cost = guard.cost(connection, &plan).await?;
     let confirm = cost.as_ref().map(|cost| cost.names);
     if let Some(cost) = cost.filter(|_| request.confirm != confirm && !request.dry_run) {
         return Err(cost.problem(request.confirm));
+    }
+    if let Some(known) = &mut known {
+        known.is_writing = true;
     }
     let mut batch = Batch::of(connection);
     let outbox = record::write(&mut batch, connection, request, &mut plan, with).await?;
@@ -475,6 +512,9 @@ async fn one(
         idempotency::keep(&mut batch, &request.actor, key, request_hash, &response, now);
     }
     batch.run(connection).await?;
+    if let Some(known) = known {
+        known.became(&plan);
+    }
     let plan = request.dry_run.then(|| Box::new(plan));
     Ok(Outcome { reply, replayed: false, outbox, plan, confirm })
 }

@@ -154,6 +154,8 @@ pub struct Idempotency {
 
 /// From so many steps on a change is long.
 const LONG_STEPS: usize = 1_000;
+/// The most operations of one that is [plain](Request::is_plain).
+const PLAIN_STEPS: usize = 16;
 
 /// A whole request to change something.
 #[derive(Clone, Debug)]
@@ -179,6 +181,23 @@ pub struct Request {
 }
 
 impl Request {
+    /// Whether it is a change of a few records that is meant to be made: all that it reads is what its owner names hold.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let is_plain = |operation: &Operation| match operation {
+            Operation::Put { .. }
+            | Operation::AddValues { .. }
+            | Operation::RemoveValues { .. }
+            | Operation::Delete { .. } => true,
+            Operation::PutZone(_)
+            | Operation::PatchZone { .. }
+            | Operation::DeleteZone { .. }
+            | Operation::Rollback { .. }
+            | Operation::RollbackAll { .. } => false,
+        };
+        !self.dry_run && self.operations.len() <= PLAIN_STEPS && self.operations.iter().all(is_plain)
+    }
+
     /// Whether it may take the writer for long: it has many steps, or writes or deletes a zone of unknown size.
     #[must_use]
     pub fn is_long(&self) -> bool {

@@ -29,6 +29,12 @@ pub mod tokens;
 pub mod withheld;
 pub mod zones;
 
+use std::fmt::Write as _;
+
+use godwit_wire::name::Name;
+
+use crate::model::name_key;
+
 pub use connection::{Connection, Kind, Pool, Row};
 pub use database::Database;
 pub use place::Place;
@@ -46,6 +52,23 @@ pub struct Damaged {
 /// Wraps [`Damaged`] as the error of a read.
 pub(crate) fn damaged(table: &'static str, what: &'static str) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(Damaged { table, what }))
+}
+
+/// Whether an error says that a row is not what it must be: the connection and its transaction go on.
+pub(crate) fn is_damage(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
+}
+
+/// The keys of names as one value: each in hexadecimal behind an x, with commas between.
+fn keys<'n>(names: impl IntoIterator<Item = &'n Name>) -> String {
+    let mut keys = String::new();
+    for name in names {
+        keys.push_str(if keys.is_empty() { "x" } else { ",x" });
+        for octet in name_key::encode(name.as_ref()) {
+            let _ = write!(keys, "{octet:02x}");
+        }
+    }
+    keys
 }
 
 /// Every statement that a kind of database gets.

@@ -1,12 +1,13 @@
 //! `rrsets`.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::{Rrset, Rtype};
 
 use super::batch::Batch;
-use super::{Connection, Row, damaged, sets};
+use super::{Connection, Row, damaged, keys, sets};
 use crate::model::name_key;
 
 const OF_OWNER: &str = "SELECT owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = $1 AND owner_key = $2 ORDER BY rtype";
@@ -28,8 +29,12 @@ const COUNT_NAMES: &str = "SELECT count(DISTINCT owner_key) FROM rrsets WHERE zo
 /// Row numbers of zones, with commas between.
 const OF_ZONES: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = ANY (string_to_array($1, ',')::BIGINT[]) ORDER BY zone_id, owner_key, rtype";
 
+/// Row numbers of zones, with commas between, and as many owner names (see [`keys`]). Each is looked up by itself, whatever the planner
+/// thinks of how many there are.
+const OF_OWNERS: &str = "SELECT held.zone_id, held.owner_key, held.rtype, held.ttl, held.rdata, held.rrsigs FROM unnest(string_to_array($1, ',')::BIGINT[], string_to_array($2, ',')) AS wanted (zone_id, owner) CROSS JOIN LATERAL (SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE rrsets.zone_id = wanted.zone_id AND rrsets.owner_key = decode(substr(wanted.owner, 2), 'hex') OFFSET 0) AS held";
+
 /// Statements of this file that only PostgreSQL gets.
-pub(super) const POSTGRES_ONLY: &[&str] = &[OF_ZONES];
+pub(super) const POSTGRES_ONLY: &[&str] = &[OF_ZONES, OF_OWNERS];
 
 /// Every statement of this file that both get.
 pub const ALL: &[&str] = &[
@@ -131,6 +136,20 @@ pub async fn of_two_owners(
     let [one, other] = owners.map(name_key::encode);
     let rows = connection.query(OF_TWO_OWNERS).bind(zone_id).bind(one).bind(other).fetch_all().await?;
     rows.iter().map(|row| listed(row).map(|listed| (listed.owner, listed.rrset))).collect()
+}
+
+/// All RRsets of these owner names, each in a zone, in no order. For PostgreSQL.
+///
+/// # Errors
+/// Of the database.
+pub async fn of_owners(
+    connection: &mut Connection,
+    owners: &BTreeSet<(i64, Name)>,
+) -> sqlx::Result<Vec<Listed>> {
+    let zones: Vec<String> = owners.iter().map(|(zone_id, _)| zone_id.to_string()).collect();
+    let names = keys(owners.iter().map(|(_, owner)| owner));
+    let rows = connection.query(OF_OWNERS).bind(zones.join(",")).bind(names).fetch_all().await?;
+    rows.iter().map(listed).collect()
 }
 
 /// RRsets behind a position, in order of zone, owner name and type; of one zone when `zone_id` is given, of one type

@@ -1,13 +1,12 @@
 //! `zones` and `departed_zones`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use godwit_wire::feed::{Digest, IndexEntry};
 use godwit_wire::name::{Name, NameRef};
 
 use super::batch::Batch;
-use super::{Connection, Kind, Row, damaged};
+use super::{Connection, Kind, Row, damaged, keys};
 use crate::model::name_key;
 use crate::model::zone::{TtlPolicy, Zone};
 
@@ -29,7 +28,9 @@ const BY_NAME_LOCKED: &str = select!("WHERE name_key = $1 FOR UPDATE");
 const LONGEST_LOCKED: &str =
     select!("WHERE name_key IN ($1, $2, $3, $4) ORDER BY length(name_key) DESC LIMIT 1 FOR UPDATE");
 /// Keys in hexadecimal behind an x, with commas between: that of the root is empty, and would be no key at all.
-const LOCK_IN_ORDER: &str = "SELECT id FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key) ORDER BY name_key FOR UPDATE OF zones";
+const LOCK_IN_ORDER: &str = select!(
+    "WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key) ORDER BY name_key FOR UPDATE OF zones"
+);
 const BY_NAMES: &str = select!(
     "WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)"
 );
@@ -143,9 +144,9 @@ pub async fn lock_longest(connection: &mut Connection, names: &[NameRef<'_>]) ->
 /// other. For PostgreSQL: SQLite has one writer at a time.
 ///
 /// # Errors
-/// Of the database.
-pub async fn lock_in_order(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<()> {
-    connection.query(LOCK_IN_ORDER).bind(keys(names)).fetch_all().await.map(|_| ())
+/// Of the database. Where one cannot be read, all of them are locked all the same.
+pub async fn lock_in_order(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<Vec<Zone>> {
+    connection.query(LOCK_IN_ORDER).bind(keys(names)).fetch_all().await?.iter().map(zone).collect()
 }
 
 /// Those of these names that are zones.
@@ -189,18 +190,6 @@ pub async fn sized(
         Ok((zone.apex.clone(), (zone, octets)))
     };
     rows.iter().map(sized).collect()
-}
-
-/// Their keys as [`LOCK_IN_ORDER`] takes them.
-fn keys(names: &BTreeSet<Name>) -> String {
-    let mut keys = String::new();
-    for name in names {
-        keys.push_str(if keys.is_empty() { "x" } else { ",x" });
-        for octet in name_key::encode(name.as_ref()) {
-            let _ = write!(keys, "{octet:02x}");
-        }
-    }
-    keys
 }
 
 async fn first_of(

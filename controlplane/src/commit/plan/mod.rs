@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::{Rrset, Rtype};
 
+use super::known::Known;
 use crate::error::{Code, Problem};
 use crate::model::change::{IfMatch, Operation, PutMode, PutZone, Request, SoaChange};
 use crate::model::name_key;
@@ -40,15 +41,19 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Works out a request against the database.
+    /// Works out a request against the database, of which something is known already.
     ///
     /// # Errors
     /// What speaks against it.
-    pub async fn make(connection: &mut Connection, request: &Request) -> Result<Plan, Problem> {
+    pub async fn make(
+        connection: &mut Connection,
+        request: &Request,
+        known: &Known,
+    ) -> Result<Plan, Problem> {
         let mut plan = Plan::default();
         let count = request.operations.len();
         for (index, operation) in request.operations.iter().enumerate() {
-            let done = plan.operate(connection, operation, request.if_match.as_ref(), count).await;
+            let done = plan.operate(connection, operation, request.if_match.as_ref(), count, known).await;
             done.map_err(|problem| located(problem, index, count))?;
         }
         plan.keep_serials();
@@ -104,6 +109,7 @@ impl Plan {
         operation: &Operation,
         if_match: Option<&IfMatch>,
         count: usize,
+        known: &Known,
     ) -> Result<(), Problem> {
         match operation {
             Operation::PutZone(put) => self.put_zone(connection, put, if_match).await,
@@ -141,15 +147,16 @@ impl Plan {
                 if matches!(operation, Operation::Put { .. }) {
                     self.settle(owner, *rtype)?;
                 }
-                let plan =
-                    self.zone_of(connection, owner, Some(*rtype), zone.as_ref(), if_match, count).await?;
+                let zone = (zone.as_ref(), known);
+                let plan = self.zone_of(connection, owner, Some(*rtype), zone, if_match, count).await?;
                 plan.write(connection, operation).await
             }
             Operation::Delete { owner, rtype, zone } => {
                 if let Some(rtype) = rtype {
                     self.settle(owner, *rtype)?;
                 }
-                let plan = self.zone_of(connection, owner, *rtype, zone.as_ref(), if_match, count).await?;
+                let zone = (zone.as_ref(), known);
+                let plan = self.zone_of(connection, owner, *rtype, zone, if_match, count).await?;
                 plan.delete(connection, owner, *rtype).await
             }
         }
@@ -217,13 +224,13 @@ impl Plan {
         connection: &mut Connection,
         owner: &Name,
         rtype: Option<Rtype>,
-        named: Option<&Name>,
+        (named, known): (Option<&Name>, &Known),
         if_match: Option<&IfMatch>,
         operations: usize,
     ) -> Result<&mut ZonePlan, Problem> {
         let (apex, found) = match named {
-            Some(apex) => (apex.clone(), None),
-            None => self.longest_match(connection, owner, rtype).await?,
+            Some(apex) => (apex.clone(), known.zone(apex).flatten().cloned()),
+            None => self.longest_match(connection, owner, rtype, known).await?,
         };
         if !self.zones.contains_key(&apex) {
             let found = match found {
@@ -242,6 +249,11 @@ impl Plan {
             self.zones.insert(apex.clone(), plan);
         }
         let plan = self.zones.get_mut(&apex).expect("it was put there above");
+        for name in [owner, &apex] {
+            if let Some(sets) = known.owner(&plan.zone, name) {
+                plan.holds(name, sets);
+            }
+        }
         if !owner.as_ref().is_at_or_below(apex.as_ref()) {
             return Err(Problem::new(Code::InvalidName, format!("{owner} is not in the zone {apex}")));
         }
@@ -255,9 +267,9 @@ impl Plan {
         connection: &mut Connection,
         owner: &Name,
         rtype: Option<Rtype>,
+        known: &Known,
     ) -> Result<(Name, Option<Zone>), Problem> {
-        // The DS records of a zone stand on the parent's side of the cut (RFC 4035 §2.4).
-        let start = if rtype == Some(Rtype::DS) { owner.as_ref().parent() } else { Some(owner.as_ref()) };
+        let start = lowest_apex(owner, rtype);
         // A zone that has none below it decides for every name in it, without asking for each.
         let mut next = start;
         while let Some(name) = next {
@@ -268,7 +280,7 @@ impl Plan {
             }
             next = name.parent();
         }
-        let mut planned = None;
+        let (mut planned, mut held) = (None, None);
         let mut unknown = Vec::new();
         let mut next = start;
         while let Some(name) = next {
@@ -277,12 +289,17 @@ impl Plan {
                 planned = Some(apex);
                 break;
             }
-            if !self.no_apex.contains(&apex) {
-                unknown.push(name);
+            match known.zone(&apex) {
+                Some(Some(zone)) => {
+                    held = Some(zone.clone());
+                    break;
+                }
+                None if !self.no_apex.contains(&apex) => unknown.push(name),
+                Some(None) | None => {}
             }
             next = name.parent();
         }
-        let found = zones::lock_longest(connection, &unknown).await?;
+        let found = zones::lock_longest(connection, &unknown).await?.or(held);
         let is_longer = |name: &NameRef<'_>| found.as_ref().is_none_or(|zone| *name != zone.apex.as_ref());
         self.no_apex.extend(unknown.into_iter().take_while(is_longer).map(NameRef::to_owned));
         if let Some(apex) = found.as_ref().map(|zone| zone.apex.clone()).or(planned) {
@@ -336,6 +353,12 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// The lowest name that can be the apex of the zone that holds an RRset: the DS records of a zone stand on the parent's side of the
+/// cut (RFC 4035 §2.4).
+pub(super) fn lowest_apex(owner: &Name, rtype: Option<Rtype>) -> Option<NameRef<'_>> {
+    if rtype == Some(Rtype::DS) { owner.as_ref().parent() } else { Some(owner.as_ref()) }
 }
 
 async fn has_zone_below(connection: &mut Connection, apex: NameRef<'_>) -> Result<bool, Problem> {

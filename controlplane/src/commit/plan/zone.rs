@@ -135,6 +135,13 @@ impl ZonePlan {
         Ok(())
     }
 
+    /// What an owner name holds, so that it need not be read.
+    pub(super) fn holds(&mut self, name: &Name, sets: &Sets) {
+        if !self.owners.contains_key(name) {
+            self.owners.insert(name.clone(), OwnerPlan { before: sets.clone(), after: sets.clone() });
+        }
+    }
+
     /// An owner name, and what it holds.
     pub(in crate::commit) async fn owner(
         &mut self,

@@ -4,18 +4,19 @@ use std::sync::{Arc, Mutex};
 
 use godwit_wire::feed::Digest;
 use godwit_wire::feed::digest::{rrset_digest, zone_term};
+use godwit_wire::name::Name;
 use godwit_wire::rr::Rtype;
 use uuid::Uuid;
 
 use super::*;
-use crate::commit::{Committer, Link, Respond};
+use crate::commit::{Chain, Committer, Link};
 use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
 use crate::relay::give;
 use crate::relay::log::After;
 use crate::store::relay::FeedState;
 use crate::store::testing::{self, Place};
-use crate::store::{Database, Pool, rrsets};
+use crate::store::{Database, Pool, rrsets, zones};
 
 /// Long enough for whatever is not going to happen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -339,9 +340,10 @@ async fn a_short_change_waits_for_one_long_one_at_most(writer: Writer, running: 
     // The short one comes while the first long one is in its transaction.
     let short = commit("short", PutMode::Create);
     let (handle, (inside, began)) = (tokio::runtime::Handle::current(), oneshot::channel());
+    let once = Mutex::new(Some((short, inside)));
     let first: Respond = Box::new(move |_, change| {
-        let short = handle.spawn(short);
-        let _ = inside.send(short);
+        let (short, inside) = once.lock().unwrap().take().unwrap();
+        let _ = inside.send(handle.spawn(short));
         Reply { status: 200, body: String::new(), version: None, change }
     });
     let committer = running.committer.clone();
@@ -467,3 +469,5 @@ on_both! {
     behind_one_of_a_chain_that_is_not_made_nothing_is_carried_out,
     a_stop_ends_when_both_queues_are_empty,
 }
+
+mod together;

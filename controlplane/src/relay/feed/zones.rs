@@ -9,6 +9,7 @@ use godwit_wire::rr::Rrset;
 
 use super::{Feed, ZoneState, settled};
 use crate::model::zone::Zone;
+use crate::store::is_damage;
 use crate::store::rrsets::{self, Listed};
 use crate::store::{Connection, Kind, changes, relay, withheld, zones};
 
@@ -79,10 +80,6 @@ impl Feed {
         }
         Ok(states)
     }
-}
-
-fn is_damage(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
 }
 
 /// The first of these, as many as an answer has, one at least. A blob is `wire::feed::ZoneBlob`, encoded; signed where there is a
