@@ -121,6 +121,7 @@ pub struct Metrics {
     shadow_ends: Counter,
     shadow_errors: Counter,
     shadow_unjudged: Counter,
+    shadow_read_octets: Counter,
     panics: Counter,
     live_nodes: Gauge,
     nodes_ahead: Counter,
@@ -198,6 +199,11 @@ impl Metrics {
     /// Counts a change set that is published unjudged.
     pub fn shadow_unjudged(&self) {
         self.shadow_unjudged.inc();
+    }
+
+    /// Counts octets of zones that are read for the shadow.
+    pub fn shadow_reads(&self, octets: u64) {
+        self.shadow_read_octets.inc_by(octets);
     }
 
     /// Sets how many committed changes have no sequence.
@@ -332,6 +338,11 @@ impl Metrics {
             "shadow_unjudged",
             "Change sets that were published unjudged though they were to be judged",
             self.shadow_unjudged.clone(),
+        );
+        registry.register(
+            "shadow_read_octets",
+            "Octets of zones that were read for the shadow, about",
+            self.shadow_read_octets.clone(),
         );
         registry.register(
             "recounts",

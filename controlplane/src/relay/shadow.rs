@@ -6,15 +6,15 @@
 //! - `frames`: what is said between the two;
 //! - `process`: starts it, asks it, and sees to its end;
 //! - `held`: which zones it has; `pauses`: when one that is withheld is judged again;
-//! - `read`: zones that it lacks, from the database;
+//! - `read`: zones that it lacks, from the database, as many as it may;
 //! - `planted`: harm for tests.
 //!
 //! A child may end for another reason, so nothing is withheld at its first end: change sets that were judged together are then
 //! judged one by one, and the one at which a child ends again is withheld. What the engine refuses is no harm: data planes refuse it
 //! as well, and keep the zone as it is. Where no child can be started, change sets are published unjudged.
 //!
-//! **Not judged**: change sets larger than the bound of zones; of zones that are larger than 64 KiB when they are first seen, all but
-//! the records that a change puts.
+//! **Not judged**: change sets larger than the bound of zones; of zones that are larger than 64 KiB when they are first seen, or that
+//! are changed in turns with more others than the child may have, all but the records that a change puts.
 //! A zone that the child does not have is loaded as it is now, with the change in it: that applying the change alone does harm is
 //! not seen then. Nor is the removal of a zone that it does not have.
 
@@ -119,7 +119,7 @@ impl Shadow {
         let judge = Judge {
             program,
             settings: settings.clone(),
-            reading: Reading::new(place),
+            reading: Reading::new(place, settings.shadow_zones_octets, metrics.clone()),
             child: None,
             start_at: None,
             held: Held::default(),
@@ -452,7 +452,7 @@ impl Judge {
             if !fits {
                 self.held.put_large(zone);
             }
-            fits
+            fits && self.reading.may(*octets)
         });
         // As many as take half of the bound together.
         let (mut count, mut octets, mut wanted) = (0, 0, BTreeSet::new());

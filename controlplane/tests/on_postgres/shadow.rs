@@ -462,6 +462,40 @@ async fn the_shadow_holds_no_more_than_it_may() {
     }
 }
 
+/// Zones that are changed in turns with more others than it holds are not read for every change.
+#[tokio::test]
+async fn the_shadow_reads_no_more_than_it_may() {
+    const SECOND: u64 = 1 << 20;
+    let small = |config: &mut Config| config.relay.shadow_zones_octets = SECOND;
+    let server = Server::start_judged(folder(), Replica::default(), None, None, shadow(), small).await;
+    let text = "x".repeat(250);
+    let lines: String = (0..100).map(|n| format!("n{n} 300 IN TXT {text} {text}\n")).collect();
+    let zones: Vec<String> = (0..40).map(|n| format!("z{n}.test.")).collect();
+    for zone in &zones {
+        let file = format!("@ 300 IN SOA ns h 1 2 3 4 5\n@ 300 IN NS ns.example.\n{lines}");
+        let imported = server.client.import(zone, &file).await;
+        assert!(imported.status.is_success(), "{}", imported.text);
+    }
+    let began = Instant::now();
+    for round in 0..12 {
+        let put = |zone| json!({ "op": "put", "name": format!("www.{zone}"), "type": "A", "value": [format!("192.0.2.{round}")] });
+        let changes: Vec<Value> = zones.iter().map(put).collect();
+        let body = json!({ "changes": changes });
+        let made = server.client.json("POST", "/api/v1/changes", &body).await;
+        assert!(made.status.is_success(), "{}", made.text);
+        assert_eq!(published(&server, made.header("godwit-change")).await["state"], "published");
+    }
+    let metrics = server.metrics();
+    let read =
+        metrics.lines().find_map(|line| line.strip_prefix("godwit_controlplane_shadow_read_octets_total "));
+    let read: u64 = read.unwrap().parse().unwrap();
+    let most = SECOND * (began.elapsed().as_secs() + 2);
+    assert!((1..=most).contains(&read), "{read} octets, at most {most} were to be read");
+    for line in ["shadow_ends_total 0", "shadow_errors_total 0", "shadow_unjudged_total 0"] {
+        assert!(metrics.contains(&format!("godwit_controlplane_{line}\n")), "{line}: {metrics}");
+    }
+}
+
 /// Of a zone that is larger than the shadow may hold, what is put into it is judged all the same.
 #[tokio::test]
 async fn r6_what_is_put_into_a_large_zone_is_judged() {
