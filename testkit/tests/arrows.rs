@@ -95,6 +95,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "config",
             "domain",
             "getrandom",
+            "governor",
             "hashlink",
             "http-body-util",
             "hyper",
