@@ -355,6 +355,9 @@ struct Propagate {
     /// Changes a second while it is measured how soon they are answered
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
+    /// Only these, in this order but for `rate`, which comes last
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = propagate::Part::ALL)]
+    part: Vec<propagate::Part>,
     /// Where to write all figures
     #[arg(long, default_value = "target/loadtest/propagate.json", value_name = "FILE")]
     json: PathBuf,
@@ -370,6 +373,7 @@ impl Propagate {
             seconds: self.seconds,
             rounds: usize::from(self.rounds),
             rate: self.rate,
+            parts: self.part,
         };
         conclude(&self.json, "", &propagate::report::report(&options, propagate::run(&options)?))
     }

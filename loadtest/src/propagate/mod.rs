@@ -32,6 +32,35 @@ pub struct Options {
     pub rounds: usize,
     /// Changes a second while it is measured how soon they are answered.
     pub rate: u32,
+    /// What is measured.
+    pub parts: Vec<Part>,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, clap::ValueEnum)]
+pub enum Part {
+    /// Changes of one RRset, in any of the zones.
+    Zones,
+    /// Changes of one RRset, all in one zone.
+    OneZone,
+    /// Large change sets.
+    Large,
+    /// How soon changes at a fixed rate are answered.
+    Rate,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Part; 4] = [Part::Zones, Part::OneZone, Part::Large, Part::Rate];
+
+    fn load(self) -> Option<Load> {
+        match self {
+            Part::Zones => Some(Load::Zones),
+            Part::OneZone => Some(Load::OneZone),
+            Part::Large => Some(Load::Large),
+            Part::Rate => None,
+        }
+    }
 }
 
 /// All that a run found.
@@ -63,7 +92,7 @@ pub fn run(options: &Options) -> Result<Results> {
     eprintln!("making {} zones", options.zones);
     cluster.make_zones(options.zones)?;
     for _ in 0..options.rounds {
-        for load in Load::ALL {
+        for load in options.parts.iter().copied().filter_map(Part::load) {
             let found = throughput::measure(&cluster, options, load)?;
             eprintln!(
                 "{}: {:.0} RRsets a second, acknowledged after {:.0} us, p99 {:.0} us",
@@ -77,7 +106,7 @@ pub fn run(options: &Options) -> Result<Results> {
                 None => results.throughput.push((load, vec![found])),
             }
         }
-        if cluster.nodes.is_empty() {
+        if cluster.nodes.is_empty() || !options.parts.contains(&Part::Rate) {
             continue;
         }
         // What is left of the load before is not what is measured here.

@@ -24,9 +24,6 @@ pub enum Load {
 }
 
 impl Load {
-    /// All of them.
-    pub const ALL: [Load; 3] = [Load::Zones, Load::OneZone, Load::Large];
-
     /// For people.
     #[must_use]
     pub fn name(self) -> &'static str {
