@@ -3,6 +3,7 @@
 
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use godwit_engine::snapshot::{Position, Restore, Snapshot, SnapshotOptions, ZoneView};
@@ -13,13 +14,14 @@ use godwit_wire::feed::{
 
 use super::Found;
 use super::disk::{Disk, File};
+use super::pace::Paced;
 
 /// About how many octets of a zone stand in one part.
 const PART_OCTETS: usize = 1 << 20;
 /// Octets that one read or write of the file asks for.
 const BUFFER_OCTETS: usize = 1 << 18;
 
-/// Writes a snapshot.
+/// Writes a snapshot; `rest` is told after each part how long that has taken.
 ///
 /// # Errors
 /// Which the file reports.
@@ -28,8 +30,9 @@ pub(super) fn write(
     origin: Origin,
     snapshot: &Snapshot,
     current_at_us: i64,
+    rest: &mut dyn FnMut(Duration),
 ) -> std::io::Result<()> {
-    let mut out = BufWriter::with_capacity(BUFFER_OCTETS, file);
+    let mut out = BufWriter::with_capacity(BUFFER_OCTETS, Paced::new(file, rest));
     let Position { generation, epoch, sequence, chain } = snapshot.position();
     let header = SnapshotHeader {
         origin,

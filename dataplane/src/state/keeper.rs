@@ -20,6 +20,11 @@ const TICK: Duration = Duration::from_millis(250);
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Of a large snapshot, writing takes at most one part in so many of the time.
 const SHARE: u32 = 20;
+/// While a large one is written, so much longer than it worked on a part it rests before the next: at once it would keep one CPU, and
+/// the disk, from everybody else for as long as all of it takes.
+const REST: u32 = 3;
+/// The longest of these pauses: what takes long is the disk, which rests already.
+const MAX_REST: Duration = Duration::from_millis(50);
 /// The most time from one to the next: on a disk or a CPU with others on it, writing may take long, and what is served at
 /// the next start would be old.
 const MAX_INTERVAL: Duration = Duration::from_secs(30);
@@ -44,11 +49,10 @@ impl Keeper {
     ) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let written = fresh.then(|| store.load());
-        let mut work = Work { store, state, status, written, next: Instant::now() };
+        let mut work = Work { store, state, status, written, next: Instant::now(), stopped, stops: false };
         let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
             affinity::step_back();
-            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                work.store.reap();
+            while work.goes_on(TICK) {
                 if Instant::now() >= work.next {
                     work.write();
                 }
@@ -84,18 +88,41 @@ struct Work {
     /// What the disk has. Held so that another snapshot cannot come to lie at its address.
     written: Option<Arc<Snapshot>>,
     next: Instant,
+    stopped: mpsc::Receiver<()>,
+    /// There is no more time for pauses.
+    stops: bool,
 }
 
 impl Work {
+    /// Waits, and frees what is not used any more; whether there is no reason to end.
+    fn goes_on(&mut self, wait: Duration) -> bool {
+        self.stops |= self.stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout);
+        self.store.reap();
+        !self.stops
+    }
+
     fn write(&mut self) {
-        let Some(state) = &mut self.state else { return };
+        let Some(mut state) = self.state.take() else { return };
+        self.write_to(&mut state);
+        self.state = Some(state);
+    }
+
+    fn write_to(&mut self, state: &mut State) {
         let snapshot = self.store.load();
         let same = self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, &snapshot));
         if same || !self.status.has_snapshot.load(Ordering::Relaxed) {
             return;
         }
-        let started = Instant::now();
-        match state.save(&snapshot, self.status.current_at_us.load(Ordering::Relaxed)) {
+        let current_at_us = self.status.current_at_us.load(Ordering::Relaxed);
+        let (started, mut rested) = (Instant::now(), Duration::ZERO);
+        let mut rest = |worked: Duration| {
+            let began = Instant::now();
+            if !self.stops {
+                self.goes_on(worked.saturating_mul(REST).min(MAX_REST));
+            }
+            rested += began.elapsed();
+        };
+        match state.save_resting(&snapshot, current_at_us, &mut rest) {
             Ok(true) => {
                 self.status.snapshots_written.fetch_add(1, Ordering::Relaxed);
                 let sequence = snapshot.position().sequence;
@@ -108,7 +135,7 @@ impl Work {
                 tracing::error!(error = format!("{error:#}"), "the local snapshot could not be written");
             }
         }
-        self.next = Instant::now() + pause_after(started.elapsed());
+        self.next = Instant::now() + pause_after(started.elapsed().saturating_sub(rested));
     }
 }
 

@@ -12,12 +12,14 @@
 pub mod disk;
 mod file;
 pub mod keeper;
+mod pace;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
@@ -216,6 +218,16 @@ impl State {
     /// # Errors
     /// When the disk does not take it. What was there before is whole.
     pub fn save(&mut self, snapshot: &Snapshot, current_at_us: i64) -> anyhow::Result<bool> {
+        self.save_resting(snapshot, current_at_us, &mut |_| {})
+    }
+
+    /// The same; `rest` is told after each part how long that has taken, and may take its time.
+    pub(super) fn save_resting(
+        &mut self,
+        snapshot: &Snapshot,
+        current_at_us: i64,
+        rest: &mut dyn FnMut(Duration),
+    ) -> anyhow::Result<bool> {
         if !self.may_write() {
             return Ok(false);
         }
@@ -223,7 +235,7 @@ impl State {
         self.keep_key_of(snapshot)?;
         let origin = self.origin;
         let temporary = self.folder.join(TEMPORARY);
-        write_synced(&self.disk, &temporary, |file| file::write(file, origin, snapshot, current_at_us))
+        write_synced(&self.disk, &temporary, |file| file::write(file, origin, snapshot, current_at_us, rest))
             .with_context(|| format!("writing {}", temporary.display()))?;
         // A damaged one must not take the place of one that may be whole: ended between the two renames, we would leave
         // nothing to start from.

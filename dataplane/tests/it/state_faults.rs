@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use godwit_dataplane::observe::status::Status;
@@ -234,4 +234,31 @@ fn p1_a_full_disk_changes_nothing_that_is_served_and_is_counted() {
     until("it is written once there is room", &|| written() == 2);
     keeper.stop();
     assert_eq!(found(folder.path()), (Some(2), 0));
+}
+
+/// It rests while it is written, and is told meanwhile that all is to end.
+#[test]
+fn p1_a_stop_while_it_is_written_waits_until_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (began, is_written) = mpsc::channel();
+    let disk = Disk::watched(move |operation| {
+        if let Operation::Write(_) = operation {
+            let _ = began.send(());
+            // As a slow disk: the longest rest follows.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Verdict::Go
+    });
+    let state = open_state(&disk, folder.path(), Origin::Feed);
+    let status = Arc::new(Status::default());
+    status.has_snapshot.store(true, Ordering::Relaxed);
+    let keeper = Keeper::start(Store::new(snapshot(1)), Some(state), status, false).unwrap();
+    is_written.recv_timeout(Duration::from_secs(60)).unwrap();
+    let (ended, has_ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        keeper.stop();
+        let _ = ended.send(());
+    });
+    has_ended.recv_timeout(Duration::from_secs(60)).expect("the stop comes to its end");
+    assert_eq!(found(folder.path()), (Some(1), 0));
 }

@@ -26,7 +26,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Reading {
     place: Place,
+    /// One that does nothing.
     connection: Option<Connection>,
+    /// One that has begun to read.
+    open: Option<Connection>,
     allowance: DefaultDirectRateLimiter,
     /// Nothing is looked for before.
     again: Option<Instant>,
@@ -41,7 +44,7 @@ impl Reading {
     pub(super) fn new(place: Place, held: u64, metrics: Metrics) -> Reading {
         let burst = u32::try_from(held).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
         let allowance = RateLimiter::direct(Quota::per_second(EACH_SECOND).allow_burst(burst));
-        Reading { place, connection: None, allowance, again: None, metrics }
+        Reading { place, connection: None, open: None, allowance, again: None, metrics }
     }
 
     /// Whether a zone of about so many octets may be read now.
@@ -58,6 +61,7 @@ impl Reading {
 
     pub(super) fn end(&mut self) {
         self.connection = None;
+        self.open = None;
     }
 
     /// Begins to read: which of these there are.
@@ -72,14 +76,14 @@ impl Reading {
         };
         connection.begin_reading().await?;
         let zones = zones::sized(&mut connection, names).await?;
-        self.connection = Some(connection);
+        self.open = Some(connection);
         Ok(zones)
     }
 
     /// The blobs of some of them (`wire::feed::ZoneBlob`), and the end of reading.
     pub(super) async fn blobs(&mut self, found: Found) -> sqlx::Result<BTreeMap<Name, Vec<u8>>> {
         let mut blobs = BTreeMap::new();
-        let Some(mut connection) = self.connection.take() else { return Ok(blobs) };
+        let Some(mut connection) = self.open.take() else { return Ok(blobs) };
         let ids: Vec<i64> = found.values().map(|(zone, _)| zone.id).collect();
         let listed =
             if ids.is_empty() { Vec::new() } else { rrsets::of_zones(&mut connection, &ids).await? };
