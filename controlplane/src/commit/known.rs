@@ -43,6 +43,9 @@ impl Known {
                 owners.insert((zone.id, zone.apex.clone()));
             }
         }
+        if owners.is_empty() {
+            return Ok(known);
+        }
         let Some(listed) = read(rrsets::of_owners(connection, &owners).await)? else { return Ok(known) };
         known.owners.extend(owners.into_iter().map(|owner| (owner, Sets::new())));
         for one in listed {
