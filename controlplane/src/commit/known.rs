@@ -57,13 +57,7 @@ impl Known {
 
     /// The owner name of an operation on records, and the zone that holds it.
     fn place<'o>(&self, operation: &'o Operation) -> Option<(&'o Name, &Zone)> {
-        let (owner, rtype, named) = match operation {
-            Operation::Put { owner, rtype, zone, .. }
-            | Operation::AddValues { owner, rtype, zone, .. }
-            | Operation::RemoveValues { owner, rtype, zone, .. } => (owner, Some(*rtype), zone),
-            Operation::Delete { owner, rtype, zone } => (owner, *rtype, zone),
-            _ => return None,
-        };
+        let (owner, rtype, named) = operation.of_records()?;
         let zone = match named {
             Some(apex) => self.zone(apex)??,
             None => std::iter::successors(lowest_apex(owner, rtype), |name| name.parent())
@@ -83,13 +77,12 @@ impl Known {
     }
 
     /// A request of this plan was carried out, which was about records only.
-    pub(super) fn became(&mut self, plan: &Plan) {
+    pub(super) fn became(&mut self, plan: Plan) {
         self.is_writing = false;
-        for (apex, plan) in &plan.zones {
-            self.zones.insert(apex.clone(), Some(plan.zone.clone()));
-            for (name, owner) in &plan.owners {
-                self.owners.insert((plan.zone.id, name.clone()), owner.after.clone());
-            }
+        for (apex, plan) in plan.zones {
+            let id = plan.zone.id;
+            self.owners.extend(plan.owners.into_iter().map(|(name, owner)| ((id, name), owner.after)));
+            self.zones.insert(apex, Some(plan.zone));
         }
     }
 }

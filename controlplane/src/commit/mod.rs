@@ -1,10 +1,10 @@
 //! One transaction per group of changes: rows, zone versions, SOA serials, history, audit and outbox, or nothing.
 //!
-//! Requests that wait at the same time are grouped into one transaction (one disk sync for all), each with its own
-//! preconditions, result and change set: one that fails leaves the others alone. Where all of them are plain changes of records, what
-//! they need is read for all at once; where the database then fails at one, they are carried out again, each behind a savepoint, as
-//! all others are from the start. A caller is answered after the commit is on disk, never before. A long change has a transaction of its own, and those that came
-//! meanwhile are carried out before the next long one.
+//! Requests that wait at the same time are grouped into one transaction (one disk sync for all), each with its own preconditions,
+//! result and change set: one that fails leaves the others alone. Where all of them are plain changes of records, what they need
+//! is read for all at once; where the database then fails at one, they are carried out again, each behind a savepoint, as all
+//! others are from the start. A caller is answered after the commit is on disk, never before. A long change has a transaction of
+//! its own, and those that came meanwhile are carried out before the next long one.
 //!
 //! - [`plan`]: what a request does to the zones that it names, worked out in memory and judged by `validate/`;
 //! - [`record`](mod@record): writes a plan down and encodes its change set;

@@ -191,12 +191,12 @@ impl Writer {
     /// Gives back those that are to be carried out again: nothing of them was made.
     async fn attempt(&mut self, group: Vec<Job>, manner: Manner) -> Vec<Job> {
         let mut pending = Vec::with_capacity(group.len());
-        let mut again = Vec::new();
-        match self.carry_out(group, manner, &mut pending, &mut again).await {
-            Ok(()) => {
+        match self.carry_out(group, manner, &mut pending).await {
+            Ok(again) => {
                 for one in pending {
                     self.acknowledge(one);
                 }
+                again
             }
             Err(error) => {
                 // Nothing of the group is true.
@@ -211,9 +211,9 @@ impl Writer {
                 for one in pending {
                     one.job.give(Err(problem.clone()));
                 }
+                Vec::new()
             }
         }
-        again
     }
 
     fn acknowledge(&self, one: Pending) {
@@ -224,15 +224,14 @@ impl Writer {
         job.give(Ok(Done { reply, replayed, sequence, plan, confirm }));
     }
 
-    /// Carries out everything inside one transaction and commits it, or takes all of it back where some are to be carried out again. A
-    /// request that is alone and fails, or only asks, takes the whole transaction back.
+    /// Carries out everything inside one transaction and commits it, or takes all of it back and gives back what is to be carried out
+    /// again. A request that is alone and fails, or only asks, takes the whole transaction back.
     async fn carry_out(
         &mut self,
         group: Vec<Job>,
         manner: Manner,
         pending: &mut Vec<Pending>,
-        again: &mut Vec<Job>,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<Vec<Job>> {
         let mut known = match self.begin_with(&group, manner).await {
             Ok(known) => known,
             Err(error) => {
@@ -281,8 +280,7 @@ impl Writer {
                 return Err(error);
             }
             if manner == Manner::Together && is_broken {
-                again.extend(pending.drain(..).map(|one| one.job).chain([job]).chain(group));
-                return Ok(());
+                return Ok(pending.drain(..).map(|one| one.job).chain([job]).chain(group).collect());
             }
             match outcome {
                 Ok(Outcome { reply, replayed, outbox, plan, confirm }) => {
@@ -305,13 +303,13 @@ impl Writer {
                 Err(problem) => job.give(Err(problem)),
             }
             if manner == Manner::Alone && !keep {
-                return Ok(());
+                return Ok(Vec::new());
             }
         }
         if let Err(error) = self.sequences.commit(connection, &waiting).await {
             return Err(self.unconfirmed(pending, error));
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// Tells those of a transaction whose end is not known.
@@ -512,10 +510,13 @@ async fn one(
         idempotency::keep(&mut batch, &request.actor, key, request_hash, &response, now);
     }
     batch.run(connection).await?;
-    if let Some(known) = known {
-        known.became(&plan);
-    }
-    let plan = request.dry_run.then(|| Box::new(plan));
+    let plan = match known {
+        Some(known) => {
+            known.became(plan);
+            None
+        }
+        None => request.dry_run.then(|| Box::new(plan)),
+    };
     Ok(Outcome { reply, replayed: false, outbox, plan, confirm })
 }
 

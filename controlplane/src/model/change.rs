@@ -93,6 +93,26 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// Of an operation on records: the owner name, the type if it is about one, and the zone if the caller named it.
+    #[must_use]
+    pub fn of_records(&self) -> Option<(&Name, Option<Rtype>, Option<&Name>)> {
+        match self {
+            Operation::Put { owner, rtype, zone, .. }
+            | Operation::AddValues { owner, rtype, zone, .. }
+            | Operation::RemoveValues { owner, rtype, zone, .. } => {
+                Some((owner, Some(*rtype), zone.as_ref()))
+            }
+            Operation::Delete { owner, rtype, zone } => Some((owner, *rtype, zone.as_ref())),
+            Operation::PutZone(_)
+            | Operation::PatchZone { .. }
+            | Operation::DeleteZone { .. }
+            | Operation::Rollback { .. }
+            | Operation::RollbackAll { .. } => None,
+        }
+    }
+}
+
 /// Changes an SOA as it stands inside the transaction.
 pub type ChangeSoa = Arc<dyn Fn(&mut Soa) -> Result<(), Problem> + Send + Sync>;
 
@@ -184,17 +204,7 @@ impl Request {
     /// Whether it is a change of a few records that is meant to be made: all that it reads is what its owner names hold.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let is_plain = |operation: &Operation| match operation {
-            Operation::Put { .. }
-            | Operation::AddValues { .. }
-            | Operation::RemoveValues { .. }
-            | Operation::Delete { .. } => true,
-            Operation::PutZone(_)
-            | Operation::PatchZone { .. }
-            | Operation::DeleteZone { .. }
-            | Operation::Rollback { .. }
-            | Operation::RollbackAll { .. } => false,
-        };
+        let is_plain = |operation: &Operation| operation.of_records().is_some();
         !self.dry_run && self.operations.len() <= PLAIN_STEPS && self.operations.iter().all(is_plain)
     }
 

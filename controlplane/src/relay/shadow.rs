@@ -452,7 +452,7 @@ impl Judge {
             if !fits {
                 self.held.put_large(zone);
             }
-            fits && self.reading.may(*octets)
+            fits
         });
         // As many as take half of the bound together.
         let (mut count, mut octets, mut wanted) = (0, 0, BTreeSet::new());

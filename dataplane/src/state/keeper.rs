@@ -49,10 +49,11 @@ impl Keeper {
     ) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let written = fresh.then(|| store.load());
-        let mut work = Work { store, state, status, written, next: Instant::now(), stopped, stops: false };
+        let pauses = Pauses { store: Arc::clone(&store), stopped, stops: false };
+        let mut work = Work { store, state, status, written, next: Instant::now(), pauses };
         let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
             affinity::step_back();
-            while work.goes_on(TICK) {
+            while work.pauses.rest(TICK) {
                 if Instant::now() >= work.next {
                     work.write();
                 }
@@ -88,26 +89,31 @@ struct Work {
     /// What the disk has. Held so that another snapshot cannot come to lie at its address.
     written: Option<Arc<Snapshot>>,
     next: Instant,
+    pauses: Pauses,
+}
+
+/// Waits, in which old snapshots are freed.
+struct Pauses {
+    store: Arc<Store<Snapshot>>,
     stopped: mpsc::Receiver<()>,
     /// There is no more time for pauses.
     stops: bool,
 }
 
-impl Work {
-    /// Waits, and frees what is not used any more; whether there is no reason to end.
-    fn goes_on(&mut self, wait: Duration) -> bool {
-        self.stops |= self.stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout);
-        self.store.reap();
+impl Pauses {
+    /// Waits, unless all is to end; whether it goes on.
+    fn rest(&mut self, wait: Duration) -> bool {
+        if !self.stops {
+            self.stops = self.stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout);
+            self.store.reap();
+        }
         !self.stops
     }
+}
 
+impl Work {
     fn write(&mut self) {
-        let Some(mut state) = self.state.take() else { return };
-        self.write_to(&mut state);
-        self.state = Some(state);
-    }
-
-    fn write_to(&mut self, state: &mut State) {
+        let Some(state) = &mut self.state else { return };
         let snapshot = self.store.load();
         let same = self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, &snapshot));
         if same || !self.status.has_snapshot.load(Ordering::Relaxed) {
@@ -117,9 +123,7 @@ impl Work {
         let (started, mut rested) = (Instant::now(), Duration::ZERO);
         let mut rest = |worked: Duration| {
             let began = Instant::now();
-            if !self.stops {
-                self.goes_on(worked.saturating_mul(REST).min(MAX_REST));
-            }
+            self.pauses.rest(worked.saturating_mul(REST).min(MAX_REST));
             rested += began.elapsed();
         };
         match state.save_resting(&snapshot, current_at_us, &mut rest) {

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use godwit_wire::feed::Digest;
 use godwit_wire::feed::digest::{rrset_digest, zone_term};
+use godwit_wire::feed::{Digest, IndexEntry};
 use godwit_wire::name::Name;
-use godwit_wire::rr::Rtype;
+use godwit_wire::rr::{Rrset, Rtype};
 use uuid::Uuid;
 
 use super::*;
@@ -168,6 +168,18 @@ async fn that_a_data_plane_is_ahead_is_written_down_while_requests_never_cease(
     assert_eq!(running.count("SELECT count(*) FROM outbox WHERE sequence IS NULL").await, 1);
 }
 
+/// The records of a zone, after it was seen that its digest is theirs.
+async fn records(connection: &mut Connection, key: &DigestKey, entry: &IndexEntry) -> Vec<(Name, Rrset)> {
+    let row = zones::by_name(connection, entry.zone.as_ref()).await.unwrap().unwrap();
+    let records = rrsets::of_zone(connection, row.id).await.unwrap();
+    let mut sum = Digest::default();
+    for (owner, rrset) in &records {
+        sum.add(rrset_digest(key, entry.zone.as_ref(), owner.as_ref(), rrset));
+    }
+    assert_eq!(entry.digest, sum, "{}", entry.zone);
+    records
+}
+
 /// What is read back from the database is what the changes said, and every digest that is kept is that of the records.
 async fn digests_that_are_kept_are_those_of_the_records(writer: Writer, running: Running) {
     let key = writer.digest_key.clone();
@@ -196,13 +208,8 @@ async fn digests_that_are_kept_are_those_of_the_records(writer: Writer, running:
     assert_eq!(kept.len(), 2);
     let mut root = Digest::default();
     for (_, entry) in &kept {
-        let row = zones::by_name(&mut connection, entry.zone.as_ref()).await.unwrap().unwrap();
-        let mut sum = Digest::default();
-        for (owner, rrset) in rrsets::of_zone(&mut connection, row.id).await.unwrap() {
-            sum.add(rrset_digest(&key, entry.zone.as_ref(), owner.as_ref(), &rrset));
-        }
-        assert_eq!(entry.digest, sum, "{}", entry.zone);
-        root.add(zone_term(&key, entry.zone.as_ref(), entry.version, sum));
+        records(&mut connection, &key, entry).await;
+        root.add(zone_term(&key, entry.zone.as_ref(), entry.version, entry.digest));
     }
     if !is_given_here {
         connection.control(&[crate::commit::begin_whole(Kind::Postgres)]).await.unwrap();

@@ -48,7 +48,7 @@ impl Reading {
     }
 
     /// Whether a zone of about so many octets may be read now.
-    pub(super) fn may(&mut self, octets: u64) -> bool {
+    fn may(&mut self, octets: u64) -> bool {
         let octets = u32::try_from(octets).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
         let may = matches!(self.allowance.check_n(octets), Ok(Ok(())));
         if may {
@@ -80,10 +80,11 @@ impl Reading {
         Ok(zones)
     }
 
-    /// The blobs of some of them (`wire::feed::ZoneBlob`), and the end of reading.
-    pub(super) async fn blobs(&mut self, found: Found) -> sqlx::Result<BTreeMap<Name, Vec<u8>>> {
+    /// The blobs of some of them (`wire::feed::ZoneBlob`), as many as may be read now, and the end of reading.
+    pub(super) async fn blobs(&mut self, mut found: Found) -> sqlx::Result<BTreeMap<Name, Vec<u8>>> {
         let mut blobs = BTreeMap::new();
         let Some(mut connection) = self.open.take() else { return Ok(blobs) };
+        found.retain(|_, (_, octets)| self.may(*octets));
         let ids: Vec<i64> = found.values().map(|(zone, _)| zone.id).collect();
         let listed =
             if ids.is_empty() { Vec::new() } else { rrsets::of_zones(&mut connection, &ids).await? };

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use godwit_wire::rr::Rrset;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -66,16 +65,12 @@ async fn content(running: &Running, key: &DigestKey) -> BTreeMap<String, String>
     let mut connection = running.place.connect().await;
     let mut all = BTreeMap::new();
     for (_, entry) in zones::index(&mut connection, None, 10).await.unwrap() {
-        let row = zones::by_name(&mut connection, entry.zone.as_ref()).await.unwrap().unwrap();
-        all.insert(row.apex.to_string(), row.version.to_string());
-        let mut sum = Digest::default();
-        for (owner, rrset) in rrsets::of_zone(&mut connection, row.id).await.unwrap() {
-            sum.add(rrset_digest(key, entry.zone.as_ref(), owner.as_ref(), &rrset));
+        all.insert(entry.zone.to_string(), entry.version.to_string());
+        for (owner, rrset) in records(&mut connection, key, &entry).await {
             if rrset.rtype != Rtype::SOA {
                 all.insert(format!("{owner} {}", rrset.rtype), format!("{} {:?}", rrset.ttl, rrset.rdata));
             }
         }
-        assert_eq!(row.digest, sum, "{}", entry.zone);
     }
     all
 }
