@@ -480,7 +480,7 @@ struct Chaos {
     fault: Vec<chaos::faults::Fault>,
     #[command(flatten)]
     folders: Folders,
-    /// Folder of a godwit-dataplane of another version: rolling restarts go over to it and back
+    /// Folder of Godwit's programs of another version: rolling restarts go over to them and back, all but the first of each kind
     #[arg(long, value_name = "DIR")]
     other_programs: Option<PathBuf>,
     /// Where all figures go

@@ -54,7 +54,7 @@ pub struct Options {
     pub faults: Vec<Fault>,
     /// Folder of the programs.
     pub programs: PathBuf,
-    /// Folder of the data plane's program of another version, which rolling restarts go over to and back from.
+    /// Folder of programs of another version, which rolling restarts go over to and back from.
     pub other_programs: Option<PathBuf>,
     /// Where data lies.
     pub data: PathBuf,

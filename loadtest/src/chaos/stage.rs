@@ -34,7 +34,7 @@ pub struct Stage<'a> {
     /// What faults are made with.
     pub cluster: &'a mut Cluster,
     draw: Draw,
-    /// Whether data planes are of the other version now, where there is one.
+    /// Whether all but the first of each kind are of the other version now, where there is one.
     is_other_version: bool,
     /// The small disk of the last data plane, where there is one.
     disk: Option<&'a SmallDisk>,
@@ -342,15 +342,18 @@ impl<'a> Stage<'a> {
     }
 
     fn restarts(&mut self) -> Result<()> {
+        self.is_other_version = !self.is_other_version;
+        // One of each stays as it is: versions work together.
+        let is_other_version = self.is_other_version;
+        let is_other = |index| is_other_version && index > 0;
         for index in 0..CONTROLS {
+            self.cluster.change_version_of_control(index, is_other(index));
             self.cluster.controls[index].process.stop(Signal::SIGTERM)?;
             self.cluster.controls[index].process.start()?;
             self.cluster.await_ready(index)?;
         }
-        self.is_other_version = !self.is_other_version;
         for index in 0..NODES {
-            // One stays as it is: versions work together.
-            self.cluster.change_version(index, self.is_other_version && index > 0);
+            self.cluster.change_version_of_node(index, is_other(index));
             self.shared.nodes[index].down();
             self.cluster.nodes[index].process.stop(Signal::SIGTERM)?;
             self.node_up(index)?;

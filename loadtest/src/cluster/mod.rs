@@ -37,6 +37,8 @@ const LOOK: Duration = Duration::from_secs(3);
 /// A line for each request of a day would fill a disk.
 const LOG: &str = "info,godwit_controlplane::api=warn";
 const NODE: &str = "godwit-dataplane";
+/// The program of a control plane.
+const CONTROL: &str = "godwit-controlplane";
 /// User of the data planes on Redis.
 const READER: &str = "node:of-the-nodes";
 
@@ -98,9 +100,9 @@ impl Cluster {
     /// # Errors
     /// A program is missing, or does not come up in time.
     pub fn start(programs: &Path, other: Option<&Path>, work: &Path) -> Result<Cluster> {
-        let ours = ["godwit", "godwit-controlplane"].map(|program| programs.join(program));
-        let nodes = [Some(programs), other].into_iter().flatten().map(|folder| folder.join(NODE));
-        for file in ours.into_iter().chain(nodes) {
+        let both = [Some(programs), other].into_iter().flatten();
+        let both = both.flat_map(|folder| [CONTROL, NODE].map(|program| folder.join(program)));
+        for file in both.chain([programs.join("godwit")]) {
             anyhow::ensure!(file.is_file(), "{} is missing: cargo build --release", file.display());
         }
         let postgres_programs = postgres_programs()?;
@@ -223,7 +225,7 @@ impl Cluster {
             self.work.join("secrets.key").display()
         );
         fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
-        let words = vec![self.program("godwit-controlplane"), "--config".into(), config.clone().into()];
+        let words = vec![self.program(CONTROL), "--config".into(), config.clone().into()];
         Ok(Control {
             process: Process::new(&format!("control{number}"), &self.work, words),
             api,
@@ -262,11 +264,21 @@ impl Cluster {
         self.programs.join(name).into()
     }
 
-    /// Has a data plane be of the other version from its next start on, and of this one again the time after.
-    pub fn change_version(&mut self, node: usize, to_other: bool) {
-        let folder = self.other_programs.as_ref().filter(|_| to_other).unwrap_or(&self.programs);
-        let program = folder.join(NODE).into();
+    /// Has a data plane be of the other version, or of this one, from its next start on.
+    pub fn change_version_of_node(&mut self, node: usize, to_other: bool) {
+        let program = self.version(to_other).join(NODE).into();
         self.nodes[node].process.become_program(program);
+    }
+
+    /// The same for a control plane.
+    pub fn change_version_of_control(&mut self, control: usize, to_other: bool) {
+        let program = self.version(to_other).join(CONTROL).into();
+        self.controls[control].process.become_program(program);
+    }
+
+    /// Where the programs of the other version are, if there is one, or those of this one.
+    fn version(&self, other: bool) -> &Path {
+        self.other_programs.as_ref().filter(|_| other).unwrap_or(&self.programs)
     }
 
     /// Runs one of our programs to its end.
