@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use godwit_controlplane::{Config, Program};
 use godwit_redis::{Place, Timeouts};
-use godwit_testkit::servers::Redis;
+use godwit_testkit::servers::{Postgres, Redis};
 use godwit_wire::feed::{Batch, ChangeSet, Entry, Index, ZoneBlob};
 use serde_json::{Value, json};
 
-use crate::harness::{Server, folder, shadow};
+use crate::harness::{Server, URL_FILE, folder, shadow};
 use crate::node::{Node, hex};
 use crate::replica::Replica;
 
@@ -546,4 +546,22 @@ async fn r6_a_zone_that_is_withheld_is_not_in_the_record_cache() {
     until(2, 0).await;
     server.client.delete(&format!("/api/v1/records/{POISON}?type=A")).await;
     until(3, 2).await;
+}
+
+/// What is sent to the database server is what it expects: an operator who looks at its log sees nothing of us.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_server_has_nothing_to_say() {
+    let postgres = Postgres::start(&["log_min_messages=warning", "log_statement=none"]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(URL_FILE), postgres.create_database().unwrap()).unwrap();
+    let server = start(Arc::new(folder), None, shadow()).await;
+    let said = || postgres.log().lines().filter(|line| !line.contains("LOG: ")).count();
+    let before = said();
+    for last in 21..=25 {
+        for name in ["www.example.com.", "mail.example.com."] {
+            let change = put(&server, name, last).await;
+            assert_eq!(published(&server, &change).await["state"], "published");
+        }
+    }
+    assert_eq!(said(), before, "{}", postgres.log());
 }

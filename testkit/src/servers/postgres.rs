@@ -126,6 +126,12 @@ impl Postgres {
         run(dump.current_dir(self.keeper.folder()))
     }
 
+    /// What it said, on all connections.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.keeper.log()
+    }
+
     /// Runs statements in a database of the server; gives what they print.
     ///
     /// # Errors
