@@ -28,7 +28,7 @@ use crate::internal::tls::Identity;
 use crate::internal::{self, Internal};
 use crate::observe::metrics::Metrics;
 use crate::relay::cache::{self, Cache};
-use crate::relay::feed::Feed;
+use crate::relay::feed::{Feed, Listing};
 use crate::relay::lead::Relay;
 use crate::relay::log::Log;
 use crate::relay::progress::{Progress, Publications};
@@ -36,7 +36,7 @@ use crate::relay::reader::Reader;
 use crate::relay::recount::hourly::Hourly;
 use crate::relay::shadow::{Program, Shadow};
 use crate::relay::signer::Signer;
-use crate::relay::stream::{Keys, Publisher};
+use crate::relay::stream::{Keys, Publisher, STAYS};
 use crate::relay::terms::{self, Holding};
 use crate::relay::{Applied, FeedSink};
 use crate::secrets::{FeedKeys, Vault};
@@ -355,6 +355,7 @@ impl Controlplane {
             let reader = told.as_ref().and_then(|(_, told)| Reader::of(told, &place, readable.clone()));
             let (stream, head) = (keys.stream.clone(), keys.head.clone());
             ways.redis = told.map(|(url, _)| StreamPlace { url, stream, head });
+            let all = nodes.clone();
             let publisher = Publisher {
                 holding: Holding { place, reader, term: term.subscribe() },
                 keys,
@@ -362,6 +363,8 @@ impl Controlplane {
                 readers: readers.clone(),
                 signer: signer.clone(),
                 overtaken: committer.overtaken(),
+                applied: Box::new(move |generation| all.applied_by_all(generation)),
+                stays: STAYS,
                 metrics: metrics.clone(),
             };
             publishing.push(tokio::spawn(terms::run(publisher)));
@@ -398,8 +401,14 @@ impl Controlplane {
         let feeding = sink.map(|sink| {
             let overtaken = Some(committer.overtaken());
             let digest_key = digest_key.clone();
-            let feed =
-                Feed { log: log.clone(), readers: readers.clone(), digest_key, signer: None, overtaken };
+            let feed = Feed {
+                log: log.clone(),
+                readers: readers.clone(),
+                digest_key,
+                signer: None,
+                overtaken,
+                listing: Listing::default(),
+            };
             tokio::spawn(feed.serve(sink.requests))
         });
         let exchange = Exchange {
@@ -413,8 +422,15 @@ impl Controlplane {
         let exchanging = tokio::spawn(exchange.run());
         let asking = internal.map(|(listener, identity)| {
             let signer = Some(signer);
-            let feed =
-                Feed { log: log.clone(), readers: readers.clone(), digest_key, signer, overtaken: None };
+            let feed = Feed {
+                log: log.clone(),
+                readers: readers.clone(),
+                digest_key,
+                signer,
+                overtaken: None,
+                listing: Listing::kept(),
+            };
+            let listing = tokio::spawn(feed.clone().keep_listing(stop.clone()));
             let router =
                 internal::router(Internal::new(app.clone(), feed, config.internal.max_requests, ways));
             let transport =
@@ -425,7 +441,7 @@ impl Controlplane {
                 ..limits(&config)
             };
             let (metrics, stop) = (metrics.clone(), stopped(stop.clone()));
-            tokio::spawn(api::server::serve(listener, transport, router, limits, metrics, stop))
+            [listing, tokio::spawn(api::server::serve(listener, transport, router, limits, metrics, stop))]
         });
         let replaying =
             buffer.clone().map(|buffer| tokio::spawn(Replay::new(buffer, app.clone()).run(stop.clone())));
@@ -434,7 +450,7 @@ impl Controlplane {
         }
         let router = api::router(app);
         api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
-        for ending in asking.into_iter().chain([exchanging]).chain(replaying).chain(recounting) {
+        for ending in asking.into_iter().flatten().chain([exchanging]).chain(replaying).chain(recounting) {
             let _ = ending.await;
         }
         drop(committer);

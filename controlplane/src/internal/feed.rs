@@ -15,6 +15,7 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use godwit_wire::feed::{PARTS, PartSums};
 use godwit_wire::name::{Name, NameRef, wire_len};
 use hyper::body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
@@ -188,8 +189,24 @@ pub(super) async fn index(State(internal): State<Arc<Internal>>) -> Result<Respo
     Ok(admission::holding(octets(index).into_response(), turn))
 }
 
+/// All zones of those parts in which they add up to something else than what is held: `wire::feed::PartSums` gives
+/// `wire::feed::Difference`.
+pub(super) async fn difference(
+    State(internal): State<Arc<Internal>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let (sums, _room) = write::read_in_time(&internal.app, &parts.headers, body, PartSums::OCTETS).await?;
+    let held = PartSums::decode(&sums).ok_or_else(|| {
+        Problem::new(Code::MalformedRequest, format!("expected {PARTS} sums, {} octets", PartSums::OCTETS))
+    })?;
+    let turn = turn(&internal, &internal.large.indexes).await?;
+    let difference = internal.feed.difference(&held).await?;
+    Ok(admission::holding(octets(difference).into_response(), turn))
+}
+
 /// Whole zones: the first of those that are asked for, as many as one answer has. Each behind the sequence at which it is
-/// settled, its version, and its length, which is 0 where there is no such zone, and all ones where it cannot be read.
+/// settled, its version, and its length, which is 0 where it cannot be read. Where there is no such zone that is said, and signed.
 pub(super) async fn zones(
     State(internal): State<Arc<Internal>>,
     request: Request,
@@ -203,7 +220,13 @@ pub(super) async fn zones(
         Problem::new(Code::MalformedRequest, expected)
     })?;
     let turn = turn(&internal, &internal.large.zones).await?;
-    let zones = internal.feed.zones(&apexes).await?;
+    let zones = internal.feed.zones(&apexes).await?.into_iter().zip(&apexes);
+    let zones = zones.map(|(state, apex)| {
+        let ZoneState { settled, version, blob } = state?;
+        let octets = blob.unwrap_or_else(|| internal.feed.absence(apex, version, settled));
+        Some(Zone { settled, version, octets })
+    });
+    let zones = zones.map(Option::unwrap_or_default).collect();
     Ok(admission::holding(octets(Body::new(Pieces::of_zones(zones))).into_response(), turn))
 }
 
@@ -231,6 +254,15 @@ fn octets<T>(body: T) -> ([(HeaderName, &'static str); 1], T) {
     ([(CONTENT_TYPE, "application/octet-stream")], body)
 }
 
+/// One zone of an answer.
+#[derive(Default)]
+struct Zone {
+    settled: u64,
+    version: u64,
+    /// `wire::feed::ZoneBlob`, or `wire::feed::Absence`; empty where it cannot be read.
+    octets: Bytes,
+}
+
 /// Octets in pieces, which many answers may share.
 struct Pieces(VecDeque<Bytes>);
 
@@ -247,16 +279,13 @@ impl Pieces {
         Pieces(pieces)
     }
 
-    fn of_zones(zones: Vec<Option<ZoneState>>) -> Pieces {
+    fn of_zones(zones: Vec<Zone>) -> Pieces {
         let mut pieces = VecDeque::with_capacity(zones.len() * 2);
-        for zone in zones {
-            let unread = zone.is_none();
-            let ZoneState { settled, version, blob } = zone.unwrap_or_default();
-            let blob = blob.unwrap_or_default();
-            let len = if unread { u32::MAX } else { u32::try_from(blob.len()).unwrap_or(u32::MAX - 1) };
+        for Zone { settled, version, octets } in zones {
+            let len = u32::try_from(octets.len()).unwrap_or(u32::MAX);
             let head = [&settled.to_be_bytes()[..], &version.to_be_bytes(), &len.to_be_bytes()].concat();
             pieces.push_back(head.into());
-            pieces.push_back(blob);
+            pieces.push_back(octets);
         }
         Pieces(pieces)
     }

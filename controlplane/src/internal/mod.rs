@@ -105,6 +105,7 @@ pub(crate) fn router(internal: Arc<Internal>) -> Router {
         .route("/internal/v1/head", get(feed::head))
         .route("/internal/v1/batches", get(feed::batches))
         .route("/internal/v1/index", get(feed::index))
+        .route("/internal/v1/difference", post(feed::difference))
         .route("/internal/v1/zones", post(feed::zones))
         .route("/internal/v1/position", post(position::report))
         .route_layer(middleware::from_fn_with_state(internal.clone(), authenticate))

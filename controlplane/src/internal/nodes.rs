@@ -139,6 +139,15 @@ impl Nodes {
         live
     }
 
+    /// Up to which sequence of a generation all that live have applied the feed; `None` where none lives.
+    pub(crate) fn applied_by_all(&self, generation: u64) -> Option<u64> {
+        let now = Instant::now();
+        let known = self.known();
+        let live = known.values().filter(|known| known.lives(now)).map(|known| &known.report.applied);
+        // One in another history has nothing of this.
+        live.map(|applied| if applied.generation == generation { applied.sequence } else { 0 }).min()
+    }
+
     /// When the next of them is taken for dead if it says nothing.
     pub(super) fn next_death(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -205,13 +214,16 @@ mod tests {
         nodes.heard(ids[1], "b", at(3), ago(3), true);
         nodes.heard(ids[2], "a", at(4), ago(1), true);
         assert_eq!(live(&nodes), [("a".to_owned(), 4), ("b".to_owned(), 3)]);
+        assert_eq!([1, 2].map(|generation| nodes.applied_by_all(generation)), [Some(3), Some(0)]);
         let death = nodes.next_death().unwrap() - Instant::now();
         assert!(death <= Duration::from_secs(2) && death > Duration::from_secs(1), "{death:?}");
         // What is older than what is known changes nothing.
         nodes.heard(ids[2], "a", at(2), ago(2), false);
         nodes.forget(ids[1]);
         assert_eq!(live(&nodes), [("a".to_owned(), 4)]);
+        assert_eq!(nodes.applied_by_all(1), Some(4));
         assert_eq!(nodes.of(ids[0]).unwrap().0.applied.sequence, 3, "what it last said is kept");
+        assert_eq!(Nodes::default().applied_by_all(1), None);
     }
 
     #[test]

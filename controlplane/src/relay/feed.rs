@@ -1,12 +1,14 @@
-//! What data planes ask for, whatever way they ask: the log after a position, the index of zones, and, in `zones`, whole zones.
+//! What data planes ask for, whatever way they ask: the log after a position, in `listing` the index of zones and what of it differs,
+//! and in `zones` whole zones.
 
+mod listing;
 mod zones;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use godwit_wire::feed::{DigestKey, Head, Index, IndexPlace};
+use godwit_wire::feed::{Absence, DigestKey, Head, SigningKey};
 use godwit_wire::name::Name;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -16,16 +18,15 @@ use super::log::{After, Log};
 use super::signer::{Signer, Signing};
 use crate::commit::Overtaken;
 use crate::store::relay::FeedState;
-use crate::store::{self, Pool, changes, relay};
+use crate::store::{Pool, changes, relay};
 
+pub(crate) use listing::Listing;
 pub(super) use zones::{blob_of, held};
 
 /// How long who has everything is kept waiting for more: then it is told where the feed stands.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Octets of batches that one answer has, but for a single batch that is larger.
 const ANSWER_OCTETS: usize = 8 << 20;
-/// Zones that one reading of the index takes.
-const INDEX_STEP: i64 = 4_096;
 /// How often it is looked whether what has no sequence got one, and how long that may take.
 const SETTLE_AGAIN: Duration = Duration::from_millis(5);
 const SETTLE: Duration = Duration::from_secs(20);
@@ -105,6 +106,8 @@ pub(crate) struct Feed {
     /// Takes what a data plane is found to have that this database never knew. `None` where those who ask are not trusted so
     /// far: nothing would be published any more.
     pub(crate) overtaken: Option<Overtaken>,
+    /// All zones, as they were listed last.
+    pub(crate) listing: Listing,
 }
 
 impl Feed {
@@ -181,12 +184,7 @@ impl Feed {
     }
 
     fn encoded(&self, head: &Head) -> Bytes {
-        let mut octets = Vec::new();
-        match self.signing() {
-            Some(signing) => head.encode_signed(signing.key(), &mut octets),
-            None => head.encode(&mut octets),
-        }
-        octets.into()
+        self.written(head, Head::encode, Head::encode_signed)
     }
 
     fn signing(&self) -> Option<Arc<Signing>> {
@@ -209,30 +207,25 @@ impl Feed {
         Entries::Behind
     }
 
-    /// All zones as they are at one moment.
-    pub(crate) async fn index(&self) -> sqlx::Result<Bytes> {
-        let mut reading = self.readers.begin().await?;
-        let state = relay::read(&mut reading).await?.ok_or(sqlx::Error::RowNotFound)?;
-        let unsequenced = changes::last_unsequenced(&mut reading).await?;
-        let mut listed = Vec::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let step = store::zones::index(&mut reading, after.as_deref(), INDEX_STEP).await?;
-            let Some((last, _)) = step.last() else { break };
-            after = Some(last.clone());
-            listed.extend(step.into_iter().map(|(_, entry)| entry));
-        }
-        reading.end_reading().await?;
-        let FeedState { generation, epoch, sequence, chain, .. } = state;
-        let settled = settled(&self.readers, unsequenced, sequence).await?;
+    /// What says that there is no such zone.
+    pub(crate) fn absence(&self, apex: &Name, version: u64, settled: u64) -> Bytes {
+        let absence = Absence { zone: apex.clone(), version, settled };
+        self.written(&absence, Absence::encode, Absence::encode_signed)
+    }
+
+    /// Signed where there is a key.
+    fn written<T>(
+        &self,
+        value: &T,
+        encode: fn(&T, &mut Vec<u8>),
+        encode_signed: fn(&T, &SigningKey, &mut Vec<u8>),
+    ) -> Bytes {
         let mut octets = Vec::new();
-        let place = IndexPlace { generation, epoch, sequence, chain, settled };
-        let index = Index { place, zones: listed };
         match self.signing() {
-            Some(signing) => index.encode_signed(signing.key(), &mut octets),
-            None => index.encode(&mut octets),
+            Some(signing) => encode_signed(value, signing.key(), &mut octets),
+            None => encode(value, &mut octets),
         }
-        Ok(octets.into())
+        octets.into()
     }
 }
 
@@ -269,7 +262,7 @@ fn is_ahead(after: &Position, end: &FeedState) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use godwit_wire::feed::Digest;
+    use godwit_wire::feed::{Digest, Index};
 
     use super::*;
     use crate::commit::{COMMIT, begin_whole};
@@ -288,7 +281,14 @@ mod tests {
         relay::start(writer, &digest_key, 7).await.unwrap();
         let state = relay::read(writer).await.unwrap().unwrap();
         let log = Arc::new(Log::new(state, Arc::default(), Metrics::default()));
-        let feed = Feed { log, readers: database.readers.clone(), digest_key, signer: None, overtaken: None };
+        let feed = Feed {
+            log,
+            readers: database.readers.clone(),
+            digest_key,
+            signer: None,
+            overtaken: None,
+            listing: Listing::default(),
+        };
         let id = uuid::Uuid::now_v7();
         let payload = readable(id, 1, Vec::new());
         let new =

@@ -81,9 +81,14 @@ impl Log {
         )
     }
 
-    /// Epoch and last sequence of the oldest batch in memory.
-    pub(crate) fn oldest(&self) -> Option<(u64, u64)> {
-        self.kept().batches.front().map(|batch| (batch.entry.epoch, batch.entry.last_sequence))
+    /// Epoch and last sequence of the oldest batch in memory that is behind `applied`, or was made since: the last one, where
+    /// none is.
+    pub(crate) fn oldest(&self, applied: u64, since_us: i64) -> Option<(u64, u64)> {
+        let kept = self.kept();
+        let is_of_use =
+            |batch: &&Made| batch.entry.last_sequence > applied || batch.entry.made_at_us >= since_us;
+        let oldest = kept.batches.iter().find(is_of_use).or(kept.batches.back());
+        oldest.map(|batch| (batch.entry.epoch, batch.entry.last_sequence))
     }
 
     /// Adds batches that are on disk, which lead to `end`. Several may add at once, and what one has read may be older than
@@ -259,6 +264,9 @@ mod tests {
         assert_eq!(log.end(), states[2]);
         log.add(made.clone(), states[2]);
         assert_eq!(log.kept_after(0, usize::MAX).map(|kept| kept.len()), Some(3), "nothing is kept twice");
+        // They were made at 1: behind who has applied them, they are of use for as long as they are new.
+        let oldest = |applied, since_us| log.oldest(applied, since_us).unwrap().1;
+        assert_eq!([oldest(0, 2), oldest(2, 2), oldest(2, 1), oldest(9, 2)], [1, 3, 1, 3]);
         let later = FeedState { generation: 2, sequence: 1, ..FeedState::default() };
         log.add(Vec::new(), later);
         assert_eq!(log.end(), later, "but in another history");

@@ -6,8 +6,8 @@
 //! after every error, and every second. A stream that was emptied, restored from an older copy, or written to by somebody
 //! else is put right from the log; data planes check what they read for themselves.
 //!
-//! The stream keeps what this process has in memory of the log. Who is further behind finds the gap and asks the control
-//! plane.
+//! The stream keeps what is not older than a minute and what a data plane that lives has not applied yet, as far as this process
+//! has it in memory. Who is further behind finds the gap and asks the control plane.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,8 @@ use super::signer::Signer;
 use super::terms::{Holding, InTerms};
 use crate::commit::Overtaken;
 use crate::observe::metrics::Metrics;
-use crate::store::Pool;
 use crate::store::relay::FeedState;
+use crate::store::{Pool, now_us};
 
 /// Field of an entry that holds the batch.
 pub(crate) const BATCH: &str = "b";
@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_secs(1);
 const HEAD_AFTER: u64 = 1_000;
 /// Octets of batches that go out together.
 const TOGETHER: usize = 1 << 20;
+/// So long a batch stays, also when all that live have applied it: a node that is started again goes on from there.
+pub(crate) const STAYS: Duration = Duration::from_secs(60);
 
 /// Where in Redis the feed is. The braces keep both on one node of a cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -57,8 +59,14 @@ pub(crate) struct Publisher {
     pub(crate) readers: Pool,
     pub(crate) signer: Arc<Signer>,
     pub(crate) overtaken: Overtaken,
+    pub(crate) applied: AppliedByAll,
+    /// See [`STAYS`].
+    pub(crate) stays: Duration,
     pub(crate) metrics: Metrics,
 }
+
+/// Up to which sequence of a generation all data planes that live have applied the feed; `None` where none lives.
+pub(crate) type AppliedByAll = Box<dyn Fn(u64) -> Option<u64> + Send + Sync>;
 
 /// Why publishing stopped for now.
 #[derive(Debug, thiserror::Error)]
@@ -242,9 +250,11 @@ impl Publisher {
         Ok(redis::cmd("SET").arg(&self.keys.head).arg(octets).exec_async(connection).await?)
     }
 
-    /// Whether the stream still ends where we left it; and forgets there what we have forgotten.
+    /// Whether the stream still ends where we left it; and forgets there what nobody needs, and what we have forgotten.
     async fn look(&self, connection: &mut Connection, epoch: u64, at: At) -> Result<At, Stopped> {
-        if let Some((epoch, sequence)) = self.log.oldest() {
+        let applied = (self.applied)(self.log.end().generation).unwrap_or(0);
+        let stays = i64::try_from(self.stays.as_micros()).unwrap_or(i64::MAX);
+        if let Some((epoch, sequence)) = self.log.oldest(applied, now_us().saturating_sub(stays)) {
             let oldest = format!("{epoch}-{sequence}");
             redis::cmd("XTRIM")
                 .arg(&self.keys.stream)

@@ -40,6 +40,7 @@ async fn nobody_is_let_in_without_the_token_of_a_node() {
         ("GET", HEAD),
         ("GET", "/internal/v1/batches?generation=1&epoch=0&sequence=0&chain=00"),
         ("GET", "/internal/v1/index"),
+        ("POST", "/internal/v1/difference"),
         ("POST", "/internal/v1/zones"),
         ("POST", "/internal/v1/position"),
     ];

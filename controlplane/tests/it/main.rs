@@ -12,6 +12,7 @@ mod cache;
 mod changes;
 mod concurrency;
 mod confirmation;
+mod difference;
 mod domains;
 mod dry_run;
 mod errors;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Buf as _, Bytes};
-use godwit_wire::feed::VerifyingKey;
+use godwit_wire::feed::{Absence, VerifyingKey};
 use godwit_wire::name::Name;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{HeaderMap, Request, StatusCode};
@@ -179,8 +179,15 @@ impl Node {
             while !rest.is_empty() {
                 let (settled, version) = (rest.get_u64(), rest.get_u64());
                 let length = usize::try_from(rest.get_u32()).unwrap();
-                let blob = rest.split_to(length);
-                zones.push(GivenZone { settled, version, blob: (length > 0).then_some(blob) });
+                let octets = rest.split_to(length);
+                let Ok(absence) = Absence::decode(&octets) else {
+                    zones.push(GivenZone { settled, version, blob: (length > 0).then_some(octets) });
+                    continue;
+                };
+                Absence::verify(&octets, &self.feed_keys[..1]).expect("not signed by the key that was told");
+                assert_eq!(absence.zone, names[zones.len()].parse().unwrap());
+                assert_eq!((absence.settled, absence.version), (settled, version));
+                zones.push(GivenZone { settled, version, blob: None });
             }
         }
         zones

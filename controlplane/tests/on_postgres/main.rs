@@ -20,6 +20,8 @@ mod changes;
 mod concurrency;
 #[path = "../it/confirmation.rs"]
 mod confirmation;
+#[path = "../it/difference.rs"]
+mod difference;
 #[path = "../it/domains.rs"]
 mod domains;
 #[path = "../it/dry_run.rs"]

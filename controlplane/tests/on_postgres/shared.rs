@@ -6,6 +6,7 @@ use godwit_controlplane::{Controlplane, FirstStart};
 use godwit_wire::feed::{Head, VerifyingKey};
 use serde_json::json;
 
+use crate::difference::{differs, listed, put, zone};
 use crate::harness::{URL_FILE, config, folder};
 use crate::node::{Node, hex};
 use crate::replica::KEY;
@@ -59,6 +60,25 @@ async fn what_a_node_says_to_one_is_known_to_all() {
     let path = "/api/v1/records/www.example.com.?wait=applied&timeout=3s";
     let written = other.client.json("PUT", path, &body).await.expect(200);
     assert_eq!(written.header("godwit-applied"), "1/1");
+}
+
+/// What was changed through one is known to the other, also where it has listed all zones before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_any_of_them_says_what_differs() {
+    let (one, other) = pair().await;
+    let node = Node::add(&one, "ns1").await;
+    let there = Node { address: other.internal.unwrap(), ..node.clone() };
+    for n in 0..5 {
+        one.client.json("POST", "/api/v1/domains", &json!({"name": zone(n)})).await.expect(201);
+    }
+    let all = listed(&there).await;
+    for (octet, n) in [(1, 3), (2, 3), (3, 1)] {
+        put(if octet == 2 { &other } else { &one }, n, octet).await;
+        let changed: &[usize] = if n == 3 { &[3] } else { &[1, 3] };
+        for node in [&node, &there] {
+            differs(node, &all, changed).await;
+        }
+    }
 }
 
 /// A rotation takes effect while control planes run, and a node that was added before it takes what is signed after it.

@@ -211,6 +211,7 @@ impl Follower {
 async fn fetch(source: &mut impl Source, want: Want) -> Option<Got> {
     let got = match want {
         Want::Join => source.join().await.map(Got::Joined),
+        Want::Difference(held) => source.difference(&held).await.map(Got::Difference),
         Want::Index => source.index().await.map(Got::Index),
         Want::Zones(zones) => source.zones(zones).await.map(Got::Zones),
         Want::Entries(after) => source.entries(after).await.map(Got::Entries),

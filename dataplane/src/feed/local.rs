@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use godwit_engine::snapshot::Position;
-use godwit_wire::feed::DigestKey;
+use godwit_wire::feed::{DigestKey, PartSums};
 use godwit_wire::name::Name;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -95,6 +95,11 @@ impl Source for Requests {
     async fn join(&mut self) -> Result<Joined, Lost> {
         let (answer, receiver) = oneshot::channel();
         self.ask(Request::Join { answer }, receiver, PATIENCE).await
+    }
+
+    /// In one process there is no network to be spared.
+    async fn difference(&mut self, _: &PartSums) -> Result<Option<Bytes>, Lost> {
+        Ok(None)
     }
 
     async fn index(&mut self) -> Result<Bytes, Lost> {

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use godwit_engine::snapshot::{Position, Snapshot};
-use godwit_wire::feed::Index;
+use godwit_engine::snapshot::{Parted, Position, Snapshot, ZoneView};
+use godwit_wire::feed::{IndexEntry, IndexPlace, Parts};
 use godwit_wire::name::Name;
 
 use super::attempts::Attempts;
@@ -60,6 +60,14 @@ pub(super) struct Base {
     pub(super) round: u32,
 }
 
+/// What an index says.
+pub(super) struct Listed<'a> {
+    /// By name in canonical order.
+    pub(super) zones: &'a [IndexEntry],
+    /// The parts whose zones these are, and what is held; `None`: all. What is held of other parts is known to be as it is there.
+    pub(super) parts: Option<(&'a Parted, &'a Parts)>,
+}
+
 struct Wanted {
     zone: Name,
     /// The version that the index has.
@@ -68,20 +76,24 @@ struct Wanted {
 }
 
 impl Resync {
-    /// Compares an index with a base.
+    /// Compares what is listed at a place with a base.
     ///
     /// **Cost**: one look-up for each zone of the base.
     pub(super) fn new(
-        index: &Index,
+        IndexPlace { generation, epoch, sequence, chain, settled }: IndexPlace,
+        listed: &Listed<'_>,
         Base { snapshot: base, is_bootstrap, round }: Base,
-        epoch: u64,
         floor: Option<Snapshot>,
         attempts: Attempts,
     ) -> Self {
         // Both are in canonical order.
         let (mut wanted, mut gone) = (VecDeque::new(), Vec::new());
-        let mut held = base.zones().peekable();
-        for entry in &index.zones {
+        let held: Box<dyn Iterator<Item = ZoneView<'_>>> = match listed.parts {
+            Some((parted, parts)) => Box::new(parted.zones(parts)),
+            None => Box::new(base.zones()),
+        };
+        let mut held = held.peekable();
+        for entry in listed.zones {
             while let Some(zone) = held.next_if(|held| held.apex() < entry.zone.as_ref()) {
                 gone.push(zone.name());
             }
@@ -93,17 +105,12 @@ impl Resync {
         gone.extend(held.map(|zone| zone.name()));
         Resync {
             aside: base.remove_zones(&gone),
-            position: Position {
-                generation: index.place.generation,
-                epoch,
-                sequence: index.place.sequence,
-                chain: index.place.chain,
-            },
-            settled: index.place.settled,
+            position: Position { generation, epoch, sequence, chain },
+            settled,
             interrupted: false,
             round,
             is_bootstrap,
-            least_settled: index.place.settled,
+            least_settled: settled,
             older: 0,
             wanted,
             floor,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use godwit_engine::snapshot::Position;
-use godwit_wire::feed::DigestKey;
+use godwit_wire::feed::{DigestKey, PartSums};
 use godwit_wire::name::Name;
 
 /// What is to be known of the other side first.
@@ -57,6 +57,9 @@ pub enum Lost {
 pub(crate) trait Source {
     /// First of each connection, and after an answer was lost.
     async fn join(&mut self) -> Result<Joined, Lost>;
+
+    /// The octets of `wire::feed::Difference` from zones that add up to `held`; `None`: the index is to be asked for instead.
+    async fn difference(&mut self, held: &PartSums) -> Result<Option<Bytes>, Lost>;
 
     /// The octets of `wire::feed::Index`.
     async fn index(&mut self) -> Result<Bytes, Lost>;

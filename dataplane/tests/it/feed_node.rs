@@ -108,7 +108,7 @@ impl Node {
         for want in self.wanted.drain(..) {
             match want {
                 Want::Zones(wanted) => zones.extend(wanted),
-                Want::Index => indexes += 1,
+                Want::Index | Want::Difference(_) => indexes += 1,
                 _ => {}
             }
         }

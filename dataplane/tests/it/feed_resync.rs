@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use godwit_dataplane::feed::machine::{Got, Want};
 use godwit_engine::snapshot::Snapshot;
+use godwit_wire::feed::digest::zone_term;
+use godwit_wire::feed::{Difference, Digest, IndexEntry, ZoneBlob, part_of};
 
 use super::feed_node::Node;
 use super::relay::Relay;
@@ -137,7 +139,7 @@ fn p5_a_zone_whose_digest_is_not_that_of_its_records_is_not_taken() {
     wrong.zones = wrong.zones.remove_zones(&[name("a.test")]);
     wrong.zones =
         wrong.zones.apply(&super::snapshots::change_set(vec![whole("a.test", 2, [192, 0, 2, 66])])).unwrap();
-    let mut blob = godwit_wire::feed::ZoneBlob::decode(&wrong.zone(&name("a.test")).blob.unwrap()).unwrap();
+    let mut blob = ZoneBlob::decode(&wrong.zone(&name("a.test")).blob.unwrap()).unwrap();
     blob.digest = relay.zones.zone(name("a.test").as_ref()).unwrap().digest();
     let mut octets = Vec::new();
     blob.encode(&mut octets);
@@ -214,7 +216,7 @@ fn p5_records_that_are_not_those_of_the_feed_are_found_and_one_zone_is_fetched()
                 assert_eq!(node.position(), relay.position());
             }
             Want::Entries(_) => {
-                node.entries(vec![relay.head_of(godwit_wire::feed::Digest::default())]);
+                node.entries(vec![relay.head_of(Digest::default())]);
             }
             _ => drop(node.took(relay.answer(&want))),
         }
@@ -280,4 +282,84 @@ fn a_feed_without_zones_is_something_to_answer_from() {
     let (mut node, relay) = (Node::new(Snapshot::empty(&options())), Relay::new());
     node.settle(&relay);
     assert_eq!((node.position().generation, node.shown), (1, 1));
+}
+
+/// A node that holds two and a half thousand zones, and a control plane with one of them changed, one gone and a new one, of which
+/// the log does not tell.
+fn nearly_all() -> (Node, Relay) {
+    let (mut node, mut relay) = (Node::new(Snapshot::empty(&options())), Relay::new());
+    for number in 0..2_500 {
+        relay.change(vec![whole(&format!("z{number}.test"), 1, [192, 0, 2, 1])]);
+    }
+    node.settle(&relay);
+    node.fetched();
+    relay.change(vec![update("z7.test", 1, [192, 0, 2, 2])]);
+    relay.change(vec![removal("z8.test", 1), whole("a.test", 1, [192, 0, 2, 3])]);
+    relay.prune(10_000);
+    (node, relay)
+}
+
+fn is_level(node: &Node, relay: &Relay) {
+    assert_eq!(node.machine.snapshot().root_digest(), relay.zones.root_digest());
+    assert_eq!((node.position(), node.quarantine()), (relay.position(), vec![]));
+    assert_eq!(node.machine.counts().digest_mismatches, 0);
+}
+
+#[test]
+fn p5_who_holds_nearly_everything_asks_for_what_differs() {
+    let (mut node, relay) = nearly_all();
+    let want = node.until(&relay, |want| matches!(want, Want::Difference(_)));
+    let Got::Difference(Some(octets)) = relay.answer(&want) else { panic!("{want:?}") };
+    assert!(octets.len() < relay.index().len() / 50, "{} octets are nearly an index", octets.len());
+    node.settle(&relay);
+    is_level(&node, &relay);
+    assert!(!node.wanted.contains(&Want::Index));
+    let (mut zones, _) = node.fetched();
+    zones.sort();
+    assert_eq!(zones, [name("a.test"), name("z7.test")]);
+}
+
+#[test]
+fn p5_a_difference_that_is_not_all_of_it_is_not_believed() {
+    let of_others = {
+        // What would be right for somebody else: all the same as here, but for one zone.
+        let (_, relay) = nearly_all();
+        relay.difference(relay.zones.remove_zones(&[name("z9.test")]).parted().sums())
+    };
+    for octets in [None, Some(b"GDWT".to_vec()), Some(of_others)] {
+        let (mut node, relay) = nearly_all();
+        node.until(&relay, |want| matches!(want, Want::Difference(_)));
+        let shown = node.shown;
+        node.took(Got::Difference(octets.map(Into::into)));
+        assert_eq!((node.want(), node.shown), (Want::Index, shown));
+        node.settle(&relay);
+        is_level(&node, &relay);
+        // That was once: it is asked for again when something else is wrong.
+        let mut relay = relay;
+        relay.change(vec![update("z7.test", 2, [192, 0, 2, 9])]);
+        relay.prune(10_000);
+        node.until(&relay, |want| matches!(want, Want::Difference(_)));
+        node.settle(&relay);
+        is_level(&node, &relay);
+    }
+}
+
+/// Zones of parts that are not listed stay as they are only where they are proven to be the same: one that is listed and is not of
+/// the parts would be counted twice.
+#[test]
+fn p5_a_difference_lists_zones_of_its_parts_alone() {
+    let (mut node, relay) = nearly_all();
+    let want = node.until(&relay, |want| matches!(want, Want::Difference(_)));
+    let Got::Difference(Some(octets)) = relay.answer(&want) else { panic!("{want:?}") };
+    let mut difference = Difference::decode(&octets).unwrap();
+    let key = relay.zones.digest_key();
+    let odd = relay.zones.zones().find(|zone| !difference.parts.contains(part_of(key, zone.apex()))).unwrap();
+    let entry = IndexEntry { zone: odd.name(), version: 2, digest: Digest::default() };
+    let at = difference.zones.partition_point(|listed| listed.zone < entry.zone);
+    difference.zones.insert(at, entry.clone());
+    difference.sum.add(zone_term(key, entry.zone.as_ref(), entry.version, entry.digest));
+    let mut octets = Vec::new();
+    difference.encode(&mut octets);
+    node.took(Got::Difference(Some(octets.into())));
+    assert_eq!(node.want(), Want::Index);
 }

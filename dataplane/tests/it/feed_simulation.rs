@@ -54,6 +54,7 @@ struct World {
     reported: u64,
     /// Answers may be late and lost, and nothing worse happens: then no zone is ever in quarantine.
     is_gentle: bool,
+    difference_from: usize,
     facts: Facts,
 }
 
@@ -76,7 +77,10 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random::of(seed);
         let (relay, now) = (Relay::new(), Instant::now());
+        // Every other one asks what differs, where it holds anything.
+        let difference_from = if seed.is_multiple_of(2) { 1 } else { usize::MAX };
         let machine = Machine::new(Snapshot::empty(&options()), seeds(&mut random));
+        let machine = machine.with_difference_from(difference_from);
         let mut world = World {
             now,
             whole_at: now,
@@ -93,7 +97,8 @@ impl World {
             asked: None,
             paused: 0,
             reported: 0,
-            is_gentle: seed.is_multiple_of(4),
+            is_gentle: seed % 8 < 2,
+            difference_from,
             facts: Facts::default(),
             random,
         };
@@ -212,8 +217,10 @@ impl World {
         let batches = deposed.log.iter().map(|made| made.octets.clone().into());
         let entries: Vec<_> = batches.chain([deposed.head().into()]).collect();
         let index = Got::Index(deposed.index().into());
+        let difference = deposed.difference(self.machine.snapshot().parted().sums());
         self.take(Got::Entries(Entries::Next(entries)));
         self.take(index);
+        self.take(Got::Difference(Some(difference.into())));
     }
 
     fn fork(&self) -> Relay {
@@ -271,7 +278,8 @@ impl World {
                 flipped.with_position(snapshot.position()).with_lacks_changes(snapshot.lacks_changes());
         }
         self.facts.forget();
-        self.machine = Machine::new(snapshot, seeds(&mut self.random));
+        let machine = Machine::new(snapshot, seeds(&mut self.random));
+        self.machine = machine.with_difference_from(self.difference_from);
         self.asked = None;
         self.flying.clear();
         // Batches may lie somewhere for long; what was asked by one process is not answered to the next.

@@ -6,8 +6,8 @@ use godwit_dataplane::feed::machine::{Got, Want};
 use godwit_dataplane::feed::{Entries, Joined, ZoneState};
 use godwit_engine::snapshot::{Position, Snapshot, SnapshotOptions};
 use godwit_wire::feed::{
-    Batch, Digest, DigestKey, Head, Index, IndexEntry, IndexPlace, OwnedRrset, ZoneBlob, ZoneChange,
-    ZoneChangeKind,
+    Batch, Difference, Digest, DigestKey, Head, Index, IndexEntry, IndexPlace, OwnedRrset, PartSums,
+    ZoneBlob, ZoneChange, ZoneChangeKind, part_of,
 };
 use godwit_wire::name::Name;
 
@@ -158,19 +158,35 @@ impl Relay {
     }
 
     pub(crate) fn index(&self) -> Vec<u8> {
+        let mut octets = Vec::new();
+        Index { place: self.index_place(), zones: self.listed() }.encode(&mut octets);
+        octets
+    }
+
+    /// What differs from zones that add up to this.
+    pub(crate) fn difference(&self, held: &PartSums) -> Vec<u8> {
+        let parted = self.zones.parted();
+        let ours = parted.sums();
+        let (parts, mut zones) = (ours.differing(held), self.listed());
+        zones.retain(|entry| parts.contains(part_of(&self.key, entry.zone.as_ref())));
+        let mut octets = Vec::new();
+        Difference { place: self.index_place(), sum: ours.total(), parts, zones }.encode(&mut octets);
+        octets
+    }
+
+    fn index_place(&self) -> IndexPlace {
         let (sequence, chain) = self.end();
         let epoch = self.log.last().map_or(self.epoch, |made| made.epoch);
+        IndexPlace { generation: self.generation, epoch, sequence, chain, settled: self.settled() }
+    }
+
+    fn listed(&self) -> Vec<IndexEntry> {
         let entry = |zone: godwit_engine::snapshot::ZoneView<'_>| IndexEntry {
             zone: zone.name(),
             version: zone.version(),
             digest: zone.digest(),
         };
-        let zones = self.zones.zones().map(entry).collect();
-        let generation = self.generation;
-        let mut octets = Vec::new();
-        let place = IndexPlace { generation, epoch, sequence, chain, settled: self.settled() };
-        Index { place, zones }.encode(&mut octets);
-        octets
+        self.zones.zones().map(entry).collect()
     }
 
     pub(crate) fn zone(&self, apex: &Name) -> ZoneState {
@@ -216,6 +232,7 @@ impl Relay {
     pub(crate) fn answer(&self, want: &Want) -> Got {
         match want {
             Want::Join => Got::Joined(Joined { digest_key: self.key.clone() }),
+            Want::Difference(held) => Got::Difference(Some(self.difference(held).into())),
             Want::Index => Got::Index(self.index().into()),
             Want::Zones(zones) => {
                 Got::Zones(zones.iter().map(|zone| (zone.clone(), Some(self.zone(zone)))).collect())

@@ -106,6 +106,12 @@ impl<E: Keyed> Index<E> {
         Index { hasher: SipHasher13::new_with_key(&hash_key), root, len: 0, overflow: 0 }
     }
 
+    /// Whether they are one and the same; two with the same entries that were made in another way need not be.
+    #[must_use]
+    pub fn is_same(&self, other: &Index<E>) -> bool {
+        Arc::ptr_eq(&self.root, &other.root)
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Index = 5,
     Announcement = 6,
     CacheHead = 7,
+    Difference = 8,
+    Absence = 9,
 }
 
 /// Why octets are not what they should be, and where.

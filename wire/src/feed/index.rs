@@ -90,17 +90,7 @@ impl Index {
         let mut cursor = Cursor::new(octets);
         cursor.header(Kind::Index)?;
         let place = IndexPlace::read(&mut cursor)?;
-        let count = cursor.count("zones of an index", MAX_INDEX_ZONES, LEAST_ENTRY_OCTETS)?;
-        let mut zones: Vec<IndexEntry> = Vec::with_capacity(count);
-        for _ in 0..count {
-            let at = cursor.clone();
-            let zone = cursor.name()?;
-            if zones.last().is_some_and(|last| last.zone.as_ref() >= zone) {
-                return Err(at.error(Reason::Order("zones of an index")));
-            }
-            let (version, digest) = (cursor.u64()?, Digest::from_bytes(cursor.array()?));
-            zones.push(IndexEntry { zone: zone.to_owned(), version, digest });
-        }
+        let zones = read_zones(&mut cursor)?;
         cursor.end()?;
         Ok(Index { place, zones })
     }
@@ -115,11 +105,30 @@ impl Index {
 
     fn put_body(&self, out: &mut Vec<u8>) {
         self.place.put(out);
-        put_count(out, self.zones.len());
-        for entry in &self.zones {
-            out.extend_from_slice(entry.zone.as_wire());
-            out.extend_from_slice(&entry.version.to_be_bytes());
-            out.extend_from_slice(&entry.digest.as_bytes());
+        put_zones(&self.zones, out);
+    }
+}
+
+pub(super) fn read_zones(cursor: &mut Cursor<'_>) -> Result<Vec<IndexEntry>, DecodeError> {
+    let count = cursor.count("zones of an index", MAX_INDEX_ZONES, LEAST_ENTRY_OCTETS)?;
+    let mut zones: Vec<IndexEntry> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let at = cursor.clone();
+        let zone = cursor.name()?;
+        if zones.last().is_some_and(|last| last.zone.as_ref() >= zone) {
+            return Err(at.error(Reason::Order("zones of an index")));
         }
+        let (version, digest) = (cursor.u64()?, Digest::from_bytes(cursor.array()?));
+        zones.push(IndexEntry { zone: zone.to_owned(), version, digest });
+    }
+    Ok(zones)
+}
+
+pub(super) fn put_zones(zones: &[IndexEntry], out: &mut Vec<u8>) {
+    put_count(out, zones.len());
+    for entry in zones {
+        out.extend_from_slice(entry.zone.as_wire());
+        out.extend_from_slice(&entry.version.to_be_bytes());
+        out.extend_from_slice(&entry.digest.as_bytes());
     }
 }

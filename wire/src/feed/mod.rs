@@ -7,7 +7,10 @@
 //! | [`Head`] | where the feed stands, and the digest of everything at that sequence | `head.rs` |
 //! | [`Entry`] | what a feed carries: a batch, or a head between two | `entry.rs` |
 //! | [`ZoneBlob`] | one whole zone, for a node that cannot get there by change sets | `zone_blob.rs` |
+//! | [`Absence`] | there is no such zone | `absence.rs` |
 //! | [`Index`] | all zones with version and digest, for a node that looks for what differs | `index.rs` |
+//! | [`PartSums`] | what the zones of each of [`PARTS`] parts add up to, for a node that asks what differs | `parts.rs` |
+//! | [`Difference`] | the zones of those parts that differ, and what all zones add up to | `difference.rs` |
 //! | [`Announcement`] | which keys sign, now and next, and where control planes are asked | `announcement.rs` |
 //! | [`CachedZone`] | what the index of a record cache says of a zone, beside its head | `cached.rs` |
 //! | [`CacheHead`] | of which moment that index is, and what it adds up to | `cache_head.rs` |
@@ -40,6 +43,9 @@
 //!                       ┆ count ┆ (name ┆ version u64 ┆ digest 32 octets) × count ┆ [signature]
 //! announcement header(6) ┆ number u64 ┆ count ┆ public key 32 octets × count ┆ count ┆ (length ┆ URL) × count ┆ [signature]
 //! cache head  header(7) ┆ generation u64 ┆ epoch u64 ┆ sequence u64 ┆ chain 32 octets ┆ settled u64 ┆ sum 32 octets ┆ [signature]
+//! difference  header(8) ┆ generation u64 ┆ epoch u64 ┆ sequence u64 ┆ chain 32 octets ┆ settled u64 ┆ sum 32 octets ┆ parts 128 octets
+//!                       ┆ count ┆ (name ┆ version u64 ┆ digest 32 octets) × count ┆ [signature]
+//! absence     header(9) ┆ name ┆ version u64 ┆ settled u64 ┆ [signature]
 //! ```
 //!
 //! # The order of a feed
@@ -71,27 +77,32 @@
 //! version, new kinds a new kind number. A reader that meets a version or flag that it does not know refuses the
 //! whole, and never guesses at a part.
 
+mod absence;
 mod announcement;
 mod batch;
 mod cache_head;
 mod cached;
 mod change_set;
 mod codec;
+mod difference;
 pub mod digest;
 mod entry;
 mod head;
 mod index;
 mod local_snapshot;
+mod parts;
 mod rrset;
 mod signature;
 mod zone_blob;
 
+pub use absence::Absence;
 pub use announcement::{Announcement, MAX_ANNOUNCED_KEYS, MAX_ANNOUNCED_URLS, MAX_URL_OCTETS};
 pub use batch::{Batch, BatchPlace, MAX_CHANGE_SETS};
 pub use cache_head::CacheHead;
 pub use cached::CachedZone;
 pub use change_set::{ChangeSet, MAX_ZONE_CHANGES, RrsetChange, ZoneChange, ZoneChangeKind};
 pub use codec::{DecodeError, FORMAT_VERSION, Reason};
+pub use difference::Difference;
 pub use digest::{Digest, DigestKey, RrsetHasher};
 pub use entry::Entry;
 pub use head::Head;
@@ -99,6 +110,7 @@ pub use index::{Index, IndexEntry, IndexPlace, MAX_INDEX_ZONES};
 pub use local_snapshot::{
     Origin, PART_HEADER_OCTETS, PartHeader, SNAPSHOT_HEADER_OCTETS, SnapshotFault, SnapshotHeader,
 };
+pub use parts::{PARTS, PartSums, Parts, part_of};
 pub use rrset::{MAX_RDATA, MAX_RRSETS, OwnedRrset};
 pub use signature::{SignatureError, SigningKey, VerifyingKey};
 pub use zone_blob::{ZoneBlob, ZoneBlobReader, ZoneBlobWriter};

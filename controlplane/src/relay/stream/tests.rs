@@ -1,5 +1,7 @@
 //! What the stream holds is the log, whatever happens to Redis, and whoever else writes to it.
 
+use std::sync::Mutex;
+
 use godwit_redis::Place;
 use godwit_testkit::servers::{Cluster, Redis, Watched};
 use godwit_wire::feed::{Digest, DigestKey, Head, SigningKey};
@@ -16,6 +18,8 @@ use crate::store::testing;
 use crate::store::{Database, Kind, changes, relay};
 
 const SOON: Duration = Duration::from_secs(20);
+/// The most entries that Redis keeps together.
+const STEP: usize = 100;
 
 fn key(octet: u8) -> SigningKey {
     SigningKey::from_seed(&[octet; 32]).unwrap()
@@ -30,6 +34,8 @@ struct Running<S = Redis> {
     log: Arc<Log>,
     term: watch::Sender<Option<u64>>,
     queues: Queues,
+    /// Up to where all data planes that live have applied it.
+    applied: Arc<Mutex<Option<u64>>>,
     running: tokio::task::JoinHandle<()>,
     database: Database,
     _place: testing::Place,
@@ -47,11 +53,14 @@ impl<S> Running<S> {
     async fn on(server: S, url: String) -> Running<S> {
         let (mut database, place) = testing::database(Kind::Sqlite).await;
         relay::start(&mut database.writer, &DigestKey([1; 32]), 7).await.unwrap();
+        relay::raise_epoch(&mut database.writer).await.unwrap();
         let state = relay::read(&mut database.writer).await.unwrap().unwrap();
         let log = Arc::new(Log::new(state, Arc::default(), Metrics::default()));
         let keys = Keys::with_prefix("t:");
         let term = watch::Sender::new(Some(1));
         let (committer, queues) = commit::channel();
+        let applied = Arc::new(Mutex::new(None));
+        let by_all = applied.clone();
         let publisher = Publisher {
             holding: Holding {
                 place: Place::parse(&url).unwrap(),
@@ -71,10 +80,12 @@ impl<S> Running<S> {
                 number: 1,
             })),
             overtaken: committer.overtaken(),
+            applied: Box::new(move |_| *by_all.lock().unwrap()),
+            stays: Duration::ZERO,
             metrics: Metrics::default(),
         };
         let running = tokio::spawn(crate::relay::terms::run(publisher));
-        Running { server, url, keys, log, term, queues, running, database, _place: place }
+        Running { server, url, keys, log, term, queues, applied, running, database, _place: place }
     }
 
     /// Commits changes, each a batch of its own.
@@ -187,6 +198,37 @@ async fn batches_come_in_order_under_ids_of_the_term_with_heads() {
     assert_eq!(running.entries().await.len(), 5);
     running.term.send_replace(Some(5));
     running.until_level().await;
+    running.running.abort();
+}
+
+/// It holds what one that lives has not applied, and not much else; Redis forgets in steps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_all_that_live_have_applied_goes() {
+    let mut running = Running::start(&[]).await;
+    running.commit(250).await;
+    running.until_level().await;
+    // Nobody lives; one that lives has nothing.
+    for applied in [None, Some(0)] {
+        *running.applied.lock().unwrap() = applied;
+        tokio::time::sleep(TICK + Duration::from_millis(500)).await;
+        assert_eq!(running.entries().await.len(), 250, "{applied:?}");
+    }
+    for (applied, left) in [(120, 130), (230, 20), (900, 1)] {
+        *running.applied.lock().unwrap() = Some(applied);
+        let deadline = Instant::now() + SOON;
+        loop {
+            let found = running.entries().await.len();
+            assert!(found >= left, "{found} are left with {applied} applied");
+            if found < left + STEP {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{found} are left with {applied} applied");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    running.commit(1).await;
+    let entries = running.until_level().await;
+    assert!((2..STEP + 2).contains(&entries.len()), "it goes on from there: {}", entries.len());
     running.running.abort();
 }
 

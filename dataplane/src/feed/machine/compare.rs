@@ -3,37 +3,76 @@
 use std::time::Instant;
 
 use godwit_engine::snapshot::{Snapshot, SnapshotOptions};
-use godwit_wire::feed::Index;
+use godwit_wire::feed::digest::zone_term;
+use godwit_wire::feed::{Difference, Index, IndexPlace, PARTS, part_of};
 use godwit_wire::name::Name;
 
 use super::{Machine, State};
 use crate::feed::place::{Fence, is_behind};
 use crate::feed::quarantine::Cause;
 use crate::feed::rescan::Found;
-use crate::feed::resync::{Base, Resync};
+use crate::feed::resync::{Base, Listed, Resync};
 use crate::feed::source::ZoneState;
 use crate::feed::whole::{self, Whole};
 
 impl Machine {
     pub(super) fn index(&mut self, octets: &[u8], now: Instant) {
+        if !self.is_index_wanted() {
+            return;
+        }
+        match Index::decode(octets) {
+            Ok(index) => self.compare_with(index.place, &Listed { zones: &index.zones, parts: None }, now),
+            Err(error) => {
+                tracing::error!(%error, octets = octets.len(), "an index cannot be decoded");
+                self.compare.begin(now);
+            }
+        }
+    }
+
+    /// Some parts of an index, where what is held of the others adds up to the rest. Otherwise all of it is compared.
+    pub(super) fn difference(&mut self, octets: Option<&[u8]>, now: Instant) {
+        if !self.is_index_wanted() {
+            return;
+        }
+        self.whole_index = true;
+        let Some(octets) = octets else { return };
+        let difference = match Difference::decode(octets) {
+            Ok(difference) => difference,
+            Err(error) => {
+                tracing::error!(%error, octets = octets.len(), "what differs cannot be decoded");
+                return;
+            }
+        };
+        let asked = self.parted.take();
+        let Some(held) = self.held() else { return };
+        let parted = asked.filter(|parted| parted.is_of(held)).unwrap_or_else(|| held.parted());
+        let Difference { place, sum, parts, zones } = difference;
+        let key = held.digest_key();
+        let mut total = parted.sums().without(&parts);
+        for entry in &zones {
+            total.add(zone_term(key, entry.zone.as_ref(), entry.version, entry.digest));
+        }
+        let are_of_parts = zones.iter().all(|entry| parts.contains(part_of(key, entry.zone.as_ref())));
+        if total != sum || !are_of_parts {
+            tracing::info!(sequence = place.sequence, "more differs than was said; all of it is compared");
+            return;
+        }
+        self.whole_index = false;
+        self.compare_with(place, &Listed { zones: &zones, parts: Some((&parted, &parts)) }, now);
+    }
+
+    fn is_index_wanted(&self) -> bool {
         let is_wanted = match self.state {
             State::Bootstrap | State::Compare => true,
             State::Follow => self.doubt,
             State::Fetch(_) => false,
         };
-        if !is_wanted || !self.joined {
-            return;
-        }
-        let index = match Index::decode(octets) {
-            Ok(index) => index,
-            Err(error) => {
-                tracing::error!(%error, octets = octets.len(), "an index cannot be decoded");
-                self.compare.begin(now);
-                return;
-            }
-        };
+        is_wanted && self.joined
+    }
+
+    /// Goes on to fetch what differs, unless what is listed is older than what is held.
+    fn compare_with(&mut self, place: IndexPlace, listed: &Listed<'_>, now: Instant) {
         let position = self.work.position();
-        let place = index.place;
         let same_history = place.generation == position.generation;
         // Read before what is held was: it knows less.
         let is_old = same_history && place.settled < self.settled;
@@ -60,10 +99,22 @@ impl Machine {
         let floor = is_ours.then(|| self.work.snapshot.clone());
         let epoch = if same_history { self.fence.epoch_at(place.epoch, place.sequence) } else { place.epoch };
         let base = self.base();
-        let resync = Resync::new(&index, base, epoch, floor, self.work.attempts.clone());
-        tracing::info!(sequence = place.sequence, zones = index.zones.len(), "comparing with the index");
+        let resync =
+            Resync::new(IndexPlace { epoch, ..place }, listed, base, floor, self.work.attempts.clone());
+        let (zones, parts) =
+            (listed.zones.len(), listed.parts.map_or(PARTS.into(), |(_, parts)| parts.count()));
+        tracing::info!(sequence = place.sequence, zones, parts, "comparing with the index");
         self.state = State::Fetch(Box::new(resync));
         self.finish(now);
+    }
+
+    /// What an index is compared with; `None` where there is nothing yet.
+    pub(super) fn held(&self) -> Option<&Snapshot> {
+        match (&self.begun, &self.state) {
+            (Some(begun), _) => Some(&begun.aside),
+            (None, State::Bootstrap) => None,
+            (None, _) => Some(&self.work.snapshot),
+        }
     }
 
     fn base(&mut self) -> Base {
@@ -205,7 +256,7 @@ impl Machine {
         }
         self.work.snapshot = aside.with_position(position);
         (self.work.absent, self.work.unlisted_until) = (absent, least_settled);
-        (self.settled, self.catch_up_until) = (settled, None);
+        (self.settled, self.catch_up_until, self.whole_index) = (settled, None, false);
         (self.doubt, self.forked, self.saw_head_ahead, self.dirty) = (false, false, false, true);
     }
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use godwit_engine::snapshot::Position;
+use godwit_wire::feed::PartSums;
 use godwit_wire::name::Name;
 
 use crate::feed::rescan::Found;
@@ -14,6 +15,8 @@ use crate::feed::source::{Entries, Joined, ZoneState};
 pub enum Want {
     /// What the other side's digests are keyed with.
     Join,
+    /// The index of those parts of all zones that add up to something else than this.
+    Difference(PartSums),
     /// The index of all zones.
     Index,
     /// These zones.
@@ -29,6 +32,8 @@ pub enum Want {
 pub enum Got {
     /// For [`Want::Join`].
     Joined(Joined),
+    /// For [`Want::Difference`]; `None`: there is none to be had.
+    Difference(Option<Bytes>),
     /// For [`Want::Index`].
     Index(Bytes),
     /// For [`Want::Zones`]; `None` for those of which there was no answer.

@@ -26,7 +26,7 @@ mod follow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use godwit_engine::snapshot::{Position, Snapshot};
+use godwit_engine::snapshot::{Parted, Position, Snapshot};
 use godwit_wire::feed::DigestKey;
 
 pub use exchange::{Compared, Counts, Got, Outcome, Seeds, Want};
@@ -41,6 +41,8 @@ use super::spacing::Spacing;
 
 /// Pauses between comparisons with the index.
 const COMPARE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// With so many zones it is asked which parts of them differ: the sums of all parts take about as much as an index of fewer.
+const DIFFERENCE_FROM: usize = 1_024;
 /// Pauses after answers that were lost, or that say to come later.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// Zones in quarantine that are asked for together.
@@ -73,8 +75,14 @@ pub struct Machine {
     hash_key: [u8; 16],
     compare: Spacing,
     again: Spacing,
-    /// What was wanted last was the index.
+    /// What was wanted last was the index, or what differs.
     asked_index: bool,
+    /// See [`DIFFERENCE_FROM`].
+    difference_from: usize,
+    /// What was said to differ was of no use: the index of all zones is to be compared.
+    whole_index: bool,
+    /// What was held when it was asked what differs.
+    parted: Option<Parted>,
     /// Zones in quarantine were wanted last: it is the turn of what comes after our place.
     asked_zones: bool,
     /// The last answer had a head that is ahead of us, and no batch that leads there.
@@ -116,6 +124,9 @@ impl Machine {
             compare: Spacing::new(COMPARE.0, COMPARE.1, seeds.pauses),
             again: Spacing::new(AGAIN.0, AGAIN.1, seeds.pauses.rotate_left(32)),
             asked_index: false,
+            difference_from: DIFFERENCE_FROM,
+            whole_index: false,
+            parted: None,
             asked_zones: false,
             saw_head_ahead: false,
             counts: Counts::default(),
@@ -129,6 +140,13 @@ impl Machine {
     #[must_use]
     pub fn with_attempts(mut self, attempts: Attempts) -> Self {
         self.work.attempts = attempts;
+        self
+    }
+
+    /// This, which asks what differs from so many zones on. For tests.
+    #[must_use]
+    pub fn with_difference_from(mut self, zones: usize) -> Self {
+        self.difference_from = zones;
         self
     }
 
@@ -177,7 +195,7 @@ impl Machine {
             (State::Follow, index_at) if !self.doubt || index_at.is_some() => {}
             (State::Bootstrap | State::Compare | State::Follow, _) => {
                 self.asked_index = true;
-                return Want::Index;
+                return self.want_index();
             }
         }
         // In turn: zones that cannot be had must not keep everything else waiting.
@@ -187,11 +205,29 @@ impl Machine {
         if self.asked_zones { Want::Zones(zones) } else { Want::Entries(self.work.position()) }
     }
 
+    /// Who holds nearly everything asks for what differs.
+    fn want_index(&mut self) -> Want {
+        match self.held() {
+            Some(held) if !self.whole_index && held.zone_count() >= self.difference_from => {
+                let parted = held.parted();
+                let sums = parted.sums().clone();
+                self.parted = Some(parted);
+                Want::Difference(sums)
+            }
+            _ => Want::Index,
+        }
+    }
+
     /// Takes what came. It need not be what was wanted last: answers may come late, twice, or in another order.
     pub fn took(&mut self, got: Got, now: Instant) -> Outcome {
         let mut current = false;
+        if !matches!(got, Got::Difference(_) | Got::Waited) {
+            // It would keep what was held in memory.
+            self.parted = None;
+        }
         match got {
             Got::Joined(joined) => self.join(joined),
+            Got::Difference(octets) => self.difference(octets.as_deref(), now),
             Got::Index(octets) => self.index(&octets, now),
             Got::Zones(zones) => self.zones(&zones, now),
             Got::Entries(entries) => current = self.entries(entries, now),

@@ -28,7 +28,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::{Buf as _, Bytes};
 use godwit_engine::snapshot::Position;
-use godwit_wire::feed::{Entry, Head, Index, VerifyingKey, ZoneBlob};
+use godwit_wire::feed::{Absence, Difference, Entry, Head, Index, PartSums, VerifyingKey, ZoneBlob};
 use godwit_wire::name::Name;
 use hyper::{Method, StatusCode};
 use tokio::sync::watch;
@@ -189,6 +189,26 @@ impl Source for Https {
         Ok(Joined { digest_key: self.join.digest_key.clone() })
     }
 
+    /// A control plane that cannot say what differs may have an index.
+    async fn difference(&mut self, held: &PartSums) -> Result<Option<Bytes>, Lost> {
+        let body = Some(client::octets(held.encode()));
+        let asked = self.client.ask(Method::POST, "/internal/v1/difference", body, PATIENCE).await;
+        let Some(Response { body, .. }) = asked.ok().filter(|response| response.status == StatusCode::OK)
+        else {
+            return Ok(None);
+        };
+        let verified = Difference::verify(&body, &self.keys());
+        let Ok(()) = verified.map_err(|error| unsigned("difference", &error)) else { return Ok(None) };
+        let Ok(Difference { place, zones, .. }) = Difference::decode(&body) else { return Ok(None) };
+        if self.is_earlier(place.generation) {
+            return Ok(None);
+        }
+        if let Some(cached) = &mut self.cached {
+            (cached.listed, cached.was_used) = (Listed::of(Index { place, zones }), false);
+        }
+        Ok(Some(body))
+    }
+
     async fn index(&mut self) -> Result<Bytes, Lost> {
         let first = self.cached.as_ref().is_some_and(|cached| !cached.was_used);
         if first && let Some(index) = self.cached_index().await {
@@ -314,14 +334,23 @@ impl Https {
             if rest.is_empty() {
                 break;
             }
-            let zone = given(&mut rest).ok_or_else(|| refused("whole zones", status))?;
-            let is_signed = |zone: &ZoneState| {
-                let verified = zone.blob.as_deref().map_or(Ok(()), |blob| ZoneBlob::verify(blob, &keys));
-                verified.map_err(|error| unsigned("zone", &error)).is_ok()
-            };
-            answers.push((apex.clone(), zone.filter(is_signed)));
+            let given = Given::next(&mut rest).ok_or_else(|| refused("whole zones", status))?;
+            answers.push((apex.clone(), given.zone(apex, &keys)));
         }
         if answers.is_empty() { Err(refused("any zone", status)) } else { Ok(answers) }
+    }
+
+    /// Whether a generation is none that this node may follow.
+    fn is_earlier(&self, generation: u64) -> bool {
+        let joined = self.join.generation;
+        if generation < joined {
+            tracing::error!(
+                generation,
+                joined,
+                "the control plane is in an earlier history than when this node was added; nothing is taken from it"
+            );
+        }
+        generation < joined
     }
 
     async fn asked_index(&mut self) -> Result<Bytes, Lost> {
@@ -332,12 +361,7 @@ impl Https {
         Index::verify(&body, &self.keys()).map_err(|error| unsigned("index", &error))?;
         let index = Index::decode(&body);
         let generation = index.as_ref().map(|index| index.place.generation).unwrap_or_default();
-        if generation < self.join.generation {
-            tracing::error!(
-                generation,
-                joined = self.join.generation,
-                "the control plane is in an earlier history than when this node was added; nothing is taken from it"
-            );
+        if self.is_earlier(generation) {
             return Err(Lost::Again);
         }
         if let (Some(cached), Ok(index)) = (&mut self.cached, index) {
@@ -347,16 +371,37 @@ impl Https {
     }
 }
 
-/// The next zone of an answer, the inner `None` where it cannot be read; `None` where there is no whole one.
-fn given(rest: &mut Bytes) -> Option<Option<ZoneState>> {
-    let (settled, version) = (rest.try_get_u64().ok()?, rest.try_get_u64().ok()?);
-    let length = rest.try_get_u32().ok()?;
-    if length == u32::MAX {
-        return Some(None);
+/// One zone of an answer.
+struct Given {
+    settled: u64,
+    version: u64,
+    /// `wire::feed::ZoneBlob`, or `wire::feed::Absence`; empty where it cannot be read.
+    octets: Bytes,
+}
+
+impl Given {
+    /// The next of an answer; `None` where there is no whole one.
+    fn next(rest: &mut Bytes) -> Option<Given> {
+        let (settled, version) = (rest.try_get_u64().ok()?, rest.try_get_u64().ok()?);
+        let length = usize::try_from(rest.try_get_u32().ok()?).ok().filter(|length| *length <= rest.len())?;
+        Some(Given { settled, version, octets: rest.split_to(length) })
     }
-    let length = usize::try_from(length).ok().filter(|length| *length <= rest.len())?;
-    let blob = rest.split_to(length);
-    Some(Some(ZoneState { blob: (length > 0).then_some(blob), version, settled }))
+
+    /// What is believed of it.
+    fn zone(self, apex: &Name, keys: &[VerifyingKey]) -> Option<ZoneState> {
+        let Given { settled, version, octets } = self;
+        if octets.is_empty() {
+            return None;
+        }
+        if let Ok(Absence { zone, version, settled }) = Absence::decode(&octets) {
+            let verified =
+                Absence::verify(&octets, keys).map_err(|error| unsigned("absence of a zone", &error));
+            let gone = ZoneState { blob: None, version, settled };
+            return (verified.is_ok() && zone == *apex).then_some(gone);
+        }
+        let verified = ZoneBlob::verify(&octets, keys).map_err(|error| unsigned("zone", &error));
+        verified.is_ok().then_some(ZoneState { blob: Some(octets), version, settled })
+    }
 }
 
 fn refused(what: &str, status: StatusCode) -> Lost {
@@ -374,4 +419,51 @@ fn hex(octets: &[u8]) -> String {
         let _ = write!(text, "{octet:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use godwit_wire::feed::SigningKey;
+
+    use super::*;
+    use crate::feed::testing::name;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&[seed; 32]).unwrap()
+    }
+
+    fn absent(zone: &str, signed_by: Option<u8>) -> Vec<u8> {
+        let absence = Absence { zone: name(zone), version: 3, settled: 9 };
+        let mut octets = Vec::new();
+        match signed_by {
+            Some(seed) => absence.encode_signed(&key(seed), &mut octets),
+            None => absence.encode(&mut octets),
+        }
+        octets
+    }
+
+    #[test]
+    fn p9_that_a_zone_is_not_there_is_believed_from_who_signs_alone() {
+        let keys = [key(1).verifying_key(), key(2).verifying_key()];
+        for (octets, believed) in [
+            (absent("a.test", Some(1)), true),
+            (absent("a.test", Some(2)), true),
+            (absent("a.test", Some(3)), false),
+            (absent("a.test", None), false),
+            (absent("b.test", Some(1)), false),
+            (Vec::new(), false),
+            (b"GDWT".to_vec(), false),
+        ] {
+            let mut answer = vec![0; 16];
+            answer.extend(u32::try_from(octets.len()).unwrap().to_be_bytes());
+            answer.extend(&octets);
+            let mut rest = Bytes::from(answer.clone());
+            let zone = Given::next(&mut rest).expect("it is whole").zone(&name("a.test"), &keys);
+            // What is said beside it, unsigned, is not what counts.
+            let gone = ZoneState { blob: None, version: 3, settled: 9 };
+            assert_eq!(zone, believed.then_some(gone), "{octets:?}");
+            let mut short = Bytes::from(answer).slice(..19 + octets.len().saturating_sub(1).min(1));
+            assert!(octets.is_empty() || Given::next(&mut short).is_none());
+        }
+    }
 }

@@ -6,7 +6,7 @@ mod values;
 
 use proptest::prelude::*;
 
-use values::{batch, cache_head, change_set, head, index, owned_in, zone_blob};
+use values::{absence, batch, cache_head, change_set, difference, head, index, owned_in, zone_blob};
 
 use super::digest::{rrset_digest, zone_term};
 use super::*;
@@ -56,6 +56,18 @@ const CACHE_HEAD: Codec<CacheHead> = Codec {
     encode: CacheHead::encode,
     encode_signed: Some(CacheHead::encode_signed),
     decode: CacheHead::decode,
+    mend: |_| {},
+};
+const DIFFERENCE: Codec<Difference> = Codec {
+    encode: Difference::encode,
+    encode_signed: Some(Difference::encode_signed),
+    decode: Difference::decode,
+    mend: |_| {},
+};
+const ABSENCE: Codec<Absence> = Codec {
+    encode: Absence::encode,
+    encode_signed: Some(Absence::encode_signed),
+    decode: Absence::decode,
     mend: |_| {},
 };
 const ZONE_BLOB: Codec<ZoneBlob> = Codec {
@@ -171,6 +183,16 @@ proptest! {
     }
 
     #[test]
+    fn differences_have_one_encoding(value in difference(), changes in changes()) {
+        DIFFERENCE.holds(&value, &changes);
+    }
+
+    #[test]
+    fn absences_have_one_encoding(value in absence(), changes in changes()) {
+        ABSENCE.holds(&value, &changes);
+    }
+
+    #[test]
     fn zone_blobs_have_one_encoding(value in zone_blob(), changes in changes()) {
         ZONE_BLOB.holds(&value, &changes);
     }
@@ -209,7 +231,7 @@ proptest! {
     }
 
     #[test]
-    fn any_octets_give_a_value_or_an_error(kind in 1u8..=7, octets in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_octets_give_a_value_or_an_error(kind in 1u8..=9, octets in prop::collection::vec(any::<u8>(), 0..200)) {
         let octets = [b"GDWT", &[kind, 1, 0, 0][..], &octets].concat();
         CHANGE_SET.accepts_one_encoding(&octets);
         BATCH.accepts_one_encoding(&octets);
@@ -217,6 +239,8 @@ proptest! {
         CACHE_HEAD.accepts_one_encoding(&octets);
         ZONE_BLOB.accepts_one_encoding(&octets);
         INDEX.accepts_one_encoding(&octets);
+        DIFFERENCE.accepts_one_encoding(&octets);
+        ABSENCE.accepts_one_encoding(&octets);
     }
 
     #[test]
@@ -349,23 +373,65 @@ fn example_index() -> Index {
     Index { place: example_place(), zones }
 }
 
+fn example_difference() -> Difference {
+    let Index { place, zones } = example_index();
+    Difference {
+        place,
+        sum: Digest::from_bytes([6; 32]),
+        parts: Parts::from_bytes([9; PARTS as usize / 8]),
+        zones,
+    }
+}
+
+fn example_absence() -> Absence {
+    Absence { zone: name("a.test."), version: 2, settled: 13 }
+}
+
+/// The octets, once and for all: other versions have to read them.
+#[test]
+fn a_difference_and_an_absence_have_these_octets() {
+    let place =
+        [&[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 11][..], &[4; 32]].concat();
+    let zones = [
+        [&b"\0"[..], &[0, 0, 0, 0, 0, 0, 0, 3], &[7; 32]].concat(),
+        [&b"\x06longer\x07example\0"[..], &[0, 0, 0, 0, 0, 0, 0, 1], &[7; 32]].concat(),
+        [&b"\x01a\x04test\0"[..], &[0, 0, 0, 0, 0, 0, 0, 2], &[7; 32]].concat(),
+    ];
+    let expected = [
+        b"GDWT\x08\x01\0\0".to_vec(),
+        place,
+        vec![0, 0, 0, 0, 0, 0, 0, 13],
+        vec![6; 32],
+        vec![9; 128],
+        vec![3],
+        zones.concat(),
+    ];
+    assert_eq!(DIFFERENCE.octets(&example_difference()), expected.concat());
+    let expected = b"GDWT\x09\x01\0\0\x01a\x04test\0\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x0d";
+    assert_eq!(ABSENCE.octets(&example_absence()), expected);
+}
+
 #[cfg(not(miri))]
 #[test]
 fn signatures_cover_every_octet() {
     let keys = [SigningKey::from_seed(&[8; 32]).unwrap().verifying_key(), key().verifying_key()];
     type Verify = fn(&[u8], &[VerifyingKey]) -> Result<(), SignatureError>;
-    let mut signed: [(Vec<u8>, Verify); 5] = [
+    let mut signed: [(Vec<u8>, Verify); 7] = [
         (Vec::new(), Batch::verify),
         (Vec::new(), Head::verify),
         (Vec::new(), ZoneBlob::verify),
         (Vec::new(), Index::verify),
         (Vec::new(), CacheHead::verify),
+        (Vec::new(), Difference::verify),
+        (Vec::new(), Absence::verify),
     ];
     example_batch().encode_signed(&key(), &mut signed[0].0);
     example_head().encode_signed(&key(), &mut signed[1].0);
     example_zone().encode_signed(&key(), &mut signed[2].0);
     example_index().encode_signed(&key(), &mut signed[3].0);
     example_cache_head().encode_signed(&key(), &mut signed[4].0);
+    example_difference().encode_signed(&key(), &mut signed[5].0);
+    example_absence().encode_signed(&key(), &mut signed[6].0);
     // A batch that is encoded already is signed as one that is not.
     let unsigned = BATCH.octets(&example_batch());
     for octets in [&unsigned, &signed[0].0] {

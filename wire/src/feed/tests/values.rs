@@ -142,6 +142,23 @@ pub(super) fn index() -> impl Strategy<Value = Index> {
     })
 }
 
+pub(super) fn difference() -> impl Strategy<Value = Difference> {
+    (index(), any::<[u8; 32]>(), prop::collection::vec(any::<u8>(), PARTS as usize / 8)).prop_map(
+        |(index, sum, parts)| {
+            let parts = Parts::from_bytes(parts.try_into().unwrap());
+            Difference { place: index.place, sum: Digest::from_bytes(sum), parts, zones: index.zones }
+        },
+    )
+}
+
+pub(super) fn absence() -> impl Strategy<Value = Absence> {
+    (zone(), any::<u64>(), any::<u64>()).prop_map(|(zone, version, settled)| Absence {
+        zone,
+        version,
+        settled,
+    })
+}
+
 pub(super) fn zone_blob() -> impl Strategy<Value = ZoneBlob> {
     zone().prop_flat_map(|zone| {
         (prop::collection::vec(owned_in(zone.clone()), 0..6), any::<(u32, u64)>(), any::<[u8; 32]>())
