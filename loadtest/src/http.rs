@@ -82,6 +82,14 @@ impl Connection {
         Ok(self.stream.set_nonblocking(true)?)
     }
 
+    /// Whether the other side has closed it while nothing was under way: it takes no request any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
+        let is_open = matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        !is_open || self.stream.set_nonblocking(false).is_err()
+    }
+
     /// Sends a request whole; small ones fit the socket's buffer, so this does not wait on them.
     ///
     /// # Errors
@@ -175,6 +183,19 @@ fn parse(octets: &[u8]) -> Result<Option<(Response, usize)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_the_other_side_closed_is_known() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let connection = Connection::open(listener.local_addr().unwrap(), "x").unwrap();
+        let (other, _) = listener.accept().unwrap();
+        assert!(!connection.is_closed());
+        drop(other);
+        let end = Instant::now() + Duration::from_secs(10);
+        while !connection.is_closed() {
+            assert!(Instant::now() < end);
+        }
+    }
 
     #[test]
     fn responses_are_cut_from_the_stream() {

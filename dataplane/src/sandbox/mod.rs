@@ -20,6 +20,7 @@ mod trial;
 
 use std::fmt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use landlock::{
@@ -34,6 +35,8 @@ use folders::Folders;
 /// What the rules here were written and tested for. A kernel that knows more is asked for this much, one that knows less
 /// for what it has.
 const LANDLOCK_ABI: ABI = ABI::V7;
+/// How long threads that looked something up at the start may take to be gone.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// How a process tells its successor what it is under.
 pub const VARIABLE: &str = "GODWIT_CONFINED";
@@ -213,7 +216,7 @@ fn report(config: &Sandbox, folders: &Folders, confinement: &Confinement) -> any
 /// The ABI that is enforced; 0 where the kernel has no landlock.
 fn close_files(folders: &Folders) -> anyhow::Result<u8> {
     // A domain is of the thread that enters it and of those it starts from then on.
-    if threads().is_some_and(|count| count > 1) {
+    if !is_alone(threads) {
         bail!("landlock: other threads run already");
     }
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -263,6 +266,18 @@ fn scopes() -> BitFlags<Scope> {
     }
 }
 
+/// Whether there is one thread, at last: one that has ended, and was waited for, may be listed for a moment more.
+fn is_alone(mut threads: impl FnMut() -> Option<usize>) -> bool {
+    let end = Instant::now() + ENDING;
+    while threads().is_some_and(|count| count > 1) {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(ENDING / 1_000);
+    }
+    true
+}
+
 /// How many threads this process has; unknown where /proc is not to be seen.
 fn threads() -> Option<usize> {
     Some(Path::new("/proc/self/task").read_dir().ok()?.count())
@@ -289,6 +304,16 @@ fn close_calls(connects: bool) -> anyhow::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_that_are_ending_are_waited_for_and_others_are_not() {
+        for (counts, alone) in [(&[Some(1)][..], true), (&[Some(3), Some(2), Some(1)], true), (&[None], true)]
+        {
+            let mut counts = counts.iter();
+            assert_eq!(is_alone(|| *counts.next().unwrap()), alone);
+        }
+        assert!(!is_alone(|| Some(2)));
+    }
 
     #[test]
     fn a_successor_understands_what_it_is_told() {

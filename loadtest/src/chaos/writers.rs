@@ -51,7 +51,9 @@ fn one(
     names: &mut [u32],
 ) {
     let api = shared.apis[*control % shared.apis.len()];
-    let Some(mut open) = connection.take().or_else(|| Connection::open(api, &shared.token).ok()) else {
+    // A stop closes those that are idle; who does not look would take a request for lost that was never taken.
+    let kept = connection.take().filter(|connection| !connection.is_closed());
+    let Some(mut open) = kept.or_else(|| Connection::open(api, &shared.token).ok()) else {
         *control += 1;
         let _ = shared.course.wait(AGAIN);
         return;
