@@ -407,7 +407,7 @@ impl Controlplane {
                 digest_key,
                 signer: None,
                 overtaken,
-                listing: Listing::default(),
+                listing: None,
             };
             tokio::spawn(feed.serve(sink.requests))
         });
@@ -428,7 +428,7 @@ impl Controlplane {
                 digest_key,
                 signer,
                 overtaken: None,
-                listing: Listing::kept(),
+                listing: Some(Listing::default()),
             };
             let listing = tokio::spawn(feed.clone().keep_listing(stop.clone()));
             let router =

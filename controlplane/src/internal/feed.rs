@@ -201,7 +201,11 @@ pub(super) async fn difference(
         Problem::new(Code::MalformedRequest, format!("expected {PARTS} sums, {} octets", PartSums::OCTETS))
     })?;
     let turn = turn(&internal, &internal.large.indexes).await?;
-    let difference = internal.feed.difference(&held).await?;
+    let difference = internal
+        .feed
+        .difference(&held)
+        .await?
+        .ok_or_else(|| Problem::new(Code::NotFound, "ask for the index"))?;
     Ok(admission::holding(octets(difference).into_response(), turn))
 }
 

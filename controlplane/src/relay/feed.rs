@@ -106,8 +106,8 @@ pub(crate) struct Feed {
     /// Takes what a data plane is found to have that this database never knew. `None` where those who ask are not trusted so
     /// far: nothing would be published any more.
     pub(crate) overtaken: Option<Overtaken>,
-    /// All zones, as they were listed last.
-    pub(crate) listing: Listing,
+    /// All zones, as they were listed last; `None` where they are read each time.
+    pub(crate) listing: Option<Listing>,
 }
 
 impl Feed {
@@ -287,7 +287,7 @@ mod tests {
             digest_key,
             signer: None,
             overtaken: None,
-            listing: Listing::default(),
+            listing: None,
         };
         let id = uuid::Uuid::now_v7();
         let payload = readable(id, 1, Vec::new());

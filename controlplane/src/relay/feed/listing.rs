@@ -1,4 +1,4 @@
-//! All zones with version and digest, as they are at one moment of the database. Where data planes on other machines ask, they stay in
+//! All zones with version and digest, as they are at one moment of the database. For data planes on other machines they stay in
 //! memory: what changed since is read by the history of changes, and whether that was all of it shows in the digest of everything.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,10 +8,11 @@ use std::time::Duration;
 use godwit_wire::feed::{Difference, Digest, DigestKey, Index, IndexEntry, IndexPlace, PartSums};
 use godwit_wire::name::Name;
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use super::{Feed, settled};
 use crate::store::relay::FeedState;
-use crate::store::{Connection, changes, history, relay, zones};
+use crate::store::{Connection, Pool, changes, history, relay, zones};
 
 /// Zones that stay in memory: a million of them take about 130 MB. Where there are more, all are read each time.
 const MOST_KEPT: usize = 1_000_000;
@@ -19,21 +20,34 @@ const MOST_KEPT: usize = 1_000_000;
 const MOST_CHANGED: usize = 10_000;
 /// Zones that one reading of all takes.
 const STEP: i64 = 4_096;
-/// How often those in memory are brought to the present while nobody asks.
+/// How often those in memory are brought to the present while nobody asks; and how many times as long as that took it is not done
+/// again, as it may take a reading of all zones.
 const EVERY: Duration = Duration::from_secs(30);
+const REST: u32 = 20;
 
-/// What stays in memory, if anything.
+/// What stays in memory: [`MOST_KEPT`] zones.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Listing {
-    kept: Arc<Mutex<Option<Listed>>>,
-    /// How many zones may.
-    most: usize,
+pub(crate) struct Listing(Arc<Mutex<Option<Listed>>>);
+
+/// What is read first of one moment.
+struct Moment {
+    state: FeedState,
+    /// The last change that has no sequence, by its commit number; 0: there is none.
+    unsequenced: i64,
 }
 
-impl Listing {
-    /// One that stays.
-    pub(crate) fn kept() -> Listing {
-        Listing { most: MOST_KEPT, ..Listing::default() }
+impl Moment {
+    async fn begin(reading: &mut Connection) -> sqlx::Result<Moment> {
+        let state = relay::read(reading).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let unsequenced = changes::last_unsequenced(reading).await?;
+        Ok(Moment { state, unsequenced })
+    }
+
+    /// Once it is known where all that was read is settled.
+    async fn place(self, readers: &Pool) -> sqlx::Result<IndexPlace> {
+        let FeedState { generation, epoch, sequence, chain, .. } = self.state;
+        let settled = settled(readers, self.unsequenced, sequence).await?;
+        Ok(IndexPlace { generation, epoch, sequence, chain, settled })
     }
 }
 
@@ -82,62 +96,91 @@ impl Listed {
 impl Feed {
     /// `wire::feed::Index` of all zones.
     pub(crate) async fn index(&self) -> sqlx::Result<bytes::Bytes> {
-        let (place, zones) = self.at_present(|listed| listed.entries(|_| true)).await?;
+        let (place, zones) = match &self.listing {
+            Some(listing) => self.at_present(listing, |listed| listed.entries(|_| true)).await?,
+            None => {
+                let mut reading = self.readers.begin().await?;
+                let moment = Moment::begin(&mut reading).await?;
+                let mut zones = Vec::new();
+                for_each(&mut reading, |entry| zones.push(entry)).await?;
+                reading.end_reading().await?;
+                (moment.place(&self.readers).await?, zones)
+            }
+        };
         Ok(self.written(&Index { place, zones }, Index::encode, Index::encode_signed))
     }
 
-    /// `wire::feed::Difference` from zones that add up to `held`.
-    pub(crate) async fn difference(&self, held: &PartSums) -> sqlx::Result<bytes::Bytes> {
+    /// `wire::feed::Difference` from zones that add up to `held`; `None` where no zones stay in memory.
+    pub(crate) async fn difference(&self, held: &PartSums) -> sqlx::Result<Option<bytes::Bytes>> {
+        let Some(listing) = &self.listing else { return Ok(None) };
         let read = |listed: &Listed| {
             let parts = listed.sums.differing(held);
             let zones = listed.entries(|one| parts.contains(one.part));
             (listed.sums.total(), parts, zones)
         };
-        let (place, (sum, parts, zones)) = self.at_present(read).await?;
+        let (place, (sum, parts, zones)) = self.at_present(listing, read).await?;
         let difference = Difference { place, sum, parts, zones };
-        Ok(self.written(&difference, Difference::encode, Difference::encode_signed))
+        Ok(Some(self.written(&difference, Difference::encode, Difference::encode_signed)))
     }
 
-    /// Keeps what stays in memory near the present, so that the first who asks need not wait until all zones are read.
+    /// Keeps what stays in memory near the present, so that the first who asks need not wait until all zones are read; nothing, where
+    /// there are too many.
     pub(crate) async fn keep_listing(self, mut stop: watch::Receiver<bool>) {
+        let Some(listing) = &self.listing else { return };
         loop {
-            if let Err(error) = self.at_present(|_| ()).await {
-                tracing::debug!(%error, "zones could not be listed; it is tried again");
+            let began = Instant::now();
+            match self.at_present(listing, |listed| listed.zones.len()).await {
+                Ok((_, zones)) if zones > MOST_KEPT => {
+                    tracing::info!(
+                        zones,
+                        "they are read from the database whenever a data plane asks for an index"
+                    );
+                    return;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "zones could not be listed; it is tried again"),
             }
-            if tokio::time::timeout(EVERY, stop.wait_for(|stop| *stop)).await.is_ok() {
+            let pause = EVERY.max(began.elapsed() * REST);
+            if tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok() {
                 return;
             }
         }
     }
 
     /// Reads all zones as they are now.
-    async fn at_present<T>(&self, read: impl FnOnce(&Listed) -> T) -> sqlx::Result<(IndexPlace, T)> {
+    async fn at_present<T>(
+        &self,
+        listing: &Listing,
+        read: impl FnOnce(&Listed) -> T,
+    ) -> sqlx::Result<(IndexPlace, T)> {
         // One after the other: who comes second finds what the first has read.
-        let mut kept = self.listing.kept.lock().await;
+        let mut kept = listing.0.lock().await;
         let mut reading = self.readers.begin().await?;
-        let state = relay::read(&mut reading).await?.ok_or(sqlx::Error::RowNotFound)?;
-        let unsequenced = changes::last_unsequenced(&mut reading).await?;
-        let mut root = state.root;
+        let moment = Moment::begin(&mut reading).await?;
+        let mut root = moment.state.root;
         root.add(changes::unsequenced_root_change(&mut reading).await?);
         // Whoever fails half-way leaves nothing.
         let before = kept.take();
         let level = match before {
-            Some(before) => self.brought_on(&mut reading, before, &state, root).await?,
+            Some(before) => self.brought_on(&mut reading, before, &moment.state, root).await?,
             None => None,
         };
         let listed = match level {
             Some(listed) => listed,
-            None => self.all(&mut reading, &state).await?,
+            None => {
+                let FeedState { generation, sequence, .. } = moment.state;
+                let mut listed = Listed { generation, sequence, ..Listed::default() };
+                for_each(&mut reading, |entry| listed.put(&self.digest_key, entry)).await?;
+                listed
+            }
         };
         reading.end_reading().await?;
         let found = read(&listed);
-        if listed.zones.len() <= self.listing.most && listed.sums.total() == root {
+        if listed.zones.len() <= MOST_KEPT && listed.sums.total() == root {
             *kept = Some(listed);
         }
         drop(kept);
-        let FeedState { generation, epoch, sequence, chain, .. } = state;
-        let settled = settled(&self.readers, unsequenced, sequence).await?;
-        Ok((IndexPlace { generation, epoch, sequence, chain, settled }, found))
+        Ok((moment.place(&self.readers).await?, found))
     }
 
     /// What was listed before with what changed since; `None` where that does not lead to the present.
@@ -170,16 +213,15 @@ impl Feed {
         listed.sequence = state.sequence;
         Ok((listed.sums.total() == root).then_some(listed))
     }
+}
 
-    async fn all(&self, reading: &mut Connection, state: &FeedState) -> sqlx::Result<Listed> {
-        let mut listed =
-            Listed { generation: state.generation, sequence: state.sequence, ..Listed::default() };
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let step = zones::index(reading, after.as_deref(), STEP).await?;
-            let Some((last, _)) = step.last() else { return Ok(listed) };
-            after = Some(last.clone());
-            step.into_iter().for_each(|(_, entry)| listed.put(&self.digest_key, entry));
-        }
+/// All zones, in canonical order.
+async fn for_each(reading: &mut Connection, mut take: impl FnMut(IndexEntry)) -> sqlx::Result<()> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let step = zones::index(reading, after.as_deref(), STEP).await?;
+        let Some((last, _)) = step.last() else { return Ok(()) };
+        after = Some(last.clone());
+        step.into_iter().for_each(|(_, entry)| take(entry));
     }
 }
