@@ -3,8 +3,9 @@
 //!
 //! Who may be believed, and whether it is newer than what is known, is for who reads it.
 
-use super::codec::{Cursor, DecodeError, Kind, Reason, put_count, put_octets, split_signature};
-use super::signature::{self, SignatureError, SigningKey, VerifyingKey};
+use super::codec::{Cursor, DecodeError, Kind, Reason, put_count, put_octets};
+use super::signature::VerifyingKey;
+use super::signed::{Body, signed};
 
 /// The most keys of an announcement.
 pub const MAX_ANNOUNCED_KEYS: u64 = 4;
@@ -24,25 +25,12 @@ pub struct Announcement {
     pub urls: Vec<String>,
 }
 
-impl Announcement {
-    /// Appends the encoding without a signature.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        signature::put(out, Kind::Announcement, None, |out| self.put_body(out));
-    }
+signed!(Announcement);
 
-    /// Appends the encoding with a signature. Same value, same key: same octets.
-    pub fn encode_signed(&self, key: &SigningKey, out: &mut Vec<u8>) {
-        signature::put(out, Kind::Announcement, Some(key), |out| self.put_body(out));
-    }
+impl Body for Announcement {
+    const KIND: Kind = Kind::Announcement;
 
-    /// Reads one encoding that takes all of `bytes`. A signature is stepped over: see [`Announcement::verify`].
-    ///
-    /// # Errors
-    /// [`DecodeError`] when they are anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Announcement, DecodeError> {
-        let (octets, _) = split_signature(bytes, Kind::Announcement)?;
-        let mut cursor = Cursor::new(octets);
-        cursor.header(Kind::Announcement)?;
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
         let number = cursor.u64()?;
         let at_keys = cursor.clone();
         let count = cursor.count("keys of an announcement", MAX_ANNOUNCED_KEYS, 32)?;
@@ -51,20 +39,11 @@ impl Announcement {
         }
         let keys = (0..count).map(|_| cursor.array().map(VerifyingKey)).collect::<Result<_, _>>()?;
         let count = cursor.count("URLs of an announcement", MAX_ANNOUNCED_URLS, 2)?;
-        let urls = (0..count).map(|_| url(&mut cursor)).collect::<Result<_, _>>()?;
-        cursor.end()?;
+        let urls = (0..count).map(|_| url(cursor)).collect::<Result<_, _>>()?;
         Ok(Announcement { number, keys, urls })
     }
 
-    /// Checks the signature of an encoding against any of `keys`, without decoding it.
-    ///
-    /// # Errors
-    /// [`SignatureError`] when there is none or none of the keys made it.
-    pub fn verify(bytes: &[u8], keys: &[VerifyingKey]) -> Result<(), SignatureError> {
-        signature::verify(bytes, Kind::Announcement, keys)
-    }
-
-    fn put_body(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.number.to_be_bytes());
         put_count(out, self.keys.len());
         for key in &self.keys {

@@ -1,9 +1,9 @@
 //! The signed statement of what the index of a record cache is: of which moment, and what its zones add up to.
 
-use super::codec::{Cursor, DecodeError, Kind, split_signature};
+use super::codec::{Cursor, DecodeError, Kind};
 use super::digest::Digest;
 use super::index::IndexPlace;
-use super::signature::{self, SignatureError, SigningKey, VerifyingKey};
+use super::signed::{Body, signed};
 
 /// What the index of a record cache is. What it lists needs no signature of its own: its terms add up to the sum.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -14,40 +14,18 @@ pub struct CacheHead {
     pub sum: Digest,
 }
 
-impl CacheHead {
-    /// Appends the encoding without a signature.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        signature::put(out, Kind::CacheHead, None, |out| self.put_body(out));
-    }
+signed!(CacheHead);
 
-    /// Appends the encoding with a signature. Same value, same key: same octets.
-    pub fn encode_signed(&self, key: &SigningKey, out: &mut Vec<u8>) {
-        signature::put(out, Kind::CacheHead, Some(key), |out| self.put_body(out));
-    }
+impl Body for CacheHead {
+    const KIND: Kind = Kind::CacheHead;
 
-    /// Reads one encoding that takes all of `bytes`. A signature is stepped over: see [`CacheHead::verify`].
-    ///
-    /// # Errors
-    /// [`DecodeError`] when they are anything else.
-    pub fn decode(bytes: &[u8]) -> Result<CacheHead, DecodeError> {
-        let (octets, _) = split_signature(bytes, Kind::CacheHead)?;
-        let mut cursor = Cursor::new(octets);
-        cursor.header(Kind::CacheHead)?;
-        let place = IndexPlace::read(&mut cursor)?;
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
+        let place = IndexPlace::read(cursor)?;
         let sum = Digest::from_bytes(cursor.array()?);
-        cursor.end()?;
         Ok(CacheHead { place, sum })
     }
 
-    /// Checks the signature of an encoding against any of `keys`, without decoding it.
-    ///
-    /// # Errors
-    /// [`SignatureError`] when there is none or none of the keys made it.
-    pub fn verify(bytes: &[u8], keys: &[VerifyingKey]) -> Result<(), SignatureError> {
-        signature::verify(bytes, Kind::CacheHead, keys)
-    }
-
-    fn put_body(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut Vec<u8>) {
         self.place.put(out);
         out.extend_from_slice(&self.sum.as_bytes());
     }

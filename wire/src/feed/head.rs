@@ -1,8 +1,8 @@
 //! The signed statement of where the feed stands. A node compares it with its own position and digest.
 
-use super::codec::{Cursor, DecodeError, Kind, Reason, split_signature};
+use super::codec::{Cursor, DecodeError, Kind, Reason};
 use super::digest::Digest;
-use super::signature::{self, SignatureError, SigningKey, VerifyingKey};
+use super::signed::{Body, signed};
 
 /// Where the feed stands, and what a node that applied everything up to there holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,25 +19,12 @@ pub struct Head {
     pub root_digest: Digest,
 }
 
-impl Head {
-    /// Appends the encoding without a signature.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        signature::put(out, Kind::Head, None, |out| self.put_body(out));
-    }
+signed!(Head);
 
-    /// Appends the encoding with a signature. Same value, same key: same octets.
-    pub fn encode_signed(&self, key: &SigningKey, out: &mut Vec<u8>) {
-        signature::put(out, Kind::Head, Some(key), |out| self.put_body(out));
-    }
+impl Body for Head {
+    const KIND: Kind = Kind::Head;
 
-    /// Reads one encoding that takes all of `bytes`. A signature is stepped over: see [`Head::verify`].
-    ///
-    /// # Errors
-    /// [`DecodeError`] when they are anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Head, DecodeError> {
-        let (octets, _) = split_signature(bytes, Kind::Head)?;
-        let mut cursor = Cursor::new(octets);
-        cursor.header(Kind::Head)?;
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
         let generation = cursor.u64()?;
         let epoch = cursor.u64()?;
         let sequence = cursor.u64()?;
@@ -47,19 +34,10 @@ impl Head {
             return Err(at_chain.error(Reason::Sequence));
         }
         let root_digest = Digest::from_bytes(cursor.array()?);
-        cursor.end()?;
         Ok(Head { generation, epoch, sequence, chain, root_digest })
     }
 
-    /// Checks the signature of an encoding against any of `keys`, without decoding it.
-    ///
-    /// # Errors
-    /// [`SignatureError`] when there is none or none of the keys made it.
-    pub fn verify(bytes: &[u8], keys: &[VerifyingKey]) -> Result<(), SignatureError> {
-        signature::verify(bytes, Kind::Head, keys)
-    }
-
-    fn put_body(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.generation.to_be_bytes());
         out.extend_from_slice(&self.epoch.to_be_bytes());
         out.extend_from_slice(&self.sequence.to_be_bytes());

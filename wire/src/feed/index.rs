@@ -1,9 +1,9 @@
 //! What zones there are, at which version and with which digest, at one place of the feed: a node compares it with what it
 //! holds and fetches the zones that differ.
 
-use super::codec::{Cursor, DecodeError, Kind, Reason, put_count, split_signature};
+use super::codec::{Cursor, DecodeError, Kind, Reason, put_count};
 use super::digest::Digest;
-use super::signature::{self, SignatureError, SigningKey, VerifyingKey};
+use super::signed::{Body, signed};
 use crate::name::Name;
 
 /// The most zones of an index.
@@ -70,40 +70,18 @@ pub struct Index {
     pub zones: Vec<IndexEntry>,
 }
 
-impl Index {
-    /// Appends the encoding without a signature.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        signature::put(out, Kind::Index, None, |out| self.put_body(out));
-    }
+signed!(Index);
 
-    /// Appends the encoding with a signature. Same value, same key: same octets.
-    pub fn encode_signed(&self, key: &SigningKey, out: &mut Vec<u8>) {
-        signature::put(out, Kind::Index, Some(key), |out| self.put_body(out));
-    }
+impl Body for Index {
+    const KIND: Kind = Kind::Index;
 
-    /// Reads one encoding that takes all of `bytes`. A signature is stepped over: see [`Index::verify`].
-    ///
-    /// # Errors
-    /// [`DecodeError`] when they are anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Index, DecodeError> {
-        let (octets, _) = split_signature(bytes, Kind::Index)?;
-        let mut cursor = Cursor::new(octets);
-        cursor.header(Kind::Index)?;
-        let place = IndexPlace::read(&mut cursor)?;
-        let zones = read_zones(&mut cursor)?;
-        cursor.end()?;
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
+        let place = IndexPlace::read(cursor)?;
+        let zones = read_zones(cursor)?;
         Ok(Index { place, zones })
     }
 
-    /// Checks the signature of an encoding against any of `keys`, without decoding it.
-    ///
-    /// # Errors
-    /// [`SignatureError`] when there is none or none of the keys made it.
-    pub fn verify(bytes: &[u8], keys: &[VerifyingKey]) -> Result<(), SignatureError> {
-        signature::verify(bytes, Kind::Index, keys)
-    }
-
-    fn put_body(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut Vec<u8>) {
         self.place.put(out);
         put_zones(&self.zones, out);
     }

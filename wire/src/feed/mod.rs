@@ -93,6 +93,7 @@ mod local_snapshot;
 mod parts;
 mod rrset;
 mod signature;
+mod signed;
 mod zone_blob;
 
 pub use absence::Absence;

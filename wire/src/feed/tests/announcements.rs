@@ -3,12 +3,8 @@
 use super::{Codec, key};
 use crate::feed::*;
 
-const ANNOUNCEMENT: Codec<Announcement> = Codec {
-    encode: Announcement::encode,
-    encode_signed: Some(Announcement::encode_signed),
-    decode: Announcement::decode,
-    mend: |_| {},
-};
+const ANNOUNCEMENT: Codec<Announcement> =
+    Codec::signed(Announcement::encode, Announcement::encode_signed, Announcement::decode);
 
 fn example() -> Announcement {
     Announcement {

@@ -34,42 +34,14 @@ struct Codec<T> {
 
 const CHANGE_SET: Codec<ChangeSet> =
     Codec { encode: ChangeSet::encode, encode_signed: None, decode: ChangeSet::decode, mend: |_| {} };
-const BATCH: Codec<Batch> = Codec {
-    encode: Batch::encode,
-    encode_signed: Some(Batch::encode_signed),
-    decode: Batch::decode,
-    mend: |_| {},
-};
-const HEAD: Codec<Head> = Codec {
-    encode: Head::encode,
-    encode_signed: Some(Head::encode_signed),
-    decode: Head::decode,
-    mend: |_| {},
-};
-const INDEX: Codec<Index> = Codec {
-    encode: Index::encode,
-    encode_signed: Some(Index::encode_signed),
-    decode: Index::decode,
-    mend: |_| {},
-};
-const CACHE_HEAD: Codec<CacheHead> = Codec {
-    encode: CacheHead::encode,
-    encode_signed: Some(CacheHead::encode_signed),
-    decode: CacheHead::decode,
-    mend: |_| {},
-};
-const DIFFERENCE: Codec<Difference> = Codec {
-    encode: Difference::encode,
-    encode_signed: Some(Difference::encode_signed),
-    decode: Difference::decode,
-    mend: |_| {},
-};
-const ABSENCE: Codec<Absence> = Codec {
-    encode: Absence::encode,
-    encode_signed: Some(Absence::encode_signed),
-    decode: Absence::decode,
-    mend: |_| {},
-};
+const BATCH: Codec<Batch> = Codec::signed(Batch::encode, Batch::encode_signed, Batch::decode);
+const HEAD: Codec<Head> = Codec::signed(Head::encode, Head::encode_signed, Head::decode);
+const INDEX: Codec<Index> = Codec::signed(Index::encode, Index::encode_signed, Index::decode);
+const CACHE_HEAD: Codec<CacheHead> =
+    Codec::signed(CacheHead::encode, CacheHead::encode_signed, CacheHead::decode);
+const DIFFERENCE: Codec<Difference> =
+    Codec::signed(Difference::encode, Difference::encode_signed, Difference::decode);
+const ABSENCE: Codec<Absence> = Codec::signed(Absence::encode, Absence::encode_signed, Absence::decode);
 const ZONE_BLOB: Codec<ZoneBlob> = Codec {
     encode: ZoneBlob::encode,
     encode_signed: Some(ZoneBlob::encode_signed),
@@ -80,6 +52,17 @@ const ZONE_BLOB: Codec<ZoneBlob> = Codec {
         }
     },
 };
+
+impl<T> Codec<T> {
+    /// Of values that may be signed and have no checksum.
+    const fn signed(
+        encode: fn(&T, &mut Vec<u8>),
+        encode_signed: fn(&T, &SigningKey, &mut Vec<u8>),
+        decode: fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Self {
+        Codec { encode, encode_signed: Some(encode_signed), decode, mend: |_| {} }
+    }
+}
 
 impl<T: PartialEq + std::fmt::Debug> Codec<T> {
     fn octets(&self, value: &T) -> Vec<u8> {
