@@ -3,9 +3,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 
 /// How often somebody who waits for a response looks whether the time is over.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -85,9 +88,8 @@ impl Connection {
     /// Whether the other side has closed it while nothing was under way: it takes no request any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
-        let is_open = matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock);
-        !is_open || self.stream.set_nonblocking(false).is_err()
+        let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        recv(self.stream.as_raw_fd(), &mut [0], look) != Err(Errno::EAGAIN)
     }
 
     /// Sends a request whole; small ones fit the socket's buffer, so this does not wait on them.
