@@ -430,7 +430,7 @@ impl Controlplane {
                 overtaken: None,
                 listing: Some(Listing::default()),
             };
-            let listing = tokio::spawn(feed.clone().keep_listing(stop.clone()));
+            publishing.push(tokio::spawn(feed.clone().keep_listing()));
             let router =
                 internal::router(Internal::new(app.clone(), feed, config.internal.max_requests, ways));
             let transport =
@@ -441,7 +441,7 @@ impl Controlplane {
                 ..limits(&config)
             };
             let (metrics, stop) = (metrics.clone(), stopped(stop.clone()));
-            [listing, tokio::spawn(api::server::serve(listener, transport, router, limits, metrics, stop))]
+            tokio::spawn(api::server::serve(listener, transport, router, limits, metrics, stop))
         });
         let replaying =
             buffer.clone().map(|buffer| tokio::spawn(Replay::new(buffer, app.clone()).run(stop.clone())));
@@ -450,7 +450,7 @@ impl Controlplane {
         }
         let router = api::router(app);
         api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
-        for ending in asking.into_iter().flatten().chain([exchanging]).chain(replaying).chain(recounting) {
+        for ending in asking.into_iter().chain([exchanging]).chain(replaying).chain(recounting) {
             let _ = ending.await;
         }
         drop(committer);

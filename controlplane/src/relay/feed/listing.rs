@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use godwit_wire::feed::{Difference, Digest, DigestKey, Index, IndexEntry, IndexPlace, PartSums};
 use godwit_wire::name::Name;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Feed, settled};
@@ -96,17 +96,18 @@ impl Listed {
 impl Feed {
     /// `wire::feed::Index` of all zones.
     pub(crate) async fn index(&self) -> sqlx::Result<bytes::Bytes> {
-        let (place, zones) = match &self.listing {
-            Some(listing) => self.at_present(listing, |listed| listed.entries(|_| true)).await?,
+        let (moment, zones) = match &self.listing {
+            Some(listing) => self.listed(listing, |listed| listed.entries(|_| true)).await?,
             None => {
                 let mut reading = self.readers.begin().await?;
                 let moment = Moment::begin(&mut reading).await?;
                 let mut zones = Vec::new();
                 for_each(&mut reading, |entry| zones.push(entry)).await?;
                 reading.end_reading().await?;
-                (moment.place(&self.readers).await?, zones)
+                (moment, zones)
             }
         };
+        let place = moment.place(&self.readers).await?;
         Ok(self.written(&Index { place, zones }, Index::encode, Index::encode_signed))
     }
 
@@ -118,18 +119,19 @@ impl Feed {
             let zones = listed.entries(|one| parts.contains(one.part));
             (listed.sums.total(), parts, zones)
         };
-        let (place, (sum, parts, zones)) = self.at_present(listing, read).await?;
+        let (moment, (sum, parts, zones)) = self.listed(listing, read).await?;
+        let place = moment.place(&self.readers).await?;
         let difference = Difference { place, sum, parts, zones };
         Ok(Some(self.written(&difference, Difference::encode, Difference::encode_signed)))
     }
 
     /// Keeps what stays in memory near the present, so that the first who asks need not wait until all zones are read; nothing, where
-    /// there are too many.
-    pub(crate) async fn keep_listing(self, mut stop: watch::Receiver<bool>) {
+    /// there are too many. Runs until it is ended.
+    pub(crate) async fn keep_listing(self) {
         let Some(listing) = &self.listing else { return };
         loop {
             let began = Instant::now();
-            match self.at_present(listing, |listed| listed.zones.len()).await {
+            match self.listed(listing, |listed| listed.zones.len()).await {
                 Ok((_, zones)) if zones > MOST_KEPT => {
                     tracing::info!(
                         zones,
@@ -140,19 +142,16 @@ impl Feed {
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "zones could not be listed; it is tried again"),
             }
-            let pause = EVERY.max(began.elapsed() * REST);
-            if tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok() {
-                return;
-            }
+            tokio::time::sleep(EVERY.max(began.elapsed() * REST)).await;
         }
     }
 
     /// Reads all zones as they are now.
-    async fn at_present<T>(
+    async fn listed<T>(
         &self,
         listing: &Listing,
         read: impl FnOnce(&Listed) -> T,
-    ) -> sqlx::Result<(IndexPlace, T)> {
+    ) -> sqlx::Result<(Moment, T)> {
         // One after the other: who comes second finds what the first has read.
         let mut kept = listing.0.lock().await;
         let mut reading = self.readers.begin().await?;
@@ -179,8 +178,7 @@ impl Feed {
         if listed.zones.len() <= MOST_KEPT && listed.sums.total() == root {
             *kept = Some(listed);
         }
-        drop(kept);
-        Ok((moment.place(&self.readers).await?, found))
+        Ok((moment, found))
     }
 
     /// What was listed before with what changed since; `None` where that does not lead to the present.
