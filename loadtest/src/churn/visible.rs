@@ -21,6 +21,9 @@ const TOGETHER: Duration = Duration::from_secs(30);
 /// Between an answer with the old record and the next query.
 const PAUSE: Duration = Duration::from_micros(20);
 
+/// A query without an answer for so long is sent again.
+const LOST: Duration = Duration::from_millis(100);
+
 /// Median and 99th percentile in µs.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Visibility {
@@ -73,7 +76,7 @@ pub fn measure(server: SocketAddr, channel: &mut dyn Channel, options: &Options)
     Ok(Visibility { changes: count, acknowledged_us: figures(&acknowledged), visible_us: figures(&visible) })
 }
 
-/// Asks for one name again and again, never waiting.
+/// Asks for one name again and again, never waiting unless it is told to.
 #[derive(Debug)]
 pub struct Watcher {
     socket: UdpSocket,
@@ -97,18 +100,31 @@ impl Watcher {
         Ok(Watcher { socket, query, id: 0, asked: None, not_before: Instant::now() })
     }
 
+    /// One that waits for the answer to each query, until it counts as lost.
+    ///
+    /// # Errors
+    /// Of the socket.
+    pub fn waiting(self) -> Result<Self> {
+        self.socket.set_nonblocking(false)?;
+        self.socket.set_read_timeout(Some(LOST))?;
+        Ok(self)
+    }
+
     /// Sends a query if none is under way, takes in an answer if there is one, and says whether it holds the record.
     ///
     /// # Errors
     /// The server is gone, or an answer cannot be read.
     pub fn sees(&mut self, record: &Record) -> Result<bool> {
         let now = Instant::now();
-        let lost = self.asked.is_some_and(|asked| now - asked > Duration::from_millis(100));
+        let lost = self.asked.is_some_and(|asked| now - asked >= LOST);
         if (self.asked.is_none() && now >= self.not_before) || lost {
             self.id = self.id.wrapping_add(1);
             self.query[..2].copy_from_slice(&self.id.to_be_bytes());
             self.socket.send(&self.query).context("asking for the changed record")?;
             self.asked = Some(now);
+        }
+        if self.asked.is_none() {
+            return Ok(false);
         }
         let mut buffer = [0; 4_096];
         let len = match self.socket.recv(&mut buffer) {
