@@ -11,7 +11,8 @@
 //! - `fill`: all of it anew, in parts;
 //! - `look`: whether what is there is what was written.
 //!
-//! A zone is written whole whenever something in it changes: at most once a second, and no more than a fifth of the time.
+//! A zone is written whole whenever something in it changes: at most once a second, and with rests that leave it no more than a
+//! twentieth of the time.
 
 mod fill;
 mod look;
@@ -36,9 +37,9 @@ use look::Look;
 use place::Keys;
 use step::{At, Step};
 
-/// The least time between two steps; and by how much it is longer than a step took.
+/// The least time between two steps; and by how much it is longer than a step took, with its rests.
 const EVERY: Duration = Duration::from_secs(1);
-const REST: u32 = 4;
+const REST: u32 = 2;
 /// How often a step is tried while too much waits for a sequence, and the pause between.
 const TRIES: u32 = 200;
 const TRY_AGAIN: Duration = Duration::from_millis(5);

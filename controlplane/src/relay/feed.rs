@@ -263,14 +263,16 @@ mod tests {
     use std::sync::Arc;
 
     use godwit_wire::feed::{Digest, Index};
+    use godwit_wire::rr::{Rrset, Rtype};
 
     use super::*;
     use crate::commit::{COMMIT, begin_whole};
+    use crate::model::zone::Zone;
     use crate::observe::metrics::Metrics;
     use crate::relay::batches::readable;
     use crate::relay::give;
     use crate::store::batch::Batch;
-    use crate::store::{Kind, testing};
+    use crate::store::{Kind, Pace, rrsets, testing};
 
     /// What is read may be ahead of the log: it is given with the sequence up to which it is, once that is known.
     #[tokio::test]
@@ -308,5 +310,72 @@ mod tests {
         let index = Index::decode(&index.await.unwrap().unwrap()).unwrap();
         assert_eq!((index.place.sequence, index.place.settled), (0, 1));
         assert_eq!(zone.await.unwrap().unwrap().settled, 1);
+    }
+
+    /// Zones of all sizes: each answer has as many of them as it has room for, in the order in which they were asked for, and each is what
+    /// it is alone.
+    #[tokio::test]
+    async fn p7_an_answer_has_as_many_zones_as_it_has_room_for() {
+        let (mut database, _place) = testing::database(Kind::Postgres).await;
+        let writer = &mut database.writer;
+        // So many RRsets of so many octets.
+        let shapes = [
+            (2, 16),
+            (700, 4),
+            (0, 0),
+            (40, 60_000),
+            (30, 4_000),
+            (40, 60_000),
+            (700, 4),
+            (120, 60_000),
+            (3, 4),
+        ];
+        let mut apexes = Vec::new();
+        for (number, (rrsets, octets)) in shapes.into_iter().enumerate() {
+            let apex: Name = format!("z{number}.test.").parse().unwrap();
+            apexes.push(apex.clone());
+            if rrsets == 0 {
+                continue;
+            }
+            let id = crate::store::zones::insert(writer, &zone_named(apex.clone())).await.unwrap();
+            let rrset = Rrset::new(Rtype(65_280), 60, vec![vec![7; octets].into()], Vec::new());
+            let owners: Vec<Name> = (0..rrsets).map(|n| format!("n{n}.{apex}").parse().unwrap()).collect();
+            let rows: Vec<(&Name, &Rrset)> = owners.iter().map(|owner| (owner, &rrset)).collect();
+            let mut batch = Batch::of(writer);
+            rrsets::put(&mut batch, writer, id, &rows).await.unwrap();
+            batch.run(writer).await.unwrap();
+        }
+        let mut reading = database.readers.begin().await.unwrap();
+        let (mut rest, mut answers) = (&apexes[..], Vec::new());
+        while !rest.is_empty() {
+            let answer = held(&mut reading, rest, None, &mut Pace::hurried()).await.unwrap();
+            for (apex, given) in rest.iter().zip(&answer) {
+                let alone = held(&mut reading, std::slice::from_ref(apex), None, &mut Pace::hurried()).await;
+                let alone = alone.unwrap().remove(0).map(|(_, blob)| blob);
+                assert_eq!(given.as_ref().map(|(_, blob)| blob), alone.as_ref(), "{apex}");
+            }
+            let sizes = answer.iter().flatten().map(|(_, blob)| blob.len()).collect::<Vec<_>>();
+            answers.push((answer.len(), sizes.iter().sum::<usize>() >> 20));
+            rest = &rest[answer.len()..];
+        }
+        // The second of 2.4 MB has no room behind the first; that of 7.2 MB would not have room anywhere.
+        assert_eq!(answers, [(5, 2), (2, 2), (1, 6), (1, 0)]);
+    }
+
+    fn zone_named(apex: Name) -> Zone {
+        let ttl_policy = crate::model::zone::TtlPolicy::Keep;
+        let (digest, created_at_us, updated_at_us) = (Digest::default(), 1, 1);
+        Zone {
+            id: 0,
+            apex,
+            owner_number: 0,
+            version: 1,
+            serial: 1,
+            ttl_policy,
+            presigned: false,
+            created_at_us,
+            updated_at_us,
+            digest,
+        }
     }
 }

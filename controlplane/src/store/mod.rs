@@ -16,6 +16,7 @@ pub mod history;
 pub mod idempotency;
 pub mod log;
 pub mod nodes;
+pub mod pace;
 pub mod place;
 pub mod relay;
 pub mod rrsets;
@@ -37,6 +38,7 @@ use crate::model::name_key;
 
 pub use connection::{Connection, Kind, Pool, Row};
 pub use database::Database;
+pub use pace::Pace;
 pub use place::Place;
 
 /// Why a row could not be read as what it must be.

@@ -7,7 +7,7 @@ use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::{Rrset, Rtype};
 
 use super::batch::Batch;
-use super::{Connection, Row, damaged, keys, sets};
+use super::{Connection, Pace, Row, damaged, keys, sets};
 use crate::model::name_key;
 
 const OF_OWNER: &str = "SELECT owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = $1 AND owner_key = $2 ORDER BY rtype";
@@ -188,14 +188,40 @@ pub async fn list(
 /// # Errors
 /// Of the database.
 pub async fn of_zone(connection: &mut Connection, zone_id: i64) -> sqlx::Result<Vec<(Name, Rrset)>> {
-    const STEP: i64 = 10_000;
-    let mut all = Vec::new();
+    Ok(of_zone_within(connection, zone_id, u64::MAX, &mut Pace::hurried()).await?.unwrap_or_default())
+}
+
+/// The same, where they take no more than about so many octets.
+///
+/// # Errors
+/// Of the database.
+pub async fn of_zone_within(
+    connection: &mut Connection,
+    zone_id: i64,
+    most: u64,
+    pace: &mut Pace,
+) -> sqlx::Result<Option<Vec<(Name, Rrset)>>> {
+    const STEP: usize = 2_000;
+    let (mut all, mut octets) = (Vec::new(), 0);
     let mut after = Position { zone_id, ..Position::default() };
     loop {
-        let step = list(connection, Some(zone_id), None, &after, STEP).await?;
-        let Some(last) = step.last() else { return Ok(all) };
-        after = last.position.clone();
-        all.extend(step.into_iter().map(|listed| (listed.owner, listed.rrset)));
+        let step = list(connection, Some(zone_id), None, &after, STEP as i64).await?;
+        let is_last = step.len() < STEP;
+        if let Some(last) = step.last() {
+            after = last.position.clone();
+        }
+        for Listed { owner, rrset, .. } in step {
+            octets += owner.as_wire().len() as u64;
+            octets += rrset.rdata.iter().chain(&rrset.rrsigs).map(|rdata| rdata.len() as u64).sum::<u64>();
+            all.push((owner, rrset));
+        }
+        if octets > most {
+            return Ok(None);
+        }
+        if is_last {
+            return Ok(Some(all));
+        }
+        pace.rest().await;
     }
 }
 

@@ -34,8 +34,8 @@ const LOCK_IN_ORDER: &str = select!(
 const BY_NAMES: &str = select!(
     "WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)"
 );
-/// The same; and about how many octets their first RRsets take elsewhere: of a zone with more of them 80,000 at least.
-const SIZED: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest, (SELECT coalesce(sum(octets), 0) FROM (SELECT octet_length(owner_key) + octet_length(rdata) + octet_length(rrsigs) + 16 AS octets FROM rrsets WHERE zone_id = zones.id LIMIT 5000) AS beginning)::BIGINT AS octets FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)";
+/// The same; and about how many octets their RRsets take elsewhere: of a zone with so many of them or more 80,000 at least.
+const SIZED: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest, (SELECT greatest(coalesce(sum(octets), 0), CASE WHEN count(*) >= $2 THEN 80000 ELSE 0 END) FROM (SELECT octet_length(owner_key) + octet_length(rdata) + octet_length(rrsigs) + 16 AS octets FROM rrsets WHERE zone_id = zones.id LIMIT $2) AS beginning)::BIGINT AS octets FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)";
 const COUNT: &str = "SELECT count(*) FROM zones";
 const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) RETURNING id";
 const UPDATE: &str = "UPDATE zones SET version = $2, serial = $3, ttl_policy = $4, presigned = $5, updated_at_us = $6, digest = $7 WHERE id = $1";
@@ -174,16 +174,17 @@ pub async fn by_names(
     Ok(zones)
 }
 
-/// Those of these names that are zones, each with about how many octets its `wire::feed::ZoneBlob` has, or of a large one at least
-/// 80,000: not all of that is looked at. For PostgreSQL.
+/// Those of these names that are zones, each with about how many octets its `wire::feed::ZoneBlob` has, or of one with `rrsets`
+/// RRsets or more at least 80,000: no more of them are looked at. For PostgreSQL.
 ///
 /// # Errors
 /// Of the database.
 pub async fn sized(
     connection: &mut Connection,
     names: &BTreeSet<Name>,
+    rrsets: i64,
 ) -> sqlx::Result<BTreeMap<Name, (Zone, u64)>> {
-    let rows = connection.query(SIZED).bind(keys(names)).fetch_all().await?;
+    let rows = connection.query(SIZED).bind(keys(names)).bind(rrsets).fetch_all().await?;
     let sized = |row: &Row| {
         let zone = zone(row)?;
         let octets = u64::try_from(row.get::<i64, _>("octets")?).unwrap_or(0);

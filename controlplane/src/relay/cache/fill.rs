@@ -6,7 +6,6 @@ use godwit_redis::Connection;
 use godwit_wire::feed::Digest;
 use godwit_wire::feed::digest::zone_term;
 use godwit_wire::name::Name;
-use tokio::time::Instant;
 
 use super::place::{self, Left, SCAN};
 use super::step::{Ahead, At, Step, cached};
@@ -14,10 +13,12 @@ use super::{Cache, Stopped, TRIES, TRY_AGAIN};
 use crate::model::name_key;
 use crate::relay::feed;
 use crate::store::relay::FeedState;
-use crate::store::{Connection as Database, zones};
+use crate::store::{Connection as Database, Pace, zones};
 
 /// The most zones that one state of the database is read for.
 const PART: i64 = 256;
+/// By how much longer it rests than it works: data planes that start have to ask the database meanwhile.
+const REST: u32 = 3;
 
 impl Cache {
     /// All of it anew, beside what is there. Parts are read one after another while zones change; what changed since the first is
@@ -33,15 +34,14 @@ impl Cache {
         let FeedState { generation, sequence, chain, .. } = self.log.end();
         redis::cmd("UNLINK").arg(&self.keys.next).exec_async(connection).await?;
         let (mut sum, mut after, mut count) = (Digest::default(), None, 0u64);
+        let mut pace = Pace::resting(REST);
         loop {
             self.in_term(epoch)?;
-            let began = Instant::now();
-            let part = self.part(connection, &left, after.as_deref(), &mut sum).await?;
+            let part = self.part(connection, &left, after.as_deref(), &mut sum, &mut pace).await?;
             let Some((last, zones)) = part else { break };
             count += zones;
             after = Some(last);
-            // Others read the database as well.
-            tokio::time::sleep(began.elapsed()).await;
+            pace.rest().await;
         }
         self.forget(connection, &left).await?;
         let at = At { generation, sequence, chain, sum, left };
@@ -66,12 +66,13 @@ impl Cache {
         left: &Left,
         after: Option<&[u8]>,
         sum: &mut Digest,
+        pace: &mut Pace,
     ) -> Result<Option<(Vec<u8>, u64)>, Stopped> {
         let signing = self.signer.now();
         let (mut reading, ahead) = self.reading().await?;
         let listed = zones::index(&mut reading, after, PART).await?;
         let apexes: Vec<Name> = listed.into_iter().map(|(_, entry)| entry.zone).collect();
-        let held = feed::held(&mut reading, &apexes, Some(signing.key())).await?;
+        let held = feed::held(&mut reading, &apexes, Some(signing.key()), pace).await?;
         reading.end_reading().await?;
         let (mut last, mut count) = (None, 0);
         let mut pipeline = redis::pipe();

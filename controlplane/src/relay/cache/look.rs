@@ -12,14 +12,17 @@ use tokio::time::Instant;
 use super::place::{self, SCAN};
 use super::step::At;
 use super::{Cache, Stopped};
+use crate::store::Pace;
 
 /// The least time between the beginnings of two passes.
 const EVERY: Duration = Duration::from_secs(10);
 /// How long a pass looks at blobs before it is the turn of writing; and by how much longer it rests.
 const TURN: Duration = Duration::from_millis(50);
 const REST: u32 = 19;
+/// By how much longer it rests after each few than they took.
+const SHORT_REST: u32 = 7;
 /// Fields that are read at once, and blobs that are looked at before others have the thread.
-const FIELDS: usize = 64;
+const FIELDS: usize = 16;
 const TOGETHER: usize = 8;
 
 /// How far a pass has come.
@@ -68,7 +71,7 @@ impl Cache {
                 "0".to_owned()
             }
         };
-        let end = Instant::now() + TURN;
+        let mut pace = Pace::resting(SHORT_REST);
         loop {
             let (next, fields) = place::scan(connection, &self.keys.index, &cursor, FIELDS).await?;
             for group in fields.chunks(TOGETHER) {
@@ -78,13 +81,14 @@ impl Cache {
             if next == "0" {
                 break;
             }
-            if Instant::now() >= end {
+            pace.rest().await;
+            if pace.worked() >= TURN {
                 look.cursor = Some(next);
                 break;
             }
             cursor = next;
         }
-        look.turn = Instant::now() + began.elapsed() * REST;
+        look.turn = Instant::now() + pace.worked() * REST;
         if !damaged.is_empty() {
             tracing::warn!(
                 zones = damaged.len(),

@@ -14,7 +14,7 @@ use crate::model::zone::Zone;
 use crate::relay::feed;
 use crate::relay::log::After;
 use crate::store::relay::FeedState;
-use crate::store::{Connection as Database, changes, relay, withheld, zones};
+use crate::store::{Connection as Database, Pace, changes, relay, withheld, zones};
 
 /// Octets of the log, and zones, that one step reads at once.
 const READ: usize = 4 << 20;
@@ -23,6 +23,8 @@ const READ_ZONES: usize = 256;
 const MOST_ZONES: usize = 10_000;
 /// Changes without a sequence that a step looks at; where there are more, the relay is behind and it waits.
 const MOST_WAITING: i64 = 1_000;
+/// By how much longer a step rests than it works.
+const REST: u32 = 7;
 /// From so many octets of blobs on, they are sent.
 const TOGETHER: usize = 4 << 20;
 
@@ -91,14 +93,14 @@ impl Cache {
         let signing = self.signer.now();
         let mut pipeline = redis::pipe();
         pipeline.atomic();
-        let mut octets = 0;
+        let (mut octets, mut pace) = (0, Pace::resting(REST));
         // An index never lists what is not there: blobs first, it last. Nodes may know a version of a zone from elsewhere: nothing is
         // there before it was judged.
         let mut unjudged = Vec::new();
         let mut rest: &[Name] = &zones.keys().cloned().collect::<Vec<_>>();
         while !rest.is_empty() {
             let part = &rest[..rest.len().min(READ_ZONES)];
-            let held = feed::held(&mut reading, part, Some(signing.key())).await?;
+            let held = feed::held(&mut reading, part, Some(signing.key()), &mut pace).await?;
             rest = &rest[held.len()..];
             for (zone, blob) in held.into_iter().flatten() {
                 if ahead.is_unjudged(&zone.apex) {
@@ -108,6 +110,7 @@ impl Cache {
                 octets += blob.len();
                 pipeline.cmd("SET").arg(self.keys.zone(zone.apex.as_wire())).arg(&blob[..]);
             }
+            pace.rest().await;
             if octets >= TOGETHER {
                 place::write(connection, &self.keys, &at.left, &pipeline).await?;
                 pipeline.clear();

@@ -11,12 +11,14 @@ use super::{Feed, ZoneState, settled};
 use crate::model::zone::Zone;
 use crate::store::is_damage;
 use crate::store::rrsets::{self, Listed};
-use crate::store::{Connection, Kind, changes, relay, withheld, zones};
+use crate::store::{Connection, Kind, Pace, changes, relay, withheld, zones};
 
 /// Octets of blobs that one answer has, about, but for a single one that is longer.
 const ANSWER_OCTETS: u64 = 4 << 20;
-/// From so many octets on it is not known how many a blob has: such a one is given alone.
+/// From so many octets on, and from so many RRsets on, it is not found out how many a blob has: such a zone is read by itself, as far as
+/// there is room.
 const LARGE: u64 = 80_000;
+const SMALL_RRSETS: i64 = 500;
 /// Zones of which it is found out at once how many octets they have.
 const SIZED: usize = 16;
 
@@ -53,7 +55,7 @@ impl Feed {
         let unsequenced = changes::last_unsequenced(&mut reading).await?;
         let signing = self.signing();
         let key = signing.as_ref().map(|signing| signing.key());
-        let held = held(&mut reading, apexes, key).await?;
+        let held = held(&mut reading, apexes, key, &mut Pace::hurried()).await?;
         let mut states = Vec::with_capacity(held.len());
         for (apex, zone) in apexes.iter().zip(&held) {
             let version = match zone {
@@ -88,19 +90,21 @@ pub(in crate::relay) async fn held(
     reading: &mut Connection,
     apexes: &[Name],
     key: Option<&SigningKey>,
+    pace: &mut Pace,
 ) -> sqlx::Result<Held> {
     if let [_, _, ..] = apexes
         && reading.kind() == Kind::Postgres
     {
-        return many(reading, apexes, key).await;
+        return many(reading, apexes, key, pace).await;
     }
     let (mut held, mut octets) = (Held::with_capacity(apexes.len()), 0);
     for apex in apexes {
         let zone = zones::by_name(reading, apex.as_ref()).await?;
         let blob = match &zone {
-            Some(zone) => blob(reading, zone, key).await?,
+            Some(zone) => blob(reading, zone, key, pace).await?,
             None => Vec::new(),
         };
+        pace.rest().await;
         octets += blob.len() as u64;
         held.push(zone.map(|zone| (zone, blob.into())));
         if octets >= ANSWER_OCTETS {
@@ -111,47 +115,86 @@ pub(in crate::relay) async fn held(
 }
 
 /// The same in few statements.
-async fn many(reading: &mut Connection, apexes: &[Name], key: Option<&SigningKey>) -> sqlx::Result<Held> {
+async fn many(
+    reading: &mut Connection,
+    apexes: &[Name],
+    key: Option<&SigningKey>,
+    pace: &mut Pace,
+) -> sqlx::Result<Held> {
     let withheld: BTreeSet<Name> =
         withheld::list(reading).await?.into_iter().map(|withheld| withheld.apex).collect();
     let (mut taken, mut all) = (Vec::with_capacity(apexes.len()), 0);
     // No more are looked at than are given, but for a few.
     'full: for some in apexes.chunks(SIZED) {
-        let mut found = zones::sized(reading, &some.iter().cloned().collect()).await?;
+        let mut found = zones::sized(reading, &some.iter().cloned().collect(), SMALL_RRSETS).await?;
         for apex in some {
-            let octets = found.get(apex).map_or(0, |(_, octets)| *octets);
-            if !taken.is_empty() && (octets >= LARGE || all + octets > ANSWER_OCTETS) {
+            let Some((zone, octets)) = found.remove(apex) else {
+                taken.push(Taken::Nothing);
+                continue;
+            };
+            let room = if taken.is_empty() { u64::MAX } else { ANSWER_OCTETS.saturating_sub(all) };
+            let one = if withheld.contains(apex) {
+                let blob = without_records(&zone, key);
+                Taken::Blob(zone, blob)
+            } else if octets < LARGE {
+                all += octets;
+                Taken::Small(zone)
+            } else {
+                let rrsets = rrsets::of_zone_within(reading, zone.id, room, pace).await?;
+                let Some(rrsets) = rrsets else { break 'full };
+                let blob = encoded(&zone, rrsets.iter().map(|(owner, rrset)| (owner, rrset)), key);
+                pace.rest().await;
+                all += blob.len() as u64;
+                Taken::Blob(zone, blob)
+            };
+            taken.push(one);
+            if all >= ANSWER_OCTETS {
                 break 'full;
             }
-            let zone = found.remove(apex).map(|(zone, _)| zone);
-            if octets >= LARGE
-                && let Some(zone) = zone
-            {
-                let blob = blob(reading, &zone, key).await?;
-                return Ok(vec![Some((zone, blob.into()))]);
-            }
-            taken.push(zone);
-            all += octets;
         }
     }
-    let given = taken.iter().flatten().filter(|zone| !withheld.contains(&zone.apex));
-    let ids: Vec<i64> = given.map(|zone| zone.id).collect();
+    let ids: Vec<i64> = taken.iter().filter_map(Taken::unread).collect();
     let listed = if ids.is_empty() { Vec::new() } else { rrsets::of_zones(reading, &ids).await? };
-    let with_blob = |zone: Zone| {
-        let blob = match withheld.contains(&zone.apex) {
-            true => without_records(&zone, key),
-            false => blob_of(&zone, &listed, key),
-        };
-        (zone, Bytes::from(blob))
+    let given = |taken| match taken {
+        Taken::Nothing => None,
+        Taken::Small(zone) => {
+            let blob = blob_of(&zone, &listed, key);
+            Some((zone, blob.into()))
+        }
+        Taken::Blob(zone, blob) => Some((zone, blob.into())),
     };
-    Ok(taken.into_iter().map(|zone| zone.map(with_blob)).collect())
+    Ok(taken.into_iter().map(given).collect())
 }
 
-async fn blob(reading: &mut Connection, zone: &Zone, key: Option<&SigningKey>) -> sqlx::Result<Vec<u8>> {
+/// What is to be given of a name.
+enum Taken {
+    /// There is no such zone.
+    Nothing,
+    /// A zone that is read with others.
+    Small(Zone),
+    Blob(Zone, Vec<u8>),
+}
+
+impl Taken {
+    /// The row of one that is to be read.
+    fn unread(&self) -> Option<i64> {
+        match self {
+            Taken::Small(zone) => Some(zone.id),
+            Taken::Nothing | Taken::Blob(..) => None,
+        }
+    }
+}
+
+async fn blob(
+    reading: &mut Connection,
+    zone: &Zone,
+    key: Option<&SigningKey>,
+    pace: &mut Pace,
+) -> sqlx::Result<Vec<u8>> {
     if withheld::of_zone(reading, zone.apex.as_ref()).await?.is_some() {
         return Ok(without_records(zone, key));
     }
-    let rrsets = rrsets::of_zone(reading, zone.id).await?;
+    let rrsets = rrsets::of_zone_within(reading, zone.id, u64::MAX, pace).await?.unwrap_or_default();
     Ok(encoded(zone, rrsets.iter().map(|(owner, rrset)| (owner, rrset)), key))
 }
 

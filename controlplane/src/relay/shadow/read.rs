@@ -19,6 +19,8 @@ use crate::store::{Connection, Place, rrsets, zones};
 
 /// Octets of zones that are read in each second, when as many as the child may have were read.
 const EACH_SECOND: NonZeroU32 = NonZeroU32::new(1 << 20).expect("it is not");
+/// A zone with so many RRsets is large, however small they are.
+const SMALL_RRSETS: i64 = 5_000;
 /// How long nothing is looked for when no more may be read.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -75,7 +77,7 @@ impl Reading {
             None => self.place.connect().await?,
         };
         connection.begin_reading().await?;
-        let zones = zones::sized(&mut connection, names).await?;
+        let zones = zones::sized(&mut connection, names, SMALL_RRSETS).await?;
         self.open = Some(connection);
         Ok(zones)
     }
