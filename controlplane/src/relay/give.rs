@@ -1,7 +1,8 @@
-//! Gives sequences: what is committed and has none gets the next ones, and a batch of it is added to the log, in one transaction that
-//! holds the relay's row where the term is still ours. What became of judging it (`shadow`) is written in the same transaction.
+//! Gives sequences: what is committed and has none gets the next ones, and a batch of it is added to the log, in one statement that
+//! does so only where the log ends where we think, and the term is still ours. Where it does not, or there is more to be written
+//! (several batches, what became of judging it in `shadow`), it is a transaction that holds the relay's row and finds out why.
 //!
-//! It is a transaction of its own. With the commit of a change, by the process whose term it is, it was measured to be slower: a
+//! It is apart from the change. With the commit of a change, by the process whose term it is, it was measured to be slower: a
 //! writer then holds the relay's row for the length of its commit, and what others have committed waits for that.
 
 use godwit_wire::name::Name;
@@ -13,6 +14,7 @@ use crate::commit::{COMMIT, ROLLBACK, begin};
 use crate::store::batch::Batch;
 use crate::store::changes::Waiting;
 use crate::store::relay::FeedState;
+use crate::store::signals::{self, Signal};
 use crate::store::{Connection, changes, log, now_us, relay, withheld};
 
 /// What came of it.
@@ -41,7 +43,7 @@ pub(super) async fn waiting(connection: &mut Connection) -> sqlx::Result<Vec<Wai
     Ok(waiting)
 }
 
-/// Gives what was judged its sequences, in a transaction of its own. `log` is as it was when those that wait were read: where it is
+/// Gives what was judged its sequences, and tells who listens. `log` is as it was when those that wait were read: where it is
 /// elsewhere by now, some of them may have a sequence already, as the answer to an earlier commit may have been lost.
 ///
 /// # Errors
@@ -52,8 +54,11 @@ pub(super) async fn apart(
     epoch: u64,
     judged: &Judged,
 ) -> sqlx::Result<Given> {
-    connection.control(&[begin(connection.kind())]).await?;
     let known = log.end();
+    if at_once(connection, log, &known, epoch, judged).await? {
+        return Ok(Given::Some);
+    }
+    connection.control(&[begin(connection.kind())]).await?;
     let given = match relay::lock(connection, epoch).await? {
         None => Given::Deposed,
         Some(state) if state.is_overtaken() => Given::Overtaken,
@@ -71,11 +76,35 @@ pub(super) async fn apart(
         Some(mut state) => {
             let made = to(connection, &mut state, judged, COMMIT).await?;
             log.add(made, state);
+            signals::tell(connection, Signal::Sequenced).await?;
             return Ok(Given::Some);
         }
     };
     connection.control(&[ROLLBACK]).await?;
     Ok(given)
+}
+
+/// The same in one statement, where that is all there is to do. Whether it was done.
+async fn at_once(
+    connection: &mut Connection,
+    log: &Log,
+    known: &FeedState,
+    epoch: u64,
+    judged: &Judged,
+) -> sqlx::Result<bool> {
+    let Judged { change_sets, withheld, lifted, .. } = judged;
+    if !withheld.is_empty() || !lifted.is_empty() {
+        return Ok(false);
+    }
+    let mut state = FeedState { epoch, ..*known };
+    let at_us = now_us();
+    let made = batches::make(&mut state, change_sets, at_us);
+    let numbers: Vec<i64> = change_sets.iter().map(|one| one.commit_number).collect();
+    let done = made.len() == 1 && relay::go_on(connection, known, &state, at_us, &numbers).await?;
+    if done {
+        log.add(made, state);
+    }
+    Ok(done)
 }
 
 /// Lets a zone be given again that passes as it is; whether the term goes on.

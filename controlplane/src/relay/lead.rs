@@ -145,10 +145,7 @@ impl Relay {
                     return Ok(self.deposed(epoch));
                 };
                 match give::apart(connection, &self.log, epoch, &judged).await? {
-                    Given::Some => {
-                        self.shadow.given(&judged);
-                        signals::tell(connection, Signal::Sequenced).await?;
-                    }
+                    Given::Some => self.shadow.given(&judged),
                     Given::Again => break,
                     Given::Deposed => return Ok(self.deposed(epoch)),
                     Given::Overtaken => {

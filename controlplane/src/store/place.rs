@@ -91,7 +91,9 @@ impl Place {
                 ("lock_timeout", lock_ms.as_str()),
                 ("idle_in_transaction_session_timeout", "0"),
                 // Plans are made once, often while a table is small or was never analyzed, and kept: what was right then reads all
-                // of a table for each change once that has grown. Ours name keys, and there is an index for each.
+                // of a table for each change once that has grown. Ours name keys, and there is an index for each, so that
+                // planning them again each time finds nothing better.
+                ("plan_cache_mode", "force_generic_plan"),
                 ("enable_seqscan", "off"),
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),

@@ -30,13 +30,16 @@ const SET_DIGEST_KEY: &str = "UPDATE relay SET digest_key = $1 WHERE id = 1 AND 
 const LOCK: &str = "SELECT generation, epoch, sequence, chain, root, ahead, set_config('idle_in_transaction_session_timeout', '2000', true) FROM relay WHERE id = 1 AND epoch = $1 FOR UPDATE";
 /// The row is held whoever's term it is.
 const HOLD: &str = select!(" FOR UPDATE");
+/// Sequences for what waits, and a batch of it behind the end of the log, where that is still there and the term goes on: one statement, so
+/// that nobody waits for a process that is paused in the middle, and one way to the server. Those who listen are told when it holds.
+const GO_ON: &str = "WITH moved AS (UPDATE relay SET sequence = $1, chain = $2, root = $3 WHERE id = 1 AND generation = $4 AND epoch = $5 AND sequence = $6 AND chain = $7 AND root = $8 AND ahead <= sequence RETURNING pg_notify('godwit_feed', 'sequenced')), given AS (UPDATE outbox SET sequence = $6 + numbered.n, published_at_us = $9 FROM unnest(string_to_array($10, ',')::BIGINT[]) WITH ORDINALITY AS numbered(number, n) WHERE outbox.commit_number = numbered.number AND EXISTS (SELECT 1 FROM moved)), added AS (INSERT INTO batches (last_sequence, first_sequence, epoch, previous_chain, chain, made_at_us) SELECT $1, $6 + 1, $5, $7, $2, $9 FROM moved) SELECT count(*) FROM moved";
 /// By the clock of the database: those of its clients may differ.
 const TAKE_LEASE: &str = "UPDATE relay SET holder = $1, epoch = epoch + 1, lease_until_us = (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT + $2 WHERE id = 1 AND lease_until_us < (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT RETURNING epoch";
 const RENEW_LEASE: &str = "UPDATE relay SET lease_until_us = (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT + $3 WHERE id = 1 AND holder = $1 AND epoch = $2";
 const END_LEASE: &str = "UPDATE relay SET lease_until_us = 0 WHERE id = 1 AND holder = $1 AND epoch = $2";
 
 /// Statements of this file that only PostgreSQL gets.
-pub(super) const POSTGRES_ONLY: &[&str] = &[LOCK, HOLD, TAKE_LEASE, RENEW_LEASE, END_LEASE];
+pub(super) const POSTGRES_ONLY: &[&str] = &[LOCK, HOLD, GO_ON, TAKE_LEASE, RENEW_LEASE, END_LEASE];
 
 /// Every statement of this file that both get.
 pub const ALL: &[&str] = &[
@@ -185,6 +188,26 @@ pub async fn found_ahead(connection: &mut Connection, sequence: u64) -> sqlx::Re
 pub async fn lock(connection: &mut Connection, epoch: u64) -> sqlx::Result<Option<FeedState>> {
     let row = connection.query(LOCK).bind(stored(epoch)).fetch_optional().await?;
     row.as_ref().map(state).transpose()
+}
+
+/// Gives change sets, by their commit numbers, the sequences from `from` to `to`, which is behind a batch that was made at `at_us`; only
+/// where the log ends at `from`, and the term of `to` goes on. Whether it did. For PostgreSQL.
+///
+/// # Errors
+/// Of the database: it may have been done all the same.
+pub async fn go_on(
+    connection: &mut Connection,
+    from: &FeedState,
+    to: &FeedState,
+    at_us: i64,
+    commit_numbers: &[i64],
+) -> sqlx::Result<bool> {
+    let numbers: Vec<String> = commit_numbers.iter().map(ToString::to_string).collect();
+    let query = connection.query(GO_ON).bind(stored(to.sequence)).bind(&to.chain[..]);
+    let query = query.bind(&to.root.as_bytes()[..]).bind(stored(to.generation)).bind(stored(to.epoch));
+    let query = query.bind(stored(from.sequence)).bind(&from.chain[..]).bind(&from.root.as_bytes()[..]);
+    let moved: i64 = query.bind(at_us).bind(numbers.join(",")).fetch_value().await?;
+    Ok(moved == 1)
 }
 
 /// The row is held until the transaction ends, whoever's term it is; SQLite has one writer at a time.
