@@ -80,7 +80,7 @@ impl Follower {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let found = self.rescan()?;
         let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
-            affinity::step_back();
+            affinity::be_prompt();
             runtime.block_on(self.follow(machine, source, &report, found));
         })?;
         Ok((Local { requests, applied, digest_key }, thread))
@@ -98,7 +98,7 @@ impl Follower {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let found = self.rescan()?;
         Ok(std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
-            affinity::step_back();
+            affinity::be_prompt();
             runtime.block_on(async {
                 tokio::select! {
                     () = self.follow(machine, source, &report, found) => {}

@@ -18,8 +18,9 @@ use crate::sys::affinity;
 const TICK: Duration = Duration::from_millis(250);
 /// The least time from one snapshot written to the next.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Of a large snapshot, writing takes at most one part in so many of the time.
-const SHARE: u32 = 20;
+/// Of a large snapshot, writing takes at most one part in so many of the time: all of it is written each time, a hundred octets and more
+/// for each name, and who starts from an older one comes by the log in moments.
+const SHARE: u32 = 50;
 /// While a large one is written, so much longer than it worked on a part it rests before the next: at once it would keep one CPU, and
 /// the disk, from everybody else for as long as all of it takes.
 const REST: u32 = 3;
@@ -27,7 +28,7 @@ const REST: u32 = 3;
 const MAX_REST: Duration = Duration::from_millis(50);
 /// The most time from one to the next: on a disk or a CPU with others on it, writing may take long, and what is served at
 /// the next start would be old.
-const MAX_INTERVAL: Duration = Duration::from_secs(30);
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The thread that keeps the local snapshot up to date.
 pub struct Keeper {
@@ -155,6 +156,6 @@ mod tests {
     #[test]
     fn the_pause_follows_the_size_within_bounds() {
         let pauses = [0, 50, 400, 10_000].map(|ms| pause_after(Duration::from_millis(ms)));
-        assert_eq!(pauses, [INTERVAL, INTERVAL, Duration::from_secs(8), MAX_INTERVAL]);
+        assert_eq!(pauses, [INTERVAL, Duration::from_millis(2_500), Duration::from_secs(20), MAX_INTERVAL]);
     }
 }

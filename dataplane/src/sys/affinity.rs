@@ -52,15 +52,26 @@ pub fn give_way() {
     be_nice(CONNECTIONS_NICE);
 }
 
-fn be_nice(nice: libc::c_int) {
-    // SAFETY: takes and returns integers only. On Linux, 0 means the calling thread.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+/// Lets the thread that takes in changes step back behind the workers, and still have its turn soon where others than these keep
+/// the CPU busy: what it does is short, and each change waits for it. Best effort.
+pub fn be_prompt() {
+    be_nice(PROMPT_NICE);
+    slice(PROMPT_SLICE_NS);
 }
 
 /// Lets the calling thread run as soon as it has something to do, also where another one has the CPU: it asks for shorter
 /// time slices than others have. Since Linux 6.12 a thread that wakes takes the CPU from one with longer slices, where
 /// otherwise it would wait for the end of that slice, some milliseconds. Its share of the CPU stays the same. Best effort.
 pub fn run_at_once() {
+    slice(SHORT_SLICE_NS);
+}
+
+fn be_nice(nice: libc::c_int) {
+    // SAFETY: takes and returns integers only. On Linux, 0 means the calling thread.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
+fn slice(nanoseconds: u64) {
     let Ok(size) = u32::try_from(size_of::<libc::sched_attr>()) else { return };
     // SAFETY: integers only, for which zeros are a value; the kernel writes at most the size that is stated. 0 means the
     // calling thread.
@@ -72,18 +83,21 @@ pub fn run_at_once() {
         // Who runs us under a real-time policy has decided already: with these flags that stays, and this is refused.
         attributes.size = size;
         attributes.sched_flags = libc::SCHED_FLAG_KEEP_POLICY as u64;
-        attributes.sched_runtime = SHORT_SLICE_NS;
+        attributes.sched_runtime = nanoseconds;
         let _ = libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0);
     }
 }
 
 /// The shortest slice there is.
 const SHORT_SLICE_NS: u64 = 100_000;
+/// A slice for [`be_prompt`]: about what applying one change takes. With its niceness, those of workers end before.
+const PROMPT_SLICE_NS: u64 = 300_000;
 
 /// Gets about a tenth of a CPU that a worker keeps busy, and all of one that is free.
 const BACKGROUND_NICE: libc::c_int = 10;
-/// The niceness of workers for TCP: a third of the weight of those for UDP.
+/// The niceness of workers for TCP, and of the thread that takes in changes: a third of the weight of workers for UDP.
 const CONNECTIONS_NICE: libc::c_int = 5;
+const PROMPT_NICE: libc::c_int = 5;
 
 #[cfg(test)]
 mod tests {
