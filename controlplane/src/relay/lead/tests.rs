@@ -22,6 +22,7 @@ const SHORT_US: i64 = 1;
 async fn begun() -> (Database, TestPlace, Log) {
     let (mut database, place) = testing::database(Kind::Postgres).await;
     relay::start(&mut database.writer, &DigestKey([1; 32]), 7).await.unwrap();
+    relay::counted(&mut database.writer, Digest::default()).await.unwrap();
     let state = relay::read(&mut database.writer).await.unwrap().unwrap();
     (database, place, Log::new(state, Arc::default(), Metrics::default()))
 }
@@ -43,7 +44,7 @@ async fn commit(connection: &mut Connection, pause: Duration) -> Uuid {
 
 /// What waits gets its sequence, unjudged; `None` where nothing waits.
 async fn give(connection: &mut Connection, log: &Log, epoch: u64) -> Option<Given> {
-    loop {
+    for _ in 0..10 {
         let waiting = give::waiting(connection).await.unwrap();
         if waiting.is_empty() {
             return None;
@@ -53,6 +54,7 @@ async fn give(connection: &mut Connection, log: &Log, epoch: u64) -> Option<Give
             given => return Some(given),
         }
     }
+    panic!("the log is never where it is thought to be");
 }
 
 #[tokio::test]
