@@ -1,5 +1,5 @@
-//! Where we stand, told to the control plane: at once when it changes, and every second all the same, as who has not been
-//! heard for five is not counted. And what it says of itself is asked for now and then: see [`Known`].
+//! Where we stand, told to the control plane: at once when it changes, though not again and again while it changes all the time, and every
+//! second all the same, as who has not been heard for five is not counted. And what it says of itself is asked for now and then: see [`Known`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +17,9 @@ use crate::feed::Applied;
 
 /// The longest that nothing is said.
 const EVERY: Duration = Duration::from_secs(1);
+/// The least time from one time to the next. Under constant change each way there and back costs both sides about what applying a change
+/// does, and who waits for one to be applied waits a little longer only then.
+const SPACING: Duration = Duration::from_millis(20);
 /// How often it is asked for what it says of itself: a key that is announced has to be known before it signs.
 const ASK_EVERY: Duration = Duration::from_secs(3);
 /// How long an answer may take.
@@ -49,7 +52,7 @@ impl Report {
                 // Also what was learned at the start, before there was a folder for it.
                 self.known.keep();
             }
-            let body = self.said();
+            let (body, said_at) = (self.said(), Instant::now());
             let told = self
                 .client
                 .ask(Method::POST, "/internal/v1/position", Some(client::json(body)), PATIENCE)
@@ -59,6 +62,7 @@ impl Report {
                     if matches!(tokio::time::timeout(EVERY, self.applied.changed()).await, Ok(Err(_))) {
                         return;
                     }
+                    tokio::time::sleep(SPACING.saturating_sub(said_at.elapsed())).await;
                 }
                 // Whoever refuses us now may not in a while.
                 Ok(_) | Err(_) => tokio::time::sleep(EVERY).await,
