@@ -28,7 +28,7 @@ const REST: u32 = 3;
 const MAX_REST: Duration = Duration::from_millis(50);
 /// The most time from one to the next: on a disk or a CPU with others on it, writing may take long, and what is served at
 /// the next start would be old.
-const MAX_INTERVAL: Duration = Duration::from_secs(60);
+const MAX_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The thread that keeps the local snapshot up to date.
 pub struct Keeper {
