@@ -3,6 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+/// The longest rest: where a part took long because the server is slow, or this process was stopped, much longer ones help nobody.
+const LONGEST: Duration = Duration::from_secs(2);
+
 /// Rests in between.
 #[derive(Debug)]
 pub struct Pace {
@@ -43,7 +46,7 @@ impl Pace {
     }
 
     fn pause(&self, worked: Duration) -> Duration {
-        worked.saturating_mul(self.rest)
+        worked.saturating_mul(self.rest).min(LONGEST)
     }
 }
 
@@ -53,7 +56,8 @@ mod tests {
 
     #[tokio::test]
     async fn rests_follow_what_was_done_since_the_last_one() {
-        assert_eq!(Pace::resting(3).pause(Duration::from_millis(5)), Duration::from_millis(15));
+        let pauses = [5, 60_000].map(|ms| Pace::resting(3).pause(Duration::from_millis(ms)));
+        assert_eq!(pauses, [Duration::from_millis(15), LONGEST]);
         let mut pace = Pace::resting(1);
         std::thread::sleep(Duration::from_millis(20));
         for least in [Duration::from_millis(20), Duration::ZERO] {
