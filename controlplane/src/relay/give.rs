@@ -93,7 +93,8 @@ async fn at_once(
     judged: &Judged,
 ) -> sqlx::Result<bool> {
     let Judged { change_sets, withheld, lifted, .. } = judged;
-    if !withheld.is_empty() || !lifted.is_empty() {
+    // A change may be withheld and no zone with it: where the next one removes that.
+    if !withheld.is_empty() || !lifted.is_empty() || change_sets.iter().any(|one| one.withheld) {
         return Ok(false);
     }
     let mut state = FeedState { epoch, ..*known };

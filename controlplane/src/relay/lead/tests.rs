@@ -116,6 +116,19 @@ async fn p5_what_comes_in_between_gets_no_sequence_with_those_that_were_read() {
     assert_eq!(log.end().sequence, 2);
 }
 
+/// A change is withheld, and its zone is not: the next one has removed it. The database has it as it was published.
+#[tokio::test]
+async fn p5_a_change_that_is_withheld_without_a_zone_stays_as_it_was_published() {
+    let (mut database, place, log) = begun().await;
+    let mut connection = place.connect().await;
+    let epoch = relay::take_lease(&mut connection, Uuid::now_v7(), LONG_US).await.unwrap().unwrap();
+    let id = commit(&mut database.writer, Duration::ZERO).await;
+    let mut judged = Judged::unjudged(give::waiting(&mut connection).await.unwrap());
+    judged.change_sets[0].withheld = true;
+    assert!(matches!(give::apart(&mut connection, &log, epoch, &judged).await.unwrap(), Given::Some));
+    assert!(changes::state(&mut connection, id).await.unwrap().unwrap().withheld);
+}
+
 /// The answer to a commit was lost, and it shows only once what waits was read again: nothing gets a second sequence.
 #[tokio::test]
 async fn p5_what_has_a_sequence_by_now_gets_no_other() {
