@@ -230,6 +230,9 @@ pub async fn of_zone_within(
 /// # Errors
 /// Of the database.
 pub async fn of_zones(connection: &mut Connection, zones: &[i64]) -> sqlx::Result<Vec<Listed>> {
+    if zones.is_empty() {
+        return Ok(Vec::new());
+    }
     let zones: Vec<String> = zones.iter().map(ToString::to_string).collect();
     connection.query(OF_ZONES).bind(zones.join(",")).fetch_all().await?.iter().map(listed).collect()
 }

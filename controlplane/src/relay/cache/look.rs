@@ -53,7 +53,7 @@ impl Cache {
         look: &mut Look,
     ) -> Result<BTreeSet<Name>, Stopped> {
         let mut damaged = BTreeSet::new();
-        let began = Instant::now();
+        let (began, mut pace) = (Instant::now(), Pace::resting(SHORT_REST));
         let mut cursor = match look.cursor.take() {
             cursor if began < look.turn => {
                 look.cursor = cursor;
@@ -71,17 +71,16 @@ impl Cache {
                 "0".to_owned()
             }
         };
-        let mut pace = Pace::resting(SHORT_REST);
         loop {
             let (next, fields) = place::scan(connection, &self.keys.index, &cursor, FIELDS).await?;
             for group in fields.chunks(TOGETHER) {
                 self.look_at(connection, group, &mut damaged).await?;
                 tokio::task::yield_now().await;
             }
+            pace.rest().await;
             if next == "0" {
                 break;
             }
-            pace.rest().await;
             if pace.worked() >= TURN {
                 look.cursor = Some(next);
                 break;

@@ -129,60 +129,36 @@ async fn many(
         let mut found = zones::sized(reading, &some.iter().cloned().collect(), SMALL_RRSETS).await?;
         for apex in some {
             let Some((zone, octets)) = found.remove(apex) else {
-                taken.push(Taken::Nothing);
+                taken.push(None);
                 continue;
             };
             let room = if taken.is_empty() { u64::MAX } else { ANSWER_OCTETS.saturating_sub(all) };
-            let one = if withheld.contains(apex) {
-                let blob = without_records(&zone, key);
-                Taken::Blob(zone, blob)
+            let blob = if withheld.contains(apex) {
+                Some(without_records(&zone, key))
             } else if octets < LARGE {
                 all += octets;
-                Taken::Small(zone)
+                None
             } else {
-                let rrsets = rrsets::of_zone_within(reading, zone.id, room, pace).await?;
-                let Some(rrsets) = rrsets else { break 'full };
-                let blob = encoded(&zone, rrsets.iter().map(|(owner, rrset)| (owner, rrset)), key);
+                let Some(blob) = whole(reading, &zone, key, room, pace).await? else { break 'full };
                 pace.rest().await;
                 all += blob.len() as u64;
-                Taken::Blob(zone, blob)
+                Some(blob)
             };
-            taken.push(one);
+            taken.push(Some((zone, blob)));
             if all >= ANSWER_OCTETS {
                 break 'full;
             }
         }
     }
-    let ids: Vec<i64> = taken.iter().filter_map(Taken::unread).collect();
-    let listed = if ids.is_empty() { Vec::new() } else { rrsets::of_zones(reading, &ids).await? };
-    let given = |taken| match taken {
-        Taken::Nothing => None,
-        Taken::Small(zone) => {
-            let blob = blob_of(&zone, &listed, key);
-            Some((zone, blob.into()))
-        }
-        Taken::Blob(zone, blob) => Some((zone, blob.into())),
+    // Those without a blob are small, and read together.
+    let small = taken.iter().flatten().filter(|(_, blob)| blob.is_none());
+    let ids: Vec<i64> = small.map(|(zone, _)| zone.id).collect();
+    let listed = rrsets::of_zones(reading, &ids).await?;
+    let given = |(zone, blob): (Zone, Option<Vec<u8>>)| {
+        let blob = blob.unwrap_or_else(|| blob_of(&zone, &listed, key));
+        (zone, Bytes::from(blob))
     };
-    Ok(taken.into_iter().map(given).collect())
-}
-
-/// What is to be given of a name.
-enum Taken {
-    /// There is no such zone.
-    Nothing,
-    /// A zone that is read with others.
-    Small(Zone),
-    Blob(Zone, Vec<u8>),
-}
-
-impl Taken {
-    /// The row of one that is to be read.
-    fn unread(&self) -> Option<i64> {
-        match self {
-            Taken::Small(zone) => Some(zone.id),
-            Taken::Nothing | Taken::Blob(..) => None,
-        }
-    }
+    Ok(taken.into_iter().map(|zone| zone.map(given)).collect())
 }
 
 async fn blob(
@@ -194,8 +170,19 @@ async fn blob(
     if withheld::of_zone(reading, zone.apex.as_ref()).await?.is_some() {
         return Ok(without_records(zone, key));
     }
-    let rrsets = rrsets::of_zone_within(reading, zone.id, u64::MAX, pace).await?.unwrap_or_default();
-    Ok(encoded(zone, rrsets.iter().map(|(owner, rrset)| (owner, rrset)), key))
+    Ok(whole(reading, zone, key, u64::MAX, pace).await?.unwrap_or_default())
+}
+
+/// The blob of a zone that is read by itself; `None` where its records take more than about so many octets.
+async fn whole(
+    reading: &mut Connection,
+    zone: &Zone,
+    key: Option<&SigningKey>,
+    most: u64,
+    pace: &mut Pace,
+) -> sqlx::Result<Option<Vec<u8>>> {
+    let rrsets = rrsets::of_zone_within(reading, zone.id, most, pace).await?;
+    Ok(rrsets.map(|rrsets| encoded(zone, rrsets.iter().map(|(owner, rrset)| (owner, rrset)), key)))
 }
 
 /// The blob of a zone whose RRsets were listed with those of others, by zone.

@@ -88,8 +88,7 @@ impl Reading {
         let Some(mut connection) = self.open.take() else { return Ok(blobs) };
         found.retain(|_, (_, octets)| self.may(*octets));
         let ids: Vec<i64> = found.values().map(|(zone, _)| zone.id).collect();
-        let listed =
-            if ids.is_empty() { Vec::new() } else { rrsets::of_zones(&mut connection, &ids).await? };
+        let listed = rrsets::of_zones(&mut connection, &ids).await?;
         connection.control(&[ROLLBACK]).await?;
         self.connection = Some(connection);
         for (apex, (zone, _)) in found {
