@@ -42,6 +42,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("nodes", &["id"]),
     ("buffered_changes", &["change_id"]),
     ("withheld_zones", &["zone_key"]),
+    ("jobs", &["id"]),
 ];
 
 /// What a backup holds.

@@ -53,6 +53,12 @@ impl Batch {
         }
     }
 
+    /// For which database it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.arguments.kind()
+    }
+
     /// Adds a statement with its parameters `$1`, `$2` and so on, to be bound in this order. If it gives rows, they have
     /// one column, a number.
     pub fn add(&mut self, statement: &'static str) -> Values<'_> {

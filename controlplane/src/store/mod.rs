@@ -14,6 +14,7 @@ pub mod database;
 pub(crate) mod dump;
 pub mod history;
 pub mod idempotency;
+pub mod jobs;
 pub mod log;
 pub mod nodes;
 pub mod pace;
@@ -77,7 +78,7 @@ fn keys<'n>(names: impl IntoIterator<Item = &'n Name>) -> String {
 #[must_use]
 pub fn statements(kind: Kind) -> Vec<&'static str> {
     let own: &[&[&'static str]] = match kind {
-        Kind::Sqlite => &[database::SQLITE_ONLY, dump::SQLITE_ONLY, schema::SQLITE_ONLY],
+        Kind::Sqlite => &[database::SQLITE_ONLY, dump::SQLITE_ONLY, jobs::SQLITE_ONLY, schema::SQLITE_ONLY],
         Kind::Postgres => &[
             zones::POSTGRES_ONLY,
             rrsets::POSTGRES_ONLY,
@@ -86,6 +87,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
             relay::POSTGRES_ONLY,
             database::POSTGRES_ONLY,
             dump::POSTGRES_ONLY,
+            jobs::POSTGRES_ONLY,
             schema::POSTGRES_ONLY,
             signals::POSTGRES_ONLY,
         ],
@@ -98,6 +100,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         changes::ALL,
         history::ALL,
         idempotency::ALL,
+        jobs::ALL,
         log::ALL,
         nodes::ALL,
         relay::ALL,
