@@ -26,6 +26,9 @@ use crate::internal::nodes::Nodes;
 use crate::internal::planes::Planes;
 use crate::internal::tls::Identity;
 use crate::internal::{self, Internal};
+use crate::jobs::runner::Runner;
+use crate::jobs::{self, Kinds};
+use crate::mail::{Mailer, Trial};
 use crate::observe::metrics::Metrics;
 use crate::relay::cache::{self, Cache};
 use crate::relay::feed::{Feed, Listing};
@@ -83,6 +86,8 @@ pub struct Controlplane {
     buffer: Option<Arc<Buffer>>,
     /// What judges change sets before they are published.
     shadow: Option<Program>,
+    /// What jobs send mail with.
+    mailer: Arc<Mailer>,
     /// Of the data folder, held as long as the database in it is open.
     _lock: Option<File>,
 }
@@ -98,6 +103,7 @@ impl Controlplane {
         first: FirstStart,
         digest_key: Option<DigestKey>,
     ) -> anyhow::Result<Controlplane> {
+        let mailer = Mailer::of(&config)?;
         let place = place(&config.store)?;
         let lock = lock_of(&place, &config.store)?;
         if let Place::File(file) = &place
@@ -140,6 +146,7 @@ impl Controlplane {
             metrics,
             buffer,
             shadow: None,
+            mailer: Arc::new(mailer),
             _lock: lock,
         })
     }
@@ -260,6 +267,7 @@ impl Controlplane {
             metrics,
             buffer,
             shadow,
+            mailer,
             new_token: _,
             _lock,
         } = self;
@@ -280,6 +288,7 @@ impl Controlplane {
             vault: vault.clone(),
             signer: signer.clone(),
         });
+        let jobs = jobs::Handle::default();
         let app = Arc::new(App {
             committer: committer.clone(),
             buffer: buffer.clone(),
@@ -296,6 +305,7 @@ impl Controlplane {
             export_timeout: Duration::from_millis(config.api.export_timeout_ms),
             in_flight: Arc::new(Semaphore::new(config.api.max_requests)),
             body_room: BodyRoom::new(config.api.max_body_octets, metrics.clone()),
+            jobs: jobs.clone(),
             default_ns: config.defaults.ns.iter().filter_map(|text| name::absolute(text).ok()).collect(),
         });
         let woken = Arc::new(Notify::new());
@@ -316,6 +326,7 @@ impl Controlplane {
                 closed,
                 metrics: metrics.clone(),
                 history_kept: Duration::from_secs(u64::from(config.store.history_days) * 86_400),
+                jobs_kept: Duration::from_secs(u64::from(config.jobs.kept_days) * 86_400),
                 guard: config.guard,
                 prune_every: PRUNE_EVERY,
             }
@@ -443,6 +454,16 @@ impl Controlplane {
             let (metrics, stop) = (metrics.clone(), stopped(stop.clone()));
             tokio::spawn(api::server::serve(listener, transport, router, limits, metrics, stop))
         });
+        let runner = Runner {
+            committer: committer.clone(),
+            readers: readers.clone(),
+            kinds: Kinds::default().with(Trial(mailer)),
+            handle: jobs,
+            config: config.jobs,
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let doing = tokio::spawn(runner.run());
         let replaying =
             buffer.clone().map(|buffer| tokio::spawn(Replay::new(buffer, app.clone()).run(stop.clone())));
         if let Some(progress) = progress {
@@ -450,7 +471,7 @@ impl Controlplane {
         }
         let router = api::router(app);
         api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
-        for ending in asking.into_iter().chain([exchanging]).chain(replaying).chain(recounting) {
+        for ending in asking.into_iter().chain([exchanging, doing]).chain(replaying).chain(recounting) {
             let _ = ending.await;
         }
         drop(committer);

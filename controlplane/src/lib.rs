@@ -14,6 +14,8 @@ pub mod config;
 pub mod error;
 mod instance;
 mod internal;
+pub mod jobs;
+pub mod mail;
 pub mod model;
 pub mod observe;
 pub mod past;

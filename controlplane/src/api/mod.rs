@@ -34,6 +34,7 @@ use crate::commit::Committer;
 use crate::error::{Code, Problem};
 use crate::internal::join::Join;
 use crate::internal::planes::Planes;
+use crate::jobs;
 use crate::observe::metrics::Metrics;
 use crate::relay::log::Log;
 use crate::relay::progress::Publications;
@@ -72,6 +73,8 @@ pub struct App {
     pub in_flight: Arc<Semaphore>,
     /// Room for bodies.
     pub body_room: BodyRoom,
+    /// Who does what is to be done outside of requests.
+    pub jobs: jobs::Handle,
     /// Name servers of new zones.
     pub default_ns: Vec<Name>,
 }

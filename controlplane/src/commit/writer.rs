@@ -29,7 +29,9 @@ use crate::store::batch::Batch;
 use crate::store::changes::Waiting;
 use crate::store::connection::is_lost;
 use crate::store::relay::FeedState;
-use crate::store::{Connection, Kind, Place, buffered, changes, history, idempotency, log, now_us, relay};
+use crate::store::{
+    Connection, Kind, Place, buffered, changes, history, idempotency, jobs, log, now_us, relay,
+};
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
 const GROUP: usize = 256;
@@ -62,6 +64,8 @@ pub(crate) struct Writer {
     pub(crate) guard: Guard,
     /// How long changes and history are kept.
     pub(crate) history_kept: Duration,
+    /// How long jobs that ended are kept.
+    pub(crate) jobs_kept: Duration,
     /// See [`PRUNE_EVERY`].
     pub(crate) prune_every: Duration,
 }
@@ -389,8 +393,9 @@ impl Writer {
     /// Deletes a bounded number of rows that are past their time; how long to wait with the next.
     async fn prune(&mut self) -> Duration {
         let now = now_us();
-        let kept = i64::try_from(self.history_kept.as_micros()).unwrap_or(i64::MAX);
-        let before = now.saturating_sub(kept);
+        let kept = |kept: Duration| i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
+        let before = now.saturating_sub(kept(self.history_kept));
+        let ended_before = now.saturating_sub(kept(self.jobs_kept));
         if self.lost {
             return self.prune_every;
         }
@@ -401,10 +406,11 @@ impl Writer {
             let sets = changes::prune(connection, before, PRUNE_STEP).await?;
             let batches = log::prune(connection, before, PRUNE_STEP).await?;
             let settled = buffered::prune(connection, before, PRUNE_STEP).await?;
-            Ok::<[u64; 5], sqlx::Error>([answers, versions, sets, batches, settled])
+            let ended = jobs::prune(connection, ended_before, PRUNE_STEP).await?;
+            Ok::<[u64; 6], sqlx::Error>([answers, versions, sets, batches, settled, ended])
         };
         match pruned.await {
-            Ok([0, 0, 0, 0, 0]) => self.prune_every,
+            Ok([0, 0, 0, 0, 0, 0]) => self.prune_every,
             Ok(rows) => {
                 tracing::debug!(?rows, "deleted what is past its time");
                 let full = u64::try_from(PRUNE_STEP).unwrap_or(u64::MAX);

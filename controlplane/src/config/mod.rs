@@ -3,7 +3,9 @@
 //! Every key stands in a section, so that the environment can name it as `GODWIT_SECTION__KEY`. An unknown key is an
 //! error.
 
+mod jobs;
 pub mod load;
+mod mail;
 mod redis;
 mod relay;
 
@@ -17,7 +19,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::store::Place;
 use crate::store::place::without_password;
 
+pub use jobs::Jobs;
 pub use load::{ConfigError, Sources};
+pub use mail::{Mail, Transport as MailTransport};
 pub use redis::Redis;
 pub use relay::Relay;
 
@@ -25,6 +29,8 @@ pub use relay::Relay;
 const SECRETS_KEY: &str = "secrets.key";
 /// The same.
 const BUFFER: &str = "buffer.redb";
+/// The same.
+const MAIL: &str = "mail";
 
 /// Everything that may be set. `Config::default()` is what runs without any setting.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -46,6 +52,10 @@ pub struct Config {
     pub defaults: Defaults,
     /// Which changes have to be confirmed.
     pub guard: Guard,
+    /// Work outside of requests.
+    pub jobs: Jobs,
+    /// How mail is sent.
+    pub mail: Mail,
     /// Metrics over HTTP.
     pub metrics: Metrics,
     /// Logs.
@@ -265,6 +275,12 @@ impl Config {
     pub fn buffer_file(&self) -> PathBuf {
         self.buffer.file.clone().unwrap_or_else(|| self.store.data.join(BUFFER))
     }
+
+    /// The folder of mail that is kept in files.
+    #[must_use]
+    pub fn mail_folder(&self) -> PathBuf {
+        self.mail.folder.clone().unwrap_or_else(|| self.store.data.join(MAIL))
+    }
 }
 
 /// Some of what nodes can be told, separated by commas.
@@ -439,6 +455,8 @@ impl Config {
         .find_map(|(good, key, expected)| (!good).then_some((key, expected)))
         .or_else(|| self.relay.out_of_range())
         .or_else(|| self.redis.out_of_range())
+        .or_else(|| self.jobs.out_of_range())
+        .or_else(|| self.mail.out_of_range())
     }
 
     /// Where metrics are served; `None` when they are off.

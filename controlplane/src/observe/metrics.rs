@@ -94,6 +94,45 @@ pub struct LimitLabels {
     pub limit: Limit,
 }
 
+/// How an attempt at a job ended.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[allow(missing_docs, reason = "`docs/metrics.md` says what each is")]
+pub enum JobOutcome {
+    Done,
+    Retried,
+    Failed,
+    Lost,
+    Released,
+}
+
+impl JobOutcome {
+    /// Every one of them.
+    pub const ALL: &[JobOutcome] =
+        &[JobOutcome::Done, JobOutcome::Retried, JobOutcome::Failed, JobOutcome::Lost, JobOutcome::Released];
+}
+
+impl EncodeLabelValue for JobOutcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let name = match self {
+            JobOutcome::Done => "done",
+            JobOutcome::Retried => "retried",
+            JobOutcome::Failed => "failed",
+            JobOutcome::Lost => "lost",
+            JobOutcome::Released => "released",
+        };
+        name.encode(encoder)
+    }
+}
+
+/// Labels of an attempt at a job.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct JobLabels {
+    /// The job's kind.
+    pub kind: String,
+    /// How it ended.
+    pub outcome: JobOutcome,
+}
+
 /// All metrics. Clones share their numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -125,6 +164,9 @@ pub struct Metrics {
     panics: Counter,
     live_nodes: Gauge,
     nodes_ahead: Counter,
+    jobs: Family<JobLabels, Counter>,
+    jobs_waiting: Gauge,
+    jobs_failed: Gauge,
 }
 
 impl Metrics {
@@ -258,6 +300,24 @@ impl Metrics {
         self.nodes_ahead.inc();
     }
 
+    /// Has a kind of job be there from the start, so that its counts are seen to rise.
+    pub fn job_kind(&self, kind: &str) {
+        for &outcome in JobOutcome::ALL {
+            drop(self.jobs.get_or_create(&JobLabels { kind: kind.to_owned(), outcome }));
+        }
+    }
+
+    /// Counts an attempt at a job.
+    pub fn job(&self, kind: &str, outcome: JobOutcome) {
+        self.jobs.get_or_create(&JobLabels { kind: kind.to_owned(), outcome }).inc();
+    }
+
+    /// Sets how many jobs wait, and how many were given up.
+    pub fn jobs(&self, waiting: i64, failed: i64) {
+        self.jobs_waiting.set(waiting);
+        self.jobs_failed.set(failed);
+    }
+
     /// Registers everything under `godwit_controlplane_…`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("godwit_controlplane");
@@ -364,6 +424,9 @@ impl Metrics {
             "Requests of nodes that say to have what the database does not know",
             self.nodes_ahead.clone(),
         );
+        registry.register("jobs", "Attempts at jobs, by kind and how they ended", self.jobs.clone());
+        registry.register("jobs_waiting", "Jobs that wait", self.jobs_waiting.clone());
+        registry.register("jobs_failed", "Jobs that were given up and are kept", self.jobs_failed.clone());
         registry.register("panics", "Requests that failed by a panic", self.panics.clone());
     }
 

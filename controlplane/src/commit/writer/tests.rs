@@ -53,6 +53,7 @@ async fn at_rest(kind: Kind) -> (Writer, Running) {
         closed,
         metrics: Metrics::default(),
         history_kept: Duration::from_secs(3600),
+        jobs_kept: Duration::from_secs(3_600),
         guard: Guard::default(),
         prune_every: PRUNE_EVERY,
     };
