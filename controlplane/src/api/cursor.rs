@@ -118,7 +118,7 @@ pub fn position_at(cursor: &str) -> Result<(u64, Position), Problem> {
     Ok((version, Position { zone_id: 0, owner_key, rtype }))
 }
 
-fn malformed() -> Problem {
+pub(super) fn malformed() -> Problem {
     Problem::new(Code::MalformedRequest, "the cursor is not one that a list gave")
 }
 

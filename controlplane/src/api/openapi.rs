@@ -24,7 +24,7 @@ use super::{App, v1};
         (name = "domains", description = "Zones"),
         (name = "changes", description = "Several steps at once, and how far a change has come"),
         (name = "versions", description = "What zones were, and making them that again"),
-        (name = "operation", description = "Data planes"),
+        (name = "operation", description = "Data planes, jobs"),
     ),
     security(("token" = [])),
     modifiers(&Security),
@@ -57,6 +57,11 @@ pub(super) fn routes(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::changes::look_up))
         .routes(routes!(v1::nodes::list, v1::nodes::create))
         .routes(routes!(v1::nodes::delete))
+        .routes(routes!(v1::jobs::list))
+        .routes(routes!(v1::jobs::look_up))
+        .routes(routes!(v1::jobs::cancel))
+        .routes(routes!(v1::jobs::retry))
+        .routes(routes!(v1::jobs::mail_test))
         .routes(routes!(v1::reload::reload))
         .with_state(app)
 }

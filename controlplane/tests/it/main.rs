@@ -23,6 +23,7 @@ mod full_disk;
 mod harness;
 mod idempotency;
 mod internal;
+mod jobs;
 mod ledger;
 mod limits;
 mod listener;

@@ -20,7 +20,7 @@ fn command() -> Command {
 }
 
 /// A running program. Killed when dropped.
-struct Program {
+pub(crate) struct Program {
     child: Child,
     address: SocketAddr,
     token: Option<String>,
@@ -35,7 +35,13 @@ impl Drop for Program {
 }
 
 fn start(data: &Path) -> Program {
+    start_with(data, &[])
+}
+
+/// The same with settings in its environment.
+pub(crate) fn start_with(data: &Path, settings: &[(&str, &str)]) -> Program {
     let mut command = command();
+    command.envs(settings.iter().copied());
     let url = data.join(URL_FILE);
     if url.exists() {
         command.env("GODWIT_STORE__URL_FILE", url);
@@ -72,8 +78,14 @@ fn start(data: &Path) -> Program {
 }
 
 impl Program {
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client { address: self.address, token: self.token.clone().unwrap() }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 
@@ -91,9 +103,7 @@ async fn p4_kill_minus_9_loses_nothing_that_was_acknowledged() {
         let writers = ledger.write(&program.client());
         tokio::time::sleep(Duration::from_millis(random.random_range(5..60))).await;
         in_flight_at_kills += ledger.under_way().await;
-        // SIGKILL.
-        program.child.kill().unwrap();
-        program.child.wait().unwrap();
+        program.kill();
         writers.join_all().await;
         program = start(folder.path());
         ledger.check(&program.client(), seed).await;

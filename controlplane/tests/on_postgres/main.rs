@@ -40,6 +40,8 @@ mod harness;
 mod idempotency;
 #[path = "../it/internal.rs"]
 mod internal;
+#[path = "../it/jobs.rs"]
+mod jobs;
 #[path = "../it/ledger.rs"]
 mod ledger;
 #[path = "../it/limits.rs"]

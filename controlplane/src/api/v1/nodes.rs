@@ -18,14 +18,13 @@ use super::super::cursor::Page;
 use super::super::envelope::ErrorBody;
 use super::super::read::Segment;
 use super::super::write::{self, Empty, Payload, Write};
-use super::shown;
+use super::{noted, shown};
 use crate::auth::Token;
 use crate::error::{Code, Problem};
 use crate::internal::nodes::{Digests, LIVES, MOST};
 use crate::internal::planes::LOCAL;
 use crate::relay::Applied;
-use crate::store::batch::Batch;
-use crate::store::{audit, nodes, now_us};
+use crate::store::{nodes, now_us};
 
 /// The most zones in quarantine that are named.
 const MOST_NAMED: usize = 100;
@@ -224,21 +223,6 @@ pub async fn delete(
     let id = remove.await?;
     app.planes.nodes().forget(id);
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-async fn noted(
-    connection: &mut crate::store::Connection,
-    actor: &str,
-    action: &str,
-    object: &str,
-    request_id: &str,
-) -> sqlx::Result<()> {
-    let mut batch = Batch::of(connection);
-    audit::insert(
-        &mut batch,
-        &audit::Entry { at_us: now_us(), actor, action, object, request_id, change: None },
-    );
-    batch.run(connection).await.map(|_| ())
 }
 
 fn is_name(name: &str) -> bool {
