@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{
-    Api, Buffer, ConfigError, Defaults, Guard, Internal, Relay, Sources, Store,
+    Api, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Mail, Relay, Sources, Store,
 };
 use godwit_dataplane::config::{Answers, Cookies, Feed, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,10 @@ pub(crate) struct Config {
     pub(super) defaults: Defaults,
     /// Which changes have to be confirmed.
     pub(super) guard: Guard,
+    /// Work outside of requests.
+    pub(super) jobs: Jobs,
+    /// How mail is sent.
+    pub(super) mail: Mail,
     /// What applying a change may take.
     pub(super) feed: Feed,
     /// Datagrams.
@@ -182,6 +186,8 @@ impl Config {
             relay: self.relay.clone(),
             defaults: self.defaults.clone(),
             guard: self.guard,
+            jobs: self.jobs,
+            mail: self.mail.clone(),
             ..godwit_controlplane::Config::default()
         }
     }
@@ -196,6 +202,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use godwit_controlplane::config::MailTransport;
 
     use super::*;
 
@@ -226,6 +233,9 @@ mod tests {
         let environment = [
             ("GODWIT_SERVER__LISTEN", "127.0.0.1:3,[::1]:3"),
             ("GODWIT_STORE__READERS", "2"),
+            ("GODWIT_JOBS__WORKERS", "3"),
+            ("GODWIT_MAIL__TRANSPORT", "log"),
+            ("GODWIT_MAIL__FROM", "dns@example.net"),
             ("GODWIT_RATE_LIMIT__EXEMPT", "192.0.2.0/24,2001:db8::/32"),
         ];
         let config = loaded(text, &environment, &["--data", "d", "--api", "127.0.0.1:4"]).unwrap();
@@ -238,6 +248,7 @@ mod tests {
         assert_eq!((control.api.listen.port(), control.store.readers), (4, 2));
         assert_eq!(control.store.data.to_str(), Some("d"));
         assert_eq!(control.defaults.ns, ["a.example."]);
+        assert_eq!((control.jobs.workers, control.mail.transport), (3, MailTransport::Log));
     }
 
     #[test]
