@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -365,5 +367,106 @@ async fn a_job_with_a_schedule_waits_for_its_next_time_however_it_ended() {
             }
         }
         running.end().await;
+    }
+}
+
+/// Does something outside once it is told to, where it still holds its job.
+struct Careful {
+    go: Arc<Notify>,
+    did: Arc<AtomicU64>,
+}
+
+impl Kind for Careful {
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    fn run<'a>(&'a self, _: &'a Claimed, lease: &'a Lease) -> Work<'a> {
+        Box::pin(async move {
+            self.go.notified().await;
+            lease.hold().await?;
+            self.did.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_done_outside_by_who_has_lost_the_job() {
+    for place in Place::both().await {
+        let (go, did) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
+        let running = place.run(Kinds::default().with(Careful { go: go.clone(), did: did.clone() }), 30);
+        let id = place.add(new()).await;
+        place.until(id, |job| job.state == State::Running).await;
+        // As when this process stood still for longer than the lease.
+        let taken = place.committer.write(|connection| {
+            let take = "UPDATE jobs SET holder = $1, attempts = attempts + 1";
+            Box::pin(async move { Ok(connection.query(take).bind(Uuid::now_v7()).execute().await?) })
+        });
+        assert_eq!(taken.await.unwrap(), 1);
+        go.notify_one();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(8);
+        while running.counted("test", "lost") == 0 {
+            assert!(tokio::time::Instant::now() < deadline, "it goes on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(did.load(Ordering::SeqCst), 0);
+        let job = place.job(id).await;
+        assert_eq!((job.state, job.attempts, job.last_error), (State::Running, 2, None), "it is the other's");
+        running.end().await;
+    }
+}
+
+/// Notes which jobs run.
+struct Alone {
+    running: Arc<Mutex<BTreeSet<Uuid>>>,
+    done: Arc<AtomicU64>,
+}
+
+impl Kind for Alone {
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    fn run<'a>(&'a self, job: &'a Claimed, lease: &'a Lease) -> Work<'a> {
+        Box::pin(async move {
+            assert!(self.running.lock().unwrap().insert(job.id), "it runs already");
+            lease.hold().await?;
+            assert!(self.running.lock().unwrap().remove(&job.id));
+            self.done.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_runners_one_has_a_job() {
+    for place in Place::both().await {
+        let ids = place.committer.write(|connection| {
+            Box::pin(async move {
+                let mut ids = Vec::new();
+                for _ in 0..200 {
+                    let mut batch = Batch::of(connection);
+                    ids.push(enqueue(&mut batch, &new()));
+                    batch.run(connection).await?;
+                }
+                Ok(ids)
+            })
+        });
+        let ids = ids.await.unwrap();
+        let (set, done) = (Arc::default(), Arc::new(AtomicU64::new(0)));
+        let alone = || Kinds::default().with(Alone { running: Arc::clone(&set), done: done.clone() });
+        let runners = [place.run(alone(), 30), place.run(alone(), 30)];
+        for id in ids {
+            let job = place.until(id, |job| job.state == State::Done).await;
+            assert_eq!(job.attempts, 1);
+        }
+        assert_eq!(done.load(Ordering::SeqCst), 200);
+        let [first, second] = &runners;
+        let (first, second) = (first.counted("test", "done"), second.counted("test", "done"));
+        assert!(first > 0 && second > 0 && first + second == 200, "{first} {second}");
+        for runner in runners {
+            runner.end().await;
+        }
     }
 }
