@@ -62,7 +62,12 @@ impl Runner {
             let room = runner.config.workers.saturating_sub(running.len());
             if room > 0 && Instant::now() >= look_at {
                 look_at = Instant::now() + LOOK_EVERY;
-                match runner.claim(&names, room).await {
+                let claimed = tokio::select! {
+                    claimed = runner.claim(&names, room) => claimed,
+                    // What a silent database may have given all the same is somebody else's once its lease is over.
+                    () = runner.is_late() => break,
+                };
+                match claimed {
                     Ok(claimed) => {
                         for (job, lease) in claimed {
                             running.spawn(runner.clone().attempt(job, lease, let_go.subscribe()));
@@ -77,7 +82,10 @@ impl Runner {
             }
             if Instant::now() >= count_at {
                 count_at = Instant::now() + COUNT_EVERY;
-                runner.count().await;
+                tokio::select! {
+                    () = runner.count() => {}
+                    () = runner.is_late() => break,
+                }
             }
             let is_full = running.len() >= runner.config.workers;
             tokio::select! {
@@ -227,6 +235,12 @@ impl Runner {
     fn failed(&self, job: &Job, error: &str) {
         self.metrics.job(&job.kind, JobOutcome::Failed);
         tracing::error!(job = %job.id, kind = job.kind, attempts = job.attempts.min(job.max_attempts), error, "a job failed and is given up");
+    }
+
+    /// Until it was time to stop some time ago.
+    async fn is_late(&self) {
+        stopped(self.stop.clone()).await;
+        tokio::time::sleep(STOP_TIMEOUT).await;
     }
 
     async fn count(&self) {
