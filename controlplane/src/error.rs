@@ -16,20 +16,26 @@ pub enum Code {
     MalformedRequest,
     Unauthenticated,
     TokenRevoked,
+    TotpRequired,
     Forbidden,
     InsufficientScope,
+    EmailNotVerified,
     RecordNotFound,
     DomainNotFound,
     ChangeNotFound,
     VersionNotFound,
     VersionGone,
+    LinkExpired,
     NodeNotFound,
     JobNotFound,
+    UserNotFound,
+    SessionNotFound,
     NotFound,
     MethodNotAllowed,
     RecordExists,
     DomainExists,
     NodeExists,
+    UserExists,
     Conflict,
     ConfirmationRequired,
     VersionConflict,
@@ -57,20 +63,26 @@ impl Code {
         Code::MalformedRequest,
         Code::Unauthenticated,
         Code::TokenRevoked,
+        Code::TotpRequired,
         Code::Forbidden,
         Code::InsufficientScope,
+        Code::EmailNotVerified,
         Code::RecordNotFound,
         Code::DomainNotFound,
         Code::ChangeNotFound,
         Code::VersionNotFound,
         Code::VersionGone,
+        Code::LinkExpired,
         Code::NodeNotFound,
         Code::JobNotFound,
+        Code::UserNotFound,
+        Code::SessionNotFound,
         Code::NotFound,
         Code::MethodNotAllowed,
         Code::RecordExists,
         Code::DomainExists,
         Code::NodeExists,
+        Code::UserExists,
         Code::Conflict,
         Code::ConfirmationRequired,
         Code::VersionConflict,
@@ -109,20 +121,26 @@ impl Code {
             Code::MalformedRequest => ("MALFORMED_REQUEST", StatusCode::BAD_REQUEST),
             Code::Unauthenticated => ("UNAUTHENTICATED", StatusCode::UNAUTHORIZED),
             Code::TokenRevoked => ("TOKEN_REVOKED", StatusCode::UNAUTHORIZED),
+            Code::TotpRequired => ("TOTP_REQUIRED", StatusCode::UNAUTHORIZED),
             Code::Forbidden => ("FORBIDDEN", StatusCode::FORBIDDEN),
             Code::InsufficientScope => ("INSUFFICIENT_SCOPE", StatusCode::FORBIDDEN),
+            Code::EmailNotVerified => ("EMAIL_NOT_VERIFIED", StatusCode::FORBIDDEN),
             Code::RecordNotFound => ("RECORD_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::DomainNotFound => ("DOMAIN_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::ChangeNotFound => ("CHANGE_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::VersionNotFound => ("VERSION_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::VersionGone => ("VERSION_GONE", StatusCode::GONE),
+            Code::LinkExpired => ("LINK_EXPIRED", StatusCode::GONE),
             Code::NodeNotFound => ("NODE_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::JobNotFound => ("JOB_NOT_FOUND", StatusCode::NOT_FOUND),
+            Code::UserNotFound => ("USER_NOT_FOUND", StatusCode::NOT_FOUND),
+            Code::SessionNotFound => ("SESSION_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND),
             Code::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
             Code::RecordExists => ("RECORD_EXISTS", StatusCode::CONFLICT),
             Code::DomainExists => ("DOMAIN_EXISTS", StatusCode::CONFLICT),
             Code::NodeExists => ("NODE_EXISTS", StatusCode::CONFLICT),
+            Code::UserExists => ("USER_EXISTS", StatusCode::CONFLICT),
             Code::Conflict => ("CONFLICT", StatusCode::CONFLICT),
             Code::ConfirmationRequired => ("CONFIRMATION_REQUIRED", StatusCode::CONFLICT),
             Code::VersionConflict => ("VERSION_CONFLICT", StatusCode::PRECONDITION_FAILED),
@@ -156,6 +174,9 @@ impl Cause {
 /// The most octets of a sentence: it may quote a name or a field that came with a request of any length.
 const MAX_MESSAGE_OCTETS: usize = 1_000;
 
+/// When to try again where nothing else is known: what holds a request back passes in about that time.
+const RETRY_AFTER_S: u64 = 1;
+
 /// What a caller is told.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]
@@ -166,6 +187,8 @@ pub struct Problem {
     pub message: String,
     /// For who might try again.
     pub(crate) cause: Cause,
+    /// Seconds after which to do so.
+    pub(crate) retry_after_s: u64,
 }
 
 /// What a problem comes from, as far as that decides what is done next.
@@ -189,12 +212,17 @@ impl Problem {
             message.push('…');
             message.shrink_to_fit();
         }
-        Problem { code, message, cause: Cause::Any }
+        Problem { code, message, cause: Cause::Any, retry_after_s: RETRY_AFTER_S }
     }
 
     /// The same, with what it comes from.
     pub(crate) fn because(self, cause: Cause) -> Problem {
         Problem { cause, ..self }
+    }
+
+    /// The same, to be tried again after so many seconds.
+    pub(crate) fn after(self, retry_after_s: u64) -> Problem {
+        Problem { retry_after_s, ..self }
     }
 
     /// Whether it says nothing about the request: the same may succeed later.

@@ -10,15 +10,20 @@ use godwit_wire::feed::DigestKey;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
+use crate::accounts::mail::Letters;
+use crate::accounts::{Accounts, Settings};
 use crate::api::admission::BodyRoom;
 use crate::api::server::Transport;
 use crate::api::{self, App};
+use crate::auth::jwt::issuer::Issuer;
+use crate::auth::password::Passwords;
+use crate::auth::refresh::RefreshKey;
 use crate::auth::{self, Authenticator, Token};
 use crate::buffer::replay::Replay;
 use crate::buffer::{Bounds, Buffer};
 use crate::commit;
 use crate::commit::writer::{Here, PRUNE_EVERY, Sequences, Writer};
-use crate::config::{Config, Store};
+use crate::config::{Config, MailTransport, Store};
 use crate::internal::exchange::Exchange;
 use crate::internal::feed::{CachePlace, StreamPlace, Ways};
 use crate::internal::join::Join;
@@ -77,6 +82,9 @@ pub struct Controlplane {
     digest_key: DigestKey,
     vault: Arc<Vault>,
     feed_keys: FeedKeys,
+    issuer: Arc<Issuer>,
+    refresh: RefreshKey,
+    public_url: Arc<str>,
     listener: TcpListener,
     /// The one that nodes ask, and who it is.
     internal: Option<(TcpListener, Identity)>,
@@ -90,6 +98,14 @@ pub struct Controlplane {
     mailer: Arc<Mailer>,
     /// Of the data folder, held as long as the database in it is open.
     _lock: Option<File>,
+}
+
+/// Names a deployment, its database, and every restored copy of it: what tokens of ours say as their issuer.
+fn instance_id(digest_key: &DigestKey) -> uuid::Uuid {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &digest_key.0);
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&ring::hmac::sign(&key, b"godwit instance id").as_ref()[..16]);
+    uuid::Builder::from_custom_bytes(octets).into_uuid()
 }
 
 impl Controlplane {
@@ -118,6 +134,8 @@ impl Controlplane {
         let vault = Vault::open(writer, &config.store.secrets_key()).await.context("secrets")?;
         let feed_keys = vault.feed_keys(writer).await?;
         let internal_key = vault.internal_key(writer).await?;
+        let issuer_key = vault.issuer_key(writer).await?;
+        let refresh = RefreshKey::of(&vault.refresh_key(writer).await?);
         let new_token =
             first_start(&mut database, &config, first, &digest_key).await.context("first start")?;
         let state = go_on(&mut database.writer).await.context("state of the feed")?;
@@ -125,6 +143,9 @@ impl Controlplane {
         let buffer = buffer(&config, &database.place, &metrics)?;
         let listen = config.api.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("API address {listen}"))?;
+        let public_url: Arc<str> = config.api.reached_at(listener.local_addr()?).into();
+        let (id, ttl) = (instance_id(&digest_key), i64::from(config.jwt.ttl));
+        let issuer = Arc::new(Issuer::new(&issuer_key, id, public_url.to_string(), ttl)?);
         let internal = match config.internal.address()? {
             Some(listen) => {
                 let identity = Identity::of(&internal_key, listen.ip())?;
@@ -140,6 +161,9 @@ impl Controlplane {
             digest_key,
             vault: Arc::new(vault),
             feed_keys,
+            issuer,
+            refresh,
+            public_url,
             listener,
             internal,
             new_token,
@@ -262,6 +286,9 @@ impl Controlplane {
             digest_key,
             vault,
             feed_keys,
+            issuer,
+            refresh,
+            public_url,
             listener,
             internal,
             metrics,
@@ -289,6 +316,19 @@ impl Controlplane {
             signer: signer.clone(),
         });
         let jobs = jobs::Handle::default();
+        let has_mail = config.mail.transport != MailTransport::Off;
+        let settings = Settings::of(&config.accounts, has_mail);
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let accounts = Accounts::new(
+            committer.clone(),
+            jobs.clone(),
+            readers.clone(),
+            vault.clone(),
+            Passwords::new(cpus)?,
+            refresh,
+            issuer.clone(),
+            settings,
+        );
         let app = Arc::new(App {
             committer: committer.clone(),
             buffer: buffer.clone(),
@@ -299,7 +339,9 @@ impl Controlplane {
             planes: Planes::new(progress.clone(), nodes.clone(), log.clone()),
             join,
             metrics: metrics.clone(),
-            authenticator: Authenticator::default(),
+            authenticator: Authenticator::new(issuer, settings.idle()),
+            accounts,
+            public_url: public_url.clone(),
             request_timeout: Duration::from_millis(config.api.request_timeout_ms),
             body_timeout: Duration::from_millis(config.api.body_timeout_ms),
             export_timeout: Duration::from_millis(config.api.export_timeout_ms),
@@ -454,10 +496,16 @@ impl Controlplane {
             let (metrics, stop) = (metrics.clone(), stopped(stop.clone()));
             tokio::spawn(api::server::serve(listener, transport, router, limits, metrics, stop))
         });
+        let letters = Letters {
+            committer: committer.clone(),
+            mailer: has_mail.then(|| mailer.clone()),
+            public_url,
+            link_us: settings.link_us(),
+        };
         let runner = Runner {
             committer: committer.clone(),
             readers: readers.clone(),
-            kinds: Kinds::default().with(Trial(mailer)),
+            kinds: Kinds::default().with(letters).with(Trial(mailer)),
             handle: jobs,
             config: config.jobs,
             metrics: metrics.clone(),

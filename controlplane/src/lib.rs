@@ -4,6 +4,7 @@
 //! → a data plane: that of the same process, or those on other machines, which ask `internal`. Nothing points backwards. Users
 //! and roles are not here yet: there is the administrator's token.
 
+mod accounts;
 pub mod api;
 pub mod auth;
 pub mod backup;
@@ -24,6 +25,7 @@ mod secrets;
 mod start;
 pub mod store;
 pub mod validate;
+mod web;
 
 pub use config::Config;
 pub use instance::{Controlplane, FirstStart, Stop};

@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Add, list and remove data planes on other machines
     #[command(subcommand)]
     Node(Node),
+    /// Add, list, suspend and remove users; register as one
+    #[command(subcommand)]
+    User(User),
     /// Create tokens, while the server is stopped
     #[command(subcommand)]
     Token(Token),
@@ -433,6 +436,87 @@ Example:
     Remove {
         /// Its name
         name: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Add a user for whose address you vouch, and print a link with which they choose their password: one line, good once
+    #[command(after_help = "\
+Example:
+  godwit user add anna@example.org --name Anna --operator")]
+    Add {
+        /// Their e-mail address
+        email: String,
+        /// What they are called
+        #[arg(long)]
+        name: Option<String>,
+        /// They may do everything
+        #[arg(long)]
+        operator: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Register yourself: a link goes to the address, and proves that it is yours. Asks for a password, or reads it from
+    /// standard input
+    #[command(after_help = "\
+Example:
+  godwit user register anna@example.org --name Anna --url http://dns.example.net:8053")]
+    Register {
+        /// Your e-mail address
+        email: String,
+        /// What to be called
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Prove your address with what stands in the link behind `token=`
+    Verify {
+        /// gl_…
+        link: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Choose a password with what stands in a link behind `token=`. Asks for it, or reads it from standard input
+    Password {
+        /// gl_…
+        link: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List users
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Print another link with which a user chooses a password; links of before are good no more
+    Link {
+        /// Their e-mail address
+        email: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Let a user in nowhere: their sessions end within a second
+    Suspend {
+        /// Their e-mail address
+        email: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Let a suspended user in again
+    Resume {
+        /// Their e-mail address
+        email: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Remove a user
+    Remove {
+        /// Their e-mail address
+        email: String,
         #[command(flatten)]
         target: Target,
     },

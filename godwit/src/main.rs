@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Record(command) => commands::record::main(command, output),
         Command::Rollback(arguments) => commands::rollback::all(&arguments, output),
         Command::Node(command) => commands::node::main(command, output),
+        Command::User(command) => commands::user::main(command, output),
         Command::Backup(command) => commands::backup::main(command, output),
         Command::Token(command) => commands::token::main(command, output),
         // Not reached: see above.

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use crate::error::{Code, Problem};
 use crate::store::rrsets::Position;
@@ -83,6 +84,14 @@ pub fn position(cursor: &str) -> Result<Position, Problem> {
         rtype: i64::from_be_bytes(*rtype),
         owner_key: owner_key.to_vec(),
     })
+}
+
+/// Reads a cursor of [`of_key`] that an id made.
+///
+/// # Errors
+/// `MALFORMED_REQUEST`.
+pub fn id(cursor: &str) -> Result<Uuid, Problem> {
+    Uuid::from_slice(&key(cursor)?).map_err(|_| malformed())
 }
 
 /// Writes a number as a cursor.

@@ -27,9 +27,6 @@ pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most characters of a request id that a caller brings along.
 const MAX_REQUEST_ID: usize = 64;
 
-/// What `Retry-After` says in seconds with 429 and 503: what holds a request back passes in about that time.
-const RETRY_AFTER_S: &str = "1";
-
 /// Until when the answer to a request has to be there, in its extensions: the deadline, less what it takes to say so.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerBy(pub tokio::time::Instant);
@@ -115,8 +112,8 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     response
 }
 
-/// What a browser may do with an answer: the pages at `/docs` run their own scripts and nothing else, everything else is
-/// data that is no page, in no frame, and not kept. No other origin may read any of it: there is no CORS.
+/// What a browser may do with an answer: the pages at `/docs` run their own scripts and nothing else, other pages say it
+/// themselves, everything else is data that is no page, in no frame, and not kept. No other origin may read any of it: there is no CORS.
 fn protect(headers: &mut HeaderMap, is_docs: bool) {
     let policy = if is_docs {
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; \
@@ -124,7 +121,7 @@ fn protect(headers: &mut HeaderMap, is_docs: bool) {
     } else {
         "default-src 'none'; frame-ancestors 'none'"
     };
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(policy));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if !is_docs {
@@ -147,7 +144,7 @@ fn with_body(problem: &Problem, id: &str) -> Response {
         }
         // RFC 9110 §10.2.3, RFC 6585 §4.
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(problem.retry_after_s));
         }
         _ => {}
     }

@@ -5,6 +5,7 @@
 //! `{"error", "code", "request_id"}`.
 
 pub mod admission;
+pub(crate) mod asked;
 pub mod buffered;
 pub mod cursor;
 mod dry_run;
@@ -28,7 +29,8 @@ use tokio::sync::Semaphore;
 
 use godwit_wire::name::Name;
 
-use crate::auth::{self, Authenticator};
+use crate::accounts::Accounts;
+use crate::auth::{self, Authenticator, Caller, Scope};
 use crate::buffer::Buffer;
 use crate::commit::Committer;
 use crate::error::{Code, Problem};
@@ -39,6 +41,7 @@ use crate::observe::metrics::Metrics;
 use crate::relay::log::Log;
 use crate::relay::progress::Publications;
 use crate::store::Pool;
+use crate::web;
 use admission::BodyRoom;
 
 /// What handlers work with.
@@ -62,7 +65,11 @@ pub struct App {
     /// Counters.
     pub metrics: Metrics,
     /// Knows tokens.
-    pub authenticator: Authenticator,
+    pub(crate) authenticator: Authenticator,
+    /// People.
+    pub(crate) accounts: Accounts,
+    /// How the API is reached.
+    pub(crate) public_url: Arc<str>,
     /// How long a request may take until its answer begins.
     pub request_timeout: Duration,
     /// Of which its body may take so long to come.
@@ -84,13 +91,19 @@ pub type Shared = State<Arc<App>>;
 
 /// The whole API.
 pub fn router(app: Arc<App>) -> Router {
-    let (protected, description) = openapi::routes(app.clone()).split_for_parts();
-    let protected = protected
-        .merge(v1::records::aliases(app.clone()))
-        .route_layer(middleware::from_fn_with_state(app.clone(), authenticate));
+    let authenticated = || middleware::from_fn_with_state(app.clone(), authenticate);
+    let operators = openapi::routes(app.clone()).route_layer(middleware::from_fn(only_operators));
+    let aliases = v1::records::aliases(app.clone()).route_layer(middleware::from_fn(only_operators));
+    let api = operators
+        .merge(openapi::of_people(app.clone()))
+        .route_layer(authenticated())
+        .merge(openapi::of_strangers(app.clone()));
+    let (api, description) = api.split_for_parts();
     Router::new()
-        .merge(protected)
+        .merge(api)
+        .merge(aliases.route_layer(authenticated()))
         .merge(health::routes(app.clone()))
+        .merge(web::links::routes(app.clone()))
         .merge(openapi::pages(description))
         .method_not_allowed_fallback(|| async {
             Problem::new(Code::MethodNotAllowed, "this method is not allowed here; see /docs")
@@ -98,6 +111,14 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(|| async { Problem::new(Code::NotFound, "there is nothing at this path; see /docs") })
         .layer(middleware::from_fn_with_state(app.clone(), admission::limit))
         .layer(middleware::from_fn_with_state(app, envelope::around))
+}
+
+/// Lets in who may do everything.
+async fn only_operators(request: Request, next: Next) -> Result<Response, Problem> {
+    let caller = request.extensions().get::<Caller>();
+    let caller = caller.ok_or_else(|| Problem::new(Code::Unauthenticated, "this needs a token"))?;
+    caller.scopes.require(Scope::Admin)?;
+    Ok(next.run(request).await)
 }
 
 /// The same for requests that were let in before and are read again.
@@ -109,7 +130,7 @@ pub(crate) fn replayed(app: Arc<App>) -> Router {
 /// Lets nobody in without a token.
 async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> Result<Response, Problem> {
     let Some(token) = auth::bearer(request.headers()) else {
-        let message = "this needs a token: send \"Authorization: Bearer gw_…\"";
+        let message = "this needs a token: send \"Authorization: Bearer …\"";
         return Err(Problem::new(Code::Unauthenticated, message));
     };
     let caller = match buffered::takes(&app, &request) {

@@ -25,6 +25,9 @@ use super::{App, v1};
         (name = "changes", description = "Several steps at once, and how far a change has come"),
         (name = "versions", description = "What zones were, and making them that again"),
         (name = "operation", description = "Data planes, jobs"),
+        (name = "auth", description = "Registering, logging in, and links"),
+        (name = "me", description = "The account of who has logged in"),
+        (name = "users", description = "Accounts, for who manages them"),
     ),
     security(("token" = [])),
     modifiers(&Security),
@@ -41,7 +44,38 @@ impl Modify for Security {
     }
 }
 
-/// All described routes.
+/// What is asked by strangers, without a token.
+pub(super) fn of_strangers(app: Arc<App>) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(v1::auth::register))
+        .routes(routes!(v1::auth::verify))
+        .routes(routes!(v1::auth::login))
+        .routes(routes!(v1::auth::refresh))
+        .routes(routes!(v1::auth::logout))
+        .routes(routes!(v1::auth::forgot))
+        .routes(routes!(v1::auth::reset))
+        .routes(routes!(v1::auth::email))
+        .with_state(app)
+}
+
+/// What is about people: each handler says who may.
+pub(super) fn of_people(app: Arc<App>) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(v1::me::look_up, v1::me::patch, v1::me::delete))
+        .routes(routes!(v1::me::export))
+        .routes(routes!(v1::me::password))
+        .routes(routes!(v1::me::email))
+        .routes(routes!(v1::me::offer_totp, v1::me::end_totp))
+        .routes(routes!(v1::me::begin_totp))
+        .routes(routes!(v1::me::sessions, v1::me::end_sessions))
+        .routes(routes!(v1::me::end_session))
+        .routes(routes!(v1::users::list, v1::users::create))
+        .routes(routes!(v1::users::look_up, v1::users::patch, v1::users::delete))
+        .routes(routes!(v1::users::link))
+        .with_state(app)
+}
+
+/// What operators alone may: all described routes but those of people.
 pub(super) fn routes(app: Arc<App>) -> OpenApiRouter {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(v1::records::list, v1::records::create))

@@ -108,6 +108,20 @@ pub(crate) fn json<T: DeserializeOwned>(media_type: Option<&str>, body: &[u8]) -
         .map_err(|error| Problem::new(Code::MalformedRequest, format!("the body: {error}")))
 }
 
+/// Bodies that are JSON, each with the most octets that it may have.
+macro_rules! json_bodies {
+    ($($body:ty: $limit:expr),* $(,)?) => {$(
+        impl crate::api::write::Payload for $body {
+            const LIMIT: usize = $limit;
+
+            fn read(media_type: Option<&str>, body: axum::body::Bytes) -> Result<Self, crate::error::Problem> {
+                crate::api::write::json(media_type, &body)
+            }
+        }
+    )*};
+}
+pub(crate) use json_bodies;
+
 /// A zone file.
 #[derive(Clone, Debug)]
 pub struct ZoneText(pub Bytes);

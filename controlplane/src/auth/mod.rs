@@ -1,73 +1,174 @@
-//! Who is asking: opaque tokens, hashed at rest.
+//! Who is asking, and what they may: opaque tokens (hashed at rest), and JWTs of who has logged in.
 
+pub(crate) mod jwt;
+pub(crate) mod password;
+pub(crate) mod refresh;
 mod remembered;
+pub mod scope;
+pub(crate) mod throttle;
 mod token;
+pub(crate) mod totp;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 pub(crate) use remembered::Remembered;
+pub use scope::{Scope, Scopes};
 pub use token::{Token, TokenHash};
 
 use crate::error::{Code, Problem};
 use crate::store::batch::Batch;
-use crate::store::{Connection, Pool, audit, now_us, tokens};
+use crate::store::{Connection, Pool, audit, now_us, sessions, tokens};
+use jwt::issuer::Issuer;
 
 /// The scope that may do everything.
 pub const ADMIN: &str = "admin";
 
+const US_PER_S: i64 = 1_000_000;
+
 /// Who is asking.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The token's id: what the audit knows them by.
+    /// What the audit knows them by: the token's id, or the account's.
     pub id: String,
+    /// What they may do.
+    pub(crate) scopes: Scopes,
+    /// Who has logged in, and in which session.
+    pub(crate) login: Option<Login>,
     /// Known from memory alone: the database could not be asked.
     pub(crate) unchecked: bool,
 }
 
+/// Who has logged in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Login {
+    pub(crate) account: Uuid,
+    pub(crate) session: Uuid,
+}
+
+/// Who was found to hold a token, and until when the token is good.
+#[derive(Clone, Debug)]
+struct Known {
+    caller: Caller,
+    /// Seconds since the epoch.
+    until_s: Option<i64>,
+}
+
 /// Checks tokens against the database.
-#[derive(Debug, Default)]
-pub struct Authenticator {
-    remembered: Remembered<Caller>,
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    issuer: Arc<Issuer>,
+    /// A session that was not used for so long has ended.
+    idle: Duration,
+    remembered: Remembered<Known>,
 }
 
 impl Authenticator {
+    /// That takes the JWTs of an issuer.
+    pub(crate) fn new(issuer: Arc<Issuer>, idle: Duration) -> Authenticator {
+        Authenticator { issuer, idle, remembered: Remembered::default() }
+    }
+
     /// Who holds this token.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`, `TOKEN_REVOKED`, `INSUFFICIENT_SCOPE`, or the database's.
-    pub async fn authenticate(&self, readers: &Pool, token: &str) -> Result<Caller, Problem> {
-        let unknown = || Problem::new(Code::Unauthenticated, "the token is not known here");
-        let hash = Token::parse(token).ok_or_else(unknown)?.hash();
-        if let Some(caller) = self.remembered.get(&hash) {
-            return Ok(caller);
+    /// `UNAUTHENTICATED`, `TOKEN_REVOKED`, or the database's.
+    pub(crate) async fn authenticate(&self, readers: &Pool, token: &str) -> Result<Caller, Problem> {
+        let hash = key_of(token);
+        if let Some(known) = self.remembered.get(&hash).filter(Known::is_good) {
+            return Ok(known.caller);
         }
-        let mut connection = readers.acquire().await?;
-        let found = tokens::by_hash(&mut connection, &hash.0).await?.ok_or_else(unknown)?;
-        // The index has found it by its octets already; equality is decided here, in constant time.
-        if !bool::from(found.hash.ct_eq(&hash.0)) {
-            return Err(unknown());
-        }
-        if found.revoked {
-            return Err(Problem::new(Code::TokenRevoked, "the token was revoked"));
-        }
-        if found.scope != ADMIN {
-            return Err(Problem::new(Code::InsufficientScope, format!("this needs the scope {ADMIN}")));
-        }
-        let caller = Caller { id: found.id.to_string(), unchecked: false };
-        self.remembered.keep(hash, caller.clone());
-        Ok(caller)
+        let known = if token.contains('.') {
+            self.of_jwt(readers, token).await?
+        } else {
+            of_opaque(readers, token).await?
+        };
+        self.remembered.keep(hash, known.clone());
+        Ok(known.caller)
     }
 
     /// Who held this token when the database was last asked about it, if that is not longer ago.
     pub(crate) fn remembered(&self, token: &str, within: Duration) -> Option<Caller> {
-        let hash = Token::parse(token)?.hash();
-        self.remembered.within(&hash, within).map(|caller| Caller { unchecked: true, ..caller })
+        let known = self.remembered.within(&key_of(token), within).filter(Known::is_good)?;
+        Some(Caller { unchecked: true, ..known.caller })
     }
+
+    async fn of_jwt(&self, readers: &Pool, token: &str) -> Result<Known, Problem> {
+        let refused = |why: jwt::Refused| {
+            tracing::info!(%why, "a JWT was refused");
+            Problem::new(Code::Unauthenticated, format!("the token is not taken: {why}"))
+        };
+        let kid = jwt::kid(token).map_err(refused)?;
+        if !self.issuer.is_named(&kid) {
+            return Err(refused(jwt::Refused::UnknownKey));
+        }
+        let now = now_us();
+        let claims = self.issuer.read(token, now / US_PER_S).map_err(refused)?;
+        let session = claims.sid.ok_or_else(|| refused(jwt::Refused::Claims))?;
+        let granted = Scopes::parse(&claims.scope).map_err(|_| refused(jwt::Refused::Claims))?;
+        let mut connection = readers.acquire().await?;
+        let found = sessions::by_id(&mut connection, session).await?;
+        let idle = i64::try_from(self.idle.as_micros()).unwrap_or(i64::MAX);
+        let goes_on =
+            found.filter(|found| found.account == claims.sub && found.goes_on(now, now.saturating_sub(idle)));
+        let found = goes_on.ok_or_else(|| Problem::new(Code::TokenRevoked, "the session has ended"))?;
+        let caller = Caller {
+            id: found.account.to_string(),
+            // What the account may now, whatever it could when the token was made.
+            scopes: granted.within(scopes_of(found.is_operator)),
+            login: Some(Login { account: found.account, session }),
+            unchecked: false,
+        };
+        Ok(Known { caller, until_s: Some(claims.exp.saturating_add(jwt::SKEW_S)) })
+    }
+}
+
+impl Known {
+    fn is_good(&self) -> bool {
+        self.until_s.is_none_or(|until| now_us() / US_PER_S < until)
+    }
+}
+
+impl Caller {
+    /// Somebody whose right to a request was checked when it came.
+    pub(crate) fn checked_before(id: String) -> Caller {
+        Caller { id, scopes: Scopes::of(Scope::Admin), login: None, unchecked: false }
+    }
+}
+
+/// What an account may do, all in all.
+pub(crate) fn scopes_of(is_operator: bool) -> Scopes {
+    if is_operator { Scopes::of(Scope::Admin) } else { Scopes::NONE }
+}
+
+/// What a token of any kind is remembered by.
+fn key_of(token: &str) -> TokenHash {
+    TokenHash(Sha256::digest(token).into())
+}
+
+async fn of_opaque(readers: &Pool, token: &str) -> Result<Known, Problem> {
+    let unknown = || Problem::new(Code::Unauthenticated, "the token is not known here");
+    let hash = Token::parse(token).ok_or_else(unknown)?.hash();
+    let mut connection = readers.acquire().await?;
+    let found = tokens::by_hash(&mut connection, &hash.0).await?.ok_or_else(unknown)?;
+    // The index has found it by its octets already; equality is decided here, in constant time.
+    if !bool::from(found.hash.ct_eq(&hash.0)) {
+        return Err(unknown());
+    }
+    if found.revoked {
+        return Err(Problem::new(Code::TokenRevoked, "the token was revoked"));
+    }
+    let scopes = Scopes::parse(&found.scope).map_err(|_| {
+        Problem::new(Code::InsufficientScope, "the token has a scope that this version does not know")
+    })?;
+    let caller = Caller { id: found.id.to_string(), scopes, login: None, unchecked: false };
+    Ok(Known { caller, until_s: None })
 }
 
 /// The token that comes with a request, whatever it is.

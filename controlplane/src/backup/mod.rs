@@ -43,6 +43,11 @@ const TABLES: &[(&str, &[&str])] = &[
     ("buffered_changes", &["change_id"]),
     ("withheld_zones", &["zone_key"]),
     ("jobs", &["id"]),
+    ("accounts", &["id"]),
+    ("recovery_codes", &["account_id", "hash"]),
+    ("registrations", &["id"]),
+    ("links", &["hash"]),
+    ("sessions", &["id"]),
 ];
 
 /// What a backup holds.

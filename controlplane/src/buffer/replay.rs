@@ -305,7 +305,7 @@ async fn make(router: Router, entry: &Entry, link: Option<Link>) -> Result<Uuid,
     }
     let mut request = request.body(Body::from(entry.body.clone())).map_err(damaged)?;
     let extensions = request.extensions_mut();
-    extensions.insert(Caller { id: head.caller.clone(), unchecked: false });
+    extensions.insert(Caller::checked_before(head.caller.clone()));
     extensions.insert(RequestId(head.request_id.clone()));
     extensions.insert(Replays { change: head.change, link: Arc::new(Mutex::new(link)) });
     let failed =

@@ -3,6 +3,7 @@
 //! Every key stands in a section, so that the environment can name it as `GODWIT_SECTION__KEY`. An unknown key is an
 //! error.
 
+mod accounts;
 mod jobs;
 pub mod load;
 mod mail;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::store::Place;
 use crate::store::place::without_password;
 
+pub use accounts::{Accounts, Jwt};
 pub use jobs::Jobs;
 pub use load::{ConfigError, Sources};
 pub use mail::{Mail, Transport as MailTransport};
@@ -48,6 +50,10 @@ pub struct Config {
     pub relay: Relay,
     /// Redis, from which data planes on other machines hear of changes.
     pub redis: Redis,
+    /// Who may have an account, and for how long they are logged in.
+    pub accounts: Accounts,
+    /// Tokens of who has logged in.
+    pub jwt: Jwt,
     /// What new zones start with.
     pub defaults: Defaults,
     /// Which changes have to be confirmed.
@@ -68,6 +74,9 @@ pub struct Config {
 pub struct Api {
     /// Address and port. Default 127.0.0.1:8053: without TLS in front the API stays on this machine.
     pub listen: SocketAddr,
+    /// How the API is reached: what its tokens are good for (`aud`), and where the links in mails lead. Default `http://` and
+    /// the address, so needed where that is none that others can reach.
+    pub public_url: Option<String>,
     /// Milliseconds that a request may take until its answer begins. Default 30000.
     pub request_timeout_ms: u64,
     /// Milliseconds of these that its body may take to come. Default 20000.
@@ -100,6 +109,7 @@ impl Default for Api {
     fn default() -> Self {
         Api {
             listen: SocketAddr::from(([127, 0, 0, 1], 8053)),
+            public_url: None,
             request_timeout_ms: 30_000,
             body_timeout_ms: 20_000,
             header_timeout_ms: 10_000,
@@ -113,6 +123,15 @@ impl Default for Api {
             max_header_octets: 16 << 10,
             max_body_octets: 128 << 20,
         }
+    }
+}
+
+impl Api {
+    /// How an API at an address is reached, without a slash at the end.
+    #[must_use]
+    pub fn reached_at(&self, address: SocketAddr) -> String {
+        let url = self.public_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+        url.unwrap_or_else(|| format!("http://{address}"))
     }
 }
 
@@ -365,6 +384,11 @@ impl Config {
         let readers = 1..=64;
         let timeout = 100..=3_600_000;
         [
+            (
+                self.api.public_url.as_deref().is_none_or(accounts::is_public_url),
+                "api.public_url",
+                "a URL like https://dns.example.net, without a path",
+            ),
             (timeout.contains(&self.api.request_timeout_ms), "api.request_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.body_timeout_ms), "api.body_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.header_timeout_ms), "api.header_timeout_ms", "100 to 3600000"),
@@ -453,6 +477,8 @@ impl Config {
         ]
         .into_iter()
         .find_map(|(good, key, expected)| (!good).then_some((key, expected)))
+        .or_else(|| self.accounts.out_of_range())
+        .or_else(|| self.jwt.out_of_range())
         .or_else(|| self.relay.out_of_range())
         .or_else(|| self.redis.out_of_range())
         .or_else(|| self.jobs.out_of_range())

@@ -6,6 +6,10 @@
 //! | `feed_key` | the seed of the Ed25519 key that signs the feed |
 //! | `feed_key_next` | that of the key after it, which data planes know already |
 //! | `internal_key` | the key pair of the internal listener's certificate (PKCS #8) |
+//! | `issuer_key` | the key pair that signs tokens of who has logged in (P-256, PKCS #8) |
+//! | `refresh_key` | what makes refresh tokens, and knows them again |
+//!
+//! What belongs to one row of another table is sealed there, bound to table, column and row ([`Vault::seal_row`]).
 
 pub(crate) mod sealing;
 
@@ -14,6 +18,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use godwit_wire::feed::{SigningKey, VerifyingKey};
+use uuid::Uuid;
 
 use crate::commit::{self, COMMIT, ROLLBACK};
 use crate::store::batch::Batch;
@@ -23,6 +28,8 @@ use sealing::SealingKey;
 const FEED_KEY: &str = "feed_key";
 const FEED_KEY_NEXT: &str = "feed_key_next";
 const INTERNAL_KEY: &str = "internal_key";
+const ISSUER_KEY: &str = "issuer_key";
+const REFRESH_KEY: &str = "refresh_key";
 /// The most nodes that a sentence names.
 const MOST_NAMED: usize = 5;
 
@@ -62,7 +69,7 @@ impl Vault {
         store::relay::hold(connection).await?;
         let mut kept = Vec::new();
         let mut missing = Vec::new();
-        for name in [FEED_KEY, FEED_KEY_NEXT, INTERNAL_KEY] {
+        for name in [FEED_KEY, FEED_KEY_NEXT, INTERNAL_KEY, ISSUER_KEY, REFRESH_KEY] {
             match store::secrets::read(connection, name).await? {
                 Some(sealed) => kept.push((name, sealed)),
                 None => missing.push(name),
@@ -81,7 +88,10 @@ impl Vault {
         }
         for name in missing {
             let secret = match name {
-                INTERNAL_KEY => rcgen::KeyPair::generate().context("a key pair")?.serialize_der(),
+                // Both on P-256.
+                INTERNAL_KEY | ISSUER_KEY => {
+                    rcgen::KeyPair::generate().context("a key pair")?.serialize_der()
+                }
                 _ => sealing::random::<32>()?.to_vec(),
             };
             store::secrets::write(connection, name, &sealing.seal(name, &secret)?, now_us()).await?;
@@ -111,6 +121,35 @@ impl Vault {
     /// Of the database, also when what it has cannot be opened.
     pub(crate) async fn internal_key(&self, connection: &mut Connection) -> sqlx::Result<Vec<u8>> {
         self.secret(connection, INTERNAL_KEY).await
+    }
+
+    /// The key pair that signs tokens of who has logged in (PKCS #8).
+    ///
+    /// # Errors
+    /// Of the database, also when what it has cannot be opened.
+    pub(crate) async fn issuer_key(&self, connection: &mut Connection) -> sqlx::Result<Vec<u8>> {
+        self.secret(connection, ISSUER_KEY).await
+    }
+
+    /// What makes refresh tokens.
+    ///
+    /// # Errors
+    /// Of the database, also when what it has cannot be opened.
+    pub(crate) async fn refresh_key(&self, connection: &mut Connection) -> sqlx::Result<Vec<u8>> {
+        self.secret(connection, REFRESH_KEY).await
+    }
+
+    /// Seals what stands in a column of one row: in another row, or another column, it does not open.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub(crate) fn seal_row(&self, column: &str, row: Uuid, secret: &[u8]) -> anyhow::Result<Vec<u8>> {
+        self.sealing.seal(&format!("{column} {row}"), secret)
+    }
+
+    /// Opens what was sealed for this column of this row.
+    pub(crate) fn open_row(&self, column: &str, row: Uuid, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.sealing.open(&format!("{column} {row}"), sealed)
     }
 
     /// Makes the next key the one that signs, and another the next. Refused while a node does not know the key that would

@@ -5,6 +5,7 @@
 //! caller and open none: where a transaction starts and ends is decided in `commit/`. What is only written is put into a
 //! [`batch`].
 
+pub(crate) mod accounts;
 pub mod audit;
 pub mod batch;
 pub mod buffered;
@@ -19,10 +20,12 @@ pub mod log;
 pub mod nodes;
 pub mod pace;
 pub mod place;
+pub(crate) mod registrations;
 pub mod relay;
 pub mod rrsets;
 pub mod schema;
 pub mod secrets;
+pub(crate) mod sessions;
 pub mod sets;
 pub(crate) mod signals;
 #[cfg(test)]
@@ -95,6 +98,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
     [
         &own.concat(),
         schema::ALL,
+        accounts::ALL,
         audit::ALL,
         buffered::ALL,
         changes::ALL,
@@ -103,10 +107,12 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         jobs::ALL,
         log::ALL,
         nodes::ALL,
+        registrations::ALL,
         relay::ALL,
         rrsets::ALL,
         &rrsets::composed(),
         secrets::ALL,
+        sessions::ALL,
         tokens::ALL,
         withheld::ALL,
         zones::ALL,

@@ -6,6 +6,7 @@ use godwit_controlplane::store::Kind;
 /// What the servers of this program keep their records in.
 const DATABASE: Kind = Kind::Sqlite;
 
+mod accounts;
 mod applied;
 mod backup;
 mod cache;

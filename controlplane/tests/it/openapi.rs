@@ -19,18 +19,30 @@ async fn the_description_is_the_one_checked_in() {
     );
 }
 
-/// What is described is there, and asks for a token.
+/// What is described is there, and asks for a token where it does not say that it takes none.
 #[tokio::test]
 async fn every_described_route_is_served() {
     let server = Server::start().await;
     let described = server.client.get("/api/v1/openapi.json").await.json();
     let mut routes = 0;
     for (path, operations) in described["paths"].as_object().unwrap() {
-        for method in operations.as_object().unwrap().keys().filter(|key| *key != "parameters") {
-            let path = path.replace("{zone}", "example.com.").replace("{name}", "www").replace("{id}", "x");
+        for (method, operation) in
+            operations.as_object().unwrap().iter().filter(|(key, _)| *key != "parameters")
+        {
+            // `security: [{}]`: for strangers.
+            let is_open = operation["security"]
+                .as_array()
+                .is_some_and(|ways| ways.iter().any(|way| way == &serde_json::json!({})));
+            assert_eq!(is_open, path.starts_with("/api/v1/auth/"), "{path}");
+            let path = path
+                .replace("{zone}", "example.com.")
+                .replace("{name}", "www")
+                .replace("{id}", "x")
+                .replace("{session}", "x");
             let headers = [("authorization", "Bearer gw_x")];
             let answer = server.client.send(&method.to_uppercase(), &path, &headers, vec![]).await;
-            assert_eq!(answer.status, 401, "{method} {path}: {}", answer.text);
+            let expected = if is_open { 415 } else { 401 };
+            assert_eq!(answer.status, expected, "{method} {path}: {}", answer.text);
             routes += 1;
         }
     }

@@ -5,6 +5,8 @@ use godwit_controlplane::store::Kind;
 /// What the servers of this program keep their records in.
 const DATABASE: Kind = Kind::Postgres;
 
+#[path = "../it/accounts.rs"]
+mod accounts;
 #[path = "../it/applied.rs"]
 mod applied;
 #[path = "../it/backup.rs"]

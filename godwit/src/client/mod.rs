@@ -79,6 +79,10 @@ impl Ask {
         }
     }
 
+    pub(crate) fn patch(path: impl Into<String>, body: &Value) -> Self {
+        Ask { method: Method::PATCH, ..Ask::post(path, body) }
+    }
+
     pub(crate) fn post_text(path: impl Into<String>, text: Bytes) -> Self {
         Ask { method: Method::POST, path: path.into(), body: text, media_type: Some("text/dns") }
     }

@@ -11,6 +11,7 @@ mod progress;
 pub(crate) mod record;
 pub(crate) mod rollback;
 pub(crate) mod token;
+pub(crate) mod user;
 pub(crate) mod zone;
 
 use crate::output::Wrong;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{
-    Api, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Mail, Relay, Sources, Store,
+    Accounts, Api, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Mail, Relay, Sources, Store,
 };
 use godwit_dataplane::config::{Answers, Cookies, Feed, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,10 @@ pub(crate) struct Config {
     pub(super) buffer: Buffer,
     /// What is done with changes before they are published.
     pub(super) relay: Relay,
+    /// Who may have an account, and for how long they are logged in.
+    pub(super) accounts: Accounts,
+    /// Tokens of who has logged in.
+    pub(super) jwt: Jwt,
     /// What new zones start with.
     pub(super) defaults: Defaults,
     /// Which changes have to be confirmed.
@@ -188,6 +192,8 @@ impl Config {
             guard: self.guard,
             jobs: self.jobs,
             mail: self.mail.clone(),
+            accounts: self.accounts,
+            jwt: self.jwt,
             ..godwit_controlplane::Config::default()
         }
     }

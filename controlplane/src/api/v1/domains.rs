@@ -18,7 +18,7 @@ use super::super::buffered::Accepted;
 use super::super::cursor::{self, ListParams, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment};
-use super::super::write::{self, Empty, Payload, Write, WriteParams};
+use super::super::write::{self, Empty, Write, WriteParams, json_bodies};
 use super::records::Record;
 use super::versions::{AtParams, read, reading, zone_at};
 use super::{reply, shown, timestamp};
@@ -133,17 +133,6 @@ pub struct PatchBody {
     pub ttl_policy: Option<TtlPolicy>,
 }
 
-macro_rules! json_bodies {
-    ($($body:ty: $limit:expr),* $(,)?) => {$(
-        impl Payload for $body {
-            const LIMIT: usize = $limit;
-
-            fn read(media_type: Option<&str>, body: axum::body::Bytes) -> Result<Self, Problem> {
-                write::json(media_type, &body)
-            }
-        }
-    )*};
-}
 json_bodies!(CreateBody: write::SMALL, ReplaceBody: write::LARGE, PatchBody: write::SMALL);
 
 impl Domain {

@@ -14,8 +14,8 @@ use super::super::App;
 use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment};
-use super::super::write::{self, Empty, Payload, Write};
-use super::{noted, timestamp};
+use super::super::write::{self, Empty, Write, json_bodies};
+use super::timestamp;
 use crate::error::{Code, Problem};
 use crate::mail::{MAIL_TEST, Recipient};
 use crate::store::batch::Batch;
@@ -97,13 +97,7 @@ pub struct MailTest {
     pub to: String,
 }
 
-impl Payload for MailTest {
-    const LIMIT: usize = write::SMALL;
-
-    fn read(media_type: Option<&str>, body: axum::body::Bytes) -> Result<Self, Problem> {
-        write::json(media_type, &body)
-    }
-}
+json_bodies!(MailTest: write::SMALL);
 
 /// The most octets of an address (RFC 5321 §4.5.3.1.3).
 const MAX_ADDRESS: usize = 254;
@@ -172,7 +166,7 @@ pub async fn cancel(
                 jobs::by_id(connection, id).await?.ok_or_else(unknown)?;
                 return Err(Problem::new(Code::Conflict, "the job has ended already"));
             }
-            noted(connection, &actor, "job.cancel", &id.to_string(), &request_id).await?;
+            audit::note(connection, &actor, "job.cancel", &id.to_string(), &request_id).await?;
             jobs::by_id(connection, id).await?.ok_or_else(unknown)
         })
     });
@@ -205,7 +199,7 @@ pub async fn retry(
                 };
                 return Err(Problem::new(Code::Conflict, message));
             }
-            noted(connection, &actor, "job.retry", &id.to_string(), &request_id).await?;
+            audit::note(connection, &actor, "job.retry", &id.to_string(), &request_id).await?;
             jobs::by_id(connection, id).await?.ok_or_else(unknown)
         })
     });

@@ -1,5 +1,6 @@
 //! The resources of version 1, one file each.
 
+pub mod auth;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod changes;
 pub mod domains;
@@ -7,11 +8,14 @@ pub mod export;
 pub mod import;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod jobs;
+pub mod me;
 pub mod nodes;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod records;
 pub mod reload;
 pub mod rollback;
+#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
+pub mod users;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod versions;
 
@@ -23,8 +27,6 @@ use godwit_wire::presentation;
 
 use crate::commit::Reply;
 use crate::commit::plan::Plan;
-use crate::store::batch::Batch;
-use crate::store::{Connection, audit, now_us};
 
 /// A name as the API writes it: as one that it takes, whatever its octets are.
 pub(crate) fn shown(name: NameRef<'_>) -> String {
@@ -48,20 +50,4 @@ fn reply<T: serde::Serialize>(plan: &Plan, change: uuid::Uuid, status: u16, body
     // What is written here is made of text and numbers: it always has a form in JSON.
     let body = body.map(|body| serde_json::to_string(body).unwrap_or_default()).unwrap_or_default();
     Reply { status, body, version, change }
-}
-
-/// Writes down who did what that is no change of records, in the transaction of it.
-async fn noted(
-    connection: &mut Connection,
-    actor: &str,
-    action: &str,
-    object: &str,
-    request_id: &str,
-) -> sqlx::Result<()> {
-    let mut batch = Batch::of(connection);
-    audit::insert(
-        &mut batch,
-        &audit::Entry { at_us: now_us(), actor, action, object, request_id, change: None },
-    );
-    batch.run(connection).await.map(|_| ())
 }

@@ -17,14 +17,14 @@ use super::super::App;
 use super::super::cursor::Page;
 use super::super::envelope::ErrorBody;
 use super::super::read::Segment;
-use super::super::write::{self, Empty, Payload, Write};
-use super::{noted, shown};
+use super::super::write::{self, Empty, Write, json_bodies};
+use super::shown;
 use crate::auth::Token;
 use crate::error::{Code, Problem};
 use crate::internal::nodes::{Digests, LIVES, MOST};
 use crate::internal::planes::LOCAL;
 use crate::relay::Applied;
-use crate::store::{nodes, now_us};
+use crate::store::{audit, nodes, now_us};
 
 /// The most zones in quarantine that are named.
 const MOST_NAMED: usize = 100;
@@ -74,13 +74,7 @@ pub struct NewNode {
     pub name: String,
 }
 
-impl Payload for NewNode {
-    const LIMIT: usize = write::SMALL;
-
-    fn read(media_type: Option<&str>, body: axum::body::Bytes) -> Result<Self, Problem> {
-        write::json(media_type, &body)
-    }
-}
+json_bodies!(NewNode: write::SMALL);
 
 /// A node that was added.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -186,7 +180,7 @@ pub async fn create(State(app): State<Arc<App>>, write: Write<NewNode>) -> Resul
             let node =
                 nodes::Node { id, name: named.clone(), last_key: keys.trusted[1].0, created_at_us: now };
             nodes::insert(connection, &node, &hash.0).await?;
-            noted(connection, &actor, "node.create", &named, &request_id).await?;
+            audit::note(connection, &actor, "node.create", &named, &request_id).await?;
             Ok(keys)
         })
     });
@@ -216,7 +210,7 @@ pub async fn delete(
                 || Problem::new(Code::NodeNotFound, format!("there is no node {name} that was added"));
             let id = nodes::by_name(connection, &name).await?.ok_or_else(unknown)?;
             nodes::remove(connection, id, now_us()).await?;
-            noted(connection, &actor, "node.delete", &name, &request_id).await?;
+            audit::note(connection, &actor, "node.delete", &name, &request_id).await?;
             Ok(id)
         })
     });

@@ -1,0 +1,183 @@
+//! Passwords and codes are exchanged for a session, and that again and again for short-lived tokens.
+
+use uuid::Uuid;
+
+use super::{Accounts, By, US_PER_S, note, second};
+use crate::auth::password::Compared;
+use crate::auth::refresh::Refresh;
+use crate::auth::{Login, scopes_of};
+use crate::error::{Code, Problem};
+use crate::store::accounts::{self, email_key};
+use crate::store::sessions::{self, Session};
+use crate::store::{now_us, registrations};
+
+/// What somebody gives to log in.
+pub(crate) struct Credentials {
+    pub(crate) email: String,
+    pub(crate) password: String,
+    /// A one-time password, or a recovery code.
+    pub(crate) code: Option<String>,
+}
+
+/// What somebody who has logged in goes on with.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    /// A JWT.
+    pub(crate) access: String,
+    /// Seconds for which it is good.
+    pub(crate) lifetime_s: i64,
+    /// Taken once, for the next two.
+    pub(crate) refresh: String,
+    pub(crate) session: Uuid,
+}
+
+/// What came of a refresh token.
+enum Exchanged {
+    GoesOn(Session),
+    Ended,
+    /// It was exchanged before.
+    Again,
+}
+
+impl Accounts {
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`, `TOTP_REQUIRED`, `EMAIL_NOT_VERIFIED`, `FORBIDDEN` for who is suspended, `RATE_LIMITED`, or of the
+    /// database.
+    pub(crate) async fn login(&self, given: Credentials, by: &By) -> Result<Tokens, Problem> {
+        self.throttle.attempt(by.client, Some(&email_key(given.email.trim())))?;
+        let address = given.email.trim().to_owned();
+        let mut connection = self.readers.acquire().await?;
+        let account = accounts::by_email(&mut connection, &address).await?;
+        let waiting = registrations::newest(&mut connection, &address, now_us()).await?;
+        drop(connection);
+        let hash = match (&account, &waiting) {
+            (Some(account), _) => account.password.clone(),
+            (None, waiting) => waiting.as_ref().map(|waiting| waiting.password.clone()),
+        };
+        let compared = self.passwords.compare(&given.password, hash.as_deref()).await?;
+        let renewed = match compared {
+            Compared::Differs => {
+                tracing::info!(client = %by.client, "a login was refused: password");
+                return Err(refused());
+            }
+            Compared::Equal => None,
+            Compared::Rehashed(renewed) => Some(renewed),
+        };
+        let Some(account) = account else {
+            let message = "the address is not proven yet: follow the link in the mail that went there";
+            return Err(Problem::new(Code::EmailNotVerified, message));
+        };
+        let (id, session) = (account.id, Uuid::now_v7());
+        let (vault, from, request_id) = (self.vault.clone(), by.from(), by.request_id.clone());
+        let lasts_us = self.settings.session_us;
+        let begin = self.write(move |connection| {
+            Box::pin(async move {
+                let now = now_us();
+                // As it is now: the password may have been changed while it was compared.
+                let account = accounts::by_id(connection, id).await?.ok_or_else(refused)?;
+                if account.password != hash {
+                    return Err(refused());
+                }
+                if account.suspended_at_us.is_some() {
+                    return Err(Problem::new(Code::Forbidden, "the account is suspended"));
+                }
+                second::check(connection, &vault, &account, given.code.as_deref(), now).await?;
+                if let (Some(before), Some(renewed)) = (&hash, &renewed) {
+                    accounts::rehash(connection, id, before, renewed).await?;
+                }
+                sessions::insert(connection, session, id, &from, now, now.saturating_add(lasts_us)).await?;
+                note(connection, &id.to_string(), "login", session, &request_id).await?;
+                Ok(account.is_operator)
+            })
+        });
+        let is_operator = begin.await.inspect_err(|problem| {
+            tracing::info!(client = %by.client, account = %id, code = problem.code.as_str(), "a login was refused");
+        })?;
+        self.tokens(Login { account: id, session }, is_operator, 0)
+    }
+
+    /// Goes on with a session: the refresh token that is given was the last of its kind, and another takes its place.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`, `TOKEN_REVOKED`, `RATE_LIMITED`, or of the database.
+    pub(crate) async fn refresh(&self, token: &str, by: &By) -> Result<Tokens, Problem> {
+        let Some(given) = self.refresh.read(token) else {
+            self.throttle.attempt(by.client, None)?;
+            return Err(Problem::new(Code::Unauthenticated, "the refresh token is not known here"));
+        };
+        let Refresh { session: id, exchanges } = given;
+        let (from, request_id, idle_us) = (by.from(), by.request_id.clone(), self.settings.idle_us);
+        let exchange = self.write(move |connection| {
+            Box::pin(async move {
+                let now = now_us();
+                let idle_since = now.saturating_sub(idle_us);
+                let counted = sessions::exchange(connection, id, exchanges, &from, now, idle_since).await?;
+                let Some(session) = sessions::by_id(connection, id).await? else {
+                    return Ok(Exchanged::Ended);
+                };
+                if counted {
+                    // A suspended account keeps its sessions for when it is not.
+                    let goes_on = session.goes_on(now, idle_since);
+                    return Ok(if goes_on { Exchanged::GoesOn(session) } else { Exchanged::Ended });
+                }
+                if session.exchanges > exchanges && session.goes_on(now, idle_since) {
+                    sessions::end(connection, id, session.account, now).await?;
+                    note(connection, "anonymous", "session.reused", id, &request_id).await?;
+                    return Ok(Exchanged::Again);
+                }
+                Ok(Exchanged::Ended)
+            })
+        });
+        match exchange.await? {
+            Exchanged::GoesOn(session) => {
+                let login = Login { account: session.account, session: id };
+                self.tokens(login, session.is_operator, session.exchanges)
+            }
+            Exchanged::Ended => Err(Problem::new(Code::TokenRevoked, "the session has ended; log in")),
+            Exchanged::Again => {
+                tracing::warn!(session = %id, client = %by.client, "a refresh token came twice; its session was ended");
+                let message = "this refresh token was used before: somebody else may have it, so the session was ended; log in";
+                Err(Problem::new(Code::TokenRevoked, message))
+            }
+        }
+    }
+
+    /// Ends the session of a refresh token. Whatever else is given ends none, and is not told so.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`, or of the database.
+    pub(crate) async fn logout(&self, token: &str, by: &By) -> Result<(), Problem> {
+        let Some(Refresh { session: id, .. }) = self.refresh.read(token) else {
+            return self.throttle.attempt(by.client, None);
+        };
+        let request_id = by.request_id.clone();
+        let end = self.write(move |connection| {
+            Box::pin(async move {
+                let Some(session) = sessions::by_id(connection, id).await? else { return Ok(()) };
+                if sessions::end(connection, id, session.account, now_us()).await? {
+                    note(connection, &session.account.to_string(), "session.end", id, &request_id).await?;
+                }
+                Ok(())
+            })
+        });
+        end.await
+    }
+
+    fn tokens(&self, login: Login, is_operator: bool, exchanges: i64) -> Result<Tokens, Problem> {
+        let Login { account, session } = login;
+        let now_s = now_us() / US_PER_S;
+        Ok(Tokens {
+            access: self.issuer.issue(account, session, scopes_of(is_operator), now_s)?,
+            lifetime_s: self.issuer.lifetime_s(),
+            refresh: self.refresh.reveal(Refresh { session, exchanges }),
+            session,
+        })
+    }
+}
+
+/// The same whether there is no such account or the password is another.
+fn refused() -> Problem {
+    Problem::new(Code::Unauthenticated, "the address or the password is wrong")
+}

@@ -1,0 +1,204 @@
+//! What goes out by mail. A job sends it, and makes the secret of the link only then: a job that waits, and a copy of the
+//! database, hold none.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{US_PER_S, link_secret};
+use crate::commit::Committer;
+use crate::error::Problem;
+use crate::jobs::{Claimed, Kind, Lease, Work};
+use crate::mail::{Mailer, Message};
+use crate::store::accounts::email_key;
+use crate::store::batch::Batch;
+use crate::store::jobs::New;
+use crate::store::registrations::{self, Link, Purpose};
+use crate::store::{Connection, accounts, jobs, now_us};
+
+/// The kind of the job.
+pub(crate) const KIND: &str = "mail";
+
+/// What is said, and to whom.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "mail", rename_all = "snake_case")]
+pub(crate) enum Mail {
+    /// A registration waits for its address to be proven.
+    Verify { registration: Uuid },
+    /// Somebody wants to choose another password for the account of an address, if there is one.
+    Reset { email: String },
+    /// An account shall have another address: to that one.
+    NewEmail { account: Uuid, email: String },
+    /// It has another address now: to the one of before.
+    EmailChanged { account: Uuid, before: String },
+    /// It has another password now.
+    PasswordChanged { account: Uuid },
+    /// No codes are asked for any more.
+    SecondEnded { account: Uuid },
+    /// It was deleted.
+    Deleted { email: String },
+}
+
+/// Does jobs of the kind.
+pub(crate) struct Letters {
+    pub(crate) committer: Committer,
+    /// `None` where no mail is sent.
+    pub(crate) mailer: Option<Arc<Mailer>>,
+    /// How the API is reached, without a slash at the end.
+    pub(crate) public_url: Arc<str>,
+    /// How long a link is good.
+    pub(crate) link_us: i64,
+}
+
+impl Kind for Letters {
+    fn name(&self) -> &'static str {
+        KIND
+    }
+
+    fn run<'a>(&'a self, job: &'a Claimed, lease: &'a Lease) -> Work<'a> {
+        Box::pin(async move {
+            let Some(mailer) = &self.mailer else {
+                // What is told by mail has happened all the same.
+                tracing::info!(job = %job.id, "a mail is not sent: mail.transport is off");
+                return Ok(());
+            };
+            let Some(message) = self.message(job.payload()?).await? else { return Ok(()) };
+            lease.hold().await?;
+            Ok(mailer.send(&message).await?)
+        })
+    }
+}
+
+impl Letters {
+    /// The message, with a link that is good from now on; `None` where there is nobody to write to any more.
+    async fn message(&self, mail: Mail) -> Result<Option<Message>, Problem> {
+        let (until, here) = (now_us().saturating_add(self.link_us), self.public_url.clone());
+        let hours = self.link_us / (3_600 * US_PER_S);
+        let message = self.committer.write(move |connection| {
+            Box::pin(async move { write(connection, mail, &here, until, hours).await })
+        });
+        message.await
+    }
+}
+
+/// Has a mail sent once the transaction is committed.
+pub(super) async fn enqueue(connection: &mut Connection, mail: &Mail) -> sqlx::Result<()> {
+    let mut new = New::of(KIND, mail).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    // Whoever asks again and again for the same has one on its way.
+    if let Mail::Reset { email } = mail {
+        new.once = Some(format!("{KIND} reset {}", email_key(email)));
+    }
+    let mut batch = Batch::of(connection);
+    jobs::enqueue(&mut batch, &new);
+    batch.run(connection).await.map(|_| ())
+}
+
+/// What is written to whom, and the link in it.
+async fn write(
+    connection: &mut Connection,
+    mail: Mail,
+    here: &str,
+    until_us: i64,
+    hours: i64,
+) -> Result<Option<Message>, Problem> {
+    let host = here.split_once("://").map_or(here, |(_, rest)| rest);
+    let letter = |to: String, subject: &str, text: String| {
+        Ok(Some(Message {
+            to,
+            subject: format!("{subject} ({host})"),
+            text: format!("{text}\n\n-- \n{here}\n"),
+        }))
+    };
+    let not_you = "If that was not you, nothing has to be done: without the link nothing happens.";
+    match mail {
+        Mail::Verify { registration } => {
+            let Some(found) = registrations::by_id(connection, registration, now_us()).await? else {
+                return Ok(None);
+            };
+            if accounts::by_email(connection, &found.email).await?.is_some() {
+                registrations::delete(connection, registration).await?;
+                let text = format!(
+                    "Somebody wanted to register {} here, which has an account already.\n\nTo choose another password: {here}/account/forgot\n\nIf that was not you, nothing has to be done.",
+                    found.email
+                );
+                return letter(found.email, "You have an account already", text);
+            }
+            let link = Link { registration: Some(registration), account: None, email: found.email.clone() };
+            let url = linked(connection, Purpose::Verify, &link, here, until_us).await?;
+            let text = format!(
+                "Somebody registered {} here. To prove that it is yours, and have the account made, follow this link within {hours} hours:\n\n{url}\n\n{not_you}",
+                found.email
+            );
+            letter(found.email, "Prove your address", text)
+        }
+        Mail::Reset { email } => {
+            let Some(account) = accounts::by_email(connection, &email).await? else { return Ok(None) };
+            let link = Link { registration: None, account: Some(account.id), email: account.email.clone() };
+            let url = linked(connection, Purpose::Password, &link, here, until_us).await?;
+            let text = format!(
+                "Somebody wants to choose another password for your account. To do so, follow this link within {hours} hours:\n\n{url}\n\n{not_you}"
+            );
+            letter(account.email, "Choose a password", text)
+        }
+        Mail::NewEmail { account, email } => {
+            let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };
+            if email_key(&account.email) == email_key(&email) && account.email == email {
+                return Ok(None);
+            }
+            let link = Link { registration: None, account: Some(account.id), email: email.clone() };
+            let url = linked(connection, Purpose::Email, &link, here, until_us).await?;
+            let text = format!(
+                "An account shall have this address instead of {}. To prove that it is yours, follow this link within {hours} hours:\n\n{url}\n\n{not_you}",
+                account.email
+            );
+            letter(email, "Prove your address", text)
+        }
+        Mail::EmailChanged { account, before } => {
+            let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };
+            let text = format!(
+                "Your account has the address {} now.\n\nIf that was not you, tell the operator at once.",
+                account.email
+            );
+            letter(before, "Your address was changed", text)
+        }
+        Mail::PasswordChanged { account } => {
+            let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };
+            let text = format!(
+                "The password of your account was changed, and other sessions were ended.\n\nIf that was not you, choose another at once: {here}/account/forgot"
+            );
+            letter(account.email, "Your password was changed", text)
+        }
+        Mail::SecondEnded { account } => {
+            let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };
+            let text = "Your account asks for no codes any more when somebody logs in.\n\nIf that was not you, choose another password at once, and tell the operator.";
+            letter(account.email, "No codes are asked for any more", text.to_owned())
+        }
+        Mail::Deleted { email } => {
+            let text = "Your account was deleted.\n\nIf that was not you, tell the operator.";
+            letter(email, "Your account was deleted", text.to_owned())
+        }
+    }
+}
+
+/// A link that is good from now on, as a URL.
+async fn linked(
+    connection: &mut Connection,
+    purpose: Purpose,
+    link: &Link,
+    here: &str,
+    until_us: i64,
+) -> Result<String, Problem> {
+    let (secret, hash) = link_secret()?;
+    registrations::link(connection, &hash, purpose, link, until_us).await?;
+    Ok(format!("{here}{}?token={secret}", path(purpose)))
+}
+
+/// The page that a link leads to.
+pub(crate) fn path(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Verify => "/account/verify",
+        Purpose::Password => "/account/password",
+        Purpose::Email => "/account/email",
+    }
+}

@@ -1,0 +1,214 @@
+//! What an operator does with accounts.
+
+use uuid::Uuid;
+
+use super::mail::Mail;
+use super::{Accounts, By, email, link_secret, mail, name, note};
+use crate::error::{Code, Problem};
+use crate::store::accounts::{self, Account};
+use crate::store::registrations::{self, Link, Purpose};
+use crate::store::{Connection, now_us, sessions};
+
+/// An account that was added.
+pub(crate) struct Added {
+    pub(crate) account: Account,
+    /// The secret of a link with which its password is chosen.
+    pub(crate) link: String,
+}
+
+/// What of an account is changed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Patch {
+    pub(crate) name: Option<String>,
+    pub(crate) is_operator: Option<bool>,
+    pub(crate) is_suspended: Option<bool>,
+    /// No codes are asked for any more: the device is lost.
+    pub(crate) without_codes: bool,
+}
+
+impl Accounts {
+    /// Accounts behind one, in the order in which they were made.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn list(&self, after: Uuid, limit: i64) -> Result<Vec<Account>, Problem> {
+        let mut connection = self.readers.acquire().await?;
+        Ok(accounts::list(&mut connection, after, limit).await?)
+    }
+
+    /// The one that has an address.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn with_email(&self, address: &str) -> Result<Option<Account>, Problem> {
+        let mut connection = self.readers.acquire().await?;
+        Ok(accounts::by_email(&mut connection, address.trim()).await?)
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, or of the database.
+    pub(crate) async fn look_up(&self, id: Uuid) -> Result<Account, Problem> {
+        let mut connection = self.readers.acquire().await?;
+        accounts::by_id(&mut connection, id).await?.ok_or_else(unknown)
+    }
+
+    /// Adds an account for whose address the operator vouches. Its password is chosen with the link.
+    ///
+    /// # Errors
+    /// `USER_EXISTS`, `INVALID_VALUE`, or of the database.
+    pub(crate) async fn add(
+        &self,
+        address: &str,
+        called: Option<&str>,
+        is_operator: bool,
+        actor: String,
+        by: &By,
+    ) -> Result<Added, Problem> {
+        let now = now_us();
+        let account = Account {
+            id: Uuid::now_v7(),
+            email: email(address)?,
+            name: name(called)?,
+            password: None,
+            is_operator,
+            suspended_at_us: None,
+            totp: None,
+            totp_since_us: None,
+            created_at_us: now,
+        };
+        let (secret, hash) = link_secret()?;
+        let (new, until, request_id) = (account.clone(), now + self.settings.link_us, by.request_id.clone());
+        let add = self.write(move |connection| {
+            Box::pin(async move {
+                if accounts::by_email(connection, &new.email).await?.is_some() {
+                    let message = format!("there is an account with the address {} already", new.email);
+                    return Err(Problem::new(Code::UserExists, message));
+                }
+                accounts::insert(connection, &new).await?;
+                registrations::delete_of(connection, &new.email).await?;
+                let link = Link { registration: None, account: Some(new.id), email: new.email };
+                registrations::link(connection, &hash, Purpose::Password, &link, until).await?;
+                note(connection, &actor, "user.create", new.id, &request_id).await?;
+                Ok(())
+            })
+        });
+        add.await?;
+        Ok(Added { account, link: secret })
+    }
+
+    /// Another link with which the password of an account is chosen; links of before are good no more.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, or of the database.
+    pub(crate) async fn link(&self, id: Uuid, actor: String, by: &By) -> Result<String, Problem> {
+        let (secret, hash) = link_secret()?;
+        let (until, request_id) = (now_us() + self.settings.link_us, by.request_id.clone());
+        let link = self.write(move |connection| {
+            Box::pin(async move {
+                let account = accounts::by_id(connection, id).await?.ok_or_else(unknown)?;
+                registrations::drop_links(connection, id, Purpose::Password).await?;
+                let link = Link { registration: None, account: Some(id), email: account.email };
+                registrations::link(connection, &hash, Purpose::Password, &link, until).await?;
+                note(connection, &actor, "user.link", id, &request_id).await?;
+                Ok(())
+            })
+        });
+        link.await?;
+        Ok(secret)
+    }
+
+    /// Changes an account.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, `INVALID_VALUE`, `CONFLICT` for the last operator, or of the database.
+    pub(crate) async fn patch(
+        &self,
+        id: Uuid,
+        patch: Patch,
+        actor: String,
+        by: &By,
+    ) -> Result<Account, Problem> {
+        let called = patch.name.as_deref().map(|text| name(Some(text))).transpose()?;
+        let request_id = by.request_id.clone();
+        let change = self.write(move |connection| {
+            Box::pin(async move {
+                let account = accounts::by_id(connection, id).await?.ok_or_else(unknown)?;
+                let mut done = Vec::new();
+                if let Some(called) = &called {
+                    accounts::set_name(connection, id, called).await?;
+                    done.push("user.rename");
+                }
+                if patch.is_operator == Some(false) || patch.is_suspended == Some(true) {
+                    keep_one_operator(connection, &account).await?;
+                }
+                if let Some(is_operator) = patch.is_operator {
+                    accounts::set_operator(connection, id, is_operator).await?;
+                    done.push(if is_operator { "user.operator" } else { "user.no_operator" });
+                }
+                if let Some(suspended) = patch.is_suspended {
+                    let now = now_us();
+                    accounts::suspend(connection, id, suspended.then_some(now)).await?;
+                    if suspended {
+                        sessions::end_all(connection, id, None, now).await?;
+                    }
+                    done.push(if suspended { "user.suspend" } else { "user.resume" });
+                }
+                if patch.without_codes {
+                    accounts::end_totp(connection, id).await?;
+                    mail::enqueue(connection, &Mail::SecondEnded { account: id }).await?;
+                    done.push("totp.end");
+                }
+                for action in done {
+                    note(connection, &actor, action, id, &request_id).await?;
+                }
+                accounts::by_id(connection, id).await?.ok_or_else(unknown)
+            })
+        });
+        change.await
+    }
+
+    /// Deletes an account.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND`, `CONFLICT` for the last operator, or of the database.
+    pub(crate) async fn remove(&self, id: Uuid, actor: String, by: &By) -> Result<(), Problem> {
+        let request_id = by.request_id.clone();
+        let remove = self.write(move |connection| {
+            Box::pin(async move {
+                let account = accounts::by_id(connection, id).await?.ok_or_else(unknown)?;
+                delete(connection, &account, &actor, &request_id).await
+            })
+        });
+        remove.await
+    }
+}
+
+/// Deletes an account with all that is its own; its address is told.
+pub(super) async fn delete(
+    connection: &mut Connection,
+    account: &Account,
+    actor: &str,
+    request_id: &str,
+) -> Result<(), Problem> {
+    keep_one_operator(connection, account).await?;
+    accounts::delete(connection, account.id).await?;
+    mail::enqueue(connection, &Mail::Deleted { email: account.email.clone() }).await?;
+    note(connection, actor, "user.delete", account.id, request_id).await?;
+    Ok(())
+}
+
+/// The last operator stays one: nobody else could make another.
+async fn keep_one_operator(connection: &mut Connection, account: &Account) -> Result<(), Problem> {
+    let counts = account.is_operator && account.suspended_at_us.is_none();
+    if counts && accounts::other_operators(connection, account.id).await? == 0 {
+        let message = "this is the only operator: make another first";
+        return Err(Problem::new(Code::Conflict, message));
+    }
+    Ok(())
+}
+
+fn unknown() -> Problem {
+    Problem::new(Code::UserNotFound, "there is no such user")
+}

@@ -1,0 +1,82 @@
+//! A request that is about people, and no change of records: its body, and who it comes from.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, FromRequest, Request};
+use axum::http::header::USER_AGENT;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method};
+
+use super::App;
+use super::envelope::RequestId;
+use super::write::{Payload, media_type, read_in_time};
+use crate::accounts::By;
+use crate::auth::{Caller, Login, Scope};
+use crate::error::{Code, Problem};
+
+/// The most octets of what a program calls itself that are kept.
+const MOST_AGENT: usize = 200;
+
+/// See the module.
+pub(crate) struct Asked<T> {
+    pub(crate) body: T,
+    pub(crate) by: By,
+    caller: Option<Caller>,
+}
+
+impl<T> Asked<T> {
+    /// Who has logged in.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` for who has a token of another kind.
+    pub(crate) fn login(&self) -> Result<Login, Problem> {
+        self.caller.as_ref().and_then(|caller| caller.login).ok_or_else(|| {
+            let message = "this is about a user: log in, and use the token of that";
+            Problem::new(Code::Forbidden, message)
+        })
+    }
+
+    /// Who may manage users, as the audit knows them.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_SCOPE`.
+    pub(crate) fn manager(&self) -> Result<String, Problem> {
+        let nobody = || Problem::new(Code::Unauthenticated, "this needs a token");
+        let caller = self.caller.as_ref().ok_or_else(nobody)?;
+        caller.scopes.require(Scope::UsersAdmin)?;
+        Ok(caller.id.clone())
+    }
+}
+
+impl<T: Payload> FromRequest<Arc<App>> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Asked<T>, Problem> {
+        let (parts, body) = request.into_parts();
+        let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+        if !is_read && parts.uri.query().is_some_and(|query| !query.is_empty()) {
+            return Err(Problem::new(Code::MalformedRequest, "this takes no parameters"));
+        }
+        let by = by(&parts);
+        let caller = parts.extensions.get::<Caller>().cloned();
+        let (octets, room) = read_in_time(app, &parts.headers, body, T::LIMIT).await?;
+        let body = T::read(media_type(&parts.headers).as_deref(), octets.into())?;
+        drop(room);
+        Ok(Asked { body, by, caller })
+    }
+}
+
+/// Where a request comes from.
+pub(crate) fn by(parts: &Parts) -> By {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let agent = parts.headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    let mut agent = String::from_utf8_lossy(agent).into_owned();
+    agent.truncate(agent.floor_char_boundary(MOST_AGENT));
+    let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
+    By {
+        client: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).to_canonical(),
+        agent,
+        request_id: request_id.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,5 @@
+//! Pages for people, without scripts.
+//!
+//! - [`links`]: where the links in mails lead.
+
+pub(crate) mod links;
