@@ -18,6 +18,7 @@ use crate::api::{self, App};
 use crate::auth::jwt::issuer::Issuer;
 use crate::auth::password::Passwords;
 use crate::auth::refresh::RefreshKey;
+use crate::auth::revoked::Listener;
 use crate::auth::{self, Authenticator, Token};
 use crate::buffer::replay::Replay;
 use crate::buffer::{Bounds, Buffer};
@@ -319,12 +320,18 @@ impl Controlplane {
         let has_mail = config.mail.transport != MailTransport::Off;
         let settings = Settings::of(&config.accounts, has_mail);
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let authenticator = Arc::new(Authenticator::new(issuer.clone(), settings.idle()));
+        let listener_of_revocations =
+            Listener { readers: readers.clone(), authenticator: authenticator.clone(), stop: stop.clone() };
+        listener_of_revocations.begin().await.context("what was revoked")?;
+        let hearing = tokio::spawn(listener_of_revocations.run());
         let accounts = Accounts::new(
             committer.clone(),
+            authenticator.clone(),
             jobs.clone(),
             readers.clone(),
             vault.clone(),
-            Passwords::new(cpus)?,
+            Passwords::new(cpus, metrics.clone())?,
             refresh,
             issuer.clone(),
             settings,
@@ -339,7 +346,7 @@ impl Controlplane {
             planes: Planes::new(progress.clone(), nodes.clone(), log.clone()),
             join,
             metrics: metrics.clone(),
-            authenticator: Authenticator::new(issuer, settings.idle()),
+            authenticator: authenticator.clone(),
             accounts,
             public_url: public_url.clone(),
             request_timeout: Duration::from_millis(config.api.request_timeout_ms),
@@ -519,7 +526,9 @@ impl Controlplane {
         }
         let router = api::router(app);
         api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
-        for ending in asking.into_iter().chain([exchanging, doing]).chain(replaying).chain(recounting) {
+        for ending in
+            asking.into_iter().chain([exchanging, doing, hearing]).chain(replaying).chain(recounting)
+        {
             let _ = ending.await;
         }
         drop(committer);

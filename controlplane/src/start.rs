@@ -4,6 +4,7 @@
 use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use godwit_wire::feed::DigestKey;
@@ -209,6 +210,7 @@ async fn make_example(
         actor: "local".to_owned(),
         request_id: String::new(),
         action: "domain.create",
+        limits: Arc::default(),
         operations: vec![Operation::PutZone(put)],
         if_match: None,
         idempotency: None,

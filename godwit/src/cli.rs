@@ -52,7 +52,10 @@ pub(crate) enum Command {
     /// Add, list, suspend and remove users; register as one
     #[command(subcommand)]
     User(User),
-    /// Create tokens, while the server is stopped
+    /// Add, list and remove the keys with which you sign tokens
+    #[command(subcommand)]
+    Key(Key),
+    /// Create tokens while the server is stopped, or sign them with a key
     #[command(subcommand)]
     Token(Token),
     /// Back up the database, check backups, and put them back
@@ -473,7 +476,8 @@ Example:
         #[command(flatten)]
         target: Target,
     },
-    /// Prove your address with what stands in the link behind `token=`
+    /// Prove your address with what stands in the link behind `token=`. Asks for the password that was registered, or reads it
+    /// from standard input
     Verify {
         /// gl_…
         link: String,
@@ -522,8 +526,89 @@ Example:
     },
 }
 
+/// Who logs in.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogIn {
+    /// Your e-mail address; the password is asked for, or read from standard input
+    #[arg(long, value_name = "EMAIL", env = "GODWIT_EMAIL")]
+    pub(crate) email: String,
+    /// A code of your app, or a recovery code, where your account asks for one
+    #[arg(long, value_name = "CODE")]
+    pub(crate) code: Option<String>,
+    /// The API
+    #[arg(long, value_name = "URL", env = "GODWIT_URL", default_value = "http://127.0.0.1:8053")]
+    pub(crate) url: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Add a key of yours, and write what goes with it beside it (FILE.json). A file that is not there is made, with a key on
+    /// P-256
+    #[command(after_help = "\
+Examples:
+  godwit key add me.pem --email anna@example.org
+  openssl genpkey -algorithm ed25519 -out me.pem && godwit key add me.pem --email anna@example.org --scope 'records:read'")]
+    Add {
+        /// The private key in PEM (PKCS #8): RSA of 2048 to 4096 bits, P-256 or Ed25519. It stays here
+        file: PathBuf,
+        /// What to call it [default: the name of the file]
+        #[arg(long)]
+        name: Option<String>,
+        /// The most that its tokens may, as names of scopes with spaces between [default: all that you may]
+        #[arg(long, value_name = "SCOPES")]
+        scope: Option<String>,
+        /// Each of its tokens is good once
+        #[arg(long)]
+        single_use: bool,
+        /// When it ends, as 2027-11-20T19:00:00Z
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        #[command(flatten)]
+        login: LogIn,
+    },
+    /// List your keys
+    List {
+        #[command(flatten)]
+        login: LogIn,
+    },
+    /// Remove a key of yours: what it signed is refused within a second
+    Remove {
+        /// Its `kid`
+        kid: String,
+        #[command(flatten)]
+        login: LogIn,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
+    /// Sign a token with a key that was added; needs no server
+    #[command(after_help = "\
+Example:
+  curl -H \"Authorization: Bearer $(godwit token sign --key me.pem --scope records:read)\" http://127.0.0.1:8053/api/v1/records")]
+    Sign {
+        /// The private key; FILE.json stands beside it
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// What it may: records:read, records:write, domains:read, domains:write, …, admin; with spaces between
+        #[arg(long, value_name = "SCOPES")]
+        scope: String,
+        /// For this zone alone; may be given again
+        #[arg(long = "zone", value_name = "ZONE")]
+        zones: Vec<String>,
+        /// For this name alone, or with *. for all below one; may be given again
+        #[arg(long = "name", value_name = "NAME")]
+        names: Vec<String>,
+        /// For this type of records alone; may be given again
+        #[arg(long = "type", value_name = "TYPE")]
+        types: Vec<String>,
+        /// From this network alone; may be given again
+        #[arg(long = "network", value_name = "NETWORK")]
+        networks: Vec<String>,
+        /// Seconds for which it is good
+        #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+        ttl: u64,
+    },
     /// Create a token; the server must be stopped
     #[command(after_help = "\
 Example:

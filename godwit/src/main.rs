@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod output;
 mod run;
+mod signing;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Rollback(arguments) => commands::rollback::all(&arguments, output),
         Command::Node(command) => commands::node::main(command, output),
         Command::User(command) => commands::user::main(command, output),
+        Command::Key(command) => commands::key::main(command, output),
         Command::Backup(command) => commands::backup::main(command, output),
         Command::Token(command) => commands::token::main(command, output),
         // Not reached: see above.

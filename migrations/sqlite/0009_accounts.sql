@@ -7,6 +7,8 @@ CREATE TABLE accounts (
     -- operator vouched for it.
     email           TEXT    NOT NULL,
     email_key       TEXT    NOT NULL UNIQUE,
+    -- What it shall be once that is proven, too.
+    wanted_email    TEXT,
     name            TEXT    NOT NULL,
     -- Argon2id as a PHC string; NULL until one was chosen.
     password        TEXT,
@@ -19,6 +21,8 @@ CREATE TABLE accounts (
     totp_step       BIGINT  NOT NULL,
     created_at_us   BIGINT  NOT NULL
 );
+-- The last of them stays one.
+CREATE INDEX accounts_operators ON accounts (id) WHERE is_operator AND suspended_at_us IS NULL;
 
 -- What replaces a one-time password once, where the device is lost.
 CREATE TABLE recovery_codes (
@@ -74,6 +78,7 @@ CREATE TABLE sessions (
 );
 CREATE INDEX sessions_by_account ON sessions (account_id, created_at_us);
 CREATE INDEX sessions_by_time ON sessions (expires_at_us);
+CREATE INDEX sessions_by_end ON sessions (ended_at_us) WHERE ended_at_us IS NOT NULL;
 
 -- What somebody did.
 CREATE INDEX audit_by_actor ON audit (actor, id);

@@ -2,9 +2,11 @@
 
 use uuid::Uuid;
 
-use super::{Accounts, By, US_PER_S, note, second};
+use super::mail::Mail;
+use super::{Accounts, By, US_PER_S, email, mail, note, second};
 use crate::auth::password::Compared;
 use crate::auth::refresh::Refresh;
+use crate::auth::throttle::Attempt;
 use crate::auth::{Login, scopes_of};
 use crate::error::{Code, Problem};
 use crate::store::accounts::{self, email_key};
@@ -46,29 +48,31 @@ impl Accounts {
     /// `UNAUTHENTICATED`, `TOTP_REQUIRED`, `EMAIL_NOT_VERIFIED`, `FORBIDDEN` for who is suspended, `RATE_LIMITED`, or of the
     /// database.
     pub(crate) async fn login(&self, given: Credentials, by: &By) -> Result<Tokens, Problem> {
-        self.throttle.attempt(by.client, Some(&email_key(given.email.trim())))?;
-        let address = given.email.trim().to_owned();
+        // What is no address is nobody's.
+        let address = email(&given.email).map_err(|_| refused())?;
+        self.throttle.attempt(by.client, Attempt::Password(&email_key(&address)))?;
         let mut connection = self.readers.acquire().await?;
         let account = accounts::by_email(&mut connection, &address).await?;
         let waiting = registrations::newest(&mut connection, &address, now_us()).await?;
         drop(connection);
-        let hash = match (&account, &waiting) {
-            (Some(account), _) => account.password.clone(),
-            (None, waiting) => waiting.as_ref().map(|waiting| waiting.password.clone()),
-        };
+        let hash = account.as_ref().and_then(|account| account.password.clone());
         let compared = self.passwords.compare(&given.password, hash.as_deref()).await?;
-        let renewed = match compared {
-            Compared::Differs => {
-                tracing::info!(client = %by.client, "a login was refused: password");
-                return Err(refused());
+        let (Some(account), true) = (account, compared != Compared::Differs) else {
+            // A registration waits whether there is an account or not: what is said, and how long it takes, tells nothing of that.
+            if let Some(waiting) = waiting
+                && self.passwords.compare(&given.password, Some(&waiting.password)).await?
+                    != Compared::Differs
+            {
+                let message = "the address is not proven yet: follow the link in the mail that went there";
+                return Err(Problem::new(Code::EmailNotVerified, message));
             }
-            Compared::Equal => None,
-            Compared::Rehashed(renewed) => Some(renewed),
+            tracing::info!(client = %by.client, "a login was refused: password");
+            return Err(refused());
         };
-        let Some(account) = account else {
-            let message = "the address is not proven yet: follow the link in the mail that went there";
-            return Err(Problem::new(Code::EmailNotVerified, message));
-        };
+        if account.totp_since_us.is_some() && given.code.is_some() {
+            self.throttle.attempt(by.client, Attempt::Code(&account.id.to_string()))?;
+        }
+        let renewed = if let Compared::Rehashed(renewed) = compared { Some(renewed) } else { None };
         let (id, session) = (account.id, Uuid::now_v7());
         let (vault, from, request_id) = (self.vault.clone(), by.from(), by.request_id.clone());
         let lasts_us = self.settings.session_us;
@@ -76,7 +80,7 @@ impl Accounts {
             Box::pin(async move {
                 let now = now_us();
                 // As it is now: the password may have been changed while it was compared.
-                let account = accounts::by_id(connection, id).await?.ok_or_else(refused)?;
+                let account = accounts::hold(connection, id).await?.ok_or_else(refused)?;
                 if account.password != hash {
                     return Err(refused());
                 }
@@ -104,10 +108,20 @@ impl Accounts {
     /// `UNAUTHENTICATED`, `TOKEN_REVOKED`, `RATE_LIMITED`, or of the database.
     pub(crate) async fn refresh(&self, token: &str, by: &By) -> Result<Tokens, Problem> {
         let Some(given) = self.refresh.read(token) else {
-            self.throttle.attempt(by.client, None)?;
+            self.throttle.attempt(by.client, Attempt::Any)?;
             return Err(Problem::new(Code::Unauthenticated, "the refresh token is not known here"));
         };
         let Refresh { session: id, exchanges } = given;
+        let ended = || Problem::new(Code::TokenRevoked, "the session has ended; log in");
+        let mut connection = self.readers.acquire().await?;
+        let found = sessions::by_id(&mut connection, id).await?;
+        drop(connection);
+        let now = now_us();
+        if !found.is_some_and(|found| found.goes_on(now, now.saturating_sub(self.settings.idle_us))) {
+            // Genuine once, and worth no transaction.
+            self.throttle.attempt(by.client, Attempt::Any)?;
+            return Err(ended());
+        }
         let (from, request_id, idle_us) = (by.from(), by.request_id.clone(), self.settings.idle_us);
         let exchange = self.write(move |connection| {
             Box::pin(async move {
@@ -118,13 +132,15 @@ impl Accounts {
                     return Ok(Exchanged::Ended);
                 };
                 if counted {
-                    // A suspended account keeps its sessions for when it is not.
                     let goes_on = session.goes_on(now, idle_since);
                     return Ok(if goes_on { Exchanged::GoesOn(session) } else { Exchanged::Ended });
                 }
-                if session.exchanges > exchanges && session.goes_on(now, idle_since) {
+                if session.goes_on(now, idle_since) {
+                    // Used before; or the database is older than the token, and what was exchanged since is not known.
                     sessions::end(connection, id, session.account, now).await?;
-                    note(connection, "anonymous", "session.reused", id, &request_id).await?;
+                    mail::enqueue(connection, &Mail::SessionReused { account: session.account }).await?;
+                    let actor = session.account.to_string();
+                    note(connection, &actor, "session.reused", id, &request_id).await?;
                     return Ok(Exchanged::Again);
                 }
                 Ok(Exchanged::Ended)
@@ -135,7 +151,7 @@ impl Accounts {
                 let login = Login { account: session.account, session: id };
                 self.tokens(login, session.is_operator, session.exchanges)
             }
-            Exchanged::Ended => Err(Problem::new(Code::TokenRevoked, "the session has ended; log in")),
+            Exchanged::Ended => Err(ended()),
             Exchanged::Again => {
                 tracing::warn!(session = %id, client = %by.client, "a refresh token came twice; its session was ended");
                 let message = "this refresh token was used before: somebody else may have it, so the session was ended; log in";
@@ -150,8 +166,14 @@ impl Accounts {
     /// `RATE_LIMITED`, or of the database.
     pub(crate) async fn logout(&self, token: &str, by: &By) -> Result<(), Problem> {
         let Some(Refresh { session: id, .. }) = self.refresh.read(token) else {
-            return self.throttle.attempt(by.client, None);
+            return self.throttle.attempt(by.client, Attempt::Any);
         };
+        let mut connection = self.readers.acquire().await?;
+        let found = sessions::by_id(&mut connection, id).await?;
+        drop(connection);
+        if found.is_none_or(|found| found.ended_at_us.is_some()) {
+            return self.throttle.attempt(by.client, Attempt::Any);
+        }
         let request_id = by.request_id.clone();
         let end = self.write(move |connection| {
             Box::pin(async move {

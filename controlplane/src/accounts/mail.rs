@@ -28,12 +28,18 @@ pub(crate) enum Mail {
     Verify { registration: Uuid },
     /// Somebody wants to choose another password for the account of an address, if there is one.
     Reset { email: String },
-    /// An account shall have another address: to that one.
+    /// An account shall have another address: to the present one.
+    EmailAsked { account: Uuid },
+    /// The same: to the other one.
     NewEmail { account: Uuid, email: String },
     /// It has another address now: to the one of before.
     EmailChanged { account: Uuid, before: String },
     /// It has another password now.
     PasswordChanged { account: Uuid },
+    /// Codes are asked for from now on.
+    SecondBegun { account: Uuid },
+    /// A refresh token came twice, and its session was ended.
+    SessionReused { account: Uuid },
     /// No codes are asked for any more.
     SecondEnded { account: Uuid },
     /// It was deleted.
@@ -117,7 +123,6 @@ async fn write(
                 return Ok(None);
             };
             if accounts::by_email(connection, &found.email).await?.is_some() {
-                registrations::delete(connection, registration).await?;
                 let text = format!(
                     "Somebody wanted to register {} here, which has an account already.\n\nTo choose another password: {here}/account/forgot\n\nIf that was not you, nothing has to be done.",
                     found.email
@@ -127,7 +132,7 @@ async fn write(
             let link = Link { registration: Some(registration), account: None, email: found.email.clone() };
             let url = linked(connection, Purpose::Verify, &link, here, until_us).await?;
             let text = format!(
-                "Somebody registered {} here. To prove that it is yours, and have the account made, follow this link within {hours} hours:\n\n{url}\n\n{not_you}",
+                "Somebody registered {} here. To prove that it is yours, and have the account made, follow this link within {hours} hours, and give the password that was registered:\n\n{url}\n\n{not_you}",
                 found.email
             );
             letter(found.email, "Prove your address", text)
@@ -143,7 +148,8 @@ async fn write(
         }
         Mail::NewEmail { account, email } => {
             let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };
-            if email_key(&account.email) == email_key(&email) && account.email == email {
+            // The last that was asked for counts.
+            if account.wanted_email.as_deref() != Some(email.as_str()) {
                 return Ok(None);
             }
             let link = Link { registration: None, account: Some(account.id), email: email.clone() };
@@ -153,6 +159,26 @@ async fn write(
                 account.email
             );
             letter(email, "Prove your address", text)
+        }
+        Mail::EmailAsked { account } => {
+            let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };
+            let Some(wanted) = &account.wanted_email else { return Ok(None) };
+            let text = format!(
+                "Your account shall have the address {wanted}, once that is proven.\n\nIf that was not you, choose another password at once: nothing comes of it then. {here}/account/forgot"
+            );
+            letter(account.email.clone(), "Another address was asked for", text)
+        }
+        Mail::SecondBegun { account } => {
+            let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };
+            let text = "From now on your account asks for a code of an app when somebody logs in.\n\nIf that was not you, tell the operator at once.";
+            letter(account.email, "Codes are asked for from now on", text.to_owned())
+        }
+        Mail::SessionReused { account } => {
+            let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };
+            let text = format!(
+                "A refresh token of your account came twice, so it was in two hands, and its session was ended.\n\nIf no program of yours did that, choose another password: {here}/account/forgot"
+            );
+            letter(account.email, "A session of yours was ended", text)
         }
         Mail::EmailChanged { account, before } => {
             let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };

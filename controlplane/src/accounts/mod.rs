@@ -1,6 +1,7 @@
 //! Accounts: how people come to have one, prove that it is theirs, and leave it.
 //!
 //! - `register`: an account is made when the address that it is for was proven;
+//! - `keys`: what somebody signs tokens of their own with;
 //! - `login`: passwords and codes are exchanged for a session, and that for short-lived tokens;
 //! - `password`, `second`: what proves who somebody is, and replacing it;
 //! - `own`: what somebody sees and changes of their own;
@@ -10,6 +11,7 @@
 //! Nobody learns here whether an address has an account: answers to strangers, and the time that they take, are the same
 //! either way, and what differs goes to the address itself.
 
+mod keys;
 mod login;
 pub(crate) mod mail;
 mod operate;
@@ -28,14 +30,15 @@ use lettre::Address;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+pub(crate) use keys::NewKey;
 pub(crate) use login::{Credentials, Tokens};
-pub(crate) use operate::Patch;
+pub(crate) use operate::{Manager, Patch};
 
-use crate::auth::Login;
 use crate::auth::jwt::issuer::Issuer;
 use crate::auth::password::Passwords;
 use crate::auth::refresh::RefreshKey;
-use crate::auth::throttle::Throttle;
+use crate::auth::throttle::{Attempt, Throttle};
+use crate::auth::{Authenticator, Login};
 use crate::commit::Committer;
 use crate::commit::aside::Work;
 use crate::config;
@@ -57,6 +60,7 @@ const LINK_PREFIX: &str = "gl_";
 /// See the module.
 pub(crate) struct Accounts {
     committer: Committer,
+    authenticator: Arc<Authenticator>,
     /// Does what was written down to be done: mail.
     jobs: jobs::Handle,
     readers: Pool,
@@ -125,6 +129,7 @@ impl Accounts {
     #[allow(clippy::too_many_arguments, reason = "what it is made of, once")]
     pub(crate) fn new(
         committer: Committer,
+        authenticator: Arc<Authenticator>,
         jobs: jobs::Handle,
         readers: Pool,
         vault: Arc<Vault>,
@@ -135,6 +140,7 @@ impl Accounts {
     ) -> Accounts {
         Accounts {
             committer,
+            authenticator,
             jobs,
             readers,
             vault,
@@ -173,7 +179,7 @@ impl Accounts {
 
     /// The same once its password was given again: for what a borrowed session may not do.
     async fn confirmed(&self, login: Login, password: &str, by: &By) -> Result<Account, Problem> {
-        self.throttle.attempt(by.client, Some(&login.account.to_string()))?;
+        self.throttle.attempt(by.client, Attempt::Password(&login.account.to_string()))?;
         let account = self.of(login).await?;
         let compared = self.passwords.compare(password, account.password.as_deref()).await?;
         if compared == crate::auth::password::Compared::Differs {
@@ -191,6 +197,12 @@ fn gone() -> Problem {
 fn link_expired() -> Problem {
     let message = "the link was used, has expired, or never was one; ask for another";
     Problem::new(Code::LinkExpired, message)
+}
+
+/// Another account came by the address at the same moment.
+fn taken(error: sqlx::Error) -> Problem {
+    let is_taken = error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation);
+    if is_taken { Problem::new(Code::UserExists, "another account has this address") } else { error.into() }
 }
 
 /// A secret that goes out in a link, and what is kept of it.

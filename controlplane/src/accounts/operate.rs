@@ -3,10 +3,11 @@
 use uuid::Uuid;
 
 use super::mail::Mail;
-use super::{Accounts, By, email, link_secret, mail, name, note};
+use super::{Accounts, By, email, link_secret, mail, name, note, taken};
 use crate::error::{Code, Problem};
 use crate::store::accounts::{self, Account};
 use crate::store::registrations::{self, Link, Purpose};
+use crate::store::revocations::{self, Revoked};
 use crate::store::{Connection, now_us, sessions};
 
 /// An account that was added.
@@ -24,6 +25,24 @@ pub(crate) struct Patch {
     pub(crate) is_suspended: Option<bool>,
     /// No codes are asked for any more: the device is lost.
     pub(crate) without_codes: bool,
+}
+
+/// Who manages accounts.
+pub(crate) struct Manager {
+    /// As the audit knows them.
+    pub(crate) actor: String,
+    /// Whether they may do everything themselves.
+    pub(crate) is_operator: bool,
+}
+
+impl Manager {
+    /// Nobody makes, or gets at, an account that may more than they may.
+    fn may(&self, is_operator: bool) -> Result<(), Problem> {
+        if self.is_operator || !is_operator {
+            return Ok(());
+        }
+        Err(Problem::new(Code::InsufficientScope, "an operator's account takes the scope admin"))
+    }
 }
 
 impl Accounts {
@@ -63,13 +82,16 @@ impl Accounts {
         address: &str,
         called: Option<&str>,
         is_operator: bool,
-        actor: String,
+        manager: Manager,
         by: &By,
     ) -> Result<Added, Problem> {
+        manager.may(is_operator)?;
+        let actor = manager.actor;
         let now = now_us();
         let account = Account {
             id: Uuid::now_v7(),
             email: email(address)?,
+            wanted_email: None,
             name: name(called)?,
             password: None,
             is_operator,
@@ -86,7 +108,7 @@ impl Accounts {
                     let message = format!("there is an account with the address {} already", new.email);
                     return Err(Problem::new(Code::UserExists, message));
                 }
-                accounts::insert(connection, &new).await?;
+                accounts::insert(connection, &new).await.map_err(taken)?;
                 registrations::delete_of(connection, &new.email).await?;
                 let link = Link { registration: None, account: Some(new.id), email: new.email };
                 registrations::link(connection, &hash, Purpose::Password, &link, until).await?;
@@ -102,16 +124,17 @@ impl Accounts {
     ///
     /// # Errors
     /// `USER_NOT_FOUND`, or of the database.
-    pub(crate) async fn link(&self, id: Uuid, actor: String, by: &By) -> Result<String, Problem> {
+    pub(crate) async fn link(&self, id: Uuid, manager: Manager, by: &By) -> Result<String, Problem> {
         let (secret, hash) = link_secret()?;
         let (until, request_id) = (now_us() + self.settings.link_us, by.request_id.clone());
         let link = self.write(move |connection| {
             Box::pin(async move {
-                let account = accounts::by_id(connection, id).await?.ok_or_else(unknown)?;
+                let account = accounts::hold(connection, id).await?.ok_or_else(unknown)?;
+                manager.may(account.is_operator)?;
                 registrations::drop_links(connection, id, Purpose::Password).await?;
                 let link = Link { registration: None, account: Some(id), email: account.email };
                 registrations::link(connection, &hash, Purpose::Password, &link, until).await?;
-                note(connection, &actor, "user.link", id, &request_id).await?;
+                note(connection, &manager.actor, "user.link", id, &request_id).await?;
                 Ok(())
             })
         });
@@ -127,14 +150,15 @@ impl Accounts {
         &self,
         id: Uuid,
         patch: Patch,
-        actor: String,
+        manager: Manager,
         by: &By,
     ) -> Result<Account, Problem> {
         let called = patch.name.as_deref().map(|text| name(Some(text))).transpose()?;
         let request_id = by.request_id.clone();
         let change = self.write(move |connection| {
             Box::pin(async move {
-                let account = accounts::by_id(connection, id).await?.ok_or_else(unknown)?;
+                let account = accounts::hold(connection, id).await?.ok_or_else(unknown)?;
+                manager.may(account.is_operator || patch.is_operator.is_some())?;
                 let mut done = Vec::new();
                 if let Some(called) = &called {
                     accounts::set_name(connection, id, called).await?;
@@ -152,6 +176,8 @@ impl Accounts {
                     accounts::suspend(connection, id, suspended.then_some(now)).await?;
                     if suspended {
                         sessions::end_all(connection, id, None, now).await?;
+                        registrations::drop_links(connection, id, Purpose::Email).await?;
+                        accounts::want_email(connection, id, None).await?;
                     }
                     done.push(if suspended { "user.suspend" } else { "user.resume" });
                 }
@@ -160,8 +186,11 @@ impl Accounts {
                     mail::enqueue(connection, &Mail::SecondEnded { account: id }).await?;
                     done.push("totp.end");
                 }
+                if patch.is_operator.is_some() || patch.is_suspended.is_some() {
+                    revocations::tell(connection, &Revoked::Account(id)).await?;
+                }
                 for action in done {
-                    note(connection, &actor, action, id, &request_id).await?;
+                    note(connection, &manager.actor, action, id, &request_id).await?;
                 }
                 accounts::by_id(connection, id).await?.ok_or_else(unknown)
             })
@@ -173,12 +202,13 @@ impl Accounts {
     ///
     /// # Errors
     /// `USER_NOT_FOUND`, `CONFLICT` for the last operator, or of the database.
-    pub(crate) async fn remove(&self, id: Uuid, actor: String, by: &By) -> Result<(), Problem> {
+    pub(crate) async fn remove(&self, id: Uuid, manager: Manager, by: &By) -> Result<(), Problem> {
         let request_id = by.request_id.clone();
         let remove = self.write(move |connection| {
             Box::pin(async move {
-                let account = accounts::by_id(connection, id).await?.ok_or_else(unknown)?;
-                delete(connection, &account, &actor, &request_id).await
+                let account = accounts::hold(connection, id).await?.ok_or_else(unknown)?;
+                manager.may(account.is_operator)?;
+                delete(connection, &account, &manager.actor, &request_id).await
             })
         });
         remove.await
@@ -193,6 +223,7 @@ pub(super) async fn delete(
     request_id: &str,
 ) -> Result<(), Problem> {
     keep_one_operator(connection, account).await?;
+    revocations::tell(connection, &Revoked::Account(account.id)).await?;
     accounts::delete(connection, account.id).await?;
     mail::enqueue(connection, &Mail::Deleted { email: account.email.clone() }).await?;
     note(connection, actor, "user.delete", account.id, request_id).await?;
@@ -202,7 +233,7 @@ pub(super) async fn delete(
 /// The last operator stays one: nobody else could make another.
 async fn keep_one_operator(connection: &mut Connection, account: &Account) -> Result<(), Problem> {
     let counts = account.is_operator && account.suspended_at_us.is_none();
-    if counts && accounts::other_operators(connection, account.id).await? == 0 {
+    if counts && !accounts::has_other_operators(connection, account.id).await? {
         let message = "this is the only operator: make another first";
         return Err(Problem::new(Code::Conflict, message));
     }

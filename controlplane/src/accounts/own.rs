@@ -3,10 +3,11 @@
 use uuid::Uuid;
 
 use super::mail::Mail;
-use super::{Accounts, By, email, gone, link_expired, link_hash, mail, name, note, second};
+use super::{Accounts, By, email, gone, link_expired, link_hash, mail, name, note, second, taken};
 use crate::auth::Login;
+use crate::auth::throttle::Attempt;
 use crate::error::{Code, Problem};
-use crate::store::accounts::{self, Account};
+use crate::store::accounts::{self, Account, email_key};
 use crate::store::registrations::{self, Purpose};
 use crate::store::sessions::{self, Session};
 use crate::store::{audit, now_us};
@@ -63,12 +64,16 @@ impl Accounts {
         self.posts()?;
         let to = email(to)?;
         self.confirmed(login, password, by).await?;
+        self.throttle.attempt(by.client, Attempt::Mail(&email_key(&to)))?;
         let request_id = by.request_id.clone();
         let change = self.write(move |connection| {
             Box::pin(async move {
                 let id = login.account;
+                accounts::hold(connection, id).await?.ok_or_else(gone)?;
                 // The last that was asked for counts.
                 registrations::drop_links(connection, id, Purpose::Email).await?;
+                accounts::want_email(connection, id, Some(&to)).await?;
+                mail::enqueue(connection, &Mail::EmailAsked { account: id }).await?;
                 mail::enqueue(connection, &Mail::NewEmail { account: id, email: to }).await?;
                 note(connection, &id.to_string(), "email.ask", id, &request_id).await?;
                 Ok(())
@@ -82,19 +87,22 @@ impl Accounts {
     /// # Errors
     /// `LINK_EXPIRED`, `USER_EXISTS` where another account has the address, `RATE_LIMITED`, or of the database.
     pub(crate) async fn confirm_email(&self, secret: &str, by: &By) -> Result<(), Problem> {
-        self.throttle.attempt(by.client, None)?;
+        self.throttle.attempt(by.client, Attempt::Any)?;
         let (hash, request_id) = (link_hash(secret), by.request_id.clone());
         let confirm = self.write(move |connection| {
             Box::pin(async move {
                 let link = registrations::take_link(connection, &hash, Purpose::Email, now_us()).await?;
                 let link = link.ok_or_else(link_expired)?;
                 let id = link.account.ok_or_else(link_expired)?;
-                let account = accounts::by_id(connection, id).await?.ok_or_else(link_expired)?;
+                let account = accounts::hold(connection, id).await?.ok_or_else(link_expired)?;
+                if account.wanted_email.as_deref() != Some(link.email.as_str()) {
+                    return Err(link_expired());
+                }
                 let other = accounts::by_email(connection, &link.email).await?;
                 if other.is_some_and(|other| other.id != id) {
                     return Err(Problem::new(Code::UserExists, "another account has this address"));
                 }
-                accounts::set_email(connection, id, &link.email).await?;
+                accounts::set_email(connection, id, &link.email).await.map_err(taken)?;
                 // Links that went to the old one would be in the hands of who has it then.
                 registrations::drop_links(connection, id, Purpose::Password).await?;
                 mail::enqueue(connection, &Mail::EmailChanged { account: id, before: account.email }).await?;
@@ -177,10 +185,11 @@ impl Accounts {
         by: &By,
     ) -> Result<(), Problem> {
         self.confirmed(login, password, by).await?;
+        self.tried(login, code.as_deref(), by)?;
         let (vault, request_id) = (self.vault.clone(), by.request_id.clone());
         let leave = self.write(move |connection| {
             Box::pin(async move {
-                let account = accounts::by_id(connection, login.account).await?.ok_or_else(gone)?;
+                let account = accounts::hold(connection, login.account).await?.ok_or_else(gone)?;
                 second::check(connection, &vault, &account, code.as_deref(), now_us()).await?;
                 super::operate::delete(connection, &account, &account.id.to_string(), &request_id).await
             })

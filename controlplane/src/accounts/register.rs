@@ -4,7 +4,9 @@
 use uuid::Uuid;
 
 use super::mail::Mail;
-use super::{Accounts, By, US_PER_S, email, link_expired, link_hash, mail, name, note};
+use super::{Accounts, By, US_PER_S, email, link_expired, link_hash, mail, name, note, taken};
+use crate::auth::password::Compared;
+use crate::auth::throttle::Attempt;
 use crate::error::{Code, Problem};
 use crate::store::accounts::{self, Account};
 use crate::store::now_us;
@@ -31,29 +33,38 @@ impl Accounts {
         }
         self.posts()?;
         let (address, called) = (email(address)?, name(called)?);
-        self.throttle.attempt(by.client, Some(&accounts::email_key(&address)))?;
+        self.throttle.attempt(by.client, Attempt::Mail(&accounts::email_key(&address)))?;
         let password = self.passwords.hash(password).await?;
         let new = Registration { id: Uuid::now_v7(), email: address, name: called, password };
-        let request_id = by.request_id.clone();
         let register = self.write(move |connection| {
             Box::pin(async move {
                 let now = now_us();
                 registrations::insert(connection, &new, now, now.saturating_add(WAITS_US)).await?;
                 mail::enqueue(connection, &Mail::Verify { registration: new.id }).await?;
-                note(connection, "anonymous", "user.register", new.id, &request_id).await?;
                 Ok(())
             })
         });
         register.await
     }
 
-    /// Makes the account of a registration whose link is taken.
+    /// Makes the account of a registration whose link is taken, by who knows its password too: a link alone shows that somebody
+    /// reads the mail, and not that it was they who registered.
     ///
     /// # Errors
-    /// `LINK_EXPIRED`, `USER_EXISTS`, `RATE_LIMITED`, or of the database.
-    pub(crate) async fn verify(&self, secret: &str, by: &By) -> Result<Account, Problem> {
-        self.throttle.attempt(by.client, None)?;
+    /// `LINK_EXPIRED`, `FORBIDDEN` for a wrong password, `USER_EXISTS`, `RATE_LIMITED`, or of the database.
+    pub(crate) async fn verify(&self, secret: &str, password: &str, by: &By) -> Result<Account, Problem> {
+        self.throttle.attempt(by.client, Attempt::Any)?;
         let (hash, request_id) = (link_hash(secret), by.request_id.clone());
+        let mut connection = self.readers.acquire().await?;
+        let id = registrations::of_link(&mut connection, &hash, now_us()).await?.ok_or_else(link_expired)?;
+        let waiting = registrations::by_id(&mut connection, id, now_us()).await?.ok_or_else(link_expired)?;
+        drop(connection);
+        let compared = self.passwords.compare(password, Some(&waiting.password)).await?;
+        if compared == Compared::Differs {
+            let message =
+                "this is not the password that was registered; if it was not you who registered, leave it";
+            return Err(Problem::new(Code::Forbidden, message));
+        }
         let verify = self.write(move |connection| {
             Box::pin(async move {
                 let now = now_us();
@@ -68,6 +79,7 @@ impl Accounts {
                 let account = Account {
                     id: Uuid::now_v7(),
                     email: found.email,
+                    wanted_email: None,
                     name: found.name,
                     password: Some(found.password),
                     is_operator: false,
@@ -76,7 +88,7 @@ impl Accounts {
                     totp_since_us: None,
                     created_at_us: now,
                 };
-                accounts::insert(connection, &account).await?;
+                accounts::insert(connection, &account).await.map_err(taken)?;
                 // What else was registered for the address: its links make nothing any more.
                 registrations::delete_of(connection, &account.email).await?;
                 note(connection, &account.id.to_string(), "user.verify", account.id, &request_id).await?;

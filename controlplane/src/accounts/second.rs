@@ -1,6 +1,7 @@
 //! A second proof: one-time passwords of an app, and the codes that replace them.
 
 use super::{Accounts, By, gone, mail, note};
+use crate::auth::throttle::Attempt;
 use crate::auth::{Login, totp};
 use crate::error::{Code, Problem};
 use crate::secrets::Vault;
@@ -69,8 +70,13 @@ impl Accounts {
         let sealed = self.vault.seal_row(COLUMN, account.id, &secret);
         let sealed = sealed.map_err(|_| Problem::new(Code::Internal, "the secret could not be sealed"))?;
         let offer = totp::offer(&secret, host(self.issuer.audience()), &account.email)?;
+        let request_id = by.request_id.clone();
         let offered = self.write(move |connection| {
-            Box::pin(async move { Ok(accounts::offer_totp(connection, login.account, &sealed).await?) })
+            Box::pin(async move {
+                let id = login.account;
+                note(connection, &id.to_string(), "totp.offer", id, &request_id).await?;
+                Ok(accounts::offer_totp(connection, id, &sealed).await?)
+            })
         });
         if !offered.await? {
             let message = "this account asks for codes already; end that first";
@@ -79,19 +85,27 @@ impl Accounts {
         Ok(offer)
     }
 
+    /// Counts a code that is tried.
+    pub(super) fn tried(&self, login: Login, code: Option<&str>, by: &By) -> Result<(), Problem> {
+        match code {
+            Some(_) => self.throttle.attempt(by.client, Attempt::Code(&login.account.to_string())),
+            None => Ok(()),
+        }
+    }
+
     /// From now on codes are asked for; gives the recovery codes, once.
     ///
     /// # Errors
     /// `FORBIDDEN` for a wrong code, `CONFLICT` where no secret waits for one, `RATE_LIMITED`, or of the database.
     pub(crate) async fn begin_totp(&self, login: Login, code: &str, by: &By) -> Result<Vec<String>, Problem> {
-        self.throttle.attempt(by.client, Some(&login.account.to_string()))?;
+        self.throttle.attempt(by.client, Attempt::Code(&login.account.to_string()))?;
         let codes = totp::recovery_codes()?;
         let hashes: Vec<[u8; 32]> = codes.iter().map(|code| totp::code_hash(code)).collect();
         let (vault, code, request_id) = (self.vault.clone(), code.to_owned(), by.request_id.clone());
         let begin = self.write(move |connection| {
             Box::pin(async move {
                 let now = now_us();
-                let account = accounts::by_id(connection, login.account).await?.ok_or_else(gone)?;
+                let account = accounts::hold(connection, login.account).await?.ok_or_else(gone)?;
                 let none_waits =
                     || Problem::new(Code::Conflict, "no secret waits for a code: ask for one first");
                 let sealed = account.totp.clone().filter(|_| account.totp_since_us.is_none());
@@ -105,6 +119,7 @@ impl Accounts {
                 }
                 accounts::take_step(connection, account.id, step).await?;
                 accounts::set_codes(connection, account.id, &hashes).await?;
+                mail::enqueue(connection, &mail::Mail::SecondBegun { account: account.id }).await?;
                 note(connection, &account.id.to_string(), "totp.begin", account.id, &request_id).await?;
                 Ok(())
             })
@@ -125,10 +140,11 @@ impl Accounts {
         by: &By,
     ) -> Result<(), Problem> {
         self.confirmed(login, password, by).await?;
+        self.tried(login, code.as_deref(), by)?;
         let (vault, request_id) = (self.vault.clone(), by.request_id.clone());
         let end = self.write(move |connection| {
             Box::pin(async move {
-                let account = accounts::by_id(connection, login.account).await?.ok_or_else(gone)?;
+                let account = accounts::hold(connection, login.account).await?.ok_or_else(gone)?;
                 check(connection, &vault, &account, code.as_deref(), now_us()).await?;
                 accounts::end_totp(connection, account.id).await?;
                 mail::enqueue(connection, &mail::Mail::SecondEnded { account: account.id }).await?;

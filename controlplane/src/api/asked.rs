@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, Method};
 use super::App;
 use super::envelope::RequestId;
 use super::write::{Payload, media_type, read_in_time};
-use crate::accounts::By;
+use crate::accounts::{By, Manager};
 use crate::auth::{Caller, Login, Scope};
 use crate::error::{Code, Problem};
 
@@ -37,15 +37,15 @@ impl<T> Asked<T> {
         })
     }
 
-    /// Who may manage users, as the audit knows them.
+    /// Who may manage users.
     ///
     /// # Errors
     /// `INSUFFICIENT_SCOPE`.
-    pub(crate) fn manager(&self) -> Result<String, Problem> {
+    pub(crate) fn manager(&self) -> Result<Manager, Problem> {
         let nobody = || Problem::new(Code::Unauthenticated, "this needs a token");
         let caller = self.caller.as_ref().ok_or_else(nobody)?;
         caller.scopes.require(Scope::UsersAdmin)?;
-        Ok(caller.id.clone())
+        Ok(Manager { actor: caller.id.clone(), is_operator: caller.scopes.has(Scope::Admin) })
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn authenticate(app: &App, buffer: &Buffer, token: &str) -> Res
     {
         return Ok(caller);
     }
-    match app.authenticator.authenticate(&app.readers, token).await {
+    match app.authenticator.authenticate(&app.readers, &app.committer, token).await {
         Err(problem) if problem.cause == Cause::Away => {
             buffer.found_away();
             remembered().ok_or(problem)
@@ -86,6 +86,7 @@ pub(super) fn entry(
         change,
         accepted_at_us: now_us(),
         caller: caller.id.clone(),
+        narrowed: caller.limits.narrowed().clone(),
         request_id: request_id.to_owned(),
         method: parts.method.as_str().to_owned(),
         target: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),

@@ -18,11 +18,13 @@ pub mod server;
 pub mod v1;
 pub mod write;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use tokio::sync::Semaphore;
@@ -65,7 +67,7 @@ pub struct App {
     /// Counters.
     pub metrics: Metrics,
     /// Knows tokens.
-    pub(crate) authenticator: Authenticator,
+    pub(crate) authenticator: Arc<Authenticator>,
     /// People.
     pub(crate) accounts: Accounts,
     /// How the API is reached.
@@ -92,9 +94,9 @@ pub type Shared = State<Arc<App>>;
 /// The whole API.
 pub fn router(app: Arc<App>) -> Router {
     let authenticated = || middleware::from_fn_with_state(app.clone(), authenticate);
-    let operators = openapi::routes(app.clone()).route_layer(middleware::from_fn(only_operators));
-    let aliases = v1::records::aliases(app.clone()).route_layer(middleware::from_fn(only_operators));
-    let api = operators
+    let scoped = openapi::routes(app.clone()).route_layer(middleware::from_fn(within_scope));
+    let aliases = v1::records::aliases(app.clone()).route_layer(middleware::from_fn(within_scope));
+    let api = scoped
         .merge(openapi::of_people(app.clone()))
         .route_layer(authenticated())
         .merge(openapi::of_strangers(app.clone()));
@@ -113,12 +115,28 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app, envelope::around))
 }
 
-/// Lets in who may do everything.
-async fn only_operators(request: Request, next: Next) -> Result<Response, Problem> {
+/// Lets in who has the scope that a route takes.
+async fn within_scope(request: Request, next: Next) -> Result<Response, Problem> {
     let caller = request.extensions().get::<Caller>();
     let caller = caller.ok_or_else(|| Problem::new(Code::Unauthenticated, "this needs a token"))?;
-    caller.scopes.require(Scope::Admin)?;
+    caller.scopes.require(scope_of(&request))?;
     Ok(next.run(request).await)
+}
+
+/// The scope that a route takes; whatever is not named here takes all of them.
+fn scope_of(request: &Request) -> Scope {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let below = |prefix: &str| {
+        route.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if below("/api/v1/records") || below("/api/v1/dns-records") || below("/api/v1/changes") {
+        if is_read { Scope::RecordsRead } else { Scope::RecordsWrite }
+    } else if below("/api/v1/domains") {
+        if is_read { Scope::DomainsRead } else { Scope::DomainsWrite }
+    } else {
+        Scope::Admin
+    }
 }
 
 /// The same for requests that were let in before and are read again.
@@ -135,8 +153,15 @@ async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> R
     };
     let caller = match buffered::takes(&app, &request) {
         Some(buffer) => buffered::authenticate(&app, buffer, token).await?,
-        None => app.authenticator.authenticate(&app.readers, token).await?,
+        None => app.authenticator.authenticate(&app.readers, &app.committer, token).await?,
     };
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
+    if !peer.is_some_and(|peer| caller.limits.allows_from(peer)) {
+        return Err(Problem::new(
+            Code::Forbidden,
+            "this token is not good from where the request comes from",
+        ));
+    }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }

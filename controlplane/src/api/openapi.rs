@@ -69,13 +69,16 @@ pub(super) fn of_people(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::me::begin_totp))
         .routes(routes!(v1::me::sessions, v1::me::end_sessions))
         .routes(routes!(v1::me::end_session))
+        .routes(routes!(v1::keys::list, v1::keys::add))
+        .routes(routes!(v1::keys::delete))
+        .routes(routes!(v1::keys::revoke))
         .routes(routes!(v1::users::list, v1::users::create))
         .routes(routes!(v1::users::look_up, v1::users::patch, v1::users::delete))
         .routes(routes!(v1::users::link))
         .with_state(app)
 }
 
-/// What operators alone may: all described routes but those of people.
+/// What takes a scope: all described routes but those of people.
 pub(super) fn routes(app: Arc<App>) -> OpenApiRouter {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(v1::records::list, v1::records::create))

@@ -1,10 +1,14 @@
 //! Parts of a request as typed values, and what is said when they are none.
 
+use std::sync::Arc;
+
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use crate::auth::Caller;
+use crate::auth::limits::Limits;
 use crate::error::{Code, Problem};
 
 /// The one variable segment of the path.
@@ -20,6 +24,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
             Ok(Path(text)) => Ok(Segment(text)),
             Err(rejection) => Err(Problem::new(Code::MalformedRequest, rejection.body_text())),
         }
+    }
+}
+
+/// What who asks is narrowed to.
+#[derive(Clone, Debug)]
+pub struct Within(pub(crate) Arc<Limits>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Within {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Within, Problem> {
+        let caller = parts.extensions.get::<Caller>();
+        let nobody = || Problem::new(Code::Unauthenticated, "this needs a token");
+        Ok(Within(caller.ok_or_else(nobody)?.limits.clone()))
     }
 }
 

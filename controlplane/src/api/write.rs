@@ -429,6 +429,7 @@ impl<T> Write<T> {
             actor: self.caller.id.clone(),
             request_id: self.request_id,
             action,
+            limits: self.caller.limits.clone(),
             operations,
             if_match: self.if_match,
             idempotency: self.idempotency,

@@ -1,9 +1,12 @@
 //! Who is asking, and what they may: opaque tokens (hashed at rest), and JWTs of who has logged in.
 
 pub(crate) mod jwt;
+pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod password;
 pub(crate) mod refresh;
 mod remembered;
+pub(crate) mod revoked;
 pub mod scope;
 pub(crate) mod throttle;
 mod token;
@@ -22,10 +25,15 @@ pub(crate) use remembered::Remembered;
 pub use scope::{Scope, Scopes};
 pub use token::{Token, TokenHash};
 
+use crate::commit::Committer;
 use crate::error::{Code, Problem};
 use crate::store::batch::Batch;
-use crate::store::{Connection, Pool, audit, now_us, sessions, tokens};
+use crate::store::revocations::Revoked;
+use crate::store::{Connection, Pool, audit, keys as keys_table, now_us, sessions, tokens};
 use jwt::issuer::Issuer;
+use keys::Keys;
+use limits::Limits;
+use revoked::Tokens;
 
 /// The scope that may do everything.
 pub const ADMIN: &str = "admin";
@@ -39,6 +47,8 @@ pub struct Caller {
     pub id: String,
     /// What they may do.
     pub(crate) scopes: Scopes,
+    /// What they are narrowed to, each by itself.
+    pub(crate) limits: Arc<Limits>,
     /// Who has logged in, and in which session.
     pub(crate) login: Option<Login>,
     /// Known from memory alone: the database could not be asked.
@@ -58,6 +68,16 @@ struct Known {
     caller: Caller,
     /// Seconds since the epoch.
     until_s: Option<i64>,
+    /// What ends it sooner.
+    by: Option<By>,
+}
+
+/// What a token that its user signed stands on.
+#[derive(Clone, Debug)]
+struct By {
+    account: Uuid,
+    key: Uuid,
+    jti: String,
 }
 
 /// Checks tokens against the database.
@@ -66,30 +86,54 @@ pub(crate) struct Authenticator {
     issuer: Arc<Issuer>,
     /// A session that was not used for so long has ended.
     idle: Duration,
+    keys: Keys,
+    revoked: Tokens,
     remembered: Remembered<Known>,
 }
 
 impl Authenticator {
     /// That takes the JWTs of an issuer.
     pub(crate) fn new(issuer: Arc<Issuer>, idle: Duration) -> Authenticator {
-        Authenticator { issuer, idle, remembered: Remembered::default() }
+        Authenticator {
+            issuer,
+            idle,
+            keys: Keys::default(),
+            revoked: Tokens::default(),
+            remembered: Remembered::default(),
+        }
     }
 
     /// Who holds this token.
     ///
     /// # Errors
     /// `UNAUTHENTICATED`, `TOKEN_REVOKED`, or the database's.
-    pub(crate) async fn authenticate(&self, readers: &Pool, token: &str) -> Result<Caller, Problem> {
+    pub(crate) async fn authenticate(
+        &self,
+        readers: &Pool,
+        committer: &Committer,
+        token: &str,
+    ) -> Result<Caller, Problem> {
         let hash = key_of(token);
         if let Some(known) = self.remembered.get(&hash).filter(Known::is_good) {
             return Ok(known.caller);
         }
-        let known = if token.contains('.') {
-            self.of_jwt(readers, token).await?
+        if !token.contains('.') {
+            let known = of_opaque(readers, token).await?;
+            self.remembered.keep(hash, known.clone());
+            return Ok(known.caller);
+        }
+        let kid = jwt::kid(token).map_err(refused)?;
+        if self.issuer.is_named(&kid) {
+            let known = self.of_session(readers, token).await?;
+            self.remembered.keep(hash, known.clone());
+            return Ok(known.caller);
+        }
+        let (known, key) = self.of_key(readers, token, &kid).await?;
+        if key.single_use {
+            spend(committer, &known).await?;
         } else {
-            of_opaque(readers, token).await?
-        };
-        self.remembered.keep(hash, known.clone());
+            self.remembered.keep(hash, known.clone());
+        }
         Ok(known.caller)
     }
 
@@ -99,15 +143,8 @@ impl Authenticator {
         Some(Caller { unchecked: true, ..known.caller })
     }
 
-    async fn of_jwt(&self, readers: &Pool, token: &str) -> Result<Known, Problem> {
-        let refused = |why: jwt::Refused| {
-            tracing::info!(%why, "a JWT was refused");
-            Problem::new(Code::Unauthenticated, format!("the token is not taken: {why}"))
-        };
-        let kid = jwt::kid(token).map_err(refused)?;
-        if !self.issuer.is_named(&kid) {
-            return Err(refused(jwt::Refused::UnknownKey));
-        }
+    /// Of a token that we made for who has logged in.
+    async fn of_session(&self, readers: &Pool, token: &str) -> Result<Known, Problem> {
         let now = now_us();
         let claims = self.issuer.read(token, now / US_PER_S).map_err(refused)?;
         let session = claims.sid.ok_or_else(|| refused(jwt::Refused::Claims))?;
@@ -122,23 +159,146 @@ impl Authenticator {
             id: found.account.to_string(),
             // What the account may now, whatever it could when the token was made.
             scopes: granted.within(scopes_of(found.is_operator)),
+            limits: Arc::default(),
             login: Some(Login { account: found.account, session }),
             unchecked: false,
         };
-        Ok(Known { caller, until_s: Some(claims.exp.saturating_add(jwt::SKEW_S)) })
+        Ok(Known { caller, until_s: Some(claims.exp.saturating_add(jwt::SKEW_S)), by: None })
     }
+
+    /// Of a token that its user signed.
+    async fn of_key(
+        &self,
+        readers: &Pool,
+        token: &str,
+        kid: &str,
+    ) -> Result<(Known, Arc<keys::Key>), Problem> {
+        let unknown = || refused(jwt::Refused::UnknownKey);
+        let id: Uuid = kid.parse().map_err(|_| unknown())?;
+        let key = self.keys.get(readers, id).await?.ok_or_else(unknown)?;
+        let now = now_us();
+        if key.expires_at_us.is_some_and(|expires| expires <= now) {
+            return Err(Problem::new(Code::TokenRevoked, "the key has expired"));
+        }
+        let account = key.account.to_string();
+        let expected = jwt::Expected {
+            issuer: &account,
+            audience: self.issuer.audience(),
+            lifetime_s: self.issuer.lifetime_s(),
+            now_s: now / US_PER_S,
+        };
+        let claims = jwt::verify(token, &key.verifying, expected).map_err(refused)?;
+        if claims.sub != key.account {
+            return Err(refused(jwt::Refused::Issuer));
+        }
+        if key.is_suspended {
+            return Err(Problem::new(Code::Forbidden, "the account is suspended"));
+        }
+        if self.revoked.contains(key.account, &claims.jti) {
+            return Err(Problem::new(Code::TokenRevoked, "the token was revoked"));
+        }
+        let asked = Scopes::parse(&claims.scope).map_err(|name| {
+            Problem::new(Code::InsufficientScope, format!("the token asks for {name}, which is no scope"))
+        })?;
+        let limits = claims.godwit.as_ref().map(Limits::of).transpose()?.unwrap_or_default();
+        let caller = Caller {
+            id: account,
+            scopes: asked.within(key.scopes).within(scopes_of(key.is_operator)),
+            limits: Arc::new(limits),
+            login: None,
+            unchecked: false,
+        };
+        let by = By { account: key.account, key: key.id, jti: claims.jti };
+        let until_s = Some(claims.exp.saturating_add(jwt::SKEW_S));
+        Ok((Known { caller, until_s, by: Some(by) }, key))
+    }
+
+    /// Whether who sends a key has its other half, and is the one who says so.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE`.
+    pub(crate) fn check_proof(
+        &self,
+        proof: &str,
+        key: &jwt::VerifyingKey,
+        account: Uuid,
+    ) -> Result<(), Problem> {
+        let (account_text, now_s) = (account.to_string(), now_us() / US_PER_S);
+        let expected = jwt::Expected {
+            issuer: &account_text,
+            audience: self.issuer.audience(),
+            lifetime_s: self.issuer.lifetime_s(),
+            now_s,
+        };
+        let wrong = |why: jwt::Refused| {
+            let message =
+                format!("\"proof\": expected a JWT that the key signed, with your id as iss and sub: {why}");
+            Problem::new(Code::InvalidValue, message)
+        };
+        let claims = jwt::verify_proof(proof, key, expected).map_err(wrong)?;
+        if claims.sub == account { Ok(()) } else { Err(wrong(jwt::Refused::Issuer)) }
+    }
+
+    /// Forgets what was revoked.
+    pub(crate) fn heard(&self, revoked: &Revoked, until_us: i64) {
+        match revoked {
+            Revoked::Key(id) => {
+                self.keys.forget(|key| key.id == *id);
+                self.remembered.forget(|known| known.by.as_ref().is_some_and(|by| by.key == *id));
+            }
+            Revoked::Account(id) => {
+                self.keys.forget(|key| key.account == *id);
+                self.remembered.forget(|known| known.is_of(*id));
+            }
+            Revoked::Token(account, jti) => {
+                self.revoked.add(*account, jti, until_us);
+                let is_it = |by: &By| by.account == *account && by.jti == *jti;
+                self.remembered.forget(|known| known.by.as_ref().is_some_and(is_it));
+            }
+        }
+    }
+}
+
+/// Who sent it learns why, the log too.
+fn refused(why: jwt::Refused) -> Problem {
+    tracing::info!(%why, "a JWT was refused");
+    Problem::new(Code::Unauthenticated, format!("the token is not taken: {why}"))
+}
+
+/// Uses up a token that is taken once.
+async fn spend(committer: &Committer, known: &Known) -> Result<(), Problem> {
+    let (Some(by), Some(until_s)) = (known.by.clone(), known.until_s) else { return Ok(()) };
+    let spend = committer.write(move |connection| {
+        Box::pin(async move {
+            let until_us = until_s.saturating_add(1).saturating_mul(US_PER_S);
+            Ok(keys_table::spend(connection, by.key, &by.jti, until_us).await?)
+        })
+    });
+    if spend.await? {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::TokenRevoked,
+        "the token was used before, and its key says that each is good once",
+    ))
 }
 
 impl Known {
     fn is_good(&self) -> bool {
         self.until_s.is_none_or(|until| now_us() / US_PER_S < until)
     }
+
+    /// Whether it is one of an account.
+    fn is_of(&self, account: Uuid) -> bool {
+        let logged_in = self.caller.login.is_some_and(|login| login.account == account);
+        logged_in || self.by.as_ref().is_some_and(|by| by.account == account)
+    }
 }
 
 impl Caller {
     /// Somebody whose right to a request was checked when it came.
-    pub(crate) fn checked_before(id: String) -> Caller {
-        Caller { id, scopes: Scopes::of(Scope::Admin), login: None, unchecked: false }
+    pub(crate) fn checked_before(id: String, limits: Arc<Limits>) -> Caller {
+        Caller { id, scopes: Scopes::of(Scope::Admin), limits, login: None, unchecked: false }
     }
 }
 
@@ -167,8 +327,9 @@ async fn of_opaque(readers: &Pool, token: &str) -> Result<Known, Problem> {
     let scopes = Scopes::parse(&found.scope).map_err(|_| {
         Problem::new(Code::InsufficientScope, "the token has a scope that this version does not know")
     })?;
-    let caller = Caller { id: found.id.to_string(), scopes, login: None, unchecked: false };
-    Ok(Known { caller, until_s: None })
+    let limits = Arc::default();
+    let caller = Caller { id: found.id.to_string(), scopes, limits, login: None, unchecked: false };
+    Ok(Known { caller, until_s: None, by: None })
 }
 
 /// The token that comes with a request, whatever it is.

@@ -10,6 +10,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 
 use crate::error::{Code, Problem};
+use crate::observe::metrics::Metrics;
 
 /// KiB of memory that one takes, and passes over it: the least that OWASP names for one lane.
 const MEMORY_KIB: u32 = 19 << 10;
@@ -25,8 +26,9 @@ const MOST_WAITING: usize = 64;
 /// Works out hashes of passwords, few at once.
 #[derive(Debug)]
 pub(crate) struct Passwords {
-    places: Semaphore,
-    waiting: AtomicUsize,
+    places: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+    metrics: Metrics,
     /// What is compared with where there is no password to compare with: it takes as long, and never matches.
     nobodys: Arc<str>,
 }
@@ -45,12 +47,13 @@ impl Passwords {
     ///
     /// # Errors
     /// When the system has no random numbers.
-    pub(crate) fn new(cpus: usize) -> anyhow::Result<Passwords> {
+    pub(crate) fn new(cpus: usize, metrics: Metrics) -> anyhow::Result<Passwords> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)
             .map_err(|error| anyhow::anyhow!("no random numbers from the system: {error}"))?;
         let nobodys = hashed(&secret).map_err(|problem| anyhow::anyhow!(problem))?.into();
-        Ok(Passwords { places: Semaphore::new((cpus / 2).max(1)), waiting: AtomicUsize::new(0), nobodys })
+        let places = Arc::new(Semaphore::new((cpus / 2).max(1)));
+        Ok(Passwords { places, waiting: Arc::default(), metrics, nobodys })
     }
 
     /// The hash of a password that somebody chose, as a PHC string.
@@ -78,27 +81,33 @@ impl Passwords {
 
     /// On a thread that may take its time, when it is its turn.
     async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        let _waits = Waits::of(&self.waiting)?;
+        let waits = Waits::of(self.waiting.clone())?;
         let failed = |_| Problem::new(Code::Internal, "the password could not be worked on");
-        let _place = self.places.acquire().await.map_err(|_| too_many())?;
+        let place = self.places.clone().acquire_owned().await.map_err(|_| too_many())?;
+        self.metrics.password_checked();
+        // What is begun takes its place until its end, also where nobody waits for it any more.
+        let work = move || {
+            let _held = (waits, place);
+            work()
+        };
         tokio::task::spawn_blocking(work).await.map_err(failed)
     }
 }
 
 /// One that waits; no longer when it is dropped.
-struct Waits<'a>(&'a AtomicUsize);
+struct Waits(Arc<AtomicUsize>);
 
-impl Waits<'_> {
-    fn of(waiting: &AtomicUsize) -> Result<Waits<'_>, Problem> {
+impl Waits {
+    fn of(waiting: Arc<AtomicUsize>) -> Result<Waits, Problem> {
         let waits = Waits(waiting);
-        if waiting.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
+        if waits.0.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
             return Err(too_many());
         }
         Ok(waits)
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for Waits {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -150,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn passwords_are_argon2id_and_compared_by_their_hash() {
-        let passwords = Passwords::new(2).unwrap();
+        let passwords = Passwords::new(2, Metrics::default()).unwrap();
         let hash = passwords.hash("correct horse").await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert_ne!(hash, passwords.hash("correct horse").await.unwrap(), "salted");
@@ -168,7 +177,7 @@ mod tests {
     async fn a_hash_with_other_parameters_is_renewed() {
         let weaker = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, None).unwrap());
         let hash = weaker.hash_password(b"correct horse").unwrap().to_string();
-        let passwords = Passwords::new(2).unwrap();
+        let passwords = Passwords::new(2, Metrics::default()).unwrap();
         let Compared::Rehashed(renewed) = passwords.compare("correct horse", Some(&hash)).await.unwrap()
         else {
             panic!("it has other parameters");
@@ -178,7 +187,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_when_too_many_wait_is_told_so() {
-        let passwords = Arc::new(Passwords::new(2).unwrap());
+        let passwords = Arc::new(Passwords::new(2, Metrics::default()).unwrap());
         let held = passwords.places.acquire().await.unwrap();
         let waiting: Vec<_> = (0..MOST_WAITING)
             .map(|_| {

@@ -34,6 +34,12 @@ impl<T: Clone> Remembered<T> {
         (at.elapsed() < limit).then(|| holder.clone())
     }
 
+    /// Forgets those of which something was heard.
+    pub(crate) fn forget(&self, is_meant: impl Fn(&T) -> bool) {
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.retain(|_, (_, holder)| !is_meant(holder));
+    }
+
     /// Remembers who holds one.
     pub(crate) fn keep(&self, hash: TokenHash, holder: T) {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);

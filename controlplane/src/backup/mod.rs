@@ -48,6 +48,9 @@ const TABLES: &[(&str, &[&str])] = &[
     ("registrations", &["id"]),
     ("links", &["hash"]),
     ("sessions", &["id"]),
+    ("keys", &["id"]),
+    ("revocations", &["id"]),
+    ("spent_tokens", &["key_id", "jti"]),
 ];
 
 /// What a backup holds.

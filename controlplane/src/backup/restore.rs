@@ -88,5 +88,8 @@ pub(super) async fn fill(
     let above = i64::try_from(before.generation.max(after.generation))?;
     let started = begin_generation(connection, now_us().max(above + 1)).await?;
     ensure!(started, "no new generation was begun");
+    // What was taken, exchanged or ended since the backup was made must not be good again.
+    store::registrations::drop_every_link(connection).await?;
+    store::sessions::end_every(connection, now_us()).await?;
     Ok(read)
 }

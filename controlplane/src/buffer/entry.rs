@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::auth::limits::Narrowed;
+
 const VERSION: u8 = 1;
 const HASH_OCTETS: usize = 32;
 const LENGTH_OCTETS: usize = 4;
@@ -36,6 +38,9 @@ pub(crate) struct Head {
     pub(crate) accepted_at_us: i64,
     /// The token's id.
     pub(crate) caller: String,
+    /// What they are narrowed to.
+    #[serde(default)]
+    pub(crate) narrowed: Narrowed,
     pub(crate) request_id: String,
     pub(crate) method: String,
     /// Path and query.
@@ -100,6 +105,7 @@ pub(super) mod tests {
             change: Uuid::from_u128(u128::from(number)),
             accepted_at_us: 1_700_000_000_000_000 + i64::from(number),
             caller: "caller".to_owned(),
+            narrowed: Narrowed { types: vec!["A".to_owned()], ..Narrowed::default() },
             request_id: format!("request-{number}"),
             method: "PUT".to_owned(),
             target: "/api/v1/records/www.example.com.?type=A".to_owned(),

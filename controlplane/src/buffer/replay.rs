@@ -23,6 +23,7 @@ use crate::api::envelope::{RequestId, caught};
 use crate::api::write::{CHANGE, IDEMPOTENCY_KEY};
 use crate::api::{self, App};
 use crate::auth::Caller;
+use crate::auth::limits::Limits;
 use crate::commit::{Chain, Link};
 use crate::error::{Cause, Code, Problem};
 use crate::instance::{Stop, stopped};
@@ -303,9 +304,10 @@ async fn make(router: Router, entry: &Entry, link: Option<Link>) -> Result<Uuid,
     if let Some(key) = &head.key {
         request = request.header(&IDEMPOTENCY_KEY, &key.key);
     }
+    let limits = Limits::of(&head.narrowed).map(Arc::new)?;
     let mut request = request.body(Body::from(entry.body.clone())).map_err(damaged)?;
     let extensions = request.extensions_mut();
-    extensions.insert(Caller::checked_before(head.caller.clone()));
+    extensions.insert(Caller::checked_before(head.caller.clone(), limits));
     extensions.insert(RequestId(head.request_id.clone()));
     extensions.insert(Replays { change: head.change, link: Arc::new(Mutex::new(link)) });
     let failed =

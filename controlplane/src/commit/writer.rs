@@ -30,8 +30,8 @@ use crate::store::changes::Waiting;
 use crate::store::connection::is_lost;
 use crate::store::relay::FeedState;
 use crate::store::{
-    Connection, Kind, Place, buffered, changes, history, idempotency, jobs, log, now_us, registrations,
-    relay, sessions,
+    Connection, Kind, Place, buffered, changes, history, idempotency, jobs, keys, log, now_us, registrations,
+    relay, revocations, sessions,
 };
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
@@ -409,11 +409,15 @@ impl Writer {
             let settled = buffered::prune(connection, before, PRUNE_STEP).await?;
             let ended = jobs::prune(connection, ended_before, PRUNE_STEP).await?;
             let links = registrations::prune(connection, now, PRUNE_STEP).await?;
-            let logins = sessions::prune(connection, now, PRUNE_STEP).await?;
-            Ok::<[u64; 8], sqlx::Error>([answers, versions, sets, batches, settled, ended, links, logins])
+            let logins = sessions::prune(connection, now, ended_before, PRUNE_STEP).await?;
+            let tokens = revocations::prune(connection, now, PRUNE_STEP).await?
+                + keys::prune(connection, now, PRUNE_STEP).await?;
+            Ok::<[u64; 9], sqlx::Error>([
+                answers, versions, sets, batches, settled, ended, links, logins, tokens,
+            ])
         };
         match pruned.await {
-            Ok([0, 0, 0, 0, 0, 0, 0, 0]) => self.prune_every,
+            Ok([0, 0, 0, 0, 0, 0, 0, 0, 0]) => self.prune_every,
             Ok(rows) => {
                 tracing::debug!(?rows, "deleted what is past its time");
                 let full = u64::try_from(PRUNE_STEP).unwrap_or(u64::MAX);

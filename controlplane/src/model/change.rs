@@ -7,6 +7,7 @@ use godwit_wire::rr::{Rrset, Rtype};
 
 use super::soa::Soa;
 use super::zone::TtlPolicy;
+use crate::auth::limits::Limits;
 use crate::error::Problem;
 use crate::past::At;
 
@@ -188,6 +189,8 @@ pub struct Request {
     pub request_id: String,
     /// What the audit says was done: `record.put`, `zone.import`, ….
     pub action: &'static str,
+    /// What whoever asks is narrowed to.
+    pub(crate) limits: Arc<Limits>,
     /// Steps, in order.
     pub operations: Vec<Operation>,
     /// Holds for the only zone that the operations name.

@@ -162,6 +162,7 @@ pub struct Metrics {
     shadow_unjudged: Counter,
     shadow_read_octets: Counter,
     panics: Counter,
+    password_checks: Counter,
     live_nodes: Gauge,
     nodes_ahead: Counter,
     jobs: Family<JobLabels, Counter>,
@@ -300,6 +301,11 @@ impl Metrics {
         self.nodes_ahead.inc();
     }
 
+    /// Counts a password that was worked on.
+    pub fn password_checked(&self) {
+        self.password_checks.inc();
+    }
+
     /// Has a kind of job be there from the start, so that its counts are seen to rise.
     pub fn job_kind(&self, kind: &str) {
         for &outcome in JobOutcome::ALL {
@@ -428,6 +434,11 @@ impl Metrics {
         registry.register("jobs_waiting", "Jobs that wait", self.jobs_waiting.clone());
         registry.register("jobs_failed", "Jobs that were given up and are kept", self.jobs_failed.clone());
         registry.register("panics", "Requests that failed by a panic", self.panics.clone());
+        registry.register(
+            "password_checks",
+            "Passwords that were hashed or compared with a hash",
+            self.password_checks.clone(),
+        );
     }
 
     /// All metrics of a registry as Prometheus text (OpenMetrics).

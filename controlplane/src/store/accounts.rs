@@ -2,17 +2,22 @@
 
 use uuid::Uuid;
 
-use super::{Connection, Row};
+use super::{Connection, Kind, Row};
 
 const INSERT: &str = "INSERT INTO accounts (id, email, email_key, name, password, is_operator, totp_step, created_at_us) VALUES ($1, $2, $3, $4, $5, $6, 0, $7)";
-const BY_ID: &str = "SELECT id, email, name, password, is_operator, suspended_at_us, totp, totp_since_us, created_at_us FROM accounts WHERE id = $1";
-const BY_EMAIL: &str = "SELECT id, email, name, password, is_operator, suspended_at_us, totp, totp_since_us, created_at_us FROM accounts WHERE email_key = $1";
-const LIST: &str = "SELECT id, email, name, password, is_operator, suspended_at_us, totp, totp_since_us, created_at_us FROM accounts WHERE id > $1 ORDER BY id LIMIT $2";
-const COUNT_OPERATORS: &str =
-    "SELECT count(*) FROM accounts WHERE is_operator AND suspended_at_us IS NULL AND id <> $1";
+const BY_ID: &str = "SELECT id, email, wanted_email, name, password, is_operator, suspended_at_us, totp, totp_since_us, created_at_us FROM accounts WHERE id = $1";
+const BY_EMAIL: &str = "SELECT id, email, wanted_email, name, password, is_operator, suspended_at_us, totp, totp_since_us, created_at_us FROM accounts WHERE email_key = $1";
+/// Nobody else changes it until the transaction ends.
+const BY_ID_LOCKED: &str = "SELECT id, email, wanted_email, name, password, is_operator, suspended_at_us, totp, totp_since_us, created_at_us FROM accounts WHERE id = $1 FOR UPDATE";
+const LIST: &str = "SELECT id, email, wanted_email, name, password, is_operator, suspended_at_us, totp, totp_since_us, created_at_us FROM accounts WHERE id > $1 ORDER BY id LIMIT $2";
+const OPERATORS: &str = "SELECT id FROM accounts WHERE is_operator AND suspended_at_us IS NULL ORDER BY id";
+/// Two that would each leave the other as the last come one behind the other.
+const OPERATORS_LOCKED: &str =
+    "SELECT id FROM accounts WHERE is_operator AND suspended_at_us IS NULL ORDER BY id FOR UPDATE";
 const DELETE: &str = "DELETE FROM accounts WHERE id = $1";
 const SET_NAME: &str = "UPDATE accounts SET name = $2 WHERE id = $1";
-const SET_EMAIL: &str = "UPDATE accounts SET email = $2, email_key = $3 WHERE id = $1";
+const WANT_EMAIL: &str = "UPDATE accounts SET wanted_email = $2 WHERE id = $1";
+const SET_EMAIL: &str = "UPDATE accounts SET email = $2, email_key = $3, wanted_email = NULL WHERE id = $1";
 const SET_PASSWORD: &str = "UPDATE accounts SET password = $2 WHERE id = $1";
 /// The same password with other parameters: not where another was chosen meanwhile.
 const REHASH: &str = "UPDATE accounts SET password = $3 WHERE id = $1 AND password = $2";
@@ -37,9 +42,10 @@ pub(super) const ALL: &[&str] = &[
     BY_ID,
     BY_EMAIL,
     LIST,
-    COUNT_OPERATORS,
+    OPERATORS,
     DELETE,
     SET_NAME,
+    WANT_EMAIL,
     SET_EMAIL,
     SET_PASSWORD,
     REHASH,
@@ -55,12 +61,17 @@ pub(super) const ALL: &[&str] = &[
     COUNT_CODES,
 ];
 
+/// Statements of this file that PostgreSQL alone gets.
+pub(super) const POSTGRES_ONLY: &[&str] = &[BY_ID_LOCKED, OPERATORS_LOCKED];
+
 /// An account as stored. Its `Debug` shows no secret.
 #[derive(Clone)]
 pub(crate) struct Account {
     pub(crate) id: Uuid,
     /// As it was given.
     pub(crate) email: String,
+    /// What it shall be once that is proven, too.
+    pub(crate) wanted_email: Option<String>,
     pub(crate) name: String,
     /// Argon2id as a PHC string; `None` until one was chosen.
     pub(crate) password: Option<String>,
@@ -85,6 +96,7 @@ fn account(row: &Row) -> sqlx::Result<Account> {
     Ok(Account {
         id: row.get("id")?,
         email: row.get("email")?,
+        wanted_email: row.get("wanted_email")?,
         name: row.get("name")?,
         password: row.get("password")?,
         is_operator: row.get("is_operator")?,
@@ -119,6 +131,18 @@ pub(crate) async fn by_id(connection: &mut Connection, id: Uuid) -> sqlx::Result
     connection.query(BY_ID).bind(id).fetch_optional().await?.as_ref().map(account).transpose()
 }
 
+/// The same, to be changed: nobody else changes it, logs in to it, or logs out of it until the transaction ends.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn hold(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option<Account>> {
+    let by_id = match connection.kind() {
+        Kind::Sqlite => BY_ID,
+        Kind::Postgres => BY_ID_LOCKED,
+    };
+    connection.query(by_id).bind(id).fetch_optional().await?.as_ref().map(account).transpose()
+}
+
 /// The one that has an address.
 ///
 /// # Errors
@@ -136,12 +160,21 @@ pub(crate) async fn list(connection: &mut Connection, after: Uuid, limit: i64) -
     connection.query(LIST).bind(after).bind(limit).fetch_all().await?.iter().map(account).collect()
 }
 
-/// How many others are operators and let in.
+/// Whether others are operators and let in; they stay that until the transaction ends.
 ///
 /// # Errors
 /// Of the database.
-pub(crate) async fn other_operators(connection: &mut Connection, id: Uuid) -> sqlx::Result<i64> {
-    connection.query(COUNT_OPERATORS).bind(id).fetch_value().await
+pub(crate) async fn has_other_operators(connection: &mut Connection, id: Uuid) -> sqlx::Result<bool> {
+    let operators = match connection.kind() {
+        Kind::Sqlite => OPERATORS,
+        Kind::Postgres => OPERATORS_LOCKED,
+    };
+    for row in connection.query(operators).fetch_all().await? {
+        if row.get::<Uuid, _>(0)? != id {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Deletes it with all that is its own; whether there was one.
@@ -158,6 +191,18 @@ pub(crate) async fn delete(connection: &mut Connection, id: Uuid) -> sqlx::Resul
 /// Of the database.
 pub(crate) async fn set_name(connection: &mut Connection, id: Uuid, name: &str) -> sqlx::Result<()> {
     connection.query(SET_NAME).bind(id).bind(name).execute().await.map(|_| ())
+}
+
+/// The address that it shall have once that is proven; `None`: it keeps its own.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn want_email(
+    connection: &mut Connection,
+    id: Uuid,
+    email: Option<&str>,
+) -> sqlx::Result<()> {
+    connection.query(WANT_EMAIL).bind(id).bind(email).execute().await.map(|_| ())
 }
 
 /// Its address, which was proven.

@@ -16,12 +16,14 @@ pub(crate) mod dump;
 pub mod history;
 pub mod idempotency;
 pub mod jobs;
+pub(crate) mod keys;
 pub mod log;
 pub mod nodes;
 pub mod pace;
 pub mod place;
 pub(crate) mod registrations;
 pub mod relay;
+pub(crate) mod revocations;
 pub mod rrsets;
 pub mod schema;
 pub mod secrets;
@@ -83,6 +85,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
     let own: &[&[&'static str]] = match kind {
         Kind::Sqlite => &[database::SQLITE_ONLY, dump::SQLITE_ONLY, jobs::SQLITE_ONLY, schema::SQLITE_ONLY],
         Kind::Postgres => &[
+            accounts::POSTGRES_ONLY,
             zones::POSTGRES_ONLY,
             rrsets::POSTGRES_ONLY,
             nodes::POSTGRES_ONLY,
@@ -105,10 +108,12 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         history::ALL,
         idempotency::ALL,
         jobs::ALL,
+        keys::ALL,
         log::ALL,
         nodes::ALL,
         registrations::ALL,
         relay::ALL,
+        revocations::ALL,
         rrsets::ALL,
         &rrsets::composed(),
         secrets::ALL,

@@ -12,11 +12,15 @@ const NEWEST: &str = "SELECT id, email, name, password FROM registrations WHERE 
 /// All but the newest few of an address: whoever asks again and again takes no more room than that.
 const KEEP_NEWEST: &str = "DELETE FROM registrations WHERE email_key = $1 AND id NOT IN (SELECT id FROM registrations WHERE email_key = $1 ORDER BY created_at_us DESC, id DESC LIMIT $2)";
 const DELETE_OF_EMAIL: &str = "DELETE FROM registrations WHERE email_key = $1";
-const DELETE: &str = "DELETE FROM registrations WHERE id = $1";
 const PRUNE: &str = "DELETE FROM registrations WHERE id IN (SELECT id FROM registrations WHERE expires_at_us <= $1 ORDER BY expires_at_us LIMIT $2)";
 
 const LINK: &str = "INSERT INTO links (hash, purpose, registration_id, account_id, email, expires_at_us) VALUES ($1, $2, $3, $4, $5, $6)";
 /// It is taken by who deletes it.
+const FIND_LINK: &str =
+    "SELECT count(*) > 0 FROM links WHERE hash = $1 AND purpose = $2 AND expires_at_us > $3";
+const OF_LINK: &str =
+    "SELECT registration_id FROM links WHERE hash = $1 AND purpose = 'verify' AND expires_at_us > $2";
+const DROP_EVERY_LINK: &str = "DELETE FROM links";
 const TAKE_LINK: &str = "DELETE FROM links WHERE hash = $1 AND purpose = $2 AND expires_at_us > $3 RETURNING registration_id, account_id, email";
 const DROP_LINKS: &str = "DELETE FROM links WHERE account_id = $1 AND purpose = $2";
 const PRUNE_LINKS: &str = "DELETE FROM links WHERE hash IN (SELECT hash FROM links WHERE expires_at_us <= $1 ORDER BY expires_at_us LIMIT $2)";
@@ -28,16 +32,18 @@ pub(super) const ALL: &[&str] = &[
     NEWEST,
     KEEP_NEWEST,
     DELETE_OF_EMAIL,
-    DELETE,
     PRUNE,
     LINK,
+    FIND_LINK,
+    OF_LINK,
+    DROP_EVERY_LINK,
     TAKE_LINK,
     DROP_LINKS,
     PRUNE_LINKS,
 ];
 
 /// The most registrations of one address that wait at once.
-const MOST_OF_EMAIL: i64 = 5;
+const MOST_OF_EMAIL: i64 = 20;
 
 /// Who wants an account.
 pub(crate) struct Registration {
@@ -132,14 +138,6 @@ pub(crate) async fn newest(
     found.as_ref().map(registration).transpose()
 }
 
-/// Forgets one, with its links.
-///
-/// # Errors
-/// Of the database.
-pub(crate) async fn delete(connection: &mut Connection, id: Uuid) -> sqlx::Result<()> {
-    connection.query(DELETE).bind(id).execute().await.map(|_| ())
-}
-
 /// Forgets all of an address, with their links.
 ///
 /// # Errors
@@ -161,6 +159,41 @@ pub(crate) async fn link(
 ) -> sqlx::Result<()> {
     let insert = connection.query(LINK).bind(&hash[..]).bind(purpose.as_str()).bind(link.registration);
     insert.bind(link.account).bind(link.email.as_str()).bind(expires_at_us).execute().await.map(|_| ())
+}
+
+/// Whether there is a link that can be taken.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn has_link(
+    connection: &mut Connection,
+    hash: &[u8; 32],
+    purpose: Purpose,
+    now_us: i64,
+) -> sqlx::Result<bool> {
+    let find = connection.query(FIND_LINK).bind(&hash[..]).bind(purpose.as_str()).bind(now_us);
+    find.fetch_value().await
+}
+
+/// The registration that a link would make an account of.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn of_link(
+    connection: &mut Connection,
+    hash: &[u8; 32],
+    now_us: i64,
+) -> sqlx::Result<Option<Uuid>> {
+    let row = connection.query(OF_LINK).bind(&hash[..]).bind(now_us).fetch_optional().await?;
+    row.map(|row| row.get(0)).transpose()
+}
+
+/// Forgets all links: of a restored database nobody knows which were taken since.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn drop_every_link(connection: &mut Connection) -> sqlx::Result<()> {
+    connection.query(DROP_EVERY_LINK).execute().await.map(|_| ())
 }
 
 /// Takes a link that has not expired: nobody else can afterwards.

@@ -17,9 +17,13 @@ const END_OF_ACCOUNT: &str =
 const KEEP_NEWEST: &str = "UPDATE sessions SET ended_at_us = $2 WHERE account_id = $1 AND ended_at_us IS NULL AND id NOT IN (SELECT id FROM sessions WHERE account_id = $1 AND ended_at_us IS NULL ORDER BY used_at_us DESC, id DESC LIMIT $3)";
 const PRUNE: &str = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at_us <= $1 ORDER BY expires_at_us LIMIT $2)";
 
+const PRUNE_ENDED: &str = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE ended_at_us <= $1 AND ended_at_us IS NOT NULL ORDER BY ended_at_us LIMIT $2)";
+const END_EVERY: &str =
+    "UPDATE sessions SET ended_at_us = $1 WHERE ended_at_us IS NULL AND expires_at_us > $1";
+
 /// Every statement of this file.
 pub(super) const ALL: &[&str] =
-    &[INSERT, EXCHANGE, BY_ID, OF_ACCOUNT, END, END_OF_ACCOUNT, KEEP_NEWEST, PRUNE];
+    &[INSERT, EXCHANGE, BY_ID, OF_ACCOUNT, END, END_OF_ACCOUNT, KEEP_NEWEST, PRUNE, PRUNE_ENDED, END_EVERY];
 
 /// The most sessions of an account that go on at once.
 const MOST_OF_ACCOUNT: i64 = 100;
@@ -162,10 +166,24 @@ pub(crate) async fn end_all(
     end.bind(but.unwrap_or_else(Uuid::nil)).execute().await
 }
 
-/// Deletes some that have expired; how many.
+/// Deletes some that have expired, or ended before a time; how many.
 ///
 /// # Errors
 /// Of the database.
-pub(crate) async fn prune(connection: &mut Connection, now_us: i64, most: i64) -> sqlx::Result<u64> {
-    connection.query(PRUNE).bind(now_us).bind(most).execute().await
+pub(crate) async fn prune(
+    connection: &mut Connection,
+    now_us: i64,
+    ended_before_us: i64,
+    most: i64,
+) -> sqlx::Result<u64> {
+    let expired = connection.query(PRUNE).bind(now_us).bind(most).execute().await?;
+    Ok(expired + connection.query(PRUNE_ENDED).bind(ended_before_us).bind(most).execute().await?)
+}
+
+/// Ends every session: of a restored database nobody knows which had gone on since.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn end_every(connection: &mut Connection, now_us: i64) -> sqlx::Result<()> {
+    connection.query(END_EVERY).bind(now_us).execute().await.map(|_| ())
 }

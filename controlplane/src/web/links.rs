@@ -5,9 +5,10 @@ use std::sync::{Arc, LazyLock};
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
-use axum::http::{HeaderValue, StatusCode};
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, RETRY_AFTER};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 use base64::Engine as _;
@@ -50,13 +51,20 @@ struct Page<'a> {
     form: Option<Form<'a>>,
 }
 
+/// Which password is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Asks {
+    Present,
+    Next,
+}
+
 /// What a page asks for.
 #[derive(Default)]
 struct Form<'a> {
     action: &'static str,
     token: Option<&'a str>,
     asks_email: bool,
-    asks_password: bool,
+    password: Option<Asks>,
     button: &'static str,
 }
 
@@ -66,9 +74,9 @@ struct Link {
     token: String,
 }
 
-/// A new password, by a link.
+/// A link, and a password.
 #[derive(Deserialize)]
-struct NewPassword {
+struct WithPassword {
     token: String,
     password: String,
 }
@@ -97,12 +105,22 @@ impl<T: for<'d> Deserialize<'d> + Send + 'static> Payload for Sent<T> {
 
 /// All of them.
 pub(crate) fn routes(app: Arc<App>) -> Router {
-    Router::new()
+    let pages = Router::new()
         .route("/account/verify", get(verify_page).post(verify))
         .route("/account/password", get(password_page).post(password))
         .route("/account/email", get(email_page).post(email))
-        .route("/account/forgot", get(forgot_page).post(forgot))
-        .with_state(app)
+        .route("/account/forgot", get(forgot_page).post(forgot));
+    pages.route_layer(middleware::from_fn(from_here)).with_state(app)
+}
+
+/// A form is pushed on our page, not by the page of somebody else; browsers say which it was.
+async fn from_here(request: Request, next: Next) -> Result<Response, Problem> {
+    let site = request.headers().get("sec-fetch-site").map(HeaderValue::as_bytes);
+    let is_elsewhere = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
+    if is_elsewhere && request.method() == Method::POST {
+        return Err(Problem::new(Code::Forbidden, "this form is pushed on its own page alone"));
+    }
+    Ok(next.run(request).await)
 }
 
 fn page(status: StatusCode, title: &str, text: &str, form: Option<Form<'_>>) -> Response {
@@ -122,18 +140,32 @@ fn page(status: StatusCode, title: &str, text: &str, form: Option<Form<'_>>) -> 
 fn done(done: Result<&str, Problem>) -> Response {
     match done {
         Ok(text) => page(StatusCode::OK, "Done", text, None),
-        Err(problem) => page(problem.code.status(), "That did not work", &problem.message, None),
+        Err(problem) => {
+            let status = problem.code.status();
+            let mut response = page(status, "That did not work", &problem.message, None);
+            if status == StatusCode::TOO_MANY_REQUESTS {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(problem.retry_after_s));
+            }
+            response
+        }
     }
 }
 
 async fn verify_page(Params(Link { token }): Params<Link>, _: Asked<Empty>) -> Response {
-    let form =
-        Form { action: "/account/verify", token: Some(&token), button: "It is mine", ..Form::default() };
-    page(StatusCode::OK, "Prove your address", "Your account is made when you say so.", Some(form))
+    let form = Form {
+        action: "/account/verify",
+        token: Some(&token),
+        password: Some(Asks::Present),
+        button: "It is mine",
+        ..Form::default()
+    };
+    let text = "Give the password that you registered with, and your account is made. If you have not registered, close this page.";
+    page(StatusCode::OK, "Prove your address", text, Some(form))
 }
 
-async fn verify(State(app): State<Arc<App>>, asked: Asked<Sent<Link>>) -> Response {
-    let made = app.accounts.verify(&asked.body.0.token, &asked.by).await;
+async fn verify(State(app): State<Arc<App>>, asked: Asked<Sent<WithPassword>>) -> Response {
+    let WithPassword { token, password } = &asked.body.0;
+    let made = app.accounts.verify(token, password, &asked.by).await;
     done(made.map(|_| "Your account is made. You can log in now."))
 }
 
@@ -141,7 +173,7 @@ async fn password_page(Params(Link { token }): Params<Link>, _: Asked<Empty>) ->
     let form = Form {
         action: "/account/password",
         token: Some(&token),
-        asks_password: true,
+        password: Some(Asks::Next),
         button: "Choose it",
         ..Form::default()
     };
@@ -153,8 +185,8 @@ async fn password_page(Params(Link { token }): Params<Link>, _: Asked<Empty>) ->
     )
 }
 
-async fn password(State(app): State<Arc<App>>, asked: Asked<Sent<NewPassword>>) -> Response {
-    let NewPassword { token, password } = &asked.body.0;
+async fn password(State(app): State<Arc<App>>, asked: Asked<Sent<WithPassword>>) -> Response {
+    let WithPassword { token, password } = &asked.body.0;
     let reset = app.accounts.reset_password(token, password, &asked.by).await;
     done(reset.map(|()| "You can log in with it now."))
 }

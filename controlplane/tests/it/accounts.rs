@@ -1,135 +1,13 @@
 //! Accounts, as people and programs see them: over HTTP, with the mail that goes out.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use godwit_controlplane::store::Kind;
 use serde_json::{Value, json};
 use totp_rs::{Algorithm, Builder, Secret};
 
-use crate::harness::{Answer, Client, Server, folder};
-use crate::replica::Replica;
-
-const PASSWORD: &str = "correct horse battery";
-
-/// A server whose mail goes into a folder.
-struct Office {
-    server: Server,
-    mail: PathBuf,
-}
-
-impl Office {
-    async fn open() -> Office {
-        let folder = folder();
-        let mail = folder.path().join("mail");
-        let place = mail.clone();
-        let server = Server::start_in(folder, Replica::default(), None, move |config| {
-            config.mail.transport = godwit_controlplane::config::MailTransport::File;
-            config.mail.folder = Some(place);
-            config.mail.from = Some("godwit@dns.test".to_owned());
-        });
-        Office { server: server.await, mail }
-    }
-
-    fn client(&self) -> &Client {
-        &self.server.client
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Answer {
-        self.client()
-            .send(
-                "POST",
-                path,
-                &[("content-type", "application/json"), ("authorization", "")],
-                serde_json::to_vec(&body).unwrap(),
-            )
-            .await
-    }
-
-    /// The next letter to an address that has a text in it; it is taken out of the folder.
-    async fn letter(&self, to: &str, with: &str) -> String {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        loop {
-            for file in letters(&self.mail) {
-                // Long lines are broken on the way (RFC 2045 §6.7).
-                let text = std::fs::read_to_string(&file).unwrap().replace("=\r\n", "").replace("=3D", "=");
-                if text.contains(&format!("To: {to}")) && text.contains(with) {
-                    std::fs::remove_file(file).unwrap();
-                    return text;
-                }
-            }
-            assert!(tokio::time::Instant::now() < deadline, "no letter to {to} with {with:?} came");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// The secret of the link in the next letter.
-    async fn link(&self, to: &str, page: &str) -> String {
-        let letter = self.letter(to, page).await;
-        let (_, rest) = letter.split_once("token=").unwrap_or_else(|| panic!("no link in {letter}"));
-        let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-        rest[..end].to_owned()
-    }
-
-    async fn register(&self, email: &str, password: &str) {
-        let body = json!({ "email": email, "password": password, "name": "Anna" });
-        assert_eq!(
-            self.post("/api/v1/auth/register", body).await.expect(202).json(),
-            json!({ "state": "sent" })
-        );
-    }
-
-    /// Somebody with an account.
-    async fn somebody(&self, email: &str) -> Person {
-        self.register(email, PASSWORD).await;
-        let token = self.link(email, "/account/verify").await;
-        self.post("/api/v1/auth/verify", json!({ "token": token })).await.expect(201);
-        self.log_in(email, PASSWORD).await
-    }
-
-    async fn log_in(&self, email: &str, password: &str) -> Person {
-        let answer = self.post("/api/v1/auth/login", json!({ "email": email, "password": password })).await;
-        self.person(&answer.expect(200).json())
-    }
-
-    fn person(&self, tokens: &Value) -> Person {
-        let token = tokens["access_token"].as_str().unwrap().to_owned();
-        Person {
-            client: Client { token, ..self.client().clone() },
-            refresh: tokens["refresh_token"].as_str().unwrap().to_owned(),
-            session: tokens["session"].as_str().unwrap().to_owned(),
-        }
-    }
-}
-
-/// Somebody who has logged in.
-struct Person {
-    client: Client,
-    refresh: String,
-    session: String,
-}
-
-impl Person {
-    /// Waits until the access token is refused; not for longer than a second.
-    async fn until_refused(&self) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
-        loop {
-            let answer = self.client.get("/api/v1/users/me").await;
-            if answer.status == 401 {
-                assert_eq!(answer.code(), "TOKEN_REVOKED");
-                return;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "it is taken after a second: {}", answer.text);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-fn letters(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let files = entries.map(|entry| entry.unwrap().path());
-    files.filter(|file| file.extension().is_some_and(|extension| extension == "eml")).collect()
-}
+use crate::harness::{Answer, Client, Server};
+use crate::office::{Office, PASSWORD, letters};
 
 fn said(answer: &Answer) -> (u16, String, String) {
     let json = answer.json();
@@ -144,9 +22,12 @@ async fn an_account_is_made_when_its_address_is_proven() {
     let before = office.post("/api/v1/auth/login", login.clone()).await.expect(403);
     assert_eq!(before.code(), "EMAIL_NOT_VERIFIED");
     let token = office.link("Anna@Example.org", "/account/verify").await;
-    let user = office.post("/api/v1/auth/verify", json!({ "token": token })).await.expect(201).json();
+    let verify =
+        |password: &str| office.post("/api/v1/auth/verify", json!({ "token": token, "password": password }));
+    assert_eq!(verify("wrong password").await.expect(403).code(), "FORBIDDEN");
+    let user = verify(PASSWORD).await.expect(201).json();
     assert_eq!((&user["email"], &user["operator"]), (&json!("Anna@Example.org"), &json!(false)));
-    let again = office.post("/api/v1/auth/verify", json!({ "token": token })).await.expect(410);
+    let again = verify(PASSWORD).await.expect(410);
     assert_eq!(again.code(), "LINK_EXPIRED");
     let tokens = office.post("/api/v1/auth/login", login).await.expect(200).json();
     assert_eq!((&tokens["token_type"], &tokens["expires_in"]), (&json!("Bearer"), &json!(300)));
@@ -172,11 +53,37 @@ async fn strangers_do_not_learn_who_has_an_account() {
     office.register("anna@example.org", "another password").await;
     let letter = office.letter("anna@example.org", "has an account already").await;
     assert!(!letter.contains("token="), "{letter}");
+    // Nor by logging in with what was registered: it waits either way.
+    office.register("anna@example.org", "password of a thief").await;
+    office.register("nobody@example.org", "password of a thief").await;
+    let thief = async |email: &str| {
+        let before = checks(&office.server);
+        let login = json!({ "email": email, "password": "password of a thief" });
+        let answer = said(&office.post("/api/v1/auth/login", login).await);
+        (answer, checks(&office.server) - before)
+    };
+    let of_anna = thief("anna@example.org").await;
+    assert_eq!((of_anna.0.1.as_str(), &of_anna), ("EMAIL_NOT_VERIFIED", &thief("nobody@example.org").await));
+    office.letter("anna@example.org", "has an account already").await;
+    office.letter("nobody@example.org", "/account/verify").await;
     let wrong = json!({ "email": "anna@example.org", "password": "wrong password" });
-    let nobody = json!({ "email": "nobody@example.org", "password": "wrong password" });
+    let nobody = json!({ "email": "somebody@example.org", "password": "wrong password" });
     let wrong = said(&office.post("/api/v1/auth/login", wrong).await);
     assert_eq!(wrong, said(&office.post("/api/v1/auth/login", nobody).await));
     assert_eq!((wrong.0, wrong.1.as_str()), (401, "UNAUTHENTICATED"));
+    office.somebody("bert@example.org").await;
+    // And no sooner: as much is worked out for nobody as for somebody.
+    let work = async |email: &str, password: &str| {
+        let before = checks(&office.server);
+        office.post("/api/v1/auth/login", json!({ "email": email, "password": password })).await.expect(401);
+        checks(&office.server) - before
+    };
+    let long = "x".repeat(2_000);
+    for (email, password) in
+        [("bert@example.org", "wrong"), ("somebody@example.org", "wrong"), ("somebody@example.org", &long)]
+    {
+        assert_eq!(work(email, password).await, 1, "{email}");
+    }
     for email in ["nobody@example.org", "anna@example.org"] {
         let sent = office.post("/api/v1/auth/password/forgot", json!({ "email": email })).await.expect(202);
         assert_eq!(sent.json(), json!({ "state": "sent" }));
@@ -190,12 +97,17 @@ async fn strangers_do_not_learn_who_has_an_account() {
 #[tokio::test]
 async fn a_registration_is_proven_by_its_own_link() {
     let office = Office::open().await;
-    office.register("anna@example.org", "password of a thief").await;
-    let of_thief = office.link("anna@example.org", "/account/verify").await;
     office.register("anna@example.org", PASSWORD).await;
     let of_anna = office.link("anna@example.org", "/account/verify").await;
-    office.post("/api/v1/auth/verify", json!({ "token": of_anna })).await.expect(201);
-    office.post("/api/v1/auth/verify", json!({ "token": of_thief })).await.expect(410);
+    office.register("anna@example.org", "password of a thief").await;
+    let of_thief = office.link("anna@example.org", "/account/verify").await;
+    let verify = |token: &str, password: &str| {
+        office.post("/api/v1/auth/verify", json!({ "token": token, "password": password }))
+    };
+    // Also where she follows the link that the thief had sent to her.
+    verify(&of_thief, PASSWORD).await.expect(403);
+    verify(&of_anna, PASSWORD).await.expect(201);
+    verify(&of_thief, "password of a thief").await.expect(410);
     let thief = json!({ "email": "anna@example.org", "password": "password of a thief" });
     office.post("/api/v1/auth/login", thief).await.expect(401);
     office.log_in("anna@example.org", PASSWORD).await;
@@ -284,6 +196,13 @@ async fn another_password_ends_the_sessions_of_before() {
             .expect(401);
     }
     office.server.stop().await;
+}
+
+/// How many passwords were worked on.
+fn checks(server: &Server) -> u64 {
+    let text = server.metrics();
+    let value = text.lines().find_map(|line| line.strip_prefix("godwit_controlplane_password_checks_total "));
+    value.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
 }
 
 /// The code of an app for a secret, so many steps from now.
@@ -652,4 +571,90 @@ async fn the_database_holds_no_secret() {
         let hex: String = secret.iter().map(|octet| format!("{octet:02x}")).collect();
         assert!(!holds(hex.as_bytes()), "the database holds {hex}");
     }
+}
+
+/// Whoever opens a link, as mail servers do, uses nothing up: the button does.
+#[tokio::test]
+async fn pages_that_are_looked_at_use_nothing_up() {
+    let office = Office::open().await;
+    office.register("anna@example.org", PASSWORD).await;
+    let token = office.link("anna@example.org", "/account/verify").await;
+    let path = format!("/account/verify?token={token}");
+    for _ in 0..3 {
+        let page = office.client().send("GET", &path, &[("authorization", "")], Vec::new()).await.expect(200);
+        assert!(
+            page.text.contains(&format!("value=\"{token}\""))
+                && page.header("content-type").starts_with("text/html")
+        );
+        let policy = page.header("content-security-policy");
+        assert!(
+            policy.contains("default-src 'none'")
+                && policy.contains("form-action 'self'")
+                && !policy.contains("unsafe"),
+            "{policy}"
+        );
+        assert_eq!(
+            (page.header("referrer-policy"), page.header("cache-control")),
+            ("no-referrer", "no-store")
+        );
+    }
+    let form = [("content-type", "application/x-www-form-urlencoded"), ("authorization", "")];
+    let push = |path: &'static str, body: String| {
+        let client = office.client().clone();
+        async move { client.send("POST", path, &form, body.into()).await }
+    };
+    assert!(
+        push("/account/verify", format!("token={token}&password=correct+horse+battery"))
+            .await
+            .expect(200)
+            .text
+            .contains("account is made")
+    );
+    assert!(
+        push("/account/verify", format!("token={token}&password=correct+horse+battery"))
+            .await
+            .expect(410)
+            .text
+            .contains("was used")
+    );
+    push("/account/forgot", "email=anna%40example.org".to_owned()).await.expect(200);
+    let token = office.link("anna@example.org", "/account/password").await;
+    let short = push("/account/password", format!("token={token}&password=short")).await.expect(422);
+    assert!(short.text.contains("at least 10"), "{}", short.text);
+    push("/account/password", format!("token={token}&password=a+new+password")).await.expect(200);
+    office.log_in("anna@example.org", "a new password").await;
+    // What is put into a page cannot get out of its place.
+    let page = office
+        .client()
+        .get("/account/password?token=%22%3E%3Cscript%3Ealert(1)%3C/script%3E")
+        .await
+        .expect(200);
+    assert!(!page.text.contains("<script"), "{}", page.text);
+    office.server.stop().await;
+}
+
+/// Where no mail is sent nobody is told that it was.
+#[tokio::test]
+async fn without_mail_operators_give_links() {
+    let server = Server::start().await;
+    let json = [("content-type", "application/json")];
+    let register = br#"{"email":"anna@example.org","password":"correct horse"}"#;
+    let forgot = br#"{"email":"anna@example.org"}"#;
+    for (path, body) in
+        [("/api/v1/auth/register", register.to_vec()), ("/api/v1/auth/password/forgot", forgot.to_vec())]
+    {
+        let refused = server.client.send("POST", path, &json, body).await.expect(403);
+        assert_eq!(refused.code(), "FORBIDDEN", "{path}");
+    }
+    let added = server
+        .client
+        .json("POST", "/api/v1/users", &json!({ "email": "anna@example.org" }))
+        .await
+        .expect(201)
+        .json();
+    let reset = json!({ "token": added["token"], "password": PASSWORD });
+    server.client.json("POST", "/api/v1/auth/password/reset", &reset).await.expect(204);
+    let login = json!({ "email": "anna@example.org", "password": PASSWORD });
+    server.client.json("POST", "/api/v1/auth/login", &login).await.expect(200);
+    server.stop().await;
 }

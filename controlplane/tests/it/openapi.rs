@@ -38,7 +38,8 @@ async fn every_described_route_is_served() {
                 .replace("{zone}", "example.com.")
                 .replace("{name}", "www")
                 .replace("{id}", "x")
-                .replace("{session}", "x");
+                .replace("{session}", "x")
+                .replace("{kid}", "x");
             let headers = [("authorization", "Bearer gw_x")];
             let answer = server.client.send(&method.to_uppercase(), &path, &headers, vec![]).await;
             let expected = if is_open { 415 } else { 401 };

@@ -44,12 +44,16 @@ mod idempotency;
 mod internal;
 #[path = "../it/jobs.rs"]
 mod jobs;
+#[path = "../it/keys.rs"]
+mod keys;
 #[path = "../it/ledger.rs"]
 mod ledger;
 #[path = "../it/limits.rs"]
 mod limits;
 #[path = "../it/node.rs"]
 mod node;
+#[path = "../it/office.rs"]
+mod office;
 #[path = "../it/past.rs"]
 mod past;
 #[path = "../it/program.rs"]

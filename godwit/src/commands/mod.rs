@@ -4,6 +4,7 @@ pub(crate) mod backup;
 mod dry_run;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod key;
 mod large_zone;
 pub(crate) mod node;
 mod origin;

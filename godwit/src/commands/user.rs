@@ -22,19 +22,19 @@ pub(crate) fn main(command: User, output: Output) -> anyhow::Result<()> {
             output.result(&added, |out| writeln!(out, "{}", text(&added, "link")))
         }
         User::Register { email, name, target } => {
-            let body = json!({ "email": email, "name": name, "password": password()? });
+            let body = json!({ "email": email, "name": name, "password": chosen()? });
             let sent = Client::new(&target)?.ask(&Ask::post("/api/v1/auth/register", &body))?.json()?;
             output.result(&sent, |out| {
                 writeln!(out, "a mail goes to {email}; follow the link in it, or: godwit user verify gl_…")
             })
         }
         User::Verify { link, target } => {
-            let body = json!({ "token": link });
+            let body = json!({ "token": link, "password": asked("Password")? });
             let made = Client::new(&target)?.ask(&Ask::post("/api/v1/auth/verify", &body))?.json()?;
             output.result(&made, |out| writeln!(out, "{} has an account now", text(&made, "email")))
         }
         User::Password { link, target } => {
-            let body = json!({ "token": link, "password": password()? });
+            let body = json!({ "token": link, "password": chosen()? });
             Client::new(&target)?.ask(&Ask::post("/api/v1/auth/password/reset", &body))?;
             output.result(&json!({ "changed": true }), |out| writeln!(out, "chosen; log in with it"))
         }
@@ -106,16 +106,20 @@ fn path(id: &str, rest: &str) -> String {
     format!("/api/v1/users/{id}{rest}")
 }
 
+/// A new password: on a terminal it is asked for twice.
+fn chosen() -> anyhow::Result<String> {
+    let password = asked("Password, at least 10 characters")?;
+    if std::io::stdin().is_terminal() && password != asked("The same again")? {
+        return Err(Wrong("the two are not the same".to_owned()).into());
+    }
+    Ok(password)
+}
+
 /// Asked for on a terminal, where it is not shown; else the first line of standard input.
-fn password() -> anyhow::Result<String> {
+pub(super) fn asked(what: &str) -> anyhow::Result<String> {
     let input = std::io::stdin();
     if input.is_terminal() {
-        let password = rpassword::prompt_password("Password, at least 10 characters: ")?;
-        let again = rpassword::prompt_password("The same again: ")?;
-        if password != again {
-            return Err(Wrong("the two are not the same".to_owned()).into());
-        }
-        return Ok(password);
+        return Ok(rpassword::prompt_password(format!("{what}: "))?);
     }
     let mut line = String::new();
     let read = std::io::BufReader::new(input.lock().take(MAX_PASSWORD_OCTETS)).read_line(&mut line);

@@ -301,6 +301,124 @@ fn tokens_are_taken_from_variable_flag_and_file() {
     said(list().args(["--token-file", &kept]));
 }
 
+/// What a command says that is given a text on standard input.
+fn fed(command: &mut Command, text: &str) -> String {
+    use std::process::Stdio;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8(ended.stdout).unwrap()
+}
+
+#[test]
+fn users_are_added_choose_a_password_and_are_suspended() {
+    let started = Started::first();
+    let user = |arguments: &[&str]| {
+        let mut command = started.command();
+        command.arg("user").args(arguments);
+        command
+    };
+    let link = said(&mut user(&["add", "anna@example.org", "--name", "Anna", "--operator"]));
+    let secret = link.trim().split_once("token=").unwrap().1.to_owned();
+    assert_eq!(said(&mut user(&["list"])), "anna@example.org operator without password\n");
+    fed(&mut user(&["password", &secret]), "correct horse battery\n");
+    assert_eq!(said(&mut user(&["list"])), "anna@example.org operator\n");
+    let (_, stderr) = refused(&mut user(&["add", "Anna@example.org"]));
+    assert!(stderr.contains("USER_EXISTS"), "{stderr}");
+    let (_, stderr) = refused(&mut user(&["suspend", "anna@example.org"]));
+    assert!(stderr.contains("only operator"), "{stderr}");
+    said(&mut user(&["add", "bert@example.org"]));
+    let again = said_json(&mut user(&["link", "bert@example.org"]));
+    assert!(again["link"].as_str().unwrap().contains("token=gl_"));
+    said(&mut user(&["suspend", "BERT@example.org"]));
+    assert!(said(&mut user(&["list"])).contains("bert@example.org without password suspended since "));
+    said(&mut user(&["resume", "bert@example.org"]));
+    said(&mut user(&["remove", "bert@example.org"]));
+    let (_, stderr) = refused(&mut user(&["remove", "bert@example.org"]));
+    assert!(stderr.contains("no user with the address bert@example.org"), "{stderr}");
+    // Mail is off: nobody is told that one was sent.
+    let mut register = user(&["register", "carl@example.org"]);
+    let (_, stderr) = refused(register.stdin(std::process::Stdio::null()));
+    assert!(stderr.contains("FORBIDDEN"), "{stderr}");
+}
+
+/// The whole way of somebody who signs their own tokens: added, a password chosen, a key added, a token signed and used.
+#[test]
+fn a_key_is_added_and_signs_tokens() {
+    let started = Started::first();
+    let mut add = started.command();
+    let link = said(add.args(["user", "add", "anna@example.org", "--operator"]));
+    let secret = link.trim().split_once("token=").unwrap().1.to_owned();
+    fed(started.command().args(["user", "password", &secret]), "correct horse battery\n");
+    let folder = started.folder.path();
+    let files = ["made.pem", "rsa.pem", "ed25519.pem", "p256.pem"];
+    for (file, made_by) in [
+        ("rsa.pem", "openssl genpkey -algorithm rsa -pkeyopt rsa_keygen_bits:2048 -out"),
+        ("ed25519.pem", "openssl genpkey -algorithm ed25519 -out"),
+        ("p256.pem", "openssl genpkey -algorithm ec -pkeyopt ec_paramgen_curve:P-256 -out"),
+    ] {
+        let mut parts = made_by.split(' ');
+        let mut openssl = Command::new(parts.next().unwrap());
+        assert!(output(openssl.args(parts).arg(folder.join(file))).status.success(), "{made_by}");
+    }
+    // Without the token of the first start: who logs in needs none.
+    let anna = |arguments: &[&str]| {
+        let mut command = started.command();
+        command
+            .env_remove("GODWIT_TOKEN")
+            .env("GODWIT_EMAIL", "anna@example.org")
+            .current_dir(folder)
+            .args(arguments);
+        command
+    };
+    let with = |token: &str, arguments: &[&str]| {
+        let mut command = started.command();
+        command.env("GODWIT_TOKEN", token).args(arguments);
+        command
+    };
+    for file in files {
+        let added = fed(
+            &mut anna(&["key", "add", file, "--scope", "records:read records:write"]),
+            "correct horse battery\n",
+        );
+        assert!(added.contains("godwit token sign"), "{added}");
+        let beside: Value =
+            serde_json::from_slice(&std::fs::read(folder.join(format!("{file}.json"))).unwrap()).unwrap();
+        let mut names: Vec<&str> = beside.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["aud", "kid", "sub", "url"]);
+        let token =
+            said(&mut anna(&["token", "sign", "--key", file, "--scope", "records:read records:write"]));
+        said(&mut with(token.trim(), &["record", "set", "key.example.com", "A", "192.0.2.7"]));
+        let narrow = said(&mut anna(&[
+            "token",
+            "sign",
+            "--key",
+            file,
+            "--scope",
+            "records:write",
+            "--name",
+            "other.example.com",
+        ]));
+        let (_, stderr) =
+            refused(&mut with(narrow.trim(), &["record", "set", "key.example.com", "A", "192.0.2.8"]));
+        assert!(stderr.contains("FORBIDDEN"), "{stderr}");
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(std::fs::metadata(folder.join("made.pem")).unwrap().permissions().mode() & 0o777, 0o600);
+    let listed = fed(&mut anna(&["key", "list"]), "correct horse battery\n");
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+    let kid = listed.split(' ').next().unwrap().to_owned();
+    fed(&mut anna(&["key", "remove", &kid]), "correct horse battery\n");
+    let token = said(&mut anna(&["token", "sign", "--key", "made.pem", "--scope", "records:read"]));
+    let (_, stderr) = refused(&mut with(token.trim(), &["record", "list", "example.com"]));
+    assert!(stderr.contains("UNAUTHENTICATED"), "{stderr}");
+    let (_, stderr) = refused(&mut anna(&["token", "sign", "--key", "none.pem", "--scope", "admin"]));
+    assert!(stderr.contains("none.pem.json"), "{stderr}");
+}
+
 /// Something else listens there.
 #[test]
 fn what_is_not_the_api_is_told() {

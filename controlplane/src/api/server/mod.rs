@@ -32,6 +32,7 @@ use super::envelope;
 use crate::error::{Code, Problem};
 use crate::observe::metrics::{Limit, Metrics};
 use clients::Clients;
+pub(crate) use clients::client_of;
 use patient::Patient;
 pub use transport::Transport;
 

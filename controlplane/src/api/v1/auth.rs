@@ -42,6 +42,18 @@ pub struct Link {
     pub token: String,
 }
 
+/// A link, and the password of the registration that it is for.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Proof {
+    /// `gl_…`, good once.
+    #[schema(example = "gl_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")]
+    pub token: String,
+    /// That was registered: whoever reads the mail has not registered by that alone.
+    #[schema(example = "correct horse battery staple")]
+    pub password: String,
+}
+
 /// Who logs in.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -85,7 +97,7 @@ pub struct Reset {
 }
 
 json_bodies!(
-    Registration: write::SMALL, Link: write::SMALL, LogIn: write::SMALL, Refresh: write::SMALL,
+    Registration: write::SMALL, Proof: write::SMALL, Link: write::SMALL, LogIn: write::SMALL, Refresh: write::SMALL,
     Address: write::SMALL, Reset: write::SMALL,
 );
 
@@ -145,13 +157,15 @@ pub(crate) async fn register(
 }
 
 /// Proves an address, and makes the account that was registered for it.
-#[utoipa::path(post, path = "/api/v1/auth/verify", tag = "auth", security(()), request_body = Link, responses(
+#[utoipa::path(post, path = "/api/v1/auth/verify", tag = "auth", security(()), request_body = Proof, responses(
     (status = 201, description = "The account", body = User),
+    (status = 403, description = "FORBIDDEN: the password is not the one that was registered", body = ErrorBody),
     (status = 409, description = "USER_EXISTS", body = ErrorBody),
     (status = 410, description = "LINK_EXPIRED", body = ErrorBody),
 ))]
-pub(crate) async fn verify(State(app): State<Arc<App>>, asked: Asked<Link>) -> Result<Response, Problem> {
-    let account = app.accounts.verify(&asked.body.token, &asked.by).await?;
+pub(crate) async fn verify(State(app): State<Arc<App>>, asked: Asked<Proof>) -> Result<Response, Problem> {
+    let Proof { token, password } = &asked.body;
+    let account = app.accounts.verify(token, password, &asked.by).await?;
     Ok((StatusCode::CREATED, Json(User::of(&account))).into_response())
 }
 

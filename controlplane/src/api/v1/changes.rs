@@ -15,7 +15,7 @@ use super::super::App;
 use super::super::buffered::Accepted;
 use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
-use super::super::read::{Params, Segment};
+use super::super::read::{Params, Segment, Within};
 use super::super::served::Standard;
 use super::super::write::{self, Payload, Write, WriteParams};
 use super::{reply, shown, timestamp};
@@ -288,8 +288,10 @@ fn operation(step: &Step, zone: Option<&Name>) -> Result<Operation, Problem> {
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
+    within: Within,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
+    within.0.allow_everything()?;
     let limit = cursor::limit(params.limit)?;
     let malformed = || Problem::new(Code::MalformedRequest, "the cursor is none of this list");
     let after = match params.cursor.as_deref().map(cursor::key).transpose()? {

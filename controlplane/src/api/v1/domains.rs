@@ -17,7 +17,7 @@ use super::super::App;
 use super::super::buffered::Accepted;
 use super::super::cursor::{self, ListParams, Page};
 use super::super::envelope::ErrorBody;
-use super::super::read::{Params, Segment};
+use super::super::read::{Params, Segment, Within};
 use super::super::write::{self, Empty, Write, WriteParams, json_bodies};
 use super::records::Record;
 use super::versions::{AtParams, read, reading, zone_at};
@@ -210,6 +210,7 @@ impl SoaBody {
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
+    within: Within,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let limit = cursor::limit(params.limit)?;
@@ -221,6 +222,7 @@ pub async fn list(
     listed.truncate(limit);
     let next =
         listed.last().filter(|_| more).map(|last| cursor::of_key(&name_key::encode(last.apex.as_ref())));
+    listed.retain(|zone| within.0.allow_zone(&zone.apex).is_ok());
     Ok(Json(Page { items: listed.iter().map(Domain::of).collect(), next }).into_response())
 }
 
@@ -234,10 +236,12 @@ pub async fn list(
 ))]
 pub async fn look_up(
     State(app): State<Arc<App>>,
+    within: Within,
     Segment(text): Segment,
     Params(params): Params<AtParams>,
 ) -> Result<Response, Problem> {
     let apex = name::absolute(&text)?;
+    within.0.allow_zone(&apex)?;
     let mut connection = reading(&app, params.at.as_deref()).await?;
     let past = zone_at(&mut connection, &apex, params.at.as_deref()).await?;
     let sets = past.of_owner(&mut connection, apex.as_ref()).await?;

@@ -17,7 +17,7 @@ use godwit_wire::rr::Rtype;
 
 use super::super::App;
 use super::super::envelope::ErrorBody;
-use super::super::read::{Params, Segment};
+use super::super::read::{Params, Segment, Within};
 use super::versions::{AtParams, zone_at};
 use crate::error::{Code, Problem};
 use crate::observe::metrics::Limit;
@@ -44,10 +44,12 @@ const PIECES: usize = 2;
 ))]
 pub async fn export(
     State(app): State<Arc<App>>,
+    within: Within,
     Segment(text): Segment,
     Params(params): Params<AtParams>,
 ) -> Result<Response, Problem> {
     let apex = name::absolute(&text)?;
+    within.0.allow_whole_zone(&apex)?;
     let mut transaction = app.exports.begin().await.map_err(|error| {
         if matches!(error, sqlx::Error::PoolTimedOut) {
             app.metrics.limited(Limit::Exports);

@@ -30,6 +30,9 @@ pub struct Me {
     /// The account.
     #[serde(flatten)]
     pub user: User,
+    /// The `aud` of tokens that you sign.
+    #[schema(example = "https://dns.example.net")]
+    pub aud: String,
     /// Recovery codes that were not used.
     #[schema(example = 10)]
     pub recovery_codes_left: i64,
@@ -193,7 +196,8 @@ pub(crate) async fn look_up(State(app): State<Arc<App>>, asked: Asked<Empty>) ->
 
 async fn me(app: &App, login: Login) -> Result<Response, Problem> {
     let (account, recovery_codes_left) = app.accounts.own(login).await?;
-    Ok(Json(Me { user: User::of(&account), recovery_codes_left }).into_response())
+    let aud = app.public_url.to_string();
+    Ok(Json(Me { user: User::of(&account), aud, recovery_codes_left }).into_response())
 }
 
 /// Changes what one is called.

@@ -8,6 +8,7 @@ pub mod export;
 pub mod import;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod jobs;
+pub mod keys;
 pub mod me;
 pub mod nodes;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]

@@ -18,7 +18,7 @@ use super::super::App;
 use super::super::buffered::Accepted;
 use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
-use super::super::read::{Params, Segment};
+use super::super::read::{Params, Segment, Within};
 use super::super::write::{self, Empty, Payload, Write, WriteParams};
 use super::versions::{read, reading, zone_at};
 use super::{reply, shown};
@@ -139,24 +139,32 @@ pub(crate) fn aliases(app: Arc<App>) -> Router {
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
+    within: Within,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let limit = cursor::limit(params.limit)?;
     let rtype = params.rtype.as_deref().map(stored_type).transpose()?;
     if let Some(at) = &params.at {
-        return list_at(&app, &params, At::parse(at)?, rtype, limit).await;
+        return list_at(&app, &within, &params, At::parse(at)?, rtype, limit).await;
     }
     let mut connection = app.readers.acquire().await?;
     let zone = match &params.zone {
-        Some(text) => Some(zone_named(&mut connection, &name::absolute(text)?).await?),
-        None => None,
+        Some(text) => {
+            let apex = name::absolute(text)?;
+            within.0.allow_zone(&apex)?;
+            Some(zone_named(&mut connection, &apex).await?)
+        }
+        None => {
+            within.0.allow_all_zones()?;
+            None
+        }
     };
     let after = match &params.cursor {
         Some(text) => cursor::position(text)?,
         None => rrsets::Position::default(),
     };
     let of = zone.map_or(Of::Everything, |zone| Of::Zone(zone.id));
-    let (listed, more) = page(&mut connection, of, rtype, after, limit).await?;
+    let (listed, more) = page(&mut connection, of, &within, rtype, after, limit).await?;
     drop(connection);
     let next = listed.last().filter(|_| more).map(|last| cursor::of_position(&last.position));
     let items = listed.iter().map(|listed| Record::of(listed.owner.as_ref(), &listed.rrset)).collect();
@@ -166,6 +174,7 @@ pub async fn list(
 /// The same of one zone as it was. All pages are of one version, which the cursor remembers.
 async fn list_at(
     app: &App,
+    within: &Within,
     params: &ListParams,
     at: At,
     rtype: Option<Rtype>,
@@ -176,13 +185,14 @@ async fn list_at(
         return Err(Problem::new(Code::MalformedRequest, message));
     };
     let apex = name::absolute(zone)?;
+    within.0.allow_zone(&apex)?;
     let mut connection = app.readers.begin().await?;
     let (version, after) = match &params.cursor {
         Some(text) => cursor::position_at(text)?,
         None => (past::version_at(&mut connection, &apex, at).await?, rrsets::Position::default()),
     };
     let past = past::of_version(&mut connection, &apex, version).await?;
-    let (listed, more) = page(&mut connection, Of::Past(&past), rtype, after, limit).await?;
+    let (listed, more) = page(&mut connection, Of::Past(&past), within, rtype, after, limit).await?;
     connection.end_reading().await?;
     let next = listed.last().filter(|_| more).map(|last| cursor::of_position_at(version, &last.position));
     let items = listed.iter().map(|listed| Record::of(listed.owner.as_ref(), &listed.rrset)).collect();
@@ -217,6 +227,7 @@ impl Of<'_> {
 async fn page(
     connection: &mut Connection,
     of: Of<'_>,
+    within: &Within,
     rtype: Option<Rtype>,
     mut after: rrsets::Position,
     limit: i64,
@@ -230,6 +241,10 @@ async fn page(
         for listed in step {
             if all.len() == limit || octets >= MAX_PAGE_OCTETS {
                 return Ok((all, true));
+            }
+            if within.0.allow_record(&listed.owner, listed.rrset.rtype).is_err() {
+                after = listed.position;
+                continue;
             }
             octets += listed.rrset.rdata.iter().map(|rdata| rdata.len()).sum::<usize>();
             after = listed.position.clone();
@@ -251,12 +266,16 @@ async fn page(
 ))]
 pub async fn look_up(
     State(app): State<Arc<App>>,
+    within: Within,
     Segment(text): Segment,
     Params(params): Params<GetParams>,
 ) -> Result<Response, Problem> {
     let zone = params.zone.as_deref().map(name::absolute).transpose()?;
     let owner = name::relative(&text, zone.as_ref().map(Name::as_ref))?;
     let rtype = params.rtype.as_deref().map(stored_type).transpose()?;
+    if let Some(rtype) = rtype {
+        within.0.allow_record(&owner, rtype)?;
+    }
     let mut connection = reading(&app, params.at.as_deref()).await?;
     let past = match (&zone, &params.at) {
         (Some(apex), at) => zone_at(&mut connection, apex, at.as_deref()).await?,
@@ -266,11 +285,13 @@ pub async fn look_up(
             zone_at(&mut connection, &apex, at.as_deref()).await?
         }
     };
+    within.0.allow_zone(&past.zone.apex)?;
     let sets = past.of_owner(&mut connection, owner.as_ref()).await?;
     read(connection, params.at.as_deref()).await?;
     let mut items: Vec<Record> = sets
         .iter()
         .filter(|set| rtype.is_none_or(|rtype| set.rtype == rtype))
+        .filter(|set| within.0.allow_record(&owner, set.rtype).is_ok())
         .map(|set| Record::of(owner.as_ref(), set))
         .collect();
     if items.is_empty() {

@@ -170,10 +170,10 @@ pub(crate) async fn look_up(
     (status = 422, description = "INVALID_VALUE", body = ErrorBody),
 ))]
 pub(crate) async fn create(State(app): State<Arc<App>>, asked: Asked<NewUser>) -> Result<Response, Problem> {
-    let actor = asked.manager()?;
+    let manager = asked.manager()?;
     let NewUser { email, name, operator } = &asked.body;
     let is_operator = operator.unwrap_or_default();
-    let added = app.accounts.add(email, name.as_deref(), is_operator, actor, &asked.by).await?;
+    let added = app.accounts.add(email, name.as_deref(), is_operator, manager, &asked.by).await?;
     let user = User::of(&added.account);
     Ok((StatusCode::CREATED, linked(&app, user, added.link)).into_response())
 }
@@ -191,9 +191,9 @@ pub(crate) async fn link(
     Segment(text): Segment,
     asked: Asked<Empty>,
 ) -> Result<Response, Problem> {
-    let actor = asked.manager()?;
+    let manager = asked.manager()?;
     let id = id(&text)?;
-    let token = app.accounts.link(id, actor, &asked.by).await?;
+    let token = app.accounts.link(id, manager, &asked.by).await?;
     let user = User::of(&app.accounts.look_up(id).await?);
     Ok((StatusCode::CREATED, linked(&app, user, token)).into_response())
 }
@@ -213,14 +213,14 @@ pub(crate) async fn patch(
     Segment(text): Segment,
     asked: Asked<PatchUser>,
 ) -> Result<Response, Problem> {
-    let actor = asked.manager()?;
+    let manager = asked.manager()?;
     let PatchUser { name, operator, suspended, totp } = asked.body;
     if totp == Some(true) {
         let message = "\"totp\" can be false only: the user makes an app ask for codes";
         return Err(Problem::new(Code::InvalidValue, message));
     }
     let patch = Patch { name, is_operator: operator, is_suspended: suspended, without_codes: totp.is_some() };
-    let account = app.accounts.patch(id(&text)?, patch, actor, &asked.by).await?;
+    let account = app.accounts.patch(id(&text)?, patch, manager, &asked.by).await?;
     Ok(Json(User::of(&account)).into_response())
 }
 
@@ -238,8 +238,8 @@ pub(crate) async fn delete(
     Segment(text): Segment,
     asked: Asked<Empty>,
 ) -> Result<Response, Problem> {
-    let actor = asked.manager()?;
-    app.accounts.remove(id(&text)?, actor, &asked.by).await?;
+    let manager = asked.manager()?;
+    app.accounts.remove(id(&text)?, manager, &asked.by).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -13,7 +13,7 @@ use godwit_wire::name::Name;
 use super::super::App;
 use super::super::cursor::{self, ListParams, Page};
 use super::super::envelope::ErrorBody;
-use super::super::read::{Params, Segment};
+use super::super::read::{Params, Segment, Within};
 use super::records::zone_named;
 use super::timestamp;
 use crate::error::{Code, Problem};
@@ -132,10 +132,12 @@ pub(super) async fn zone_at(
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
+    within: Within,
     Segment(text): Segment,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let apex = name::absolute(&text)?;
+    within.0.allow_zone(&apex)?;
     let limit = cursor::limit(params.limit)?;
     let below = params.cursor.as_deref().map(cursor::number).transpose()?;
     let mut connection = app.readers.begin().await?;

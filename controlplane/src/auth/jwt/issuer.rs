@@ -89,6 +89,7 @@ impl Issuer {
             jti: Uuid::new_v4().to_string(),
             sid: Some(session),
             scope: scopes.to_string(),
+            godwit: None,
         };
         let header = Header { kid: Some(self.kid.clone()), ..Header::new(jsonwebtoken::Algorithm::ES256) };
         let failed = |error| {

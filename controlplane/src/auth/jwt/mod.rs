@@ -8,6 +8,8 @@ use jsonwebtoken::{DecodingKey, Header, Validation, decode, decode_header};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::limits::Narrowed;
+
 /// The longest token.
 const MOST_OCTETS: usize = 8 << 10;
 /// The longest name of a key.
@@ -18,7 +20,6 @@ const MOST_JTI: usize = 128;
 pub(crate) const SKEW_S: i64 = 30;
 
 /// How a key verifies. A token can only agree.
-#[expect(dead_code, reason = "ours are ES256; those of users come with their keys")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Algorithm {
     /// RSA PKCS #1 v1.5 with SHA-256.
@@ -30,6 +31,21 @@ pub(crate) enum Algorithm {
 }
 
 impl Algorithm {
+    /// As headers and the database name it (RFC 7518 §3.1, RFC 8037 §3.1).
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Algorithm::Rs256 => "RS256",
+            Algorithm::Es256 => "ES256",
+            Algorithm::EdDsa => "EdDSA",
+        }
+    }
+
+    /// Reads [`Algorithm::as_str`].
+    pub(crate) fn parse(text: &str) -> Option<Algorithm> {
+        let all = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa];
+        all.into_iter().find(|algorithm| algorithm.as_str() == text)
+    }
+
     fn named(self) -> jsonwebtoken::Algorithm {
         match self {
             Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
@@ -88,6 +104,9 @@ pub(crate) struct Claims {
     /// Names of scopes, with spaces between.
     #[serde(default)]
     pub(crate) scope: String,
+    /// What it is narrowed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) godwit: Option<Narrowed>,
 }
 
 /// What must hold of a token beside its signature.
@@ -130,6 +149,11 @@ pub(crate) enum Refused {
 
 /// The name of the key that a token says to be signed with.
 pub(crate) fn kid(token: &str) -> Result<String, Refused> {
+    header(token)?.kid.filter(|kid| (1..=MOST_KID).contains(&kid.len())).ok_or(Refused::UnknownKey)
+}
+
+/// A header that brings nothing which is to be ours.
+fn header(token: &str) -> Result<Header, Refused> {
     if token.len() > MOST_OCTETS {
         return Err(Refused::Malformed);
     }
@@ -146,7 +170,17 @@ pub(crate) fn kid(token: &str) -> Result<String, Refused> {
     if brings_key || is_other || typ.as_ref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
         return Err(Refused::Header);
     }
-    header.kid.filter(|kid| (1..=MOST_KID).contains(&kid.len())).ok_or(Refused::UnknownKey)
+    Ok(header)
+}
+
+/// That who sends a key has its other half: a token of that key, whatever its header calls it.
+pub(crate) fn verify_proof(
+    token: &str,
+    key: &VerifyingKey,
+    expected: Expected<'_>,
+) -> Result<Claims, Refused> {
+    header(token)?;
+    verify(token, key, expected)
 }
 
 /// What a token claims, once it is known to be signed with a key, and to be meant for here and now.

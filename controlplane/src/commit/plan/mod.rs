@@ -12,6 +12,7 @@ use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::{Rrset, Rtype};
 
 use super::known::Known;
+use crate::auth::limits::Limits;
 use crate::error::{Code, Problem};
 use crate::model::change::{IfMatch, Operation, PutMode, PutZone, Request, SoaChange};
 use crate::model::name_key;
@@ -53,10 +54,11 @@ impl Plan {
         let mut plan = Plan::default();
         let count = request.operations.len();
         for (index, operation) in request.operations.iter().enumerate() {
-            let done = plan.operate(connection, operation, request.if_match.as_ref(), count, known).await;
+            let done = plan.operate(connection, operation, request, count, known).await;
             done.map_err(|problem| located(problem, index, count))?;
         }
         plan.keep_serials();
+        plan.permit(&request.limits)?;
         plan.judge()?;
         Ok(plan)
     }
@@ -107,10 +109,24 @@ impl Plan {
         &mut self,
         connection: &mut Connection,
         operation: &Operation,
-        if_match: Option<&IfMatch>,
+        request: &Request,
         count: usize,
         known: &Known,
     ) -> Result<(), Problem> {
+        let (if_match, limits) = (request.if_match.as_ref(), &request.limits);
+        // Before anything is looked at: what it is about tells nothing to who may not touch it.
+        match operation {
+            Operation::PutZone(PutZone { apex, .. })
+            | Operation::PatchZone { apex, .. }
+            | Operation::DeleteZone { apex }
+            | Operation::Rollback { apex, .. } => limits.allow_whole_zone(apex)?,
+            Operation::RollbackAll { .. } => limits.allow_everything()?,
+            Operation::Put { owner, rtype, .. }
+            | Operation::AddValues { owner, rtype, .. }
+            | Operation::RemoveValues { owner, rtype, .. }
+            | Operation::Delete { owner, rtype: Some(rtype), .. } => limits.allow_record(owner, *rtype)?,
+            Operation::Delete { rtype: None, .. } => {}
+        }
         match operation {
             Operation::PutZone(put) => self.put_zone(connection, put, if_match).await,
             Operation::PatchZone { apex, ttl_policy, soa } => {
@@ -149,6 +165,7 @@ impl Plan {
                 }
                 let zone = (zone.as_ref(), known);
                 let plan = self.zone_of(connection, owner, Some(*rtype), zone, if_match, count).await?;
+                limits.allow_zone(&plan.zone.apex)?;
                 plan.write(connection, operation).await
             }
             Operation::Delete { owner, rtype, zone } => {
@@ -157,6 +174,7 @@ impl Plan {
                 }
                 let zone = (zone.as_ref(), known);
                 let plan = self.zone_of(connection, owner, *rtype, zone, if_match, count).await?;
+                limits.allow_zone(&plan.zone.apex)?;
                 plan.delete(connection, owner, *rtype).await
             }
         }
@@ -337,6 +355,27 @@ impl Plan {
     /// See [`ZonePlan::keep_serial`].
     fn keep_serials(&mut self) {
         self.zones.values_mut().for_each(ZonePlan::keep_serial);
+    }
+
+    /// Refuses what is not within the limits of who asks, by what would be different.
+    fn permit(&self, limits: &Limits) -> Result<(), Problem> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        for (apex, plan) in &self.zones {
+            limits.allow_zone(apex)?;
+            if !plan.existed || plan.removed || plan.replaced || plan.restored.is_some() {
+                limits.allow_whole_zone(apex)?;
+            }
+            for (owner, sets) in &plan.owners {
+                for rtype in sets.before.keys().chain(sets.after.keys()) {
+                    if sets.before.get(rtype) != sets.after.get(rtype) {
+                        limits.allow_record(owner, *rtype)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Every rule that looks at the outcome.

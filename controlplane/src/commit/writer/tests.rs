@@ -88,6 +88,7 @@ fn request(operation: Operation, dry_run: bool) -> Request {
         actor: "local".to_owned(),
         request_id: String::new(),
         action: "test",
+        limits: Arc::default(),
         operations: vec![operation],
         if_match: None,
         idempotency: None,

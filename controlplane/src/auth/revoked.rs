@@ -1,0 +1,98 @@
+//! What is good no more, heard of from the database: every control plane asks twice a second, so that a revocation holds
+//! everywhere within a second, whatever else has failed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::Authenticator;
+use crate::instance::Stop;
+use crate::store::{Pool, now_us, revocations};
+
+/// How often is asked.
+const EVERY: Duration = Duration::from_millis(400);
+/// How far back, each time: what was committed late, by a clock that is behind, is heard of all the same, and what somebody had
+/// read a moment before and kept a moment after it was revoked is forgotten the next time.
+const BACK_US: i64 = 60_000_000;
+
+/// Tokens that are refused until they expire.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens(Mutex<HashMap<(Uuid, String), i64>>);
+
+impl Tokens {
+    /// Whether one is refused.
+    pub(super) fn contains(&self, account: Uuid, jti: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&(account, jti.to_owned()))
+    }
+
+    /// Refuses one until a time.
+    pub(super) fn add(&self, account: Uuid, jti: &str, until_us: i64) {
+        let now = now_us();
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.retain(|_, until| *until > now);
+        if until_us > now {
+            tokens.insert((account, jti.to_owned()), until_us);
+        }
+    }
+}
+
+/// Hears of what was revoked until it is time to stop.
+pub(crate) struct Listener {
+    pub(crate) readers: Pool,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) stop: Stop,
+}
+
+impl Listener {
+    /// Hears of all that still counts.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn begin(&self) -> sqlx::Result<()> {
+        self.hear(0).await
+    }
+
+    /// See the type.
+    pub(crate) async fn run(mut self) {
+        let mut asked = tokio::time::interval(EVERY);
+        asked.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut heard_at_us = now_us();
+        loop {
+            tokio::select! {
+                _ = self.stop.wait_for(|stop| *stop) => return,
+                _ = asked.tick() => {}
+            }
+            let now = now_us();
+            // Also all that was said while the database was away.
+            match self.hear(heard_at_us.min(now).saturating_sub(BACK_US)).await {
+                Ok(()) => heard_at_us = now,
+                Err(error) => tracing::debug!(%error, "what was revoked could not be asked for"),
+            }
+        }
+    }
+
+    async fn hear(&self, since_us: i64) -> sqlx::Result<()> {
+        let mut connection = self.readers.acquire().await?;
+        for (revoked, until_us) in revocations::since(&mut connection, since_us).await? {
+            self.authenticator.heard(&revoked, until_us);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_refused_until_they_expire() {
+        let (tokens, account) = (Tokens::default(), Uuid::now_v7());
+        tokens.add(account, "one", now_us() + 1_000_000_000);
+        tokens.add(account, "past", now_us() - 1);
+        assert!(tokens.contains(account, "one"));
+        assert!(!tokens.contains(account, "past") && !tokens.contains(Uuid::now_v7(), "one"));
+        assert_eq!(tokens.0.lock().unwrap().len(), 1);
+    }
+}
