@@ -19,7 +19,7 @@ use crate::auth::jwt::issuer::Issuer;
 use crate::auth::password::Passwords;
 use crate::auth::refresh::RefreshKey;
 use crate::auth::revoked::Listener;
-use crate::auth::{self, Authenticator, Token};
+use crate::auth::{self, Authenticator, Scopes, Token, used};
 use crate::buffer::replay::Replay;
 use crate::buffer::{Bounds, Buffer};
 use crate::commit;
@@ -53,6 +53,7 @@ use crate::start::{
     first_start, go_on, gone, history, lock_of, new_generation, open_beside, open_database, place, said,
 };
 use crate::store::relay::FeedState;
+use crate::store::revocations::{self, Revoked};
 use crate::store::schema::Step;
 use crate::store::{Database, Kind, Place};
 use crate::validate::name;
@@ -85,6 +86,8 @@ pub struct Controlplane {
     feed_keys: FeedKeys,
     issuer: Arc<Issuer>,
     refresh: RefreshKey,
+    /// What is good no more, before anybody is let in.
+    revoked: Vec<(Revoked, i64)>,
     public_url: Arc<str>,
     listener: TcpListener,
     /// The one that nodes ask, and who it is.
@@ -137,6 +140,7 @@ impl Controlplane {
         let internal_key = vault.internal_key(writer).await?;
         let issuer_key = vault.issuer_key(writer).await?;
         let refresh = RefreshKey::of(&vault.refresh_key(writer).await?);
+        let revoked = revocations::since(writer, 0).await.context("what was revoked")?;
         let new_token =
             first_start(&mut database, &config, first, &digest_key).await.context("first start")?;
         let state = go_on(&mut database.writer).await.context("state of the feed")?;
@@ -164,6 +168,7 @@ impl Controlplane {
             feed_keys,
             issuer,
             refresh,
+            revoked,
             public_url,
             listener,
             internal,
@@ -188,7 +193,7 @@ impl Controlplane {
     /// # Errors
     /// When the folder is in use or the database cannot be opened.
     pub async fn create_token(store: &Store, scope: &str) -> anyhow::Result<Token> {
-        anyhow::ensure!(scope == auth::ADMIN, "scope \"{scope}\": expected {}", auth::ADMIN);
+        Scopes::parse(scope).map_err(|name| anyhow::anyhow!("scope \"{name}\" is none"))?;
         let (mut database, _lock) = open_beside(store).await?;
         let token = auth::create(&mut database.writer, scope).await?;
         database.close().await?;
@@ -289,6 +294,7 @@ impl Controlplane {
             feed_keys,
             issuer,
             refresh,
+            revoked,
             public_url,
             listener,
             internal,
@@ -321,10 +327,13 @@ impl Controlplane {
         let settings = Settings::of(&config.accounts, has_mail);
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let authenticator = Arc::new(Authenticator::new(issuer.clone(), settings.idle()));
+        for (revoked, until_us) in &revoked {
+            authenticator.heard(revoked, *until_us);
+        }
         let listener_of_revocations =
             Listener { readers: readers.clone(), authenticator: authenticator.clone(), stop: stop.clone() };
-        listener_of_revocations.begin().await.context("what was revoked")?;
         let hearing = tokio::spawn(listener_of_revocations.run());
+        let noting = tokio::spawn(used::keep(authenticator.clone(), committer.clone(), stop.clone()));
         let accounts = Accounts::new(
             committer.clone(),
             authenticator.clone(),
@@ -527,7 +536,7 @@ impl Controlplane {
         let router = api::router(app);
         api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
         for ending in
-            asking.into_iter().chain([exchanging, doing, hearing]).chain(replaying).chain(recounting)
+            asking.into_iter().chain([exchanging, doing, hearing, noting]).chain(replaying).chain(recounting)
         {
             let _ = ending.await;
         }

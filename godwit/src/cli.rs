@@ -55,7 +55,7 @@ pub(crate) enum Command {
     /// Add, list and remove the keys with which you sign tokens
     #[command(subcommand)]
     Key(Key),
-    /// Create tokens while the server is stopped, or sign them with a key
+    /// Make, list and revoke tokens; sign them with a key
     #[command(subcommand)]
     Token(Token),
     /// Back up the database, check backups, and put them back
@@ -580,8 +580,71 @@ Examples:
     },
 }
 
+/// What a token is narrowed to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Narrowed {
+    /// For this zone alone; may be given again
+    #[arg(long = "zone", value_name = "ZONE")]
+    pub(crate) zones: Vec<String>,
+    /// For this name alone, or with *. for all below one; may be given again
+    #[arg(long = "name", value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// For this type of records alone; may be given again
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) types: Vec<String>,
+    /// For this value alone: a network for A and AAAA, else the value as answers show it; may be given again
+    #[arg(long = "value", value_name = "VALUE")]
+    pub(crate) values: Vec<String>,
+    /// From this network alone; may be given again
+    #[arg(long = "network", value_name = "NETWORK")]
+    pub(crate) networks: Vec<String>,
+}
+
+/// Whose tokens: of who logs in, or else of nobody's account, with an admin token.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Whose {
+    /// Your e-mail address; the password is asked for, or read from standard input
+    #[arg(long, value_name = "EMAIL", env = "GODWIT_EMAIL")]
+    pub(crate) email: Option<String>,
+    /// A code of your app, or a recovery code, where your account asks for one
+    #[arg(long, value_name = "CODE", requires = "email")]
+    pub(crate) code: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
+    /// Make a token for what cannot sign, and print it: one line, not to be had again
+    #[command(after_help = "\
+Example:
+  godwit token add router --scope records:write --name home.example.com --type A --value 198.51.100.0/24 --email anna@example.org")]
+    Add {
+        /// What to call it
+        title: String,
+        /// What it may; with spaces between
+        #[arg(long, value_name = "SCOPES")]
+        scope: String,
+        #[command(flatten)]
+        narrowed: Narrowed,
+        /// When it ends, as 2027-11-20T19:00:00Z
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// List tokens that are not revoked, and when each was last used
+    List {
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Revoke a token: it is refused within a second
+    Revoke {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        whose: Whose,
+    },
     /// Sign a token with a key that was added; needs no server
     #[command(after_help = "\
 Example:
@@ -593,28 +656,18 @@ Example:
         /// What it may: records:read, records:write, domains:read, domains:write, …, admin; with spaces between
         #[arg(long, value_name = "SCOPES")]
         scope: String,
-        /// For this zone alone; may be given again
-        #[arg(long = "zone", value_name = "ZONE")]
-        zones: Vec<String>,
-        /// For this name alone, or with *. for all below one; may be given again
-        #[arg(long = "name", value_name = "NAME")]
-        names: Vec<String>,
-        /// For this type of records alone; may be given again
-        #[arg(long = "type", value_name = "TYPE")]
-        types: Vec<String>,
-        /// From this network alone; may be given again
-        #[arg(long = "network", value_name = "NETWORK")]
-        networks: Vec<String>,
+        #[command(flatten)]
+        narrowed: Narrowed,
         /// Seconds for which it is good
         #[arg(long, value_name = "SECONDS", default_value_t = 300)]
         ttl: u64,
     },
-    /// Create a token; the server must be stopped
+    /// Create a token of nobody's account beside a server that is stopped: when no other is left
     #[command(after_help = "\
 Example:
   godwit token create --scope admin --data /var/lib/godwit")]
     Create {
-        /// What it may do; only "admin" so far
+        /// What it may
         #[arg(long, default_value = "admin")]
         scope: String,
         /// Folder of the database [default: ./godwit-data]

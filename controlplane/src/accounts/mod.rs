@@ -4,6 +4,7 @@
 //! - `keys`: what somebody signs tokens of their own with;
 //! - `login`: passwords and codes are exchanged for a session, and that for short-lived tokens;
 //! - `password`, `second`: what proves who somebody is, and replacing it;
+//! - `tokens`: for what cannot sign;
 //! - `own`: what somebody sees and changes of their own;
 //! - `operate`: what an operator does with the accounts of others;
 //! - [`mail`]: what goes out by mail.
@@ -19,6 +20,7 @@ mod own;
 mod password;
 mod register;
 mod second;
+mod tokens;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use uuid::Uuid;
 pub(crate) use keys::NewKey;
 pub(crate) use login::{Credentials, Tokens};
 pub(crate) use operate::{Manager, Patch};
+pub(crate) use tokens::{Holder, NewToken};
 
 use crate::auth::jwt::issuer::Issuer;
 use crate::auth::password::Passwords;

@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, Method};
 use super::App;
 use super::envelope::RequestId;
 use super::write::{Payload, media_type, read_in_time};
-use crate::accounts::{By, Manager};
+use crate::accounts::{By, Holder, Manager};
 use crate::auth::{Caller, Login, Scope};
 use crate::error::{Code, Problem};
 
@@ -35,6 +35,15 @@ impl<T> Asked<T> {
             let message = "this is about a user: log in, and use the token of that";
             Problem::new(Code::Forbidden, message)
         })
+    }
+
+    /// Whose tokens are meant.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`, `INSUFFICIENT_SCOPE`.
+    pub(crate) fn holder(&self) -> Result<Holder, Problem> {
+        let nobody = || Problem::new(Code::Unauthenticated, "this needs a token");
+        Holder::of(self.caller.as_ref().ok_or_else(nobody)?)
     }
 
     /// Who may manage users.

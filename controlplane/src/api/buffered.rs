@@ -87,6 +87,7 @@ pub(super) fn entry(
         accepted_at_us: now_us(),
         caller: caller.id.clone(),
         narrowed: caller.limits.narrowed().clone(),
+        came_with: caller.came_with(),
         request_id: request_id.to_owned(),
         method: parts.method.as_str().to_owned(),
         target: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),

@@ -69,6 +69,8 @@ pub(super) fn of_people(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::me::begin_totp))
         .routes(routes!(v1::me::sessions, v1::me::end_sessions))
         .routes(routes!(v1::me::end_session))
+        .routes(routes!(v1::tokens::list, v1::tokens::add))
+        .routes(routes!(v1::tokens::revoke))
         .routes(routes!(v1::keys::list, v1::keys::add))
         .routes(routes!(v1::keys::delete))
         .routes(routes!(v1::keys::revoke))

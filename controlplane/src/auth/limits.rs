@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use godwit_wire::name::Name;
-use godwit_wire::rr::Rtype;
+use godwit_wire::presentation;
+use godwit_wire::rr::{Rrset, Rtype};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ const MOST: usize = 100;
 /// As it is written: the claim `godwit` of a JWT.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Narrowed {
+pub struct Narrowed {
     /// Apexes of zones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["example.com."]))]
@@ -30,6 +31,10 @@ pub(crate) struct Narrowed {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["A", "AAAA"]))]
     pub types: Vec<String>,
+    /// Values: networks for A and AAAA, and what else is written out as answers say it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["198.51.100.0/24"]))]
+    pub values: Vec<String>,
     /// Networks that requests come from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["192.0.2.0/24"]))]
@@ -42,6 +47,7 @@ pub(crate) struct Limits {
     zones: Vec<Name>,
     names: Vec<Pattern>,
     types: Vec<Rtype>,
+    values: Vec<Value>,
     networks: Vec<IpNet>,
     /// As it was written.
     written: Narrowed,
@@ -78,29 +84,55 @@ impl Pattern {
     }
 }
 
+/// A value that a token may write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Value {
+    /// An address of a network, in A and AAAA.
+    Within(IpNet),
+    /// This one, in the form of answers, in every other type.
+    Exactly(String),
+}
+
+impl Value {
+    fn holds(&self, rtype: Rtype, rdata: &[u8]) -> bool {
+        let address = match rtype {
+            Rtype::A => <[u8; 4]>::try_from(rdata).ok().map(IpAddr::from),
+            Rtype::AAAA => <[u8; 16]>::try_from(rdata).ok().map(IpAddr::from),
+            _ => {
+                let text = || presentation::format_rdata(rtype, rdata);
+                return matches!(self, Value::Exactly(value) if *value == text());
+            }
+        };
+        matches!((self, address), (Value::Within(network), Some(address)) if network.contains(&address))
+    }
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().map(IpNet::from).ok())
+}
+
 impl Limits {
     /// Understands what is written.
     ///
     /// # Errors
     /// `INVALID_VALUE`, `INVALID_NAME` or `INVALID_RECORD_TYPE` for the first entry that is wrong.
     pub(crate) fn of(narrowed: &Narrowed) -> Result<Limits, Problem> {
-        let Narrowed { zones, names, types, networks } = narrowed;
-        if [zones, names, types, networks].iter().any(|list| list.len() > MOST) {
+        let Narrowed { zones, names, types, values, networks } = narrowed;
+        if [zones, names, types, values, networks].iter().any(|list| list.len() > MOST) {
             let message = format!("a token is narrowed to at most {MOST} of each");
             return Err(Problem::new(Code::InvalidValue, message));
         }
-        let network = |text: &String| {
-            let alone = || text.parse::<IpAddr>().map(IpNet::from);
-            text.parse::<IpNet>().or_else(|_| alone()).map_err(|_| {
-                let message = format!("\"{text}\": expected a network like 192.0.2.0/24");
-                Problem::new(Code::InvalidValue, message)
-            })
+        let from = |text: &String| {
+            let message = format!("\"{text}\": expected a network like 192.0.2.0/24");
+            network(text).ok_or_else(|| Problem::new(Code::InvalidValue, message))
         };
+        let value = |text: &String| network(text).map_or_else(|| Value::Exactly(text.clone()), Value::Within);
         Ok(Limits {
             zones: zones.iter().map(|text| name::absolute(text)).collect::<Result<_, _>>()?,
             names: names.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?,
             types: types.iter().map(|text| record::rtype(text)).collect::<Result<_, _>>()?,
-            networks: networks.iter().map(network).collect::<Result<_, _>>()?,
+            values: values.iter().map(value).collect(),
+            networks: networks.iter().map(from).collect::<Result<_, _>>()?,
             written: narrowed.clone(),
         })
     }
@@ -122,7 +154,7 @@ impl Limits {
 
     /// Whether it speaks of less than whole zones.
     fn is_within_zones(&self) -> bool {
-        !self.names.is_empty() || !self.types.is_empty()
+        !self.names.is_empty() || !self.types.is_empty() || !self.values.is_empty()
     }
 
     /// Refuses a zone that it does not name.
@@ -171,6 +203,19 @@ impl Limits {
         Err(Problem::new(Code::Forbidden, "this token is for some zones or records, and this is about all"))
     }
 
+    /// Refuses values that it does not name.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`.
+    pub(crate) fn allow_values(&self, owner: &Name, rrset: &Rrset) -> Result<(), Problem> {
+        let allows = |rdata: &[u8]| self.values.iter().any(|value| value.holds(rrset.rtype, rdata));
+        if self.values.is_empty() || rrset.rdata.iter().all(|rdata| allows(rdata)) {
+            return Ok(());
+        }
+        let message = format!("this token is not for these values of {owner} {}", rrset.rtype);
+        Err(Problem::new(Code::Forbidden, message))
+    }
+
     /// Refuses a record that it does not name.
     ///
     /// # Errors
@@ -194,6 +239,7 @@ mod tests {
             zones: owned(zones),
             names: owned(names),
             types: owned(types),
+            values: Vec::new(),
             networks: owned(networks),
         };
         Limits::of(&narrowed).unwrap()
@@ -244,6 +290,29 @@ mod tests {
             assert_eq!(some.allows_from(client.parse().unwrap()), allowed, "{client}");
         }
         assert!(some.allow_everything().is_ok() && !some.is_empty());
+    }
+
+    #[test]
+    fn values_are_networks_for_addresses_and_texts_for_others() {
+        let values = vec!["198.51.100.0/24".to_owned(), "2001:db8::/32".to_owned(), "\"token\"".to_owned()];
+        let some = Limits::of(&Narrowed { values, ..Narrowed::default() }).unwrap();
+        assert!(some.allow_whole_zone(&named("example.com.")).is_err());
+        let owner = named("home.example.com.");
+        for (rtype, texts, allowed) in [
+            (Rtype::A, &["198.51.100.7"][..], true),
+            (Rtype::A, &["198.51.100.7", "198.51.101.7"], false),
+            (Rtype::AAAA, &["2001:db8:1::1"], true),
+            (Rtype::AAAA, &["2001:db9::1"], false),
+            (Rtype::TXT, &["\"token\""], true),
+            (Rtype::TXT, &["\"198.51.100.7\""], false),
+            (Rtype::TXT, &["\"token\"", "\"other\""], false),
+            (Rtype::CNAME, &["198.51.100.7."], false),
+        ] {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            let rdata = record::values(rtype, &texts, None).unwrap();
+            let set = Rrset { rtype, ttl: 300, rdata, rrsigs: Vec::new() };
+            assert_eq!(some.allow_values(&owner, &set).is_ok(), allowed, "{rtype} {texts:?}");
+        }
     }
 
     #[test]

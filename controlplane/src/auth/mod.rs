@@ -2,7 +2,7 @@
 
 pub(crate) mod jwt;
 pub(crate) mod keys;
-pub(crate) mod limits;
+pub mod limits;
 pub(crate) mod password;
 pub(crate) mod refresh;
 mod remembered;
@@ -11,6 +11,7 @@ pub mod scope;
 pub(crate) mod throttle;
 mod token;
 pub(crate) mod totp;
+pub(crate) mod used;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,11 +30,12 @@ use crate::commit::Committer;
 use crate::error::{Code, Problem};
 use crate::store::batch::Batch;
 use crate::store::revocations::Revoked;
-use crate::store::{Connection, Pool, audit, keys as keys_table, now_us, sessions, tokens};
+use crate::store::{Connection, Pool, accounts, audit, keys as keys_table, now_us, sessions, tokens};
 use jwt::issuer::Issuer;
 use keys::Keys;
-use limits::Limits;
+use limits::{Limits, Narrowed};
 use revoked::Tokens;
+use used::Used;
 
 /// The scope that may do everything.
 pub const ADMIN: &str = "admin";
@@ -51,6 +53,8 @@ pub struct Caller {
     pub(crate) limits: Arc<Limits>,
     /// Who has logged in, and in which session.
     pub(crate) login: Option<Login>,
+    /// What they came with, where that is an account's.
+    pub(crate) by: Option<By>,
     /// Known from memory alone: the database could not be asked.
     pub(crate) unchecked: bool,
 }
@@ -68,16 +72,23 @@ struct Known {
     caller: Caller,
     /// Seconds since the epoch.
     until_s: Option<i64>,
-    /// What ends it sooner.
-    by: Option<By>,
 }
 
-/// What a token that its user signed stands on.
-#[derive(Clone, Debug)]
-struct By {
-    account: Uuid,
-    key: Uuid,
-    jti: String,
+/// What somebody with an account came with, who has not logged in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum By {
+    /// A JWT that a key signed.
+    Key { account: Uuid, key: Uuid, jti: String },
+    /// An opaque token.
+    Token { account: Uuid, token: Uuid },
+}
+
+impl By {
+    fn account(&self) -> Uuid {
+        match self {
+            By::Key { account, .. } | By::Token { account, .. } => *account,
+        }
+    }
 }
 
 /// Checks tokens against the database.
@@ -88,6 +99,7 @@ pub(crate) struct Authenticator {
     idle: Duration,
     keys: Keys,
     revoked: Tokens,
+    used: Used,
     remembered: Remembered<Known>,
 }
 
@@ -99,6 +111,7 @@ impl Authenticator {
             idle,
             keys: Keys::default(),
             revoked: Tokens::default(),
+            used: Used::default(),
             remembered: Remembered::default(),
         }
     }
@@ -118,7 +131,8 @@ impl Authenticator {
             return Ok(known.caller);
         }
         if !token.contains('.') {
-            let known = of_opaque(readers, token).await?;
+            let (known, id) = of_opaque(readers, token).await?;
+            self.used.note(id);
             self.remembered.keep(hash, known.clone());
             return Ok(known.caller);
         }
@@ -161,9 +175,10 @@ impl Authenticator {
             scopes: granted.within(scopes_of(found.is_operator)),
             limits: Arc::default(),
             login: Some(Login { account: found.account, session }),
+            by: None,
             unchecked: false,
         };
-        Ok(Known { caller, until_s: Some(claims.exp.saturating_add(jwt::SKEW_S)), by: None })
+        Ok(Known { caller, until_s: Some(claims.exp.saturating_add(jwt::SKEW_S)) })
     }
 
     /// Of a token that its user signed.
@@ -206,11 +221,10 @@ impl Authenticator {
             scopes: asked.within(key.scopes).within(scopes_of(key.is_operator)),
             limits: Arc::new(limits),
             login: None,
+            by: Some(By::Key { account: key.account, key: key.id, jti: claims.jti }),
             unchecked: false,
         };
-        let by = By { account: key.account, key: key.id, jti: claims.jti };
-        let until_s = Some(claims.exp.saturating_add(jwt::SKEW_S));
-        Ok((Known { caller, until_s, by: Some(by) }, key))
+        Ok((Known { caller, until_s: Some(claims.exp.saturating_add(jwt::SKEW_S)) }, key))
     }
 
     /// Whether who sends a key has its other half, and is the one who says so.
@@ -244,7 +258,8 @@ impl Authenticator {
         match revoked {
             Revoked::Key(id) => {
                 self.keys.forget(|key| key.id == *id);
-                self.remembered.forget(|known| known.by.as_ref().is_some_and(|by| by.key == *id));
+                let is_it = |by: &By| matches!(by, By::Key { key, .. } if key == id);
+                self.remembered.forget(|known| known.caller.by.as_ref().is_some_and(is_it));
             }
             Revoked::Account(id) => {
                 self.keys.forget(|key| key.account == *id);
@@ -252,8 +267,8 @@ impl Authenticator {
             }
             Revoked::Token(account, jti) => {
                 self.revoked.add(*account, jti, until_us);
-                let is_it = |by: &By| by.account == *account && by.jti == *jti;
-                self.remembered.forget(|known| known.by.as_ref().is_some_and(is_it));
+                let is_it = |by: &By| matches!(by, By::Key { account: of, jti: named, .. } if of == account && named == jti);
+                self.remembered.forget(|known| known.caller.by.as_ref().is_some_and(is_it));
             }
         }
     }
@@ -267,11 +282,13 @@ fn refused(why: jwt::Refused) -> Problem {
 
 /// Uses up a token that is taken once.
 async fn spend(committer: &Committer, known: &Known) -> Result<(), Problem> {
-    let (Some(by), Some(until_s)) = (known.by.clone(), known.until_s) else { return Ok(()) };
+    let (Some(By::Key { key, jti, .. }), Some(until_s)) = (known.caller.by.clone(), known.until_s) else {
+        return Ok(());
+    };
     let spend = committer.write(move |connection| {
         Box::pin(async move {
             let until_us = until_s.saturating_add(1).saturating_mul(US_PER_S);
-            Ok(keys_table::spend(connection, by.key, &by.jti, until_us).await?)
+            Ok(keys_table::spend(connection, key, &jti, until_us).await?)
         })
     });
     if spend.await? {
@@ -291,14 +308,26 @@ impl Known {
     /// Whether it is one of an account.
     fn is_of(&self, account: Uuid) -> bool {
         let logged_in = self.caller.login.is_some_and(|login| login.account == account);
-        logged_in || self.by.as_ref().is_some_and(|by| by.account == account)
+        logged_in || self.caller.by.as_ref().is_some_and(|by| by.account() == account)
     }
 }
 
 impl Caller {
+    /// Whether they are of an account.
+    pub(crate) fn is_of_account(&self) -> bool {
+        self.login.is_some() || self.by.is_some()
+    }
+
+    /// The key or the token of an account that they came with.
+    pub(crate) fn came_with(&self) -> Option<Uuid> {
+        self.by.as_ref().map(|by| match by {
+            By::Key { key: id, .. } | By::Token { token: id, .. } => *id,
+        })
+    }
+
     /// Somebody whose right to a request was checked when it came.
     pub(crate) fn checked_before(id: String, limits: Arc<Limits>) -> Caller {
-        Caller { id, scopes: Scopes::of(Scope::Admin), limits, login: None, unchecked: false }
+        Caller { id, scopes: Scopes::of(Scope::Admin), limits, login: None, by: None, unchecked: false }
     }
 }
 
@@ -312,7 +341,8 @@ fn key_of(token: &str) -> TokenHash {
     TokenHash(Sha256::digest(token).into())
 }
 
-async fn of_opaque(readers: &Pool, token: &str) -> Result<Known, Problem> {
+/// Of an opaque token, and its id.
+async fn of_opaque(readers: &Pool, token: &str) -> Result<(Known, Uuid), Problem> {
     let unknown = || Problem::new(Code::Unauthenticated, "the token is not known here");
     let hash = Token::parse(token).ok_or_else(unknown)?.hash();
     let mut connection = readers.acquire().await?;
@@ -321,15 +351,77 @@ async fn of_opaque(readers: &Pool, token: &str) -> Result<Known, Problem> {
     if !bool::from(found.hash.ct_eq(&hash.0)) {
         return Err(unknown());
     }
-    if found.revoked {
-        return Err(Problem::new(Code::TokenRevoked, "the token was revoked"));
-    }
+    good(&found)?;
     let scopes = Scopes::parse(&found.scope).map_err(|_| {
         Problem::new(Code::InsufficientScope, "the token has a scope that this version does not know")
     })?;
-    let limits = Arc::default();
-    let caller = Caller { id: found.id.to_string(), scopes, limits, login: None, unchecked: false };
-    Ok(Known { caller, until_s: None, by: None })
+    let unreadable = || Problem::new(Code::Internal, "a stored row could not be read; the log has the cause");
+    let narrowed: Narrowed = serde_json::from_str(&found.narrowed).map_err(|error| {
+        tracing::error!(%error, token = %found.id, "what a token is narrowed to cannot be read");
+        unreadable()
+    })?;
+    let caller = Caller {
+        // Of an account that is the account, as with a key or a login.
+        id: found.account.unwrap_or(found.id).to_string(),
+        scopes: scopes.within(scopes_of(found.is_operator)),
+        limits: Arc::new(Limits::of(&narrowed)?),
+        login: None,
+        by: found.account.map(|account| By::Token { account, token: found.id }),
+        unchecked: false,
+    };
+    let until_s = found.expires_at_us.map(|until| until / US_PER_S);
+    Ok((Known { caller, until_s }, found.id))
+}
+
+/// Whether a token is one that counts.
+fn good(token: &tokens::Token) -> Result<(), Problem> {
+    if token.revoked {
+        return Err(Problem::new(Code::TokenRevoked, "the token was revoked"));
+    }
+    if token.expires_at_us.is_some_and(|expires| expires <= now_us()) {
+        return Err(Problem::new(Code::TokenRevoked, "the token has expired"));
+    }
+    if token.is_suspended {
+        return Err(Problem::new(Code::Forbidden, "the account is suspended"));
+    }
+    Ok(())
+}
+
+/// Whether somebody whose request was accepted while the database could not be asked may still have it made: by their id, and the
+/// key or the token that they came with.
+///
+/// # Errors
+/// What speaks against it, or of the database.
+pub(crate) async fn still_may(
+    connection: &mut Connection,
+    id: &str,
+    came_with: Option<Uuid>,
+) -> Result<Option<Problem>, Problem> {
+    let unknown = || Ok(Some(Problem::new(Code::Unauthenticated, "the token is not known here")));
+    let Ok(id) = id.parse::<Uuid>() else { return unknown() };
+    if let Some(token) = tokens::by_id(connection, came_with.unwrap_or(id)).await?
+        && token.account == came_with.map(|_| id)
+    {
+        let lacks = scopes_of(token.is_operator) == Scopes::NONE;
+        return Ok(good(&token).err().or_else(|| lacks.then(may_nothing)));
+    }
+    let Some(account) = accounts::by_id(connection, id).await? else { return unknown() };
+    if account.suspended_at_us.is_some() {
+        return Ok(Some(Problem::new(Code::Forbidden, "the account is suspended")));
+    }
+    if scopes_of(account.is_operator) == Scopes::NONE {
+        return Ok(Some(may_nothing()));
+    }
+    let Some(key) = came_with else { return Ok(None) };
+    let found = keys_table::by_id(connection, key).await?;
+    let counts =
+        found.is_some_and(|key| key.account == id && key.expires_at_us.is_none_or(|at| at > now_us()));
+    let gone = || Problem::new(Code::TokenRevoked, "the key or token was removed, or has expired");
+    Ok((!counts).then(gone))
+}
+
+fn may_nothing() -> Problem {
+    Problem::new(Code::InsufficientScope, "the account may do nothing any more")
 }
 
 /// The token that comes with a request, whatever it is.
@@ -351,7 +443,7 @@ pub async fn create(connection: &mut Connection, scope: &str) -> anyhow::Result<
     let token = Token::random()?;
     let id = Uuid::now_v7();
     let now = now_us();
-    tokens::insert(connection, id, &token.hash().0, scope, now).await?;
+    tokens::insert(connection, &tokens::Token::new(id, &token.hash().0, scope, now)).await?;
     let object = id.to_string();
     let entry = audit::Entry {
         at_us: now,

@@ -46,14 +46,6 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Hears of all that still counts.
-    ///
-    /// # Errors
-    /// Of the database.
-    pub(crate) async fn begin(&self) -> sqlx::Result<()> {
-        self.hear(0).await
-    }
-
     /// See the type.
     pub(crate) async fn run(mut self) {
         let mut asked = tokio::time::interval(EVERY);

@@ -41,6 +41,9 @@ pub(crate) struct Head {
     /// What they are narrowed to.
     #[serde(default)]
     pub(crate) narrowed: Narrowed,
+    /// The key or the token of an account that they came with.
+    #[serde(default)]
+    pub(crate) came_with: Option<Uuid>,
     pub(crate) request_id: String,
     pub(crate) method: String,
     /// Path and query.
@@ -106,6 +109,7 @@ pub(super) mod tests {
             accepted_at_us: 1_700_000_000_000_000 + i64::from(number),
             caller: "caller".to_owned(),
             narrowed: Narrowed { types: vec!["A".to_owned()], ..Narrowed::default() },
+            came_with: (number % 3 == 1).then(|| Uuid::from_u128(u128::from(number))),
             request_id: format!("request-{number}"),
             method: "PUT".to_owned(),
             target: "/api/v1/records/www.example.com.?type=A".to_owned(),

@@ -22,14 +22,14 @@ use super::{Buffer, Held, Mode};
 use crate::api::envelope::{RequestId, caught};
 use crate::api::write::{CHANGE, IDEMPOTENCY_KEY};
 use crate::api::{self, App};
-use crate::auth::Caller;
 use crate::auth::limits::Limits;
+use crate::auth::{self, Caller};
 use crate::commit::{Chain, Link};
 use crate::error::{Cause, Code, Problem};
 use crate::instance::{Stop, stopped};
 use crate::store::batch::Batch;
 use crate::store::buffered::{self, Outcome, Settled};
-use crate::store::{now_us, tokens};
+use crate::store::now_us;
 
 /// How often a database that is away is asked whether it is back, and the pause before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -205,11 +205,16 @@ impl Replay {
         if self.is_settled(held.change).await? {
             return Ok(Found::Settled);
         }
-        if let Some(problem) = self.forbidden(&held.caller).await? {
-            return Ok(Found::Not(conflict(&problem)));
-        }
         Ok(match Entry::decode(&self.read(number).await?) {
-            Ok(entry) => Found::Entry(Box::new(entry)),
+            Ok(entry) => {
+                // They may have been taken from memory.
+                let mut connection = self.app.readers.acquire().await?;
+                let head = &entry.head;
+                match auth::still_may(&mut connection, &head.caller, head.came_with).await? {
+                    Some(problem) => Found::Not(conflict(&problem)),
+                    None => Found::Entry(Box::new(entry)),
+                }
+            }
             Err(why) => {
                 let message = format!("what was kept of the request is damaged: {why}");
                 Found::Not(conflict(&Problem::new(Code::Internal, message)))
@@ -220,19 +225,6 @@ impl Replay {
     async fn is_settled(&self, change: Uuid) -> Result<bool, Problem> {
         let mut connection = self.app.readers.acquire().await?;
         Ok(buffered::is_settled(&mut connection, change).await?)
-    }
-
-    /// What the token's holder may not do any more: it may have been taken from memory.
-    async fn forbidden(&self, caller: &str) -> Result<Option<Problem>, Problem> {
-        let token = match Uuid::try_parse(caller) {
-            Ok(id) => tokens::by_id(&mut self.app.readers.acquire().await?, id).await?,
-            Err(_) => None,
-        };
-        Ok(match token {
-            Some(token) if !token.revoked => None,
-            Some(_) => Some(Problem::new(Code::TokenRevoked, "the token was revoked")),
-            None => Some(Problem::new(Code::Unauthenticated, "the token is not known here")),
-        })
     }
 
     async fn read(&self, number: u64) -> Result<Vec<u8>, Problem> {

@@ -41,6 +41,12 @@ impl Signer {
         }
     }
 
+    /// What the server calls it.
+    #[allow(dead_code, reason = "on PostgreSQL alone")]
+    pub(crate) fn kid(&self) -> &str {
+        &self.kid
+    }
+
     fn sign(&self, claims: &Value) -> String {
         let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.kid });
         let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
@@ -68,7 +74,7 @@ impl Signer {
     }
 
     /// A client with such a token.
-    fn client(&self, of: &Client, scope: &str, narrowed: &Value) -> Client {
+    pub(crate) fn client(&self, of: &Client, scope: &str, narrowed: &Value) -> Client {
         Client { token: self.token(scope, narrowed), ..of.clone() }
     }
 
@@ -83,7 +89,7 @@ impl Signer {
 }
 
 /// An operator, logged in.
-async fn operator(office: &Office) -> Person {
+pub(crate) async fn operator(office: &Office) -> Person {
     let added = json!({ "email": "olga@example.org", "operator": true });
     let added = office.client().json("POST", "/api/v1/users", &added).await.expect(201).json();
     let reset = json!({ "token": added["token"], "password": PASSWORD });
@@ -92,7 +98,7 @@ async fn operator(office: &Office) -> Person {
 }
 
 /// A key of somebody that the server knows.
-async fn key(person: &Person, more: &Value) -> Signer {
+pub(crate) async fn key(person: &Person, more: &Value) -> Signer {
     let me = person.client.get("/api/v1/users/me").await.expect(200).json();
     let mut signer = Signer::new(me["id"].as_str().unwrap(), &format!("http://{}", person.client.address));
     signer.kid = "new".to_owned();
@@ -108,7 +114,7 @@ fn put(name: &str, rtype: &str) -> Value {
     json!({ "changes": [{ "op": "put", "name": name, "type": rtype, "value": [value] }] })
 }
 
-async fn change(client: &Client, name: &str, rtype: &str) -> Answer {
+pub(crate) async fn change(client: &Client, name: &str, rtype: &str) -> Answer {
     client.json("POST", "/api/v1/changes", &put(name, rtype)).await
 }
 

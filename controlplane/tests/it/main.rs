@@ -37,4 +37,5 @@ mod program;
 mod records;
 mod replica;
 mod rollback;
+mod tokens;
 mod writes;

@@ -7,6 +7,8 @@ use godwit_testkit::servers::Postgres;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Client, Server, config, hold};
+use crate::keys::key;
+use crate::office::{PASSWORD, Person};
 use crate::replica::{KEY, Replica};
 use crate::server_faults::on_its_own;
 
@@ -61,6 +63,61 @@ async fn away(postgres: &Postgres, server: &Server) {
     while postgres.psql("postgres", "SELECT 1").is_ok() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Whoever signs their own tokens is let in by keys that are remembered; what they are narrowed to holds when it is made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_writes_while_the_database_is_away_what_it_may() {
+    let (postgres, server) = on_its_own(with_buffer).await;
+    let client = &server.client;
+    let added = json!({ "email": "olga@example.org", "operator": true });
+    let added = client.json("POST", "/api/v1/users", &added).await.expect(201).json();
+    let reset = json!({ "token": added["token"], "password": PASSWORD });
+    client.json("POST", "/api/v1/auth/password/reset", &reset).await.expect(204);
+    let login = json!({ "email": "olga@example.org", "password": PASSWORD });
+    let tokens = client.json("POST", "/api/v1/auth/login", &login).await.expect(200).json();
+    let text = |key: &str| tokens[key].as_str().unwrap().to_owned();
+    let olga = Person {
+        client: Client { token: text("access_token"), ..client.clone() },
+        refresh: text("refresh_token"),
+        session: text("session"),
+    };
+    let (some, gone) = (key(&olga, &json!({})).await, key(&olga, &json!({})).await);
+    let narrowed = json!({ "names": ["www.example.com."] });
+    for signer in [&some, &gone] {
+        signer.client(client, "domains:read", &Value::Null).get("/api/v1/domains").await.expect(200);
+    }
+    let opaque = json!({ "name": "x", "scope": "admin" });
+    let opaque = olga.client.json("POST", "/api/v1/tokens", &opaque).await.expect(201).json();
+    let token = Client { token: opaque["token"].as_str().unwrap().to_owned(), ..client.clone() };
+    token.get("/api/v1/domains").await.expect(200);
+    away(&postgres, &server).await;
+    // JWTs that nobody has seen before.
+    let www = some.client(client, "records:write", &narrowed);
+    let may = accepted(www.json("PUT", WWW, &address(77)).await);
+    let new = json!({ "changes": [{ "op": "put", "name": "other.example.com.", "type": "A", "value": ["192.0.2.1"] }] });
+    let may_not = accepted(www.json("POST", "/api/v1/changes", &new).await);
+    let removed = gone.client(client, "records:write", &Value::Null);
+    let of_removed = accepted(removed.json("PUT", WWW, &address(78)).await);
+    let of_revoked = accepted(token.json("PUT", WWW, &address(79)).await);
+    // The second key is removed before anything is made: as by another control plane.
+    let (folder, replica, admin) = server.stop().await;
+    postgres.again().unwrap();
+    postgres.psql("test0", &format!("DELETE FROM keys WHERE id = '{}'", gone.kid())).unwrap();
+    let revoke =
+        format!("UPDATE tokens SET revoked_at_us = 1 WHERE id = '{}'", opaque["id"].as_str().unwrap());
+    postgres.psql("test0", &revoke).unwrap();
+    let server = Server::start_in(folder, replica, Some(admin), with_buffer).await;
+    let client = &server.client;
+    until_drained(client).await;
+    let made = state(client, &may).await;
+    assert!(made["committed_at"].is_string(), "{made}");
+    assert_eq!(state(client, &may_not).await["conflict"]["code"], "FORBIDDEN");
+    client.get("/api/v1/records/other.example.com.").await.expect(404);
+    for refused in [of_removed, of_revoked] {
+        assert_eq!(state(client, &refused).await["conflict"]["code"], "TOKEN_REVOKED");
+    }
+    server.stop().await;
 }
 
 /// The whole of it: what is accepted and what is not, what can be asked meanwhile, and that all is made, once, in order.

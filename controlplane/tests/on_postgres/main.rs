@@ -68,5 +68,7 @@ mod rollback;
 mod server_faults;
 mod shadow;
 mod shared;
+#[path = "../it/tokens.rs"]
+mod tokens;
 #[path = "../it/writes.rs"]
 mod writes;

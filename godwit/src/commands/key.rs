@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::text;
 use super::user::asked;
 use crate::cli::{Key, LogIn, Target};
 use crate::client::{Ask, Client, encoded};
@@ -69,7 +70,10 @@ pub(crate) fn main(command: Key, output: Output) -> anyhow::Result<()> {
 }
 
 /// Does something as who logs in, and ends the session whatever comes of it.
-fn within(login: &LogIn, work: impl FnOnce(&mut Client, &Value) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(super) fn within(
+    login: &LogIn,
+    work: impl FnOnce(&mut Client, &Value) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let target = |token: Option<String>| Target { url: login.url.clone(), token, token_file: None };
     let mut stranger = Client::new(&target(None))?;
     let body = json!({ "email": login.email, "password": asked("Password")?, "code": login.code });
@@ -90,9 +94,4 @@ fn within(login: &LogIn, work: impl FnOnce(&mut Client, &Value) -> anyhow::Resul
 /// What a key is called where nothing is said.
 fn name_of(file: &Path) -> String {
     file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// A text inside what the API answered.
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_default()
 }

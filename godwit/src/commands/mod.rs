@@ -36,6 +36,11 @@ fn confirmed(names: Option<u64>) -> String {
     names.map_or_else(String::new, |names| format!("&confirm={names}"))
 }
 
+/// A text inside what the API answered.
+fn text<'a>(value: &'a serde_json::Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,8 @@
 //! `godwit node add|list|remove`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::text;
 use crate::cli::{Node, Target};
 use crate::client::{Ask, Client, encoded};
 use crate::output::Output;
@@ -63,9 +64,4 @@ fn remove(name: &str, target: &Target, output: Output) -> anyhow::Result<()> {
     let path = format!("/api/v1/nodes/{}", encoded(name));
     Client::new(target)?.ask(&Ask::delete(path))?;
     output.result(&json!({ "removed": name }), |out| writeln!(out, "removed {name}"))
-}
-
-/// A text inside what the API answered.
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_default()
 }

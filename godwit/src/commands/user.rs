@@ -5,6 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use super::text;
 use crate::cli::{Target, User};
 use crate::client::{Ask, Client, encoded};
 use crate::output::{Output, Wrong};
@@ -125,9 +126,4 @@ pub(super) fn asked(what: &str) -> anyhow::Result<String> {
     let read = std::io::BufReader::new(input.lock().take(MAX_PASSWORD_OCTETS)).read_line(&mut line);
     read.context("the password on standard input")?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// A text inside what the API answered.
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_default()
 }

@@ -415,6 +415,30 @@ fn a_key_is_added_and_signs_tokens() {
     let token = said(&mut anna(&["token", "sign", "--key", "made.pem", "--scope", "records:read"]));
     let (_, stderr) = refused(&mut with(token.trim(), &["record", "list", "example.com"]));
     assert!(stderr.contains("UNAUTHENTICATED"), "{stderr}");
+    // For what cannot sign.
+    let add = [
+        "token",
+        "add",
+        "router",
+        "--scope",
+        "records:read records:write",
+        "--name",
+        "home.example.com",
+        "--value",
+        "198.51.100.0/24",
+    ];
+    let router = fed(&mut anna(&add), "correct horse battery\n");
+    said(&mut with(router.trim(), &["record", "set", "home.example.com", "A", "198.51.100.7"]));
+    refused(&mut with(router.trim(), &["record", "set", "home.example.com", "A", "192.0.2.7"]));
+    let listed = fed(&mut anna(&["token", "list"]), "correct horse battery\n");
+    assert!(
+        listed.contains("router: records:read records:write {") && listed.lines().count() == 1,
+        "{listed}"
+    );
+    let id = listed.split(' ').next().unwrap().to_owned();
+    fed(&mut anna(&["token", "revoke", &id]), "correct horse battery\n");
+    let of_nobody = said(started.command().args(["token", "list"]));
+    assert!(of_nobody.contains(": admin, ") && of_nobody.lines().count() == 1, "{of_nobody}");
     let (_, stderr) = refused(&mut anna(&["token", "sign", "--key", "none.pem", "--scope", "admin"]));
     assert!(stderr.contains("none.pem.json"), "{stderr}");
 }

@@ -16,7 +16,7 @@ use super::super::cursor::Page;
 use super::super::envelope::ErrorBody;
 use super::super::read::Segment;
 use super::super::write::{self, Empty, json_bodies};
-use super::timestamp;
+use super::{micros, timestamp};
 use crate::accounts::NewKey;
 use crate::error::{Code, Problem};
 use crate::store::keys;
@@ -118,7 +118,6 @@ pub(crate) async fn list(State(app): State<Arc<App>>, asked: Asked<Empty>) -> Re
 pub(crate) async fn add(State(app): State<Arc<App>>, asked: Asked<AddKey>) -> Result<Response, Problem> {
     let login = asked.login()?;
     let AddKey { name, public_key, proof, scope, single_use, expires_at } = &asked.body;
-    let micros = |at: &OffsetDateTime| i64::try_from(at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
     let new = NewKey {
         name,
         public_key,

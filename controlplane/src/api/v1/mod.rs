@@ -15,6 +15,7 @@ pub mod nodes;
 pub mod records;
 pub mod reload;
 pub mod rollback;
+pub mod tokens;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod users;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
@@ -40,6 +41,11 @@ fn timestamp(us: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000)
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     time.format(&Rfc3339).unwrap_or_default()
+}
+
+/// A time as it is kept.
+fn micros(at: &OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
 }
 
 /// The answer to a change: a body, and the version where one zone was meant.

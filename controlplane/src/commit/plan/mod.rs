@@ -371,6 +371,9 @@ impl Plan {
                 for rtype in sets.before.keys().chain(sets.after.keys()) {
                     if sets.before.get(rtype) != sets.after.get(rtype) {
                         limits.allow_record(owner, *rtype)?;
+                        if let Some(after) = sets.after.get(rtype) {
+                            limits.allow_values(owner, after)?;
+                        }
                     }
                 }
             }
