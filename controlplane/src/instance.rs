@@ -326,7 +326,8 @@ impl Controlplane {
         let has_mail = config.mail.transport != MailTransport::Off;
         let settings = Settings::of(&config.accounts, has_mail);
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let authenticator = Arc::new(Authenticator::new(issuer.clone(), settings.idle()));
+        let authenticator =
+            Arc::new(Authenticator::new(issuer.clone(), settings.idle(), config.jwt.remember));
         for (revoked, until_us) in &revoked {
             authenticator.heard(revoked, *until_us);
         }

@@ -97,6 +97,8 @@ pub(crate) struct Authenticator {
     issuer: Arc<Issuer>,
     /// A session that was not used for so long has ended.
     idle: Duration,
+    /// Whether a JWT that a key signed is remembered.
+    remembers: bool,
     keys: Keys,
     revoked: Tokens,
     used: Used,
@@ -105,10 +107,11 @@ pub(crate) struct Authenticator {
 
 impl Authenticator {
     /// That takes the JWTs of an issuer.
-    pub(crate) fn new(issuer: Arc<Issuer>, idle: Duration) -> Authenticator {
+    pub(crate) fn new(issuer: Arc<Issuer>, idle: Duration, remembers: bool) -> Authenticator {
         Authenticator {
             issuer,
             idle,
+            remembers,
             keys: Keys::default(),
             revoked: Tokens::default(),
             used: Used::default(),
@@ -145,7 +148,7 @@ impl Authenticator {
         let (known, key) = self.of_key(readers, token, &kid).await?;
         if key.single_use {
             spend(committer, &known).await?;
-        } else {
+        } else if self.remembers {
             self.remembered.keep(hash, known.clone());
         }
         Ok(known.caller)

@@ -1,5 +1,7 @@
 //! `[accounts]` and `[jwt]`.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// `[accounts]`
@@ -42,11 +44,13 @@ impl Accounts {
 pub struct Jwt {
     /// Seconds for which a token is good, and the most for which one may be. Default 300.
     pub ttl: u32,
+    /// Whether a token that was found good a moment ago is taken for that, for half a second. Default true.
+    pub remember: bool,
 }
 
 impl Default for Jwt {
     fn default() -> Self {
-        Jwt { ttl: 300 }
+        Jwt { ttl: 300, remember: true }
     }
 }
 
@@ -57,13 +61,55 @@ impl Jwt {
     }
 }
 
-/// `https://host`, with a port or without: tokens name it letter by letter, so there is one way to write it.
+/// `https://host`, with a port or without; `http://` for this machine alone, as passwords go there. Tokens name it letter by
+/// letter, so there is one way to write it.
 pub(super) fn is_public_url(url: &str) -> bool {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    rest.map(|rest| rest.trim_end_matches('/')).is_some_and(|host| {
-        !host.is_empty()
-            && host.is_ascii()
-            && !host.contains(['/', '@', ' ', '?', '#'])
-            && !host.starts_with(':')
-    })
+    let (is_plain, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => (false, rest),
+        (None, Some(rest)) => (true, rest),
+        (None, None) => return false,
+    };
+    let authority = rest.trim_end_matches('/');
+    let is_good = !authority.is_empty()
+        && authority.is_ascii()
+        && !authority.contains(['/', '@', ' ', '?', '#'])
+        && !authority.starts_with(':');
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() => host,
+        _ => authority,
+    };
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    is_good && (is_here || !is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_go_to_this_machine_alone_in_the_clear() {
+        for good in [
+            "https://dns.example.net",
+            "https://dns.example.net:8443/",
+            "http://127.0.0.1:8053",
+            "http://[::1]:8053",
+            "http://localhost",
+        ] {
+            assert!(is_public_url(good), "{good}");
+        }
+        for bad in [
+            "http://dns.example.net",
+            "http://192.0.2.1:8053",
+            "https://",
+            "https://:8053",
+            "https://a/b",
+            "https://user@a",
+            "https://a b",
+            "dns.example.net",
+            "http://127.0.0.1.example.net",
+        ] {
+            assert!(!is_public_url(bad), "{bad}");
+        }
+    }
 }

@@ -389,6 +389,13 @@ impl Config {
                 "api.public_url",
                 "a URL like https://dns.example.net, without a path",
             ),
+            (
+                self.mail.transport == MailTransport::Off
+                    || self.api.public_url.is_some()
+                    || self.api.listen.ip().is_loopback(),
+                "api.public_url",
+                "the URL that others reach it at, as links in mails lead there",
+            ),
             (timeout.contains(&self.api.request_timeout_ms), "api.request_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.body_timeout_ms), "api.body_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.header_timeout_ms), "api.header_timeout_ms", "100 to 3600000"),
