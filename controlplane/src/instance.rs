@@ -15,6 +15,7 @@ use crate::accounts::{Accounts, Settings};
 use crate::api::admission::BodyRoom;
 use crate::api::server::Transport;
 use crate::api::{self, App};
+use crate::auth::cookie::CookieKey;
 use crate::auth::jwt::issuer::Issuer;
 use crate::auth::password::Passwords;
 use crate::auth::refresh::RefreshKey;
@@ -86,6 +87,7 @@ pub struct Controlplane {
     feed_keys: FeedKeys,
     issuer: Arc<Issuer>,
     refresh: RefreshKey,
+    cookies: CookieKey,
     /// What is good no more, before anybody is let in.
     revoked: Vec<(Revoked, i64)>,
     public_url: Arc<str>,
@@ -139,7 +141,8 @@ impl Controlplane {
         let feed_keys = vault.feed_keys(writer).await?;
         let internal_key = vault.internal_key(writer).await?;
         let issuer_key = vault.issuer_key(writer).await?;
-        let refresh = RefreshKey::of(&vault.refresh_key(writer).await?);
+        let refresh_key = vault.refresh_key(writer).await?;
+        let (refresh, cookies) = (RefreshKey::of(&refresh_key), CookieKey::of(&refresh_key));
         let revoked = revocations::since(writer, 0).await.context("what was revoked")?;
         let new_token =
             first_start(&mut database, &config, first, &digest_key).await.context("first start")?;
@@ -168,6 +171,7 @@ impl Controlplane {
             feed_keys,
             issuer,
             refresh,
+            cookies,
             revoked,
             public_url,
             listener,
@@ -294,6 +298,7 @@ impl Controlplane {
             feed_keys,
             issuer,
             refresh,
+            cookies,
             revoked,
             public_url,
             listener,
@@ -327,7 +332,7 @@ impl Controlplane {
         let settings = Settings::of(&config.accounts, has_mail);
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let authenticator =
-            Arc::new(Authenticator::new(issuer.clone(), settings.idle(), config.jwt.remember));
+            Arc::new(Authenticator::new(issuer.clone(), cookies, settings.idle(), config.jwt.remember));
         for (revoked, until_us) in &revoked {
             authenticator.heard(revoked, *until_us);
         }

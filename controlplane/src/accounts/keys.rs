@@ -2,14 +2,14 @@
 
 use uuid::Uuid;
 
-use super::{Accounts, By, US_PER_S, gone, name, note};
+use super::{Accounts, By, US_PER_S, gone, mail, name, note};
 use crate::auth::jwt::{SKEW_S, VerifyingKey};
 use crate::auth::scope::Scopes;
 use crate::auth::{Login, keys as public};
 use crate::error::{Code, Problem};
 use crate::store::keys::{self, Key};
 use crate::store::revocations::{self, Revoked};
-use crate::store::{accounts, now_us};
+use crate::store::{accounts, audit, now_us};
 
 /// The most keys of an account.
 const MOST_KEYS: i64 = 50;
@@ -17,6 +17,8 @@ const MOST_KEYS: i64 = 50;
 /// A key to add.
 pub(crate) struct NewKey<'a> {
     pub(crate) name: &'a str,
+    /// The account's password: a key goes on when the session that adds it has ended.
+    pub(crate) password: &'a str,
     /// In PEM.
     pub(crate) public_key: &'a str,
     /// A JWT that the key signed.
@@ -33,6 +35,7 @@ impl Accounts {
     /// # Errors
     /// `INVALID_VALUE`, `CONFLICT` for one too many, or of the database.
     pub(crate) async fn add_key(&self, login: Login, new: NewKey<'_>, by: &By) -> Result<Key, Problem> {
+        self.writes(login.account, by)?;
         let (algorithm, public_key) = public::parse(new.public_key)?;
         self.authenticator.check_proof(
             new.proof,
@@ -46,6 +49,7 @@ impl Accounts {
         if new.expires_at_us.is_some_and(|expires| expires <= now) {
             return Err(Problem::new(Code::InvalidValue, "\"expires_at\": expected a time to come"));
         }
+        self.confirmed(login, new.password, by).await?;
         let mut key = Key {
             // Random, and not by time: it says nothing.
             id: Uuid::new_v4(),
@@ -69,6 +73,8 @@ impl Accounts {
                     return Err(Problem::new(Code::Conflict, message));
                 }
                 keys::insert(connection, &added).await?;
+                let what = format!("the key \"{}\"", added.name);
+                mail::enqueue(connection, &mail::Mail::Added { account: account.id, what }).await?;
                 note(connection, &account.id.to_string(), "key.add", added.id, &request_id).await?;
                 Ok(account.is_operator)
             })
@@ -91,6 +97,7 @@ impl Accounts {
     /// # Errors
     /// `KEY_NOT_FOUND`, or of the database.
     pub(crate) async fn delete_key(&self, login: Login, id: Uuid, by: &By) -> Result<(), Problem> {
+        self.writes(login.account, by)?;
         let request_id = by.request_id.clone();
         let delete = self.write(move |connection| {
             Box::pin(async move {
@@ -112,8 +119,9 @@ impl Accounts {
     /// # Errors
     /// `INVALID_VALUE`, or of the database.
     pub(crate) async fn revoke_token(&self, account: Uuid, jti: &str, by: &By) -> Result<(), Problem> {
-        if !(1..=128).contains(&jti.len()) {
-            return Err(Problem::new(Code::InvalidValue, "\"jti\": expected 1 to 128 characters"));
+        self.writes(account, by)?;
+        if !(1..=128).contains(&jti.len()) || jti.chars().any(char::is_control) {
+            return Err(Problem::new(Code::InvalidValue, "\"jti\": expected 1 to 128 octets of text"));
         }
         // As long as one that is made at this moment could be good.
         let lives_s = self.issuer.lifetime_s().saturating_add(2 * SKEW_S);
@@ -123,7 +131,8 @@ impl Accounts {
         let revoke = self.write(move |connection| {
             Box::pin(async move {
                 revocations::tell_until(connection, &told, until_us).await?;
-                note(connection, &account.to_string(), "token.revoke", account, &request_id).await?;
+                let Revoked::Token(_, jti) = &told else { return Ok(()) };
+                audit::note(connection, &account.to_string(), "jwt.revoke", jti, &request_id).await?;
                 Ok(())
             })
         });

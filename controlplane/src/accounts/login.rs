@@ -165,9 +165,16 @@ impl Accounts {
     /// # Errors
     /// `RATE_LIMITED`, or of the database.
     pub(crate) async fn logout(&self, token: &str, by: &By) -> Result<(), Problem> {
-        let Some(Refresh { session: id, .. }) = self.refresh.read(token) else {
-            return self.throttle.attempt(by.client, Attempt::Any);
-        };
+        let session = self.refresh.read(token).map(|Refresh { session, .. }| session);
+        self.end(session, by).await
+    }
+
+    /// Ends a session, if one is meant that goes on.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`, or of the database.
+    pub(crate) async fn end(&self, session: Option<Uuid>, by: &By) -> Result<(), Problem> {
+        let Some(id) = session else { return self.throttle.attempt(by.client, Attempt::Any) };
         let mut connection = self.readers.acquire().await?;
         let found = sessions::by_id(&mut connection, id).await?;
         drop(connection);
@@ -185,6 +192,11 @@ impl Accounts {
             })
         });
         end.await
+    }
+
+    /// Seconds that a session lasts at most.
+    pub(crate) fn session_lasts_s(&self) -> i64 {
+        self.settings.session_us / US_PER_S
     }
 
     fn tokens(&self, login: Login, is_operator: bool, exchanges: i64) -> Result<Tokens, Problem> {

@@ -15,7 +15,7 @@ use crate::store::accounts::email_key;
 use crate::store::batch::Batch;
 use crate::store::jobs::New;
 use crate::store::registrations::{self, Link, Purpose};
-use crate::store::{Connection, accounts, jobs, now_us};
+use crate::store::{Connection, accounts, jobs, keys, now_us, tokens};
 
 /// The kind of the job.
 pub(crate) const KIND: &str = "mail";
@@ -36,6 +36,8 @@ pub(crate) enum Mail {
     EmailChanged { account: Uuid, before: String },
     /// It has another password now.
     PasswordChanged { account: Uuid },
+    /// Something was added that lets in without the password.
+    Added { account: Uuid, what: String },
     /// Codes are asked for from now on.
     SecondBegun { account: Uuid },
     /// A refresh token came twice, and its session was ended.
@@ -168,6 +170,13 @@ async fn write(
             );
             letter(account.email.clone(), "Another address was asked for", text)
         }
+        Mail::Added { account, what } => {
+            let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };
+            let text = format!(
+                "To your account was added {what}, with which programs are let in.\n\nIf that was not you, remove it, and choose another password: {here}/account/forgot"
+            );
+            letter(account.email, "A key or token was added", text)
+        }
         Mail::SecondBegun { account } => {
             let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };
             let text = "From now on your account asks for a code of an app when somebody logs in.\n\nIf that was not you, tell the operator at once.";
@@ -190,8 +199,10 @@ async fn write(
         }
         Mail::PasswordChanged { account } => {
             let Some(account) = accounts::by_id(connection, account).await? else { return Ok(None) };
+            let keys = keys::count(connection, account.id).await?;
+            let tokens = tokens::count_of(connection, Some(account.id)).await?;
             let text = format!(
-                "The password of your account was changed, and other sessions were ended.\n\nIf that was not you, choose another at once: {here}/account/forgot"
+                "The password of your account was changed, and other sessions were ended. Its {keys} keys and {tokens} tokens go on: remove those that you do not know.\n\nIf that was not you, choose another at once: {here}/account/forgot"
             );
             letter(account.email, "Your password was changed", text)
         }

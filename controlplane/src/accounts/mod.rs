@@ -22,7 +22,7 @@ mod register;
 mod second;
 mod tokens;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ use crate::auth::jwt::issuer::Issuer;
 use crate::auth::password::Passwords;
 use crate::auth::refresh::RefreshKey;
 use crate::auth::throttle::{Attempt, Throttle};
-use crate::auth::{Authenticator, Login};
+use crate::auth::{Authenticator, Caller, Login};
 use crate::commit::Committer;
 use crate::commit::aside::Work;
 use crate::config;
@@ -172,6 +172,19 @@ impl Accounts {
         }
         let message = "no mail is sent here: the operator can give you a link (godwit user link)";
         Err(Problem::new(Code::Forbidden, message))
+    }
+
+    /// Counts what an account writes down for itself.
+    fn writes(&self, account: Uuid, by: &By) -> Result<(), Problem> {
+        self.throttle.attempt(by.client, Attempt::Own(&account.to_string()))
+    }
+
+    /// Counts a token that is good once.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub(crate) fn spends(&self, caller: &Caller) -> Result<(), Problem> {
+        self.throttle.attempt(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Attempt::Single(&caller.id))
     }
 
     /// The account of who has logged in.

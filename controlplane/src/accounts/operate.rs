@@ -41,7 +41,9 @@ impl Manager {
         if self.is_operator || !is_operator {
             return Ok(());
         }
-        Err(Problem::new(Code::InsufficientScope, "an operator's account takes the scope admin"))
+        let message =
+            "an operator's account takes the scope admin, and a login or a token of nobody's account";
+        Err(Problem::new(Code::InsufficientScope, message))
     }
 }
 
@@ -60,8 +62,9 @@ impl Accounts {
     /// # Errors
     /// Of the database.
     pub(crate) async fn with_email(&self, address: &str) -> Result<Option<Account>, Problem> {
+        let Ok(address) = email(address) else { return Ok(None) };
         let mut connection = self.readers.acquire().await?;
-        Ok(accounts::by_email(&mut connection, address.trim()).await?)
+        Ok(accounts::by_email(&mut connection, &address).await?)
     }
 
     /// One of them.
@@ -157,6 +160,9 @@ impl Accounts {
         let request_id = by.request_id.clone();
         let change = self.write(move |connection| {
             Box::pin(async move {
+                if patch.is_operator == Some(false) || patch.is_suspended == Some(true) {
+                    accounts::hold_operators(connection).await?;
+                }
                 let account = accounts::hold(connection, id).await?.ok_or_else(unknown)?;
                 manager.may(account.is_operator || patch.is_operator.is_some())?;
                 let mut done = Vec::new();
@@ -206,6 +212,7 @@ impl Accounts {
         let request_id = by.request_id.clone();
         let remove = self.write(move |connection| {
             Box::pin(async move {
+                accounts::hold_operators(connection).await?;
                 let account = accounts::hold(connection, id).await?.ok_or_else(unknown)?;
                 manager.may(account.is_operator)?;
                 delete(connection, &account, &manager.actor, &request_id).await
@@ -233,7 +240,8 @@ pub(super) async fn delete(
 /// The last operator stays one: nobody else could make another.
 async fn keep_one_operator(connection: &mut Connection, account: &Account) -> Result<(), Problem> {
     let counts = account.is_operator && account.suspended_at_us.is_none();
-    if counts && !accounts::has_other_operators(connection, account.id).await? {
+    let operators = accounts::hold_operators(connection).await?;
+    if counts && operators.iter().all(|other| *other == account.id) {
         let message = "this is the only operator: make another first";
         return Err(Problem::new(Code::Conflict, message));
     }

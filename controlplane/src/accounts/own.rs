@@ -39,6 +39,7 @@ impl Accounts {
     /// # Errors
     /// `INVALID_VALUE`, or of the database.
     pub(crate) async fn rename(&self, login: Login, to: &str, by: &By) -> Result<(), Problem> {
+        self.writes(login.account, by)?;
         let (id, to, request_id) = (login.account, name(Some(to))?, by.request_id.clone());
         let rename = self.write(move |connection| {
             Box::pin(async move {
@@ -129,6 +130,7 @@ impl Accounts {
     /// # Errors
     /// `SESSION_NOT_FOUND`, or of the database.
     pub(crate) async fn end_session(&self, login: Login, session: Uuid, by: &By) -> Result<(), Problem> {
+        self.writes(login.account, by)?;
         let (id, request_id) = (login.account, by.request_id.clone());
         let end = self.write(move |connection| {
             Box::pin(async move {
@@ -147,6 +149,7 @@ impl Accounts {
     /// # Errors
     /// Of the database.
     pub(crate) async fn end_other_sessions(&self, login: Login, by: &By) -> Result<u64, Problem> {
+        self.writes(login.account, by)?;
         let request_id = by.request_id.clone();
         let end = self.write(move |connection| {
             Box::pin(async move {
@@ -189,6 +192,7 @@ impl Accounts {
         let (vault, request_id) = (self.vault.clone(), by.request_id.clone());
         let leave = self.write(move |connection| {
             Box::pin(async move {
+                accounts::hold_operators(connection).await?;
                 let account = accounts::hold(connection, login.account).await?.ok_or_else(gone)?;
                 second::check(connection, &vault, &account, code.as_deref(), now_us()).await?;
                 super::operate::delete(connection, &account, &account.id.to_string(), &request_id).await

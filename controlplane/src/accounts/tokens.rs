@@ -2,10 +2,10 @@
 
 use uuid::Uuid;
 
-use super::{Accounts, By, gone, name};
+use super::{Accounts, By, gone, mail, name};
 use crate::auth::limits::{Limits, Narrowed};
 use crate::auth::scope::Scopes;
-use crate::auth::{self, Caller, Scope};
+use crate::auth::{self, Caller, Login, Scope};
 use crate::error::{Code, Problem};
 use crate::store::tokens::{self, Token};
 use crate::store::{accounts, audit, now_us};
@@ -21,12 +21,14 @@ pub(crate) struct NewToken {
     pub(crate) scope: String,
     pub(crate) narrowed: Narrowed,
     pub(crate) expires_at_us: Option<i64>,
+    /// Of the account: a token goes on when the session that makes it has ended.
+    pub(crate) password: Option<String>,
 }
 
 /// Whose tokens are meant: of an account, or of nobody's; and who asks, as the audit knows them.
 #[derive(Clone, Debug)]
 pub(crate) struct Holder {
-    account: Option<Uuid>,
+    login: Option<Login>,
     actor: String,
 }
 
@@ -38,15 +40,19 @@ impl Holder {
     /// `FORBIDDEN`, `INSUFFICIENT_SCOPE`.
     pub(crate) fn of(caller: &Caller) -> Result<Holder, Problem> {
         if let Some(login) = caller.login {
-            return Ok(Holder { account: Some(login.account), actor: caller.id.clone() });
+            return Ok(Holder { login: Some(login), actor: caller.id.clone() });
         }
-        if caller.is_of_account() {
-            let message = "a token makes no other: log in, and use the token of that";
+        if !caller.is_of_nobody() {
+            let message =
+                "a token of an account, or one that has an end or is narrowed, makes no other: log in";
             return Err(Problem::new(Code::Forbidden, message));
         }
         caller.scopes.require(Scope::Admin)?;
-        caller.limits.allow_everything()?;
-        Ok(Holder { account: None, actor: caller.id.clone() })
+        Ok(Holder { login: None, actor: caller.id.clone() })
+    }
+
+    fn account(&self) -> Option<Uuid> {
+        self.login.map(|login| login.account)
     }
 }
 
@@ -71,12 +77,16 @@ impl Accounts {
         if new.expires_at_us.is_some_and(|expires| expires <= now) {
             return Err(Problem::new(Code::InvalidValue, "\"expires_at\": expected a time to come"));
         }
+        if let Some(login) = holder.login {
+            self.writes(login.account, by)?;
+            self.confirmed(login, new.password.as_deref().unwrap_or_default(), by).await?;
+        }
         let failed = |_| Problem::new(Code::Internal, "no token could be made");
         let secret = auth::Token::random().map_err(failed)?;
         let narrowed = serde_json::to_string(&new.narrowed)
             .map_err(|_| Problem::new(Code::Internal, "no token could be made"))?;
         let token = Token {
-            account: holder.account,
+            account: holder.account(),
             name: name(Some(&new.name))?,
             narrowed,
             expires_at_us: new.expires_at_us,
@@ -85,9 +95,11 @@ impl Accounts {
         let (added, request_id) = (token.clone(), by.request_id.clone());
         let add = self.write(move |connection| {
             Box::pin(async move {
-                let Holder { account, actor } = holder;
+                let (account, actor) = (holder.account(), &holder.actor);
                 if let Some(account) = account {
                     accounts::hold(connection, account).await?.ok_or_else(gone)?;
+                    let what = format!("the token \"{}\"", added.name);
+                    mail::enqueue(connection, &mail::Mail::Added { account, what }).await?;
                 }
                 let most = if account.is_some() { MOST_TOKENS } else { MOST_OF_NOBODY };
                 if tokens::count_of(connection, account).await? >= most {
@@ -97,7 +109,7 @@ impl Accounts {
                     ));
                 }
                 tokens::insert(connection, &added).await?;
-                audit::note(connection, &actor, "token.create", &added.id.to_string(), &request_id).await?;
+                audit::note(connection, actor, "token.create", &added.id.to_string(), &request_id).await?;
                 Ok(())
             })
         });
@@ -116,7 +128,7 @@ impl Accounts {
         limit: i64,
     ) -> Result<Vec<Token>, Problem> {
         let mut connection = self.readers.acquire().await?;
-        Ok(tokens::of_account(&mut connection, holder.account, after, limit).await?)
+        Ok(tokens::of_account(&mut connection, holder.account(), after, limit).await?)
     }
 
     /// Revokes one: it is refused within a second, everywhere.
@@ -124,14 +136,17 @@ impl Accounts {
     /// # Errors
     /// `TOKEN_NOT_FOUND`, or of the database.
     pub(crate) async fn revoke(&self, holder: Holder, id: Uuid, by: &By) -> Result<(), Problem> {
+        if let Some(account) = holder.account() {
+            self.writes(account, by)?;
+        }
         let request_id = by.request_id.clone();
         let revoke = self.write(move |connection| {
             Box::pin(async move {
-                let Holder { account, actor } = holder;
-                if !tokens::revoke(connection, id, account, now_us()).await? {
+                let actor = &holder.actor;
+                if !tokens::revoke(connection, id, holder.account(), now_us()).await? {
                     return Err(Problem::new(Code::TokenNotFound, "you have no such token"));
                 }
-                audit::note(connection, &actor, "token.revoke", &id.to_string(), &request_id).await?;
+                audit::note(connection, actor, "token.revoke", &id.to_string(), &request_id).await?;
                 Ok(())
             })
         });

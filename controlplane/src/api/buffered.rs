@@ -61,7 +61,7 @@ pub(super) async fn authenticate(app: &App, buffer: &Buffer, token: &str) -> Res
     {
         return Ok(caller);
     }
-    match app.authenticator.authenticate(&app.readers, &app.committer, token).await {
+    match app.authenticator.authenticate(&app.readers, token).await {
         Err(problem) if problem.cause == Cause::Away => {
             buffer.found_away();
             remembered().ok_or(problem)

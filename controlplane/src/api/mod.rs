@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 use godwit_wire::name::Name;
 
 use crate::accounts::Accounts;
-use crate::auth::{self, Authenticator, Caller, Scope};
+use crate::auth::{self, Authenticator, Caller, Scope, Scopes, cookie};
 use crate::buffer::Buffer;
 use crate::commit::Committer;
 use crate::error::{Code, Problem};
@@ -119,7 +119,11 @@ pub fn router(app: Arc<App>) -> Router {
 async fn within_scope(request: Request, next: Next) -> Result<Response, Problem> {
     let caller = request.extensions().get::<Caller>();
     let caller = caller.ok_or_else(|| Problem::new(Code::Unauthenticated, "this needs a token"))?;
-    caller.scopes.require(scope_of(&request))?;
+    let scope = scope_of(&request);
+    caller.scopes.require(scope)?;
+    if scope == Scope::Admin {
+        caller.limits.allow_everything()?;
+    }
     Ok(next.run(request).await)
 }
 
@@ -147,13 +151,31 @@ pub(crate) fn replayed(app: Arc<App>) -> Router {
 
 /// Lets nobody in without a token.
 async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> Result<Response, Problem> {
-    let Some(token) = auth::bearer(request.headers()) else {
-        let message = "this needs a token: send \"Authorization: Bearer …\"";
-        return Err(Problem::new(Code::Unauthenticated, message));
-    };
-    let caller = match buffered::takes(&app, &request) {
-        Some(buffer) => buffered::authenticate(&app, buffer, token).await?,
-        None => app.authenticator.authenticate(&app.readers, &app.committer, token).await?,
+    // No name, id or word of ours has it; a database may not take it in a text.
+    let asked = request.uri().path_and_query().map_or("", |target| target.as_str());
+    if asked.contains("%00") {
+        return Err(Problem::new(
+            Code::MalformedRequest,
+            "a zero octet (%00) is in no path and no parameter",
+        ));
+    }
+    let caller = match (auth::bearer(request.headers()), cookie::value(request.headers())) {
+        (Some(token), _) => match buffered::takes(&app, &request) {
+            Some(buffer) => buffered::authenticate(&app, buffer, token).await?,
+            None => app.authenticator.authenticate(&app.readers, token).await?,
+        },
+        (None, Some(value)) => {
+            let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+            if !is_read && !cookie::is_from_here(request.headers(), &app.public_url) {
+                let message = "a cookie changes something from our own pages alone";
+                return Err(Problem::new(Code::Forbidden, message));
+            }
+            app.authenticator.of_cookie(&app.readers, &app.committer, value).await?
+        }
+        (None, None) => {
+            let message = "this needs a token: send \"Authorization: Bearer …\"";
+            return Err(Problem::new(Code::Unauthenticated, message));
+        }
     };
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
     if !peer.is_some_and(|peer| caller.limits.allows_from(peer)) {
@@ -161,6 +183,14 @@ async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> R
             Code::Forbidden,
             "this token is not good from where the request comes from",
         ));
+    }
+    if caller.spends {
+        // Where there is nothing that it may, nothing is used up.
+        if caller.scopes == Scopes::NONE {
+            return Err(Problem::new(Code::InsufficientScope, "the token may do nothing"));
+        }
+        app.accounts.spends(&caller)?;
+        app.authenticator.spend(&app.committer, &caller).await?;
     }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)

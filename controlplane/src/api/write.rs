@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::admission::Taken;
 use super::envelope::{AnswerBy, RequestId};
 use super::{App, buffered, dry_run, served};
-use crate::auth::Caller;
+use crate::auth::{Caller, Scope};
 use crate::buffer::Carried;
 use crate::buffer::entry::Entry;
 use crate::buffer::replay::Replays;
@@ -103,6 +103,10 @@ pub(crate) fn json<T: DeserializeOwned>(media_type: Option<&str>, body: &[u8]) -
         let is = media_type.unwrap_or("missing");
         let message = format!("the content type is {is}; expected application/json");
         return Err(Problem::new(Code::UnsupportedMediaType, message));
+    }
+    // The library would take a list for an object, field by field.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::new(Code::MalformedRequest, "the body: expected a JSON object"));
     }
     serde_json::from_slice(body)
         .map_err(|error| Problem::new(Code::MalformedRequest, format!("the body: {error}")))
@@ -424,6 +428,11 @@ impl<T> Write<T> {
         respond: Respond,
     ) -> Result<Response, Problem> {
         let dry_run = self.params.dry_run == Some(true);
+        if dry_run {
+            // It shows what is there, also where the change itself does not reach.
+            self.caller.scopes.require(Scope::RecordsRead)?;
+            self.caller.limits.allow_everything()?;
+        }
         let request = change::Request {
             id: self.change,
             actor: self.caller.id.clone(),

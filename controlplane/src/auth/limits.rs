@@ -7,7 +7,9 @@ use godwit_wire::name::Name;
 use godwit_wire::presentation;
 use godwit_wire::rr::{Rrset, Rtype};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Code, Problem};
 use crate::validate::{name, record};
@@ -20,25 +22,53 @@ const MOST: usize = 100;
 #[serde(default, deny_unknown_fields)]
 pub struct Narrowed {
     /// Apexes of zones.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "some")]
     #[schema(example = json!(["example.com."]))]
     pub zones: Vec<String>,
     /// Owner names; `*.` stands for one label or more.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "some")]
     #[schema(example = json!(["home.example.com.", "*.lab.example.com."]))]
     pub names: Vec<String>,
     /// Types of records.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "some")]
     #[schema(example = json!(["A", "AAAA"]))]
     pub types: Vec<String>,
     /// Values: networks for A and AAAA, and what else is written out as answers say it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "some")]
     #[schema(example = json!(["198.51.100.0/24"]))]
     pub values: Vec<String>,
     /// Networks that requests come from.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "some")]
     #[schema(example = json!(["192.0.2.0/24"]))]
     pub networks: Vec<String>,
+}
+
+/// A list that is there names something: an empty one would be read as one that is left out, and narrow nothing.
+fn some<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let list = Vec::deserialize(deserializer)?;
+    if list.is_empty() {
+        return Err(D::Error::custom("an empty list would narrow nothing: leave it out"));
+    }
+    Ok(list)
+}
+
+/// What a token is narrowed to, as an object: `null` or a list would be read as nothing.
+pub(crate) fn written<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Option<Narrowed>, D::Error> {
+    struct Object;
+
+    impl<'d> Visitor<'d> for Object {
+        type Value = Narrowed;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'d>>(self, map: A) -> Result<Narrowed, A::Error> {
+            Narrowed::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Object).map(Some)
 }
 
 /// The same, understood.
@@ -168,6 +198,24 @@ impl Limits {
         Err(Problem::new(Code::Forbidden, format!("this token is not for the zone {apex}")))
     }
 
+    /// Refuses a name that is in none of its zones, whatever zones there are.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`.
+    pub(crate) fn allow_owner(&self, owner: &Name) -> Result<(), Problem> {
+        let in_zone = |apex: &Name| owner.as_ref().is_at_or_below(apex.as_ref());
+        let is_in = self.zones.is_empty() || self.zones.iter().any(in_zone);
+        if is_in && (self.names.is_empty() || self.names.iter().any(|pattern| pattern.holds(owner))) {
+            return Ok(());
+        }
+        Err(Problem::new(Code::Forbidden, format!("this token is not for {owner}")))
+    }
+
+    /// The only zones that it is for; `None`: any.
+    pub(crate) fn zones(&self) -> Option<&[Name]> {
+        (!self.zones.is_empty()).then_some(&self.zones[..])
+    }
+
     /// Refuses what is about a zone as a whole, unless it may touch all of it.
     ///
     /// # Errors
@@ -221,7 +269,13 @@ impl Limits {
     /// # Errors
     /// `FORBIDDEN`.
     pub(crate) fn allow_record(&self, owner: &Name, rtype: Rtype) -> Result<(), Problem> {
-        let is_named = self.names.is_empty() || self.names.iter().any(|pattern| pattern.holds(owner));
+        // They decide what is below the name, too.
+        let reaches_below = matches!(rtype, Rtype::NS | Rtype::DNAME);
+        let holds = |pattern: &Pattern| match pattern {
+            Pattern::Exactly(_) => !reaches_below && pattern.holds(owner),
+            Pattern::Below(_) => pattern.holds(owner),
+        };
+        let is_named = self.names.is_empty() || self.names.iter().any(holds);
         if is_named && (self.types.is_empty() || self.types.contains(&rtype)) {
             return Ok(());
         }
@@ -269,6 +323,8 @@ mod tests {
             ("home.example.com.", Rtype::AAAA, false),
             ("a.lab.example.com.", Rtype::A, true),
             ("a.b.lab.example.com.", Rtype(65_280), true),
+            ("home.example.com.", Rtype::NS, false),
+            ("home.example.com.", Rtype::DNAME, false),
             ("lab.example.com.", Rtype::A, false),
             ("xlab.example.com.", Rtype::A, false),
             ("example.com.", Rtype::A, false),
@@ -328,7 +384,12 @@ mod tests {
             let narrowed: Narrowed = serde_json::from_str(json).unwrap();
             assert!(Limits::of(&narrowed).is_err(), "{json}");
         }
-        for json in [r#"{"zone":["example.com"]}"#, r#"{"zones":"example.com"}"#, r#"{"zones":null}"#] {
+        for json in [
+            r#"{"zone":["example.com"]}"#,
+            r#"{"zones":"example.com"}"#,
+            r#"{"zones":null}"#,
+            r#"{"names":[]}"#,
+        ] {
             assert!(serde_json::from_str::<Narrowed>(json).is_err(), "{json}");
         }
         let many = Narrowed { types: vec!["A".to_owned(); MOST + 1], ..Narrowed::default() };

@@ -1,5 +1,6 @@
 //! Who is asking, and what they may: opaque tokens (hashed at rest), and JWTs of who has logged in.
 
+pub(crate) mod cookie;
 pub(crate) mod jwt;
 pub(crate) mod keys;
 pub mod limits;
@@ -16,8 +17,8 @@ pub(crate) mod used;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
@@ -30,7 +31,9 @@ use crate::commit::Committer;
 use crate::error::{Code, Problem};
 use crate::store::batch::Batch;
 use crate::store::revocations::Revoked;
+use crate::store::sessions::Session;
 use crate::store::{Connection, Pool, accounts, audit, keys as keys_table, now_us, sessions, tokens};
+use cookie::CookieKey;
 use jwt::issuer::Issuer;
 use keys::Keys;
 use limits::{Limits, Narrowed};
@@ -41,6 +44,8 @@ use used::Used;
 pub const ADMIN: &str = "admin";
 
 const US_PER_S: i64 = 1_000_000;
+/// A session of a browser is noted to be in use once in so long.
+const TOUCHED_EVERY_US: i64 = 3_600 * US_PER_S;
 
 /// Who is asking.
 #[derive(Clone, Debug)]
@@ -55,6 +60,10 @@ pub struct Caller {
     pub(crate) login: Option<Login>,
     /// What they came with, where that is an account's.
     pub(crate) by: Option<By>,
+    /// What they came with has an end, or is narrowed.
+    pub(crate) is_bounded: bool,
+    /// What they came with is good once, and is still to be used up.
+    pub(crate) spends: bool,
     /// Known from memory alone: the database could not be asked.
     pub(crate) unchecked: bool,
 }
@@ -95,6 +104,7 @@ impl By {
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     issuer: Arc<Issuer>,
+    cookies: CookieKey,
     /// A session that was not used for so long has ended.
     idle: Duration,
     /// Whether a JWT that a key signed is remembered.
@@ -107,9 +117,15 @@ pub(crate) struct Authenticator {
 
 impl Authenticator {
     /// That takes the JWTs of an issuer.
-    pub(crate) fn new(issuer: Arc<Issuer>, idle: Duration, remembers: bool) -> Authenticator {
+    pub(crate) fn new(
+        issuer: Arc<Issuer>,
+        cookies: CookieKey,
+        idle: Duration,
+        remembers: bool,
+    ) -> Authenticator {
         Authenticator {
             issuer,
+            cookies,
             idle,
             remembers,
             keys: Keys::default(),
@@ -123,12 +139,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// `UNAUTHENTICATED`, `TOKEN_REVOKED`, or the database's.
-    pub(crate) async fn authenticate(
-        &self,
-        readers: &Pool,
-        committer: &Committer,
-        token: &str,
-    ) -> Result<Caller, Problem> {
+    pub(crate) async fn authenticate(&self, readers: &Pool, token: &str) -> Result<Caller, Problem> {
         let hash = key_of(token);
         if let Some(known) = self.remembered.get(&hash).filter(Known::is_good) {
             return Ok(known.caller);
@@ -145,13 +156,100 @@ impl Authenticator {
             self.remembered.keep(hash, known.clone());
             return Ok(known.caller);
         }
-        let (known, key) = self.of_key(readers, token, &kid).await?;
-        if key.single_use {
-            spend(committer, &known).await?;
-        } else if self.remembers {
+        let known = self.of_key(readers, token, &kid).await?;
+        if self.remembers && !known.caller.spends {
             self.remembered.keep(hash, known.clone());
         }
         Ok(known.caller)
+    }
+
+    /// Uses up what somebody came with that is good once.
+    ///
+    /// # Errors
+    /// `TOKEN_REVOKED`, or of the database.
+    pub(crate) async fn spend(&self, committer: &Committer, caller: &Caller) -> Result<(), Problem> {
+        let Some(By::Key { key, jti, .. }) = caller.by.clone() else { return Ok(()) };
+        // None is good for longer.
+        let lives_s = self.issuer.lifetime_s().saturating_add(2 * jwt::SKEW_S);
+        let until_us = now_us().saturating_add(lives_s.saturating_mul(US_PER_S));
+        let spend = committer.write(move |connection| {
+            Box::pin(async move {
+                if keys_table::by_id(connection, key).await?.is_none() {
+                    return Err(refused(jwt::Refused::UnknownKey));
+                }
+                Ok(keys_table::spend(connection, key, &jti, until_us).await?)
+            })
+        });
+        if spend.await? {
+            return Ok(());
+        }
+        let message = "the token was used before, and its key says that each is good once";
+        Err(Problem::new(Code::TokenRevoked, message))
+    }
+
+    /// Whose cookie this is.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`, `TOKEN_REVOKED`, or the database's.
+    pub(crate) async fn of_cookie(
+        &self,
+        readers: &Pool,
+        committer: &Committer,
+        value: &str,
+    ) -> Result<Caller, Problem> {
+        let hash = key_of(value);
+        if let Some(known) = self.remembered.get(&hash).filter(Known::is_good) {
+            return Ok(known.caller);
+        }
+        let unknown = || Problem::new(Code::Unauthenticated, "the cookie is not known here: log in");
+        let session = self.cookies.read(value).ok_or_else(unknown)?;
+        let found = self.session(readers, session).await?;
+        let now = now_us();
+        if found.used_at_us < now.saturating_sub(TOUCHED_EVERY_US) {
+            // It is in use: nobody waits for that to be written down.
+            let committer = committer.clone();
+            tokio::spawn(async move {
+                let touch = committer.write(move |connection| {
+                    Box::pin(async move { Ok(sessions::touch(connection, session, now).await?) })
+                });
+                if let Err(problem) = touch.await {
+                    tracing::debug!(%problem, "that a session is in use was not written down");
+                }
+            });
+        }
+        let caller = Caller {
+            id: found.account.to_string(),
+            scopes: scopes_of(found.is_operator),
+            limits: Arc::default(),
+            login: Some(Login { account: found.account, session }),
+            by: None,
+            is_bounded: false,
+            spends: false,
+            unchecked: false,
+        };
+        let known = Known { caller, until_s: Some(found.expires_at_us / US_PER_S) };
+        self.remembered.keep(hash, known.clone());
+        Ok(known.caller)
+    }
+
+    /// `Set-Cookie` for a session that begins.
+    pub(crate) fn cookie(&self, session: Uuid, lasts_s: i64) -> Option<HeaderValue> {
+        self.cookies.set(session, lasts_s)
+    }
+
+    /// The session that a cookie names, whether it goes on or not.
+    pub(crate) fn session_of(&self, value: &str) -> Option<Uuid> {
+        self.cookies.read(value)
+    }
+
+    /// A session that goes on.
+    async fn session(&self, readers: &Pool, session: Uuid) -> Result<Session, Problem> {
+        let mut connection = readers.acquire().await?;
+        let found = sessions::by_id(&mut connection, session).await?;
+        let idle = i64::try_from(self.idle.as_micros()).unwrap_or(i64::MAX);
+        let now = now_us();
+        let goes_on = found.filter(|found| found.goes_on(now, now.saturating_sub(idle)));
+        goes_on.ok_or_else(|| Problem::new(Code::TokenRevoked, "the session has ended"))
     }
 
     /// Who held this token when the database was last asked about it, if that is not longer ago.
@@ -166,12 +264,10 @@ impl Authenticator {
         let claims = self.issuer.read(token, now / US_PER_S).map_err(refused)?;
         let session = claims.sid.ok_or_else(|| refused(jwt::Refused::Claims))?;
         let granted = Scopes::parse(&claims.scope).map_err(|_| refused(jwt::Refused::Claims))?;
-        let mut connection = readers.acquire().await?;
-        let found = sessions::by_id(&mut connection, session).await?;
-        let idle = i64::try_from(self.idle.as_micros()).unwrap_or(i64::MAX);
-        let goes_on =
-            found.filter(|found| found.account == claims.sub && found.goes_on(now, now.saturating_sub(idle)));
-        let found = goes_on.ok_or_else(|| Problem::new(Code::TokenRevoked, "the session has ended"))?;
+        let found = self.session(readers, session).await?;
+        if found.account != claims.sub {
+            return Err(refused(jwt::Refused::Claims));
+        }
         let caller = Caller {
             id: found.account.to_string(),
             // What the account may now, whatever it could when the token was made.
@@ -179,18 +275,15 @@ impl Authenticator {
             limits: Arc::default(),
             login: Some(Login { account: found.account, session }),
             by: None,
+            is_bounded: false,
+            spends: false,
             unchecked: false,
         };
         Ok(Known { caller, until_s: Some(claims.exp.saturating_add(jwt::SKEW_S)) })
     }
 
     /// Of a token that its user signed.
-    async fn of_key(
-        &self,
-        readers: &Pool,
-        token: &str,
-        kid: &str,
-    ) -> Result<(Known, Arc<keys::Key>), Problem> {
+    async fn of_key(&self, readers: &Pool, token: &str, kid: &str) -> Result<Known, Problem> {
         let unknown = || refused(jwt::Refused::UnknownKey);
         let id: Uuid = kid.parse().map_err(|_| unknown())?;
         let key = self.keys.get(readers, id).await?.ok_or_else(unknown)?;
@@ -225,9 +318,11 @@ impl Authenticator {
             limits: Arc::new(limits),
             login: None,
             by: Some(By::Key { account: key.account, key: key.id, jti: claims.jti }),
+            is_bounded: true,
+            spends: key.single_use,
             unchecked: false,
         };
-        Ok((Known { caller, until_s: Some(claims.exp.saturating_add(jwt::SKEW_S)) }, key))
+        Ok(Known { caller, until_s: Some(claims.exp.saturating_add(jwt::SKEW_S)) })
     }
 
     /// Whether who sends a key has its other half, and is the one who says so.
@@ -256,6 +351,11 @@ impl Authenticator {
         if claims.sub == account { Ok(()) } else { Err(wrong(jwt::Refused::Issuer)) }
     }
 
+    /// Forgets what is refused for its age, too.
+    pub(crate) fn sweep(&self) {
+        self.revoked.sweep();
+    }
+
     /// Forgets what was revoked.
     pub(crate) fn heard(&self, revoked: &Revoked, until_us: i64) {
         match revoked {
@@ -269,6 +369,9 @@ impl Authenticator {
                 self.remembered.forget(|known| known.is_of(*id));
             }
             Revoked::Token(account, jti) => {
+                if self.revoked.contains(*account, jti) {
+                    return;
+                }
                 self.revoked.add(*account, jti, until_us);
                 let is_it = |by: &By| matches!(by, By::Key { account: of, jti: named, .. } if of == account && named == jti);
                 self.remembered.forget(|known| known.caller.by.as_ref().is_some_and(is_it));
@@ -281,26 +384,6 @@ impl Authenticator {
 fn refused(why: jwt::Refused) -> Problem {
     tracing::info!(%why, "a JWT was refused");
     Problem::new(Code::Unauthenticated, format!("the token is not taken: {why}"))
-}
-
-/// Uses up a token that is taken once.
-async fn spend(committer: &Committer, known: &Known) -> Result<(), Problem> {
-    let (Some(By::Key { key, jti, .. }), Some(until_s)) = (known.caller.by.clone(), known.until_s) else {
-        return Ok(());
-    };
-    let spend = committer.write(move |connection| {
-        Box::pin(async move {
-            let until_us = until_s.saturating_add(1).saturating_mul(US_PER_S);
-            Ok(keys_table::spend(connection, key, &jti, until_us).await?)
-        })
-    });
-    if spend.await? {
-        return Ok(());
-    }
-    Err(Problem::new(
-        Code::TokenRevoked,
-        "the token was used before, and its key says that each is good once",
-    ))
 }
 
 impl Known {
@@ -321,16 +404,31 @@ impl Caller {
         self.login.is_some() || self.by.is_some()
     }
 
-    /// The key or the token of an account that they came with.
+    /// Whether they came with a token of nobody's account that is not bounded: as the one of the first start.
+    pub(crate) fn is_of_nobody(&self) -> bool {
+        !self.is_of_account() && !self.is_bounded
+    }
+
+    /// The session, the key or the token of an account that they came with.
     pub(crate) fn came_with(&self) -> Option<Uuid> {
-        self.by.as_ref().map(|by| match by {
+        let session = self.login.map(|login| login.session);
+        session.or(self.by.as_ref().map(|by| match by {
             By::Key { key: id, .. } | By::Token { token: id, .. } => *id,
-        })
+        }))
     }
 
     /// Somebody whose right to a request was checked when it came.
     pub(crate) fn checked_before(id: String, limits: Arc<Limits>) -> Caller {
-        Caller { id, scopes: Scopes::of(Scope::Admin), limits, login: None, by: None, unchecked: false }
+        Caller {
+            id,
+            scopes: Scopes::of(Scope::Admin),
+            limits,
+            login: None,
+            by: None,
+            is_bounded: false,
+            spends: false,
+            unchecked: false,
+        }
     }
 }
 
@@ -370,6 +468,8 @@ async fn of_opaque(readers: &Pool, token: &str) -> Result<(Known, Uuid), Problem
         limits: Arc::new(Limits::of(&narrowed)?),
         login: None,
         by: found.account.map(|account| By::Token { account, token: found.id }),
+        is_bounded: found.expires_at_us.is_some() || narrowed != Narrowed::default(),
+        spends: false,
         unchecked: false,
     };
     let until_s = found.expires_at_us.map(|until| until / US_PER_S);
@@ -416,6 +516,11 @@ pub(crate) async fn still_may(
         return Ok(Some(may_nothing()));
     }
     let Some(key) = came_with else { return Ok(None) };
+    if let Some(session) = sessions::by_id(connection, key).await? {
+        let ended = || Problem::new(Code::TokenRevoked, "the session has ended");
+        let goes_on = session.account == id && session.goes_on(now_us(), 0);
+        return Ok((!goes_on).then(ended));
+    }
     let found = keys_table::by_id(connection, key).await?;
     let counts =
         found.is_some_and(|key| key.account == id && key.expires_at_us.is_none_or(|at| at > now_us()));

@@ -29,12 +29,16 @@ impl Tokens {
 
     /// Refuses one until a time.
     pub(super) fn add(&self, account: Uuid, jti: &str, until_us: i64) {
-        let now = now_us();
-        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.retain(|_, until| *until > now);
-        if until_us > now {
+        if until_us > now_us() {
+            let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             tokens.insert((account, jti.to_owned()), until_us);
         }
+    }
+
+    /// Forgets those that have expired.
+    pub(super) fn sweep(&self) {
+        let now = now_us();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, until| *until > now);
     }
 }
 
@@ -60,14 +64,17 @@ impl Listener {
             // Also all that was said while the database was away.
             match self.hear(heard_at_us.min(now).saturating_sub(BACK_US)).await {
                 Ok(()) => heard_at_us = now,
-                Err(error) => tracing::debug!(%error, "what was revoked could not be asked for"),
+                Err(error) => tracing::warn!(%error, "what was revoked could not be asked for"),
             }
         }
     }
 
     async fn hear(&self, since_us: i64) -> sqlx::Result<()> {
         let mut connection = self.readers.acquire().await?;
-        for (revoked, until_us) in revocations::since(&mut connection, since_us).await? {
+        let heard = revocations::since(&mut connection, since_us).await?;
+        drop(connection);
+        self.authenticator.sweep();
+        for (revoked, until_us) in heard {
             self.authenticator.heard(&revoked, until_us);
         }
         Ok(())
@@ -85,6 +92,8 @@ mod tests {
         tokens.add(account, "past", now_us() - 1);
         assert!(tokens.contains(account, "one"));
         assert!(!tokens.contains(account, "past") && !tokens.contains(Uuid::now_v7(), "one"));
+        tokens.0.lock().unwrap().insert((account, "over".to_owned()), now_us() - 1);
+        tokens.sweep();
         assert_eq!(tokens.0.lock().unwrap().len(), 1);
     }
 }

@@ -42,6 +42,10 @@ pub(crate) enum Attempt<'a> {
     Code(&'a str),
     /// A mail to an address.
     Mail(&'a str),
+    /// Something that an account writes down for itself.
+    Own(&'a str),
+    /// A token of an account that is good once.
+    Single(&'a str),
 }
 
 /// From one client: one IPv4 address, or one IPv6 network of 64 bits.
@@ -54,6 +58,11 @@ const OF_ACCOUNT: Bound = bound(100, 3_000);
 const OF_CODE: Bound = bound(10, 300_000);
 /// So much mail can one be sent by others.
 const OF_MAIL: Bound = bound(5, 600_000);
+
+/// So that nobody fills tables that others look into.
+const OF_OWN: Bound = bound(100, 1_000);
+/// Each takes the one writer for a moment.
+const OF_SINGLE: Bound = bound(200, 20);
 
 /// What is remembered before that is forgotten which is at rest, and how often that is looked for at most.
 const SWEEP_FROM: usize = 16_384;
@@ -69,6 +78,8 @@ pub(crate) struct Throttle {
     accounts: Bucket,
     codes: Bucket,
     mail: Bucket,
+    own: Bucket,
+    single: Bucket,
 }
 
 impl Default for Throttle {
@@ -79,6 +90,8 @@ impl Default for Throttle {
             accounts: Bucket::of(OF_ACCOUNT),
             codes: Bucket::of(OF_CODE),
             mail: Bucket::of(OF_MAIL),
+            own: Bucket::of(OF_OWN),
+            single: Bucket::of(OF_SINGLE),
         }
     }
 }
@@ -89,10 +102,16 @@ impl Throttle {
     /// # Errors
     /// `RATE_LIMITED`.
     pub(crate) fn attempt(&self, client: IpAddr, attempt: Attempt<'_>) -> Result<(), Problem> {
+        match attempt {
+            // Whoever has an account is not a stranger: they are counted by that.
+            Attempt::Own(account) => return self.own.take(&[account]),
+            Attempt::Single(account) => return self.single.take(&[account]),
+            _ => {}
+        }
         let client = client_of(client).to_string();
         self.clients.take(&[&client])?;
         match attempt {
-            Attempt::Any => Ok(()),
+            Attempt::Any | Attempt::Own(_) | Attempt::Single(_) => Ok(()),
             Attempt::Password(name) => {
                 self.accounts_and_clients.take(&[name, &client])?;
                 self.accounts.take(&[name])

@@ -11,7 +11,6 @@ const BY_EMAIL: &str = "SELECT id, email, wanted_email, name, password, is_opera
 const BY_ID_LOCKED: &str = "SELECT id, email, wanted_email, name, password, is_operator, suspended_at_us, totp, totp_since_us, created_at_us FROM accounts WHERE id = $1 FOR UPDATE";
 const LIST: &str = "SELECT id, email, wanted_email, name, password, is_operator, suspended_at_us, totp, totp_since_us, created_at_us FROM accounts WHERE id > $1 ORDER BY id LIMIT $2";
 const OPERATORS: &str = "SELECT id FROM accounts WHERE is_operator AND suspended_at_us IS NULL ORDER BY id";
-/// Two that would each leave the other as the last come one behind the other.
 const OPERATORS_LOCKED: &str =
     "SELECT id FROM accounts WHERE is_operator AND suspended_at_us IS NULL ORDER BY id FOR UPDATE";
 const DELETE: &str = "DELETE FROM accounts WHERE id = $1";
@@ -160,21 +159,17 @@ pub(crate) async fn list(connection: &mut Connection, after: Uuid, limit: i64) -
     connection.query(LIST).bind(after).bind(limit).fetch_all().await?.iter().map(account).collect()
 }
 
-/// Whether others are operators and let in; they stay that until the transaction ends.
+/// The operators that are let in; they stay that until the transaction ends. Before any account is held, so that two that would
+/// each leave the other as the last come one behind the other.
 ///
 /// # Errors
 /// Of the database.
-pub(crate) async fn has_other_operators(connection: &mut Connection, id: Uuid) -> sqlx::Result<bool> {
+pub(crate) async fn hold_operators(connection: &mut Connection) -> sqlx::Result<Vec<Uuid>> {
     let operators = match connection.kind() {
         Kind::Sqlite => OPERATORS,
         Kind::Postgres => OPERATORS_LOCKED,
     };
-    for row in connection.query(operators).fetch_all().await? {
-        if row.get::<Uuid, _>(0)? != id {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    connection.query(operators).fetch_all().await?.iter().map(|row| row.get(0)).collect()
 }
 
 /// Deletes it with all that is its own; whether there was one.

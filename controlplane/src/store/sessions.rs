@@ -7,6 +7,8 @@ use super::{Connection, Row};
 const INSERT: &str = "INSERT INTO sessions (id, account_id, exchanges, address, agent, created_at_us, used_at_us, expires_at_us) VALUES ($1, $2, 0, $3, $4, $5, $5, $6)";
 /// One exchange for each number: of two that come with the same, one finds another.
 const EXCHANGE: &str = "UPDATE sessions SET exchanges = exchanges + 1, address = $3, agent = $4, used_at_us = $5 WHERE id = $1 AND exchanges = $2 AND ended_at_us IS NULL AND expires_at_us > $5 AND used_at_us > $6";
+const TOUCH: &str =
+    "UPDATE sessions SET used_at_us = $2 WHERE id = $1 AND ended_at_us IS NULL AND used_at_us < $2";
 const BY_ID: &str = "SELECT s.id, s.account_id, s.exchanges, s.address, s.agent, s.created_at_us, s.used_at_us, s.expires_at_us, s.ended_at_us, a.is_operator, a.suspended_at_us FROM sessions s JOIN accounts a ON a.id = s.account_id WHERE s.id = $1";
 const OF_ACCOUNT: &str = "SELECT s.id, s.account_id, s.exchanges, s.address, s.agent, s.created_at_us, s.used_at_us, s.expires_at_us, s.ended_at_us, a.is_operator, a.suspended_at_us FROM sessions s JOIN accounts a ON a.id = s.account_id WHERE s.account_id = $1 AND s.ended_at_us IS NULL AND s.expires_at_us > $2 AND s.used_at_us > $3 ORDER BY s.created_at_us, s.id";
 const END: &str =
@@ -22,8 +24,19 @@ const END_EVERY: &str =
     "UPDATE sessions SET ended_at_us = $1 WHERE ended_at_us IS NULL AND expires_at_us > $1";
 
 /// Every statement of this file.
-pub(super) const ALL: &[&str] =
-    &[INSERT, EXCHANGE, BY_ID, OF_ACCOUNT, END, END_OF_ACCOUNT, KEEP_NEWEST, PRUNE, PRUNE_ENDED, END_EVERY];
+pub(super) const ALL: &[&str] = &[
+    INSERT,
+    EXCHANGE,
+    TOUCH,
+    BY_ID,
+    OF_ACCOUNT,
+    END,
+    END_OF_ACCOUNT,
+    KEEP_NEWEST,
+    PRUNE,
+    PRUNE_ENDED,
+    END_EVERY,
+];
 
 /// The most sessions of an account that go on at once.
 const MOST_OF_ACCOUNT: i64 = 100;
@@ -115,6 +128,14 @@ pub(crate) async fn exchange(
 ) -> sqlx::Result<bool> {
     let exchange = connection.query(EXCHANGE).bind(id).bind(exchanges).bind(from.address.as_str());
     Ok(exchange.bind(from.agent.as_str()).bind(now_us).bind(idle_since_us).execute().await? > 0)
+}
+
+/// Notes that one is in use.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn touch(connection: &mut Connection, id: Uuid, now_us: i64) -> sqlx::Result<()> {
+    connection.query(TOUCH).bind(id).bind(now_us).execute().await.map(|_| ())
 }
 
 /// One of them, ended or not.

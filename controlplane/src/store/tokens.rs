@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::batch::Batch;
 use super::{Connection, Row};
 
 const INSERT: &str = "INSERT INTO tokens (id, hash, scope, account_id, name, narrowed, created_at_us, expires_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -159,9 +160,6 @@ pub async fn revoke(
 }
 
 /// Notes when one was used.
-///
-/// # Errors
-/// Of the database.
-pub async fn used(connection: &mut Connection, id: Uuid, at_us: i64) -> sqlx::Result<()> {
-    connection.query(USED).bind(id).bind(at_us).execute().await.map(|_| ())
+pub fn used(batch: &mut Batch, id: Uuid, at_us: i64) {
+    batch.add(USED).bind(id).bind(at_us);
 }

@@ -658,3 +658,52 @@ async fn without_mail_operators_give_links() {
     server.client.json("POST", "/api/v1/auth/login", &login).await.expect(200);
     server.stop().await;
 }
+
+/// A browser keeps its session in a cookie that scripts do not see, and that pages of others cannot use.
+#[tokio::test]
+async fn a_browser_logs_in_with_a_cookie() {
+    let office = Office::open().await;
+    let anna = office.somebody("anna@example.org").await;
+    let login = json!({ "email": "anna@example.org", "password": PASSWORD, "cookie": true });
+    let answer = office.post("/api/v1/auth/login", login).await.expect(204);
+    let set = answer.header("set-cookie").to_owned();
+    for attribute in ["__Host-godwit=gs_", "; Path=/", "; Secure", "; HttpOnly", "; SameSite=Strict"] {
+        assert!(set.contains(attribute), "{set}");
+    }
+    let cookie = set.split(';').next().unwrap();
+    let send = async |method: &str, path: &str, more: &[(&str, &str)], body: &str| {
+        let mut headers =
+            vec![("authorization", ""), ("cookie", cookie), ("content-type", "application/json")];
+        headers.extend_from_slice(more);
+        office.client().send(method, path, &headers, body.as_bytes().to_vec()).await
+    };
+    let me = send("GET", "/api/v1/users/me", &[], "").await.expect(200).json();
+    assert_eq!(me["email"], "anna@example.org");
+    let rename = r#"{"name":"A"}"#;
+    let here = format!("http://{}", office.client().address);
+    for elsewhere in [&[][..], &[("sec-fetch-site", "cross-site")], &[("origin", "https://evil.test")]] {
+        let refused = send("PATCH", "/api/v1/users/me", elsewhere, rename).await.expect(403);
+        assert_eq!(refused.code(), "FORBIDDEN", "{elsewhere:?}");
+        send("POST", "/api/v1/auth/logout", elsewhere, "{}").await.expect(403);
+    }
+    send("PATCH", "/api/v1/users/me", &[("sec-fetch-site", "same-origin")], rename).await.expect(200);
+    send("PATCH", "/api/v1/users/me", &[("origin", &here)], rename).await.expect(200);
+    // A token of a login has a session of its own; both are listed.
+    let listed = anna.client.get("/api/v1/users/me/sessions").await.expect(200).json();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2);
+    let forged = format!("{}A", &cookie[..cookie.len() - 1]);
+    let headers = [("authorization", ""), ("cookie", forged.as_str())];
+    let is_same = forged == cookie;
+    let answer = office.client().send("GET", "/api/v1/users/me", &headers, Vec::new()).await;
+    assert_eq!(answer.status == 200, is_same);
+    let out =
+        send("POST", "/api/v1/auth/logout", &[("sec-fetch-site", "same-origin")], "{}").await.expect(204);
+    assert!(out.header("set-cookie").contains("Max-Age=0"), "{}", out.header("set-cookie"));
+    let since = std::time::Instant::now();
+    while send("GET", "/api/v1/users/me", &[], "").await.status != 401 {
+        assert!(since.elapsed() < Duration::from_secs(1), "it goes on after a second");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anna.client.get("/api/v1/users/me").await.expect(200);
+    office.server.stop().await;
+}

@@ -79,8 +79,9 @@ impl Signer {
     }
 
     fn body(&self, more: &Value) -> Value {
-        let mut body =
-            json!({ "name": "script", "public_key": self.pem, "proof": self.sign(&self.claims()) });
+        let mut body = json!({
+            "name": "script", "password": PASSWORD, "public_key": self.pem, "proof": self.sign(&self.claims()),
+        });
         for (name, value) in more.as_object().unwrap() {
             body[name] = value.clone();
         }
@@ -148,7 +149,7 @@ async fn a_key_is_added_by_who_has_its_other_half() {
         async |person: &Person, body: Value| person.client.json("POST", "/api/v1/users/me/keys", &body).await;
     // Somebody else's key, with the proof that its owner once made; no proof; one for another place.
     assert_eq!(add(&anna, of_bert.body(&json!({}))).await.expect(422).code(), "INVALID_VALUE");
-    let mixed = json!({ "name": "x", "public_key": of_bert.pem, "proof": of_anna.sign(&of_anna.claims()) });
+    let mixed = json!({ "name": "x", "password": PASSWORD, "public_key": of_bert.pem, "proof": of_anna.sign(&of_anna.claims()) });
     add(&anna, mixed).await.expect(422);
     let elsewhere = Signer { aud: "https://other.test".to_owned(), ..Signer::new(&of_anna.sub, &aud) };
     add(&anna, elsewhere.body(&json!({}))).await.expect(422);
@@ -164,6 +165,9 @@ async fn a_key_is_added_by_who_has_its_other_half() {
     ] {
         assert_eq!(add(&anna, of_anna.body(&wrong)).await.expect(422).code(), "INVALID_VALUE", "{wrong}");
     }
+    // A session that is borrowed adds none.
+    let borrowed = of_anna.body(&json!({ "password": "wrong password" }));
+    assert_eq!(add(&anna, borrowed).await.expect(403).code(), "FORBIDDEN");
     let mut signer = of_anna;
     signer.kid = "whatever".to_owned();
     let added = add(&anna, signer.body(&json!({ "scope": "records:read" }))).await.expect(201).json();
@@ -207,6 +211,10 @@ async fn a_token_may_what_it_and_its_key_and_its_account_may() {
     let of_anna = key(&anna, &json!({})).await;
     let client = of_anna.client(office.client(), "admin records:read", &Value::Null);
     assert_eq!(client.get(read).await.expect(403).code(), "INSUFFICIENT_SCOPE");
+    // A token that ends makes no operator, who does not.
+    let ends = all.client(office.client(), "admin", &Value::Null);
+    let new = json!({ "email": "eve@example.org", "operator": true });
+    assert_eq!(ends.json("POST", "/api/v1/users", &new).await.expect(403).code(), "INSUFFICIENT_SCOPE");
     // Who manages users makes none that may more than they.
     let manager = all.client(office.client(), "users:admin", &Value::Null);
     manager.get("/api/v1/users").await.expect(200);
@@ -296,13 +304,61 @@ async fn a_token_is_narrowed_to_what_it_names() {
             .len(),
         1
     );
-    some.get("/api/v1/records/www.example.org.").await.expect(404);
+    some.get("/api/v1/records/www.example.org.").await.expect(403);
     some.get("/api/v1/records/www.example.org.?type=A").await.expect(403);
     // From where it comes, and what nobody understands.
     narrowed(json!({ "networks": ["127.0.0.0/8"] })).get("/api/v1/nodes").await.expect(200);
     let elsewhere = narrowed(json!({ "networks": ["192.0.2.0/24"] }));
     assert_eq!(elsewhere.get("/api/v1/nodes").await.expect(403).code(), "FORBIDDEN");
-    narrowed(json!({ "zone": ["example.org."] })).get("/api/v1/nodes").await.expect(401);
+    // What would narrow nothing by mistake is refused.
+    for mistake in
+        [json!({ "zone": ["example.org."] }), json!({ "zones": [] }), json!([]), json!({ "zones": null })]
+    {
+        narrowed(mistake.clone()).get("/api/v1/domains").await.expect(401);
+    }
+    let mut claims = signer.claims();
+    claims["scope"] = json!("admin");
+    claims["godwit"] = Value::Null;
+    let null = Client { token: signer.sign(&claims), ..admin.clone() };
+    null.get("/api/v1/domains").await.expect(401);
+    // What is about everything takes a token that is not narrowed, whatever its scope.
+    let new = json!({ "email": "eve@example.org" });
+    for limited in [&zone, &some] {
+        for (method, path) in [
+            ("GET", "/api/v1/nodes"),
+            ("POST", "/api/v1/nodes"),
+            ("DELETE", "/api/v1/nodes/n1"),
+            ("GET", "/api/v1/jobs"),
+            ("POST", "/api/v1/reload"),
+            ("GET", "/api/v1/users"),
+            ("GET", "/api/v1/changes?state=buffered"),
+            ("GET", "/api/v1/tokens"),
+            ("POST", "/api/v1/rollback"),
+            ("DELETE", &format!("/api/v1/users/{}", signer.sub)),
+        ] {
+            let answer =
+                limited.send(method, path, &[("content-type", "application/json")], Vec::new()).await;
+            assert!([403, 404, 405].contains(&answer.status.as_u16()), "{method} {path}: {}", answer.text);
+            assert!(answer.status != 404 || path == "/api/v1/rollback", "{method} {path}");
+        }
+        limited.json("POST", "/api/v1/users", &new).await.expect(403);
+        let dry = limited.json("POST", "/api/v1/changes?dry_run=true", &put("www.example.org.", "A")).await;
+        dry.expect(403);
+    }
+    // Whether there is a zone, and where it stands, is not told.
+    for name in ["www.example.com.", "www.nowhere.example."] {
+        let put = put(name, "A");
+        let answer =
+            zone.json_with("POST", "/api/v1/changes", &[("if-match", "\"0\"")], &put).await.expect(403);
+        assert_eq!(answer.code(), "FORBIDDEN", "{name}");
+        zone.get(&format!("/api/v1/records/{name}")).await.expect(403);
+    }
+    let pages = zone.get("/api/v1/domains?limit=1").await.expect(200).json();
+    assert_eq!((pages["items"].as_array().unwrap().len(), &pages["next"]), (1, &Value::Null));
+    // Who may a name decides nothing below it.
+    let names = narrowed(json!({ "names": ["home.example.org."] }));
+    let ns = json!({ "changes": [{ "op": "put", "name": "home.example.org.", "type": "NS", "value": ["ns.evil.test."] }] });
+    names.json("POST", "/api/v1/changes", &ns).await.expect(403);
     narrowed(json!({ "types": ["NOPE"] })).get("/api/v1/nodes").await.expect(422);
     office.server.stop().await;
 }

@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, Client, Server};
 use crate::keys::{change, operator};
-use crate::office::Office;
+use crate::office::{Office, PASSWORD};
 
 /// A client with a new token, and what the API says of it.
 async fn token(maker: &Client, body: &Value) -> (Client, Value) {
-    let added = maker.json("POST", "/api/v1/tokens", body).await.expect(201).json();
+    let mut body = body.clone();
+    body["password"] = json!(PASSWORD);
+    let added = maker.json("POST", "/api/v1/tokens", &body).await.expect(201).json();
     (Client { token: added["token"].as_str().unwrap().to_owned(), ..maker.clone() }, added)
 }
 
@@ -77,6 +79,14 @@ async fn tokens_are_listed_revoked_and_end() {
             .await;
     narrow.json("POST", "/api/v1/tokens", &read).await.expect(403);
     reader.json("POST", "/api/v1/tokens", &read).await.expect(403);
+    let soon = json!({ "name": "x", "scope": "admin", "expires_at": "2099-01-01T00:00:00Z" });
+    let (ends, _) = token(admin, &soon).await;
+    assert_eq!(ends.json("POST", "/api/v1/tokens", &read).await.expect(403).code(), "FORBIDDEN");
+    // Nor does a session that is borrowed.
+    for password in [json!("wrong password"), Value::Null] {
+        let body = json!({ "name": "x", "scope": "domains:read", "password": password });
+        assert_eq!(olga.client.json("POST", "/api/v1/tokens", &body).await.expect(403).code(), "FORBIDDEN");
+    }
     // What the account may not, its tokens may not.
     let (of_anna, _) = token(&anna.client, &json!({ "name": "x", "scope": "admin" })).await;
     assert_eq!(of_anna.get("/api/v1/domains").await.expect(403).code(), "INSUFFICIENT_SCOPE");

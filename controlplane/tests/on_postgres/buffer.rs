@@ -87,7 +87,7 @@ async fn a_key_writes_while_the_database_is_away_what_it_may() {
     for signer in [&some, &gone] {
         signer.client(client, "domains:read", &Value::Null).get("/api/v1/domains").await.expect(200);
     }
-    let opaque = json!({ "name": "x", "scope": "admin" });
+    let opaque = json!({ "name": "x", "scope": "admin", "password": PASSWORD });
     let opaque = olga.client.json("POST", "/api/v1/tokens", &opaque).await.expect(201).json();
     let token = Client { token: opaque["token"].as_str().unwrap().to_owned(), ..client.clone() };
     token.get("/api/v1/domains").await.expect(200);

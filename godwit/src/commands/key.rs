@@ -24,12 +24,12 @@ pub(crate) fn main(command: Key, output: Output) -> anyhow::Result<()> {
                 say(format_args!("godwit: made a key on P-256 in {}", file.display()));
                 signing::Key::make(&file)?
             };
-            within(&login, |client, me| {
+            within(&login, |client, me, password| {
                 let name = name.unwrap_or_else(|| name_of(&file));
                 let (sub, aud) = (text(me, "id"), text(me, "aud"));
                 let proof = key.sign("new", &signing::claims(sub, aud, PROOF_S)?)?;
                 let body = json!({
-                    "name": name, "public_key": key.public_pem, "proof": proof, "scope": scope,
+                    "name": name, "password": password, "public_key": key.public_pem, "proof": proof, "scope": scope,
                     "single_use": single_use, "expires_at": expires,
                 });
                 let added = client.ask(&Ask::post("/api/v1/users/me/keys", &body))?.json()?;
@@ -45,7 +45,7 @@ pub(crate) fn main(command: Key, output: Output) -> anyhow::Result<()> {
                 })
             })
         }
-        Key::List { login } => within(&login, |client, _| {
+        Key::List { login } => within(&login, |client, _, _| {
             let listed = client.ask(&Ask::get("/api/v1/users/me/keys"))?.json()?;
             output.result(&listed, |out| {
                 for key in listed["items"].as_array().into_iter().flatten() {
@@ -62,7 +62,7 @@ pub(crate) fn main(command: Key, output: Output) -> anyhow::Result<()> {
                 Ok(())
             })
         }),
-        Key::Remove { kid, login } => within(&login, |client, _| {
+        Key::Remove { kid, login } => within(&login, |client, _, _| {
             client.ask(&Ask::delete(format!("/api/v1/users/me/keys/{}", encoded(&kid))))?;
             output.result(&json!({ "removed": kid }), |out| writeln!(out, "removed {kid}"))
         }),
@@ -72,18 +72,19 @@ pub(crate) fn main(command: Key, output: Output) -> anyhow::Result<()> {
 /// Does something as who logs in, and ends the session whatever comes of it.
 pub(super) fn within(
     login: &LogIn,
-    work: impl FnOnce(&mut Client, &Value) -> anyhow::Result<()>,
+    work: impl FnOnce(&mut Client, &Value, &str) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let target = |token: Option<String>| Target { url: login.url.clone(), token, token_file: None };
     let mut stranger = Client::new(&target(None))?;
-    let body = json!({ "email": login.email, "password": asked("Password")?, "code": login.code });
+    let password = asked("Password")?;
+    let body = json!({ "email": login.email, "password": password, "code": login.code });
     let tokens = stranger.ask(&Ask::post("/api/v1/auth/login", &body))?.json()?;
     let mut client = Client::new(&target(Some(text(&tokens, "access_token").to_owned())))?;
     let done = client
         .ask(&Ask::get("/api/v1/users/me"))
         .and_then(|me| me.json())
         .map_err(anyhow::Error::from)
-        .and_then(|me| work(&mut client, &me));
+        .and_then(|me| work(&mut client, &me, &password));
     let logout = json!({ "refresh_token": tokens["refresh_token"] });
     let ended = stranger.ask(&Ask::post("/api/v1/auth/logout", &logout));
     done?;

@@ -26,17 +26,19 @@ pub(crate) fn main(command: Token, output: Output) -> anyhow::Result<()> {
             return output.result(&json!({ "token": token }), |out| writeln!(out, "{token}"));
         }
         Token::Add { title, scope, narrowed, expires, whose } => {
-            let body =
-                json!({ "name": title, "scope": scope, "narrowed": said(narrowed), "expires_at": expires });
-            return of(&whose, |client| {
+            return of(&whose, |client, password| {
+                let body = json!({
+                    "name": title, "scope": scope, "narrowed": said(narrowed), "expires_at": expires,
+                    "password": password,
+                });
                 let added = client.ask(&Ask::post("/api/v1/tokens", &body))?.json()?;
                 // The line alone, so that it can go into a file.
                 output.result(&added, |out| writeln!(out, "{}", text(&added, "token")))
             });
         }
-        Token::List { whose } => return of(&whose, |client| list(client, output)),
+        Token::List { whose } => return of(&whose, |client, _| list(client, output)),
         Token::Revoke { id, whose } => {
-            return of(&whose, |client| {
+            return of(&whose, |client, _| {
                 client.ask(&Ask::delete(format!("/api/v1/tokens/{}", encoded(&id))))?;
                 output.result(&json!({ "revoked": id }), |out| writeln!(out, "revoked {id}"))
             });
@@ -59,21 +61,27 @@ pub(crate) fn main(command: Token, output: Output) -> anyhow::Result<()> {
 }
 
 /// As the one who logs in, or with an admin token.
-fn of(whose: &Whose, work: impl FnOnce(&mut Client) -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn of(
+    whose: &Whose,
+    work: impl FnOnce(&mut Client, Option<&str>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let Whose { email, code, target } = whose.clone();
     match email {
         Some(email) => {
             let login = LogIn { email, code, url: target.url };
-            super::key::within(&login, |client, _| work(client))
+            super::key::within(&login, |client, _, password| work(client, Some(password)))
         }
-        None => work(&mut Client::new(&target)?),
+        None => work(&mut Client::new(&target)?, None),
     }
 }
 
-/// What a token is narrowed to, as the API reads it.
+/// What a token is narrowed to, as the API reads it; a list that is left out narrows nothing.
 fn said(narrowed: Narrowed) -> Value {
     let Narrowed { zones, names, types, values, networks } = narrowed;
-    json!({ "zones": zones, "names": names, "types": types, "values": values, "networks": networks })
+    let lists =
+        [("zones", zones), ("names", names), ("types", types), ("values", values), ("networks", networks)];
+    let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+    Value::Object(lists.map(|(name, list)| (name.to_owned(), json!(list))).collect())
 }
 
 fn list(client: &mut Client, output: Output) -> anyhow::Result<()> {

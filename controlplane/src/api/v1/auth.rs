@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::SET_COOKIE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -16,7 +17,8 @@ use super::super::envelope::ErrorBody;
 use super::super::write::{self, json_bodies};
 use super::users::User;
 use crate::accounts::{Credentials, Tokens};
-use crate::error::Problem;
+use crate::auth::cookie;
+use crate::error::{Code, Problem};
 
 /// Who wants an account.
 #[derive(Clone, Deserialize, ToSchema)]
@@ -67,6 +69,16 @@ pub struct LogIn {
     /// A code of the app, or a recovery code, where the account asks for one (`TOTP_REQUIRED`).
     #[schema(example = "123456")]
     pub code: Option<String>,
+    /// For a browser: the session goes into a cookie that scripts do not see, and no token is given.
+    pub cookie: Option<bool>,
+}
+
+/// What a session is ended by.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogOut {
+    /// `gr_…`; left out: the session of the cookie.
+    pub refresh_token: Option<String>,
 }
 
 /// A refresh token.
@@ -97,7 +109,7 @@ pub struct Reset {
 }
 
 json_bodies!(
-    Registration: write::SMALL, Proof: write::SMALL, Link: write::SMALL, LogIn: write::SMALL, Refresh: write::SMALL,
+    Registration: write::SMALL, Proof: write::SMALL, Link: write::SMALL, LogOut: write::SMALL, LogIn: write::SMALL, Refresh: write::SMALL,
     Address: write::SMALL, Reset: write::SMALL,
 );
 
@@ -172,13 +184,19 @@ pub(crate) async fn verify(State(app): State<Arc<App>>, asked: Asked<Proof>) -> 
 /// Logs in.
 #[utoipa::path(post, path = "/api/v1/auth/login", tag = "auth", security(()), request_body = LogIn, responses(
     (status = 200, description = "Tokens", body = LoggedIn),
+    (status = 204, description = "With `cookie`: the session is in the cookie"),
     (status = 401, description = "UNAUTHENTICATED, TOTP_REQUIRED", body = ErrorBody),
     (status = 403, description = "EMAIL_NOT_VERIFIED; FORBIDDEN: the account is suspended", body = ErrorBody),
 ))]
 pub(crate) async fn login(State(app): State<Arc<App>>, asked: Asked<LogIn>) -> Result<Response, Problem> {
-    let LogIn { email, password, code } = asked.body;
+    let LogIn { email, password, code, cookie } = asked.body;
     let tokens = app.accounts.login(Credentials { email, password, code }, &asked.by).await?;
-    Ok(LoggedIn::of(tokens).into_response())
+    if cookie != Some(true) {
+        return Ok(LoggedIn::of(tokens).into_response());
+    }
+    let set = app.authenticator.cookie(tokens.session, app.accounts.session_lasts_s());
+    let set = set.ok_or_else(|| Problem::new(Code::Internal, "the cookie could not be made"))?;
+    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, set)]).into_response())
 }
 
 /// Goes on with a session.
@@ -192,12 +210,28 @@ pub(crate) async fn refresh(State(app): State<Arc<App>>, asked: Asked<Refresh>) 
 }
 
 /// Ends a session.
-#[utoipa::path(post, path = "/api/v1/auth/logout", tag = "auth", security(()), request_body = Refresh, responses(
+#[utoipa::path(post, path = "/api/v1/auth/logout", tag = "auth", security(()), request_body = LogOut, responses(
     (status = 204, description = "The session, if it was one, has ended"),
+    (status = 403, description = "FORBIDDEN: the cookie comes from the page of somebody else", body = ErrorBody),
 ))]
-pub(crate) async fn logout(State(app): State<Arc<App>>, asked: Asked<Refresh>) -> Result<Response, Problem> {
-    app.accounts.logout(&asked.body.refresh_token, &asked.by).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+pub(crate) async fn logout(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    asked: Asked<LogOut>,
+) -> Result<Response, Problem> {
+    if let Some(token) = &asked.body.refresh_token {
+        app.accounts.logout(token, &asked.by).await?;
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    if !cookie::is_from_here(&headers, &app.public_url) {
+        let message = "a cookie changes something from our own pages alone";
+        return Err(Problem::new(Code::Forbidden, message));
+    }
+    let session = cookie::value(&headers).and_then(|value| app.authenticator.session_of(value));
+    app.accounts.end(session, &asked.by).await?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.headers_mut().extend(cookie::clear().map(|clear| (SET_COOKIE, clear)));
+    Ok(response)
 }
 
 /// Has a link sent with which another password is chosen.

@@ -1,5 +1,6 @@
 //! `/domains`: zones.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -216,13 +217,25 @@ pub async fn list(
     let limit = cursor::limit(params.limit)?;
     let after = params.cursor.as_deref().map(cursor::key).transpose()?;
     let mut connection = app.readers.acquire().await?;
-    let mut listed = zones::page(&mut connection, after.as_deref(), limit + 1).await?;
+    let mut listed = match within.0.zones() {
+        None => zones::page(&mut connection, after.as_deref(), limit + 1).await?,
+        Some(names) => {
+            let keys = names.iter().map(|apex| (name_key::encode(apex.as_ref()), apex));
+            let keys: BTreeMap<Vec<u8>, &Name> = keys.collect();
+            let mut found = Vec::new();
+            for (_, apex) in
+                keys.iter().filter(|(key, _)| after.as_deref().is_none_or(|after| key.as_slice() > after))
+            {
+                found.extend(zones::by_name(&mut connection, apex.as_ref()).await?);
+            }
+            found
+        }
+    };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = listed.len() > limit;
     listed.truncate(limit);
     let next =
         listed.last().filter(|_| more).map(|last| cursor::of_key(&name_key::encode(last.apex.as_ref())));
-    listed.retain(|zone| within.0.allow_zone(&zone.apex).is_ok());
     Ok(Json(Page { items: listed.iter().map(Domain::of).collect(), next }).into_response())
 }
 

@@ -73,6 +73,8 @@ pub struct AddKey {
     /// What to call it.
     #[schema(example = "backup script")]
     pub name: String,
+    /// Your password: the key goes on when your session has ended.
+    pub password: String,
     /// In PEM: RSA of 2048 to 4096 bits, P-256 or Ed25519.
     #[schema(example = "-----BEGIN PUBLIC KEY-----\n…\n-----END PUBLIC KEY-----\n")]
     pub public_key: String,
@@ -112,14 +114,16 @@ pub(crate) async fn list(State(app): State<Arc<App>>, asked: Asked<Empty>) -> Re
 /// Adds a key whose other half you have.
 #[utoipa::path(post, path = "/api/v1/users/me/keys", tag = "me", request_body = AddKey, responses(
     (status = 201, description = "Added", body = Key),
+    (status = 403, description = "FORBIDDEN: the password is wrong", body = ErrorBody),
     (status = 409, description = "CONFLICT: there are too many", body = ErrorBody),
     (status = 422, description = "INVALID_VALUE", body = ErrorBody),
 ))]
 pub(crate) async fn add(State(app): State<Arc<App>>, asked: Asked<AddKey>) -> Result<Response, Problem> {
     let login = asked.login()?;
-    let AddKey { name, public_key, proof, scope, single_use, expires_at } = &asked.body;
+    let AddKey { name, password, public_key, proof, scope, single_use, expires_at } = &asked.body;
     let new = NewKey {
         name,
+        password,
         public_key,
         proof,
         scope: scope.as_deref(),

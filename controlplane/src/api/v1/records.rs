@@ -87,6 +87,8 @@ impl Record {
 /// RRsets that are read at once for a list.
 const PAGE_ROWS: usize = 128;
 const PAGE_STEP: i64 = PAGE_ROWS as i64;
+/// So many RRsets that a narrowed token does not see are passed by for one page.
+const MAX_PASSED: usize = 10_000;
 /// From so many octets of RDATA on, a page takes no further RRset: an RRset has up to 64,000, a page up to a thousand of them.
 const MAX_PAGE_OCTETS: usize = 1 << 20;
 
@@ -164,9 +166,9 @@ pub async fn list(
         None => rrsets::Position::default(),
     };
     let of = zone.map_or(Of::Everything, |zone| Of::Zone(zone.id));
-    let (listed, more) = page(&mut connection, of, &within, rtype, after, limit).await?;
+    let (listed, next) = page(&mut connection, of, &within, rtype, after, limit).await?;
     drop(connection);
-    let next = listed.last().filter(|_| more).map(|last| cursor::of_position(&last.position));
+    let next = next.as_ref().map(cursor::of_position);
     let items = listed.iter().map(|listed| Record::of(listed.owner.as_ref(), &listed.rrset)).collect();
     Ok(Json(Page { items, next }).into_response())
 }
@@ -192,9 +194,9 @@ async fn list_at(
         None => (past::version_at(&mut connection, &apex, at).await?, rrsets::Position::default()),
     };
     let past = past::of_version(&mut connection, &apex, version).await?;
-    let (listed, more) = page(&mut connection, Of::Past(&past), within, rtype, after, limit).await?;
+    let (listed, next) = page(&mut connection, Of::Past(&past), within, rtype, after, limit).await?;
     connection.end_reading().await?;
-    let next = listed.last().filter(|_| more).map(|last| cursor::of_position_at(version, &last.position));
+    let next = next.as_ref().map(|next| cursor::of_position_at(version, next));
     let items = listed.iter().map(|listed| Record::of(listed.owner.as_ref(), &listed.rrset)).collect();
     let etag = [(ETAG, format!("\"{version}\""))];
     Ok((etag, Json(Page { items, next })).into_response())
@@ -223,7 +225,7 @@ impl Of<'_> {
     }
 }
 
-/// At most `limit` RRsets, fewer where they are large, and whether there are more.
+/// At most `limit` RRsets, fewer where they are large or many are not to be seen, and behind which the list goes on.
 async fn page(
     connection: &mut Connection,
     of: Of<'_>,
@@ -231,27 +233,27 @@ async fn page(
     rtype: Option<Rtype>,
     mut after: rrsets::Position,
     limit: i64,
-) -> Result<(Vec<Listed>, bool), Problem> {
+) -> Result<(Vec<Listed>, Option<rrsets::Position>), Problem> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut all = Vec::new();
-    let mut octets = 0;
+    let (mut octets, mut passed) = (0, 0);
     loop {
         let step = of.list(connection, rtype, &after).await?;
         let is_last = step.len() < PAGE_ROWS;
         for listed in step {
-            if all.len() == limit || octets >= MAX_PAGE_OCTETS {
-                return Ok((all, true));
+            if all.len() == limit || octets >= MAX_PAGE_OCTETS || passed >= MAX_PASSED {
+                return Ok((all, Some(after)));
             }
+            after = listed.position.clone();
             if within.0.allow_record(&listed.owner, listed.rrset.rtype).is_err() {
-                after = listed.position;
+                passed += 1;
                 continue;
             }
             octets += listed.rrset.rdata.iter().map(|rdata| rdata.len()).sum::<usize>();
-            after = listed.position.clone();
             all.push(listed);
         }
         if is_last {
-            return Ok((all, false));
+            return Ok((all, None));
         }
     }
 }
@@ -273,6 +275,7 @@ pub async fn look_up(
     let zone = params.zone.as_deref().map(name::absolute).transpose()?;
     let owner = name::relative(&text, zone.as_ref().map(Name::as_ref))?;
     let rtype = params.rtype.as_deref().map(stored_type).transpose()?;
+    within.0.allow_owner(&owner)?;
     if let Some(rtype) = rtype {
         within.0.allow_record(&owner, rtype)?;
     }

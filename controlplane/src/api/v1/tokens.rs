@@ -19,7 +19,7 @@ use super::super::read::{Params, Segment};
 use super::super::write::{self, Empty, json_bodies};
 use super::{micros, timestamp};
 use crate::accounts::NewToken;
-use crate::auth::limits::Narrowed;
+use crate::auth::limits::{self, Narrowed};
 use crate::error::{Code, Problem};
 use crate::store::tokens;
 
@@ -66,12 +66,14 @@ pub struct AddToken {
     /// What to call it.
     #[schema(example = "router at home")]
     pub name: String,
+    /// Your password, where you have logged in: the token goes on when your session has ended.
+    pub password: Option<String>,
     /// What it may, as names of scopes with spaces between.
     #[schema(example = "records:write")]
     pub scope: String,
     /// What it is narrowed to; nothing when left out.
-    #[serde(default)]
-    pub narrowed: Narrowed,
+    #[serde(default, deserialize_with = "limits::written")]
+    pub narrowed: Option<Narrowed>,
     /// When it ends; never when left out.
     #[serde(default, with = "time::serde::rfc3339::option")]
     #[schema(value_type = Option<String>, example = "2027-11-20T19:00:00Z")]
@@ -115,15 +117,16 @@ pub(crate) async fn list(
 /// Makes a token.
 #[utoipa::path(post, path = "/api/v1/tokens", tag = "me", request_body = AddToken, responses(
     (status = 201, description = "Made", body = AddedToken),
-    (status = 403, description = "FORBIDDEN: a token makes no other; INSUFFICIENT_SCOPE", body = ErrorBody),
+    (status = 403, description = "FORBIDDEN: a token makes no other, or the password is wrong; INSUFFICIENT_SCOPE", body = ErrorBody),
     (status = 409, description = "CONFLICT: there are too many", body = ErrorBody),
     (status = 422, description = "INVALID_VALUE, INVALID_NAME, INVALID_RECORD_TYPE", body = ErrorBody),
 ))]
 pub(crate) async fn add(State(app): State<Arc<App>>, asked: Asked<AddToken>) -> Result<Response, Problem> {
     let holder = asked.holder()?;
-    let AddToken { name, scope, narrowed, expires_at } = asked.body;
+    let AddToken { name, password, scope, narrowed, expires_at } = asked.body;
     let expires_at_us = expires_at.as_ref().map(micros);
-    let new = NewToken { name, scope, narrowed, expires_at_us };
+    let narrowed = narrowed.unwrap_or_default();
+    let new = NewToken { name, scope, narrowed, expires_at_us, password };
     let (secret, token) = app.accounts.add_token(holder, new, &asked.by).await?;
     let added = AddedToken { token: secret.reveal(), about: Token::of(&token) };
     Ok((StatusCode::CREATED, Json(added)).into_response())

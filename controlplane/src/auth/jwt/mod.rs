@@ -8,7 +8,7 @@ use jsonwebtoken::{DecodingKey, Header, Validation, decode, decode_header};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::limits::Narrowed;
+use super::limits::{self, Narrowed};
 
 /// The longest token.
 const MOST_OCTETS: usize = 8 << 10;
@@ -105,7 +105,7 @@ pub(crate) struct Claims {
     #[serde(default)]
     pub(crate) scope: String,
     /// What it is narrowed to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "limits::written")]
     pub(crate) godwit: Option<Narrowed>,
 }
 
@@ -143,7 +143,7 @@ pub(crate) enum Refused {
     Early,
     #[error("exp is too far from iat")]
     Lifetime,
-    #[error("jti is empty or too long")]
+    #[error("jti is empty, too long, or no text")]
     Jti,
 }
 
@@ -218,7 +218,7 @@ pub(crate) fn verify(token: &str, key: &VerifyingKey, expected: Expected<'_>) ->
     if !(1..=lifetime_s).contains(&claims.exp.saturating_sub(claims.iat)) {
         return Err(Refused::Lifetime);
     }
-    if !(1..=MOST_JTI).contains(&claims.jti.len()) {
+    if !(1..=MOST_JTI).contains(&claims.jti.len()) || claims.jti.chars().any(char::is_control) {
         return Err(Refused::Jti);
     }
     Ok(claims)

@@ -124,8 +124,11 @@ impl Plan {
             Operation::Put { owner, rtype, .. }
             | Operation::AddValues { owner, rtype, .. }
             | Operation::RemoveValues { owner, rtype, .. }
-            | Operation::Delete { owner, rtype: Some(rtype), .. } => limits.allow_record(owner, *rtype)?,
-            Operation::Delete { rtype: None, .. } => {}
+            | Operation::Delete { owner, rtype: Some(rtype), .. } => {
+                limits.allow_owner(owner)?;
+                limits.allow_record(owner, *rtype)?;
+            }
+            Operation::Delete { owner, rtype: None, .. } => limits.allow_owner(owner)?,
         }
         match operation {
             Operation::PutZone(put) => self.put_zone(connection, put, if_match).await,
@@ -164,8 +167,7 @@ impl Plan {
                     self.settle(owner, *rtype)?;
                 }
                 let zone = (zone.as_ref(), known);
-                let plan = self.zone_of(connection, owner, Some(*rtype), zone, if_match, count).await?;
-                limits.allow_zone(&plan.zone.apex)?;
+                let plan = self.zone_of(connection, owner, Some(*rtype), zone, request, count).await?;
                 plan.write(connection, operation).await
             }
             Operation::Delete { owner, rtype, zone } => {
@@ -173,8 +175,7 @@ impl Plan {
                     self.settle(owner, *rtype)?;
                 }
                 let zone = (zone.as_ref(), known);
-                let plan = self.zone_of(connection, owner, *rtype, zone, if_match, count).await?;
-                limits.allow_zone(&plan.zone.apex)?;
+                let plan = self.zone_of(connection, owner, *rtype, zone, request, count).await?;
                 plan.delete(connection, owner, *rtype).await
             }
         }
@@ -243,13 +244,15 @@ impl Plan {
         owner: &Name,
         rtype: Option<Rtype>,
         (named, known): (Option<&Name>, &Known),
-        if_match: Option<&IfMatch>,
+        request: &Request,
         operations: usize,
     ) -> Result<&mut ZonePlan, Problem> {
+        let if_match = request.if_match.as_ref();
         let (apex, found) = match named {
             Some(apex) => (apex.clone(), known.zone(apex).flatten().cloned()),
             None => self.longest_match(connection, owner, rtype, known).await?,
         };
+        request.limits.allow_zone(&apex)?;
         if !self.zones.contains_key(&apex) {
             let found = match found {
                 Some(zone) => Some(zone),
