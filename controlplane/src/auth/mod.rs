@@ -1,14 +1,17 @@
 //! Who is asking, and what they may: opaque tokens (hashed at rest), and JWTs of who has logged in.
 
+mod caller;
 pub(crate) mod cookie;
 pub(crate) mod jwt;
 pub(crate) mod keys;
 pub mod limits;
+mod opaque;
 pub(crate) mod password;
 pub(crate) mod refresh;
 mod remembered;
 pub(crate) mod revoked;
 pub mod scope;
+mod still;
 pub(crate) mod throttle;
 mod token;
 pub(crate) mod totp;
@@ -20,11 +23,13 @@ use std::time::Duration;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
+pub use caller::Caller;
+pub(crate) use caller::{By, Login};
 pub(crate) use remembered::Remembered;
 pub use scope::{Scope, Scopes};
+pub(crate) use still::still_may;
 pub use token::{Token, TokenHash};
 
 use crate::commit::Committer;
@@ -32,11 +37,12 @@ use crate::error::{Code, Problem};
 use crate::store::batch::Batch;
 use crate::store::revocations::Revoked;
 use crate::store::sessions::Session;
-use crate::store::{Connection, Pool, accounts, audit, keys as keys_table, now_us, sessions, tokens};
+use crate::store::{Connection, Pool, audit, keys as keys_table, now_us, sessions, tokens};
 use cookie::CookieKey;
 use jwt::issuer::Issuer;
 use keys::Keys;
-use limits::{Limits, Narrowed};
+use limits::Limits;
+use opaque::{good, of_opaque};
 use revoked::Tokens;
 use used::Used;
 
@@ -47,57 +53,12 @@ const US_PER_S: i64 = 1_000_000;
 /// A session of a browser is noted to be in use once in so long.
 const TOUCHED_EVERY_US: i64 = 3_600 * US_PER_S;
 
-/// Who is asking.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// What the audit knows them by: the token's id, or the account's.
-    pub id: String,
-    /// What they may do.
-    pub(crate) scopes: Scopes,
-    /// What they are narrowed to, each by itself.
-    pub(crate) limits: Arc<Limits>,
-    /// Who has logged in, and in which session.
-    pub(crate) login: Option<Login>,
-    /// What they came with, where that is an account's.
-    pub(crate) by: Option<By>,
-    /// What they came with has an end, or is narrowed.
-    pub(crate) is_bounded: bool,
-    /// What they came with is good once, and is still to be used up.
-    pub(crate) spends: bool,
-    /// Known from memory alone: the database could not be asked.
-    pub(crate) unchecked: bool,
-}
-
-/// Who has logged in.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Login {
-    pub(crate) account: Uuid,
-    pub(crate) session: Uuid,
-}
-
 /// Who was found to hold a token, and until when the token is good.
 #[derive(Clone, Debug)]
 struct Known {
     caller: Caller,
     /// Seconds since the epoch.
     until_s: Option<i64>,
-}
-
-/// What somebody with an account came with, who has not logged in.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum By {
-    /// A JWT that a key signed.
-    Key { account: Uuid, key: Uuid, jti: String },
-    /// An opaque token.
-    Token { account: Uuid, token: Uuid },
-}
-
-impl By {
-    fn account(&self) -> Uuid {
-        match self {
-            By::Key { account, .. } | By::Token { account, .. } => *account,
-        }
-    }
 }
 
 /// Checks tokens against the database.
@@ -398,40 +359,6 @@ impl Known {
     }
 }
 
-impl Caller {
-    /// Whether they are of an account.
-    pub(crate) fn is_of_account(&self) -> bool {
-        self.login.is_some() || self.by.is_some()
-    }
-
-    /// Whether they came with a token of nobody's account that is not bounded: as the one of the first start.
-    pub(crate) fn is_of_nobody(&self) -> bool {
-        !self.is_of_account() && !self.is_bounded
-    }
-
-    /// The session, the key or the token of an account that they came with.
-    pub(crate) fn came_with(&self) -> Option<Uuid> {
-        let session = self.login.map(|login| login.session);
-        session.or(self.by.as_ref().map(|by| match by {
-            By::Key { key: id, .. } | By::Token { token: id, .. } => *id,
-        }))
-    }
-
-    /// Somebody whose right to a request was checked when it came.
-    pub(crate) fn checked_before(id: String, limits: Arc<Limits>) -> Caller {
-        Caller {
-            id,
-            scopes: Scopes::of(Scope::Admin),
-            limits,
-            login: None,
-            by: None,
-            is_bounded: false,
-            spends: false,
-            unchecked: false,
-        }
-    }
-}
-
 /// What an account may do, all in all.
 pub(crate) fn scopes_of(is_operator: bool) -> Scopes {
     if is_operator { Scopes::of(Scope::Admin) } else { Scopes::NONE }
@@ -440,96 +367,6 @@ pub(crate) fn scopes_of(is_operator: bool) -> Scopes {
 /// What a token of any kind is remembered by.
 fn key_of(token: &str) -> TokenHash {
     TokenHash(Sha256::digest(token).into())
-}
-
-/// Of an opaque token, and its id.
-async fn of_opaque(readers: &Pool, token: &str) -> Result<(Known, Uuid), Problem> {
-    let unknown = || Problem::new(Code::Unauthenticated, "the token is not known here");
-    let hash = Token::parse(token).ok_or_else(unknown)?.hash();
-    let mut connection = readers.acquire().await?;
-    let found = tokens::by_hash(&mut connection, &hash.0).await?.ok_or_else(unknown)?;
-    // The index has found it by its octets already; equality is decided here, in constant time.
-    if !bool::from(found.hash.ct_eq(&hash.0)) {
-        return Err(unknown());
-    }
-    good(&found)?;
-    let scopes = Scopes::parse(&found.scope).map_err(|_| {
-        Problem::new(Code::InsufficientScope, "the token has a scope that this version does not know")
-    })?;
-    let unreadable = || Problem::new(Code::Internal, "a stored row could not be read; the log has the cause");
-    let narrowed: Narrowed = serde_json::from_str(&found.narrowed).map_err(|error| {
-        tracing::error!(%error, token = %found.id, "what a token is narrowed to cannot be read");
-        unreadable()
-    })?;
-    let caller = Caller {
-        // Of an account that is the account, as with a key or a login.
-        id: found.account.unwrap_or(found.id).to_string(),
-        scopes: scopes.within(scopes_of(found.is_operator)),
-        limits: Arc::new(Limits::of(&narrowed)?),
-        login: None,
-        by: found.account.map(|account| By::Token { account, token: found.id }),
-        is_bounded: found.expires_at_us.is_some() || narrowed != Narrowed::default(),
-        spends: false,
-        unchecked: false,
-    };
-    let until_s = found.expires_at_us.map(|until| until / US_PER_S);
-    Ok((Known { caller, until_s }, found.id))
-}
-
-/// Whether a token is one that counts.
-fn good(token: &tokens::Token) -> Result<(), Problem> {
-    if token.revoked {
-        return Err(Problem::new(Code::TokenRevoked, "the token was revoked"));
-    }
-    if token.expires_at_us.is_some_and(|expires| expires <= now_us()) {
-        return Err(Problem::new(Code::TokenRevoked, "the token has expired"));
-    }
-    if token.is_suspended {
-        return Err(Problem::new(Code::Forbidden, "the account is suspended"));
-    }
-    Ok(())
-}
-
-/// Whether somebody whose request was accepted while the database could not be asked may still have it made: by their id, and the
-/// key or the token that they came with.
-///
-/// # Errors
-/// What speaks against it, or of the database.
-pub(crate) async fn still_may(
-    connection: &mut Connection,
-    id: &str,
-    came_with: Option<Uuid>,
-) -> Result<Option<Problem>, Problem> {
-    let unknown = || Ok(Some(Problem::new(Code::Unauthenticated, "the token is not known here")));
-    let Ok(id) = id.parse::<Uuid>() else { return unknown() };
-    if let Some(token) = tokens::by_id(connection, came_with.unwrap_or(id)).await?
-        && token.account == came_with.map(|_| id)
-    {
-        let lacks = scopes_of(token.is_operator) == Scopes::NONE;
-        return Ok(good(&token).err().or_else(|| lacks.then(may_nothing)));
-    }
-    let Some(account) = accounts::by_id(connection, id).await? else { return unknown() };
-    if account.suspended_at_us.is_some() {
-        return Ok(Some(Problem::new(Code::Forbidden, "the account is suspended")));
-    }
-    if scopes_of(account.is_operator) == Scopes::NONE {
-        return Ok(Some(may_nothing()));
-    }
-    let Some(key) = came_with else { return Ok(None) };
-    if let Some(session) = sessions::by_id(connection, key).await? {
-        let ended = || Problem::new(Code::TokenRevoked, "the session has ended");
-        let goes_on = session.account == id && session.goes_on(now_us(), 0);
-        return Ok((!goes_on).then(ended));
-    }
-    let found = keys_table::by_id(connection, key).await?;
-    let counts =
-        found.is_some_and(|key| key.account == id && key.expires_at_us.is_none_or(|at| at > now_us()));
-    let gone = || Problem::new(Code::TokenRevoked, "the key or token was removed, or has expired");
-    Ok((!counts).then(gone))
-}
-
-fn may_nothing() -> Problem {
-    Problem::new(Code::InsufficientScope, "the account may do nothing any more")
 }
 
 /// The token that comes with a request, whatever it is.

@@ -1,0 +1,87 @@
+//! Who is asking: what they may, and what they came with.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::limits::Limits;
+use super::scope::{Scope, Scopes};
+
+/// Who is asking.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// What the audit knows them by: the token's id, or the account's.
+    pub id: String,
+    /// What they may do.
+    pub(crate) scopes: Scopes,
+    /// What they are narrowed to, each by itself.
+    pub(crate) limits: Arc<Limits>,
+    /// Who has logged in, and in which session.
+    pub(crate) login: Option<Login>,
+    /// What they came with, where that is an account's.
+    pub(crate) by: Option<By>,
+    /// What they came with has an end, or is narrowed.
+    pub(crate) is_bounded: bool,
+    /// What they came with is good once, and is still to be used up.
+    pub(crate) spends: bool,
+    /// Known from memory alone: the database could not be asked.
+    pub(crate) unchecked: bool,
+}
+
+/// Who has logged in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Login {
+    pub(crate) account: Uuid,
+    pub(crate) session: Uuid,
+}
+
+/// What somebody with an account came with, who has not logged in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum By {
+    /// A JWT that a key signed.
+    Key { account: Uuid, key: Uuid, jti: String },
+    /// An opaque token.
+    Token { account: Uuid, token: Uuid },
+}
+
+impl By {
+    pub(super) fn account(&self) -> Uuid {
+        match self {
+            By::Key { account, .. } | By::Token { account, .. } => *account,
+        }
+    }
+}
+
+impl Caller {
+    /// Whether they are of an account.
+    pub(crate) fn is_of_account(&self) -> bool {
+        self.login.is_some() || self.by.is_some()
+    }
+
+    /// Whether they came with a token of nobody's account that is not bounded: as the one of the first start.
+    pub(crate) fn is_of_nobody(&self) -> bool {
+        !self.is_of_account() && !self.is_bounded
+    }
+
+    /// The session, the key or the token of an account that they came with.
+    pub(crate) fn came_with(&self) -> Option<Uuid> {
+        let session = self.login.map(|login| login.session);
+        session.or(self.by.as_ref().map(|by| match by {
+            By::Key { key: id, .. } | By::Token { token: id, .. } => *id,
+        }))
+    }
+
+    /// Somebody whose right to a request was checked when it came.
+    pub(crate) fn checked_before(id: String, limits: Arc<Limits>) -> Caller {
+        Caller {
+            id,
+            scopes: Scopes::of(Scope::Admin),
+            limits,
+            login: None,
+            by: None,
+            is_bounded: false,
+            spends: false,
+            unchecked: false,
+        }
+    }
+}
