@@ -94,6 +94,20 @@ pub fn id(cursor: &str) -> Result<Uuid, Problem> {
     Uuid::from_slice(&key(cursor)?).map_err(|_| malformed())
 }
 
+/// A page of rows of which one more than the limit was asked for, and where the list goes on, by the ids of the rows.
+pub(crate) fn by_id<R, T>(
+    mut rows: Vec<R>,
+    limit: i64,
+    id: impl Fn(&R) -> Uuid,
+    item: impl Fn(R) -> T,
+) -> Page<T> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more).map(|last| of_key(id(last).as_bytes()));
+    Page { items: rows.into_iter().map(item).collect(), next }
+}
+
 /// Writes a number as a cursor.
 #[must_use]
 pub fn of_number(number: u64) -> String {
@@ -127,7 +141,7 @@ pub fn position_at(cursor: &str) -> Result<(u64, Position), Problem> {
     Ok((version, Position { zone_id: 0, owner_key, rtype }))
 }
 
-pub(super) fn malformed() -> Problem {
+fn malformed() -> Problem {
     Problem::new(Code::MalformedRequest, "the cursor is not one that a list gave")
 }
 

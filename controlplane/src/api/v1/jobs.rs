@@ -117,19 +117,12 @@ pub async fn list(
     };
     let state =
         params.state.as_deref().map(|state| jobs::State::parse(state).ok_or_else(unknown)).transpose()?;
-    let before = match &params.cursor {
-        None => Uuid::max(),
-        Some(text) => Uuid::from_slice(&cursor::key(text)?).map_err(|_| cursor::malformed())?,
-    };
+    let before = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::max);
     let filter = jobs::Filter { state, kind: params.kind.as_deref(), account: None };
     let mut connection = app.readers.acquire().await?;
-    let mut found = jobs::list(&mut connection, filter, before, limit + 1).await?;
+    let found = jobs::list(&mut connection, filter, before, limit + 1).await?;
     drop(connection);
-    let page = usize::try_from(limit).unwrap_or(usize::MAX);
-    let is_more = found.len() > page;
-    found.truncate(page);
-    let next = found.last().filter(|_| is_more).map(|last| cursor::of_key(last.id.as_bytes()));
-    Ok(Json(Page { items: found.into_iter().map(Job::from).collect(), next }).into_response())
+    Ok(Json(cursor::by_id(found, limit, |row| row.id, Job::from)).into_response())
 }
 
 /// A job.

@@ -106,12 +106,8 @@ pub(crate) async fn list(
     let holder = asked.holder()?;
     let limit = cursor::limit(params.limit)?;
     let after = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::nil);
-    let mut listed = app.accounts.tokens_of(&holder, after, limit + 1).await?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = listed.len() > limit;
-    listed.truncate(limit);
-    let next = listed.last().filter(|_| more).map(|last| cursor::of_key(last.id.as_bytes()));
-    Ok(Json(Page { items: listed.iter().map(Token::of).collect(), next }).into_response())
+    let listed = app.accounts.tokens_of(&holder, after, limit + 1).await?;
+    Ok(Json(cursor::by_id(listed, limit, |row| row.id, |row| Token::of(&row))).into_response())
 }
 
 /// Makes a token.

@@ -133,15 +133,11 @@ pub(crate) async fn list(
     asked.manager()?;
     let limit = cursor::limit(params.limit)?;
     let after = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::nil);
-    let mut listed = match &params.email {
+    let listed = match &params.email {
         Some(email) => app.accounts.with_email(email).await?.into_iter().collect(),
         None => app.accounts.list(after, limit + 1).await?,
     };
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = listed.len() > limit;
-    listed.truncate(limit);
-    let next = listed.last().filter(|_| more).map(|last| cursor::of_key(last.id.as_bytes()));
-    Ok(Json(Page { items: listed.iter().map(User::of).collect(), next }).into_response())
+    Ok(Json(cursor::by_id(listed, limit, |row| row.id, |row| User::of(&row))).into_response())
 }
 
 /// An account.
