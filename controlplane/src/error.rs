@@ -32,6 +32,7 @@ pub enum Code {
     SessionNotFound,
     KeyNotFound,
     TokenNotFound,
+    TenantNotFound,
     NotFound,
     MethodNotAllowed,
     RecordExists,
@@ -81,6 +82,7 @@ impl Code {
         Code::SessionNotFound,
         Code::KeyNotFound,
         Code::TokenNotFound,
+        Code::TenantNotFound,
         Code::NotFound,
         Code::MethodNotAllowed,
         Code::RecordExists,
@@ -141,6 +143,7 @@ impl Code {
             Code::SessionNotFound => ("SESSION_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::KeyNotFound => ("KEY_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::TokenNotFound => ("TOKEN_NOT_FOUND", StatusCode::NOT_FOUND),
+            Code::TenantNotFound => ("TENANT_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND),
             Code::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
             Code::RecordExists => ("RECORD_EXISTS", StatusCode::CONFLICT),
@@ -250,6 +253,14 @@ impl Problem {
     }
 }
 
+fn is_overlap(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| code == "GW001") || error.message().contains("is somebody else's")
+}
+
+fn is_suspension(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| code == "GW002") || error.message().contains("no such tenant, or it is")
+}
+
 /// The cause goes to the log, once, here; the caller learns whether it is worth trying again.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Problem {
@@ -268,6 +279,18 @@ impl From<sqlx::Error> for Problem {
                     "another change of the same zone came at the same moment; nothing was changed; look, and try again",
                 )
                 .because(Cause::Met)
+            }
+            // The schema keeps tenants apart, whatever the program thinks.
+            sqlx::Error::Database(error) if is_overlap(&*error) => Problem::new(
+                Code::Conflict,
+                "a zone above or below it is somebody else's, who would have to grant you admin of it",
+            ),
+            sqlx::Error::Database(error) if is_suspension(&*error) => {
+                Problem::new(Code::Forbidden, "there is no such tenant, or it is suspended")
+            }
+            sqlx::Error::Database(error) if error.code().is_some_and(|code| code == "42501") => {
+                tracing::error!(%error, "the database refused what the program had allowed");
+                Problem::new(Code::Forbidden, "this is not yours to see or to change")
             }
             sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {
                 tracing::error!(%error, "a row could not be read");

@@ -24,6 +24,7 @@ pub mod relay;
 mod secrets;
 mod start;
 pub mod store;
+mod tenants;
 pub mod validate;
 mod web;
 

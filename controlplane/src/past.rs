@@ -12,10 +12,12 @@ use godwit_wire::rr::{Rrset, Rtype};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::auth::Access;
 use crate::error::{Code, Problem};
 use crate::model::name_key;
 use crate::model::zone::Zone;
 use crate::store::rrsets::{self, Listed, Position};
+use crate::store::zones::Longest;
 use crate::store::{Connection, history, zones};
 
 /// Versions that are read from the history at once.
@@ -173,7 +175,40 @@ pub async fn of(connection: &mut Connection, apex: &Name, at: At) -> Result<Past
     of_version(connection, apex, version).await
 }
 
+/// Refuses who sees neither a zone nor, where it is gone, what it was: for them there never was one.
+///
+/// # Errors
+/// `DOMAIN_NOT_FOUND`, or of the database.
+pub(crate) async fn seen(
+    connection: &mut Connection,
+    apex: &Name,
+    present: Option<&Zone>,
+    access: &Access,
+) -> Result<(), Problem> {
+    if access.is_everything() {
+        return Ok(());
+    }
+    if let Some(zone) = present {
+        return if access.sees(zone) { Ok(()) } else { Err(unknown(apex)) };
+    }
+    // Hidden by the database, it is there.
+    if !matches!(zones::longest_seen(connection, &[apex.as_ref()], false).await?, Longest::Nothing) {
+        return Err(unknown(apex));
+    }
+    let owner = zones::departed_owner(connection, apex.as_ref()).await?;
+    let is_theirs = owner.is_some_and(|owner| access.role_in(owner).is_some());
+    if is_theirs { Ok(()) } else { Err(unknown(apex)) }
+}
+
 impl Past {
+    /// Refuses who does not see a zone as it was: it may have been somebody else's then, who has granted nothing.
+    ///
+    /// # Errors
+    /// `DOMAIN_NOT_FOUND`.
+    pub(crate) fn needs(&self, present: Option<&Zone>, access: &Access) -> Result<(), Problem> {
+        if access.sees_past(self.zone.owner_number, present) { Ok(()) } else { Err(unknown(&self.zone.apex)) }
+    }
+
     /// The zone as it is.
     #[must_use]
     pub fn of_present(zone: Zone) -> Past {

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use godwit_wire::feed::DigestKey;
 use godwit_wire::name::Name;
 
-use crate::auth::{self, Token};
+use crate::auth::{self, Access, Token};
 use crate::commit::known::Known;
 use crate::commit::plan::Plan;
 use crate::commit::record::{self, With};
@@ -198,6 +198,7 @@ async fn make_example(
     let apex: Name = name::absolute("example.com.")?;
     let ns: Vec<Name> = config.defaults.ns.iter().filter_map(|text| name::absolute(text).ok()).collect();
     let put = PutZone {
+        tenant: None,
         rrsets: zone_file::read(EXAMPLE.as_bytes(), &apex)?,
         mode: PutMode::Create,
         ttl_policy: None,
@@ -211,6 +212,7 @@ async fn make_example(
         request_id: String::new(),
         action: "domain.create",
         limits: Arc::default(),
+        access: Access::everything(),
         operations: vec![Operation::PutZone(put)],
         if_match: None,
         idempotency: None,

@@ -260,6 +260,12 @@ fn name(text: Option<&str>) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
+/// What the tenant of somebody who is new is called: as they are, or what their address begins with.
+fn tenant_name(account: &Account) -> &str {
+    let local = account.email.split('@').next().unwrap_or_default();
+    if account.name.is_empty() { local } else { &account.name }
+}
+
 /// Writes down what was done to an account, or a session.
 async fn note(
     connection: &mut Connection,

@@ -3,12 +3,13 @@
 use uuid::Uuid;
 
 use super::mail::Mail;
-use super::{Accounts, By, email, link_secret, mail, name, note, taken};
+use super::{Accounts, By, email, link_secret, mail, name, note, taken, tenant_name};
 use crate::error::{Code, Problem};
 use crate::store::accounts::{self, Account};
 use crate::store::registrations::{self, Link, Purpose};
 use crate::store::revocations::{self, Revoked};
 use crate::store::{Connection, now_us, sessions};
+use crate::tenants;
 
 /// An account that was added.
 pub(crate) struct Added {
@@ -112,6 +113,9 @@ impl Accounts {
                     return Err(Problem::new(Code::UserExists, message));
                 }
                 accounts::insert(connection, &new).await.map_err(taken)?;
+                if !new.is_operator {
+                    tenants::of_newcomer(connection, new.id, tenant_name(&new), now).await?;
+                }
                 registrations::delete_of(connection, &new.email).await?;
                 let link = Link { registration: None, account: Some(new.id), email: new.email };
                 registrations::link(connection, &hash, Purpose::Password, &link, until).await?;
@@ -230,6 +234,7 @@ pub(super) async fn delete(
     request_id: &str,
 ) -> Result<(), Problem> {
     keep_one_operator(connection, account).await?;
+    tenants::leave_all(connection, account.id).await?;
     revocations::tell(connection, &Revoked::Account(account.id)).await?;
     accounts::delete(connection, account.id).await?;
     mail::enqueue(connection, &Mail::Deleted { email: account.email.clone() }).await?;

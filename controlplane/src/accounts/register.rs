@@ -4,13 +4,14 @@
 use uuid::Uuid;
 
 use super::mail::Mail;
-use super::{Accounts, By, US_PER_S, email, link_expired, link_hash, mail, name, note, taken};
+use super::{Accounts, By, US_PER_S, email, link_expired, link_hash, mail, name, note, taken, tenant_name};
 use crate::auth::password::Compared;
 use crate::auth::throttle::Attempt;
 use crate::error::{Code, Problem};
 use crate::store::accounts::{self, Account};
 use crate::store::now_us;
 use crate::store::registrations::{self, Purpose, Registration};
+use crate::tenants;
 
 /// How long a registration waits.
 const WAITS_US: i64 = 7 * 86_400 * US_PER_S;
@@ -89,6 +90,7 @@ impl Accounts {
                     created_at_us: now,
                 };
                 accounts::insert(connection, &account).await.map_err(taken)?;
+                tenants::of_newcomer(connection, account.id, tenant_name(&account), now).await?;
                 // What else was registered for the address: its links make nothing any more.
                 registrations::delete_of(connection, &account.email).await?;
                 note(connection, &account.id.to_string(), "user.verify", account.id, &request_id).await?;

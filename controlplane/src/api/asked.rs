@@ -14,6 +14,7 @@ use super::write::{Payload, media_type, read_in_time};
 use crate::accounts::{By, Holder, Manager};
 use crate::auth::{Caller, Login, Scope};
 use crate::error::{Code, Problem};
+use crate::tenants::Asker;
 
 /// The most octets of what a program calls itself that are kept.
 const MOST_AGENT: usize = 200;
@@ -44,6 +45,15 @@ impl<T> Asked<T> {
     pub(crate) fn holder(&self) -> Result<Holder, Problem> {
         let nobody = || Problem::new(Code::Unauthenticated, "this needs a token");
         Holder::of(self.caller.as_ref().ok_or_else(nobody)?)
+    }
+
+    /// Who asks for something about tenants.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_SCOPE`, `FORBIDDEN`.
+    pub(crate) fn asker(&self, scope: Scope) -> Result<Asker, Problem> {
+        let nobody = || Problem::new(Code::Unauthenticated, "this needs a token");
+        Asker::of(self.caller.as_ref().ok_or_else(nobody)?, scope, &self.by.request_id)
     }
 
     /// Who may manage users.

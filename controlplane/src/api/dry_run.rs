@@ -16,6 +16,7 @@ use godwit_wire::name::{Name, NameRef};
 
 use super::App;
 use super::v1::shown;
+use crate::auth::Access;
 use crate::commit::plan::{Plan, ZonePlan};
 use crate::compare::{self, Asked, Comparison, State, Type};
 use crate::error::{Code, Problem};
@@ -47,10 +48,16 @@ struct Answers {
 }
 
 /// Adds to the body of a reply which answers change, or why that is not known.
-pub(super) async fn describe(app: &App, plan: Plan, body: &str, by: Option<Instant>) -> String {
+pub(super) async fn describe(
+    app: &App,
+    access: &Access,
+    plan: Plan,
+    body: &str,
+    by: Option<Instant>,
+) -> String {
     let mut value: Value = serde_json::from_str(body).unwrap_or_else(|_| json!({}));
     let by = by.unwrap_or_else(|| Instant::now() + PATIENCE);
-    let said = match tokio::time::timeout_at(by, answers(app, Arc::new(plan))).await {
+    let said = match tokio::time::timeout_at(by, answers(app, access, Arc::new(plan))).await {
         Ok(Ok(Ok(answers))) => json!({ "answers": answers }),
         Ok(Ok(Err(why))) => json!({ "answers": null, "why": why }),
         Ok(Err(problem)) => json!({ "answers": null, "why": problem.message }),
@@ -62,12 +69,13 @@ pub(super) async fn describe(app: &App, plan: Plan, body: &str, by: Option<Insta
     value.to_string()
 }
 
-async fn answers(app: &App, plan: Arc<Plan>) -> Result<Result<Answers, String>, Problem> {
+async fn answers(app: &App, access: &Access, plan: Arc<Plan>) -> Result<Result<Answers, String>, Problem> {
     let busy = |_| Problem::new(Code::Internal, "nothing is compared any more");
     let permit = COMPARING.acquire().await.map_err(busy)?;
-    let mut connection = app.readers.begin().await?;
-    let all = rrsets::count_all(&mut connection, MAX_RRSETS + 1).await? <= MAX_RRSETS;
-    let apexes = if all { None } else { Some(around(&mut connection, &plan).await?) };
+    let mut connection = app.views.begin(access.account()).await?;
+    let all =
+        access.account().is_none() && rrsets::count_all(&mut connection, MAX_RRSETS + 1).await? <= MAX_RRSETS;
+    let apexes = if all { None } else { Some(around(&mut connection, access, &plan).await?) };
     let before = state(&mut connection, &plan, apexes.as_ref()).await?;
     connection.end_reading().await?;
     let Some(before) = before else {
@@ -113,19 +121,24 @@ fn item(found: &Comparison, row: &compare::Row) -> Value {
 }
 
 /// The zones of a change, and those directly above and below them.
-async fn around(connection: &mut Connection, plan: &Plan) -> Result<BTreeSet<Name>, Problem> {
+async fn around(
+    connection: &mut Connection,
+    access: &Access,
+    plan: &Plan,
+) -> Result<BTreeSet<Name>, Problem> {
     let mut apexes: BTreeSet<Name> = plan.zones.keys().cloned().collect();
     for apex in plan.zones.keys() {
         let above: Vec<NameRef<'_>> =
             std::iter::successors(apex.as_ref().parent(), |name| name.parent()).collect();
-        apexes.extend(zones::longest(connection, &above).await?.map(|zone| zone.apex));
+        let above = zones::longest(connection, &above).await?.filter(|zone| access.sees(zone));
+        apexes.extend(above.map(|zone| zone.apex));
         let mut after = name_key::encode(apex.as_ref());
         loop {
             let step = zones::page(connection, Some(&after), STEP).await?;
             let Some(last) = step.last() else { break };
             after = name_key::encode(last.apex.as_ref());
             let is_last = !last.apex.as_ref().is_below(apex.as_ref());
-            let below = step.into_iter().map(|zone| zone.apex);
+            let below = step.into_iter().filter(|zone| access.sees(zone)).map(|zone| zone.apex);
             apexes.extend(below.filter(|below| below.as_ref().is_below(apex.as_ref())));
             if is_last {
                 break;

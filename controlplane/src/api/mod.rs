@@ -42,7 +42,8 @@ use crate::jobs;
 use crate::observe::metrics::Metrics;
 use crate::relay::log::Log;
 use crate::relay::progress::Publications;
-use crate::store::Pool;
+use crate::store::{Pool, Views};
+use crate::tenants::Tenants;
 use crate::web;
 use admission::BodyRoom;
 
@@ -54,8 +55,8 @@ pub struct App {
     pub(crate) buffer: Option<Arc<Buffer>>,
     /// The way to look something up.
     pub readers: Pool,
-    /// The way to read a zone for longer than others can wait.
-    pub exports: Pool,
+    /// The way to look something up that not everybody sees.
+    pub(crate) views: Views,
     /// What is published.
     pub(crate) log: Arc<Log>,
     /// Which changes were published a moment ago.
@@ -70,6 +71,8 @@ pub struct App {
     pub(crate) authenticator: Arc<Authenticator>,
     /// People.
     pub(crate) accounts: Accounts,
+    /// Who owns zones.
+    pub(crate) tenants: Tenants,
     /// How the API is reached.
     pub(crate) public_url: Arc<str>,
     /// How long a request may take until its answer begins.

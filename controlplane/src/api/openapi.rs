@@ -28,6 +28,7 @@ use super::{App, v1};
         (name = "auth", description = "Registering, logging in, and links"),
         (name = "me", description = "The account of who has logged in"),
         (name = "users", description = "Accounts, for who manages them"),
+        (name = "tenants", description = "Who owns zones, and who acts for them"),
     ),
     security(("token" = [])),
     modifiers(&Security),
@@ -77,6 +78,12 @@ pub(super) fn of_people(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::users::list, v1::users::create))
         .routes(routes!(v1::users::look_up, v1::users::patch, v1::users::delete))
         .routes(routes!(v1::users::link))
+        .routes(routes!(v1::tenants::list, v1::tenants::create))
+        .routes(routes!(v1::tenants::look_up, v1::tenants::patch, v1::tenants::delete))
+        .routes(routes!(v1::tenants::members))
+        .routes(routes!(v1::tenants::put_member, v1::tenants::drop_member))
+        .routes(routes!(v1::grants::list))
+        .routes(routes!(v1::grants::put, v1::grants::delete))
         .with_state(app)
 }
 

@@ -7,8 +7,8 @@ use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use crate::auth::Caller;
 use crate::auth::limits::Limits;
+use crate::auth::{Access, Caller};
 use crate::error::{Code, Problem};
 
 /// The one variable segment of the path.
@@ -27,9 +27,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     }
 }
 
-/// What who asks is narrowed to.
+/// What who asks is narrowed to, and which zones they see.
 #[derive(Clone, Debug)]
-pub struct Within(pub(crate) Arc<Limits>);
+pub struct Within {
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) access: Access,
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Within {
     type Rejection = Problem;
@@ -37,7 +40,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Within {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Within, Problem> {
         let caller = parts.extensions.get::<Caller>();
         let nobody = || Problem::new(Code::Unauthenticated, "this needs a token");
-        Ok(Within(caller.ok_or_else(nobody)?.limits.clone()))
+        let caller = caller.ok_or_else(nobody)?;
+        Ok(Within { limits: caller.limits.clone(), access: caller.access.clone() })
     }
 }
 

@@ -57,6 +57,8 @@ pub struct WriteParams {
     /// The type of the RRset.
     #[serde(rename = "type")]
     pub rtype: Option<String>,
+    /// Of a new zone: whose it is, by the tenant's number. To be said where you may make zones for several.
+    pub tenant: Option<u32>,
     /// Deletes all types of the name.
     pub all: Option<bool>,
     /// Judges the request, changes nothing, and says in `dry_run` of the answer which answers of DNS would change.
@@ -399,6 +401,7 @@ impl<T> Write<T> {
             WriteParams {
                 zone: None,
                 rtype: None,
+                tenant: None,
                 all: None,
                 dry_run: None,
                 confirm: None,
@@ -433,12 +436,14 @@ impl<T> Write<T> {
             self.caller.scopes.require(Scope::RecordsRead)?;
             self.caller.limits.allow_everything()?;
         }
+        let access = self.caller.access.clone();
         let request = change::Request {
             id: self.change,
             actor: self.caller.id.clone(),
             request_id: self.request_id,
             action,
             limits: self.caller.limits.clone(),
+            access: self.caller.access.clone(),
             operations,
             if_match: self.if_match,
             idempotency: self.idempotency,
@@ -458,7 +463,7 @@ impl<T> Write<T> {
             Carried::Accepted { change, again } => return Ok(buffered::accepted(change, again)),
         };
         if let Some(plan) = done.plan.take() {
-            done.reply.body = dry_run::describe(app, *plan, &done.reply.body, self.answer_by).await;
+            done.reply.body = dry_run::describe(app, &access, *plan, &done.reply.body, self.answer_by).await;
             // 204 has no room for it.
             done.reply.status = if done.reply.status == 204 { 200 } else { done.reply.status };
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::access::Access;
 use super::limits::Limits;
 use super::scope::{Scope, Scopes};
 
@@ -16,6 +17,8 @@ pub struct Caller {
     pub(crate) scopes: Scopes,
     /// What they are narrowed to, each by itself.
     pub(crate) limits: Arc<Limits>,
+    /// Which zones they see, and what they may there.
+    pub(crate) access: Access,
     /// Who has logged in, and in which session.
     pub(crate) login: Option<Login>,
     /// What they came with, where that is an account's.
@@ -45,7 +48,7 @@ pub(crate) enum By {
 }
 
 impl By {
-    pub(super) fn account(&self) -> Uuid {
+    pub(crate) fn account(&self) -> Uuid {
         match self {
             By::Key { account, .. } | By::Token { account, .. } => *account,
         }
@@ -72,11 +75,12 @@ impl Caller {
     }
 
     /// Somebody whose right to a request was checked when it came.
-    pub(crate) fn checked_before(id: String, limits: Arc<Limits>) -> Caller {
+    pub(crate) fn checked_before(id: String, limits: Arc<Limits>, access: Access) -> Caller {
         Caller {
             id,
             scopes: Scopes::of(Scope::Admin),
             limits,
+            access,
             login: None,
             by: None,
             is_bounded: false,

@@ -10,10 +10,11 @@ use spki::der::asn1::ObjectIdentifier;
 use spki::der::{Decode as _, DecodePem as _};
 use uuid::Uuid;
 
+use super::access::Access;
 use super::jwt::{Algorithm, VerifyingKey};
 use super::scope::Scopes;
 use crate::error::{Code, Problem};
-use crate::store::{Pool, keys};
+use crate::store::keys;
 
 /// How long a key is taken for what it was, if nothing is heard.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -47,7 +48,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    fn of(stored: &keys::Key) -> Option<Key> {
+    pub(super) fn of(stored: &keys::Key) -> Option<Key> {
         let algorithm = Algorithm::parse(&stored.algorithm)?;
         Some(Key {
             id: stored.id,
@@ -62,9 +63,12 @@ impl Key {
     }
 }
 
+/// A key, what its account may in which zone, and when both were looked up.
+type Kept = (Instant, Arc<Key>, Access);
+
 /// Keys that were looked up.
 #[derive(Debug)]
-pub(crate) struct Keys(Mutex<LruCache<Uuid, (Instant, Arc<Key>)>>);
+pub(crate) struct Keys(Mutex<LruCache<Uuid, Kept>>);
 
 impl Default for Keys {
     fn default() -> Keys {
@@ -73,31 +77,27 @@ impl Default for Keys {
 }
 
 impl Keys {
-    /// The key of a name, from memory or from the database.
-    ///
-    /// # Errors
-    /// Of the database.
-    pub(crate) async fn get(&self, readers: &Pool, id: Uuid) -> Result<Option<Arc<Key>>, Problem> {
-        if let Some(key) = self.remembered(id) {
-            return Ok(Some(key));
-        }
-        let mut connection = readers.acquire().await?;
-        let found = keys::by_id(&mut connection, id).await?;
-        drop(connection);
-        let Some(key) = found.as_ref().and_then(Key::of).map(Arc::new) else { return Ok(None) };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (Instant::now(), key.clone()));
-        Ok(Some(key))
+    /// A key that was looked up a moment ago, and what its account may.
+    pub(super) fn remembered(&self, id: Uuid) -> Option<(Arc<Key>, Access)> {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, key, access) = keys.get(&id)?;
+        (at.elapsed() < REMEMBERED).then(|| (key.clone(), access.clone()))
     }
 
-    fn remembered(&self, id: Uuid) -> Option<Arc<Key>> {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, key) = keys.get(&id)?;
-        (at.elapsed() < REMEMBERED).then(|| key.clone())
+    /// Remembers one.
+    pub(super) fn keep(&self, key: Key, access: Access) -> (Arc<Key>, Access) {
+        let key = Arc::new(key);
+        let kept = (Instant::now(), key.clone(), access.clone());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.id, kept);
+        (key, access)
     }
 
     /// Forgets those of which something was heard.
-    pub(crate) fn forget(&self, is_meant: impl Fn(&Key) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, key)| !is_meant(key));
+    pub(crate) fn forget(&self, is_meant: impl Fn(&Key, &Access) -> bool) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, (_, key, access)| !is_meant(key, access));
     }
 }
 

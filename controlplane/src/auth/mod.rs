@@ -1,5 +1,6 @@
 //! Who is asking, and what they may: opaque tokens (hashed at rest), and JWTs of who has logged in.
 
+pub(crate) mod access;
 mod caller;
 pub(crate) mod cookie;
 pub(crate) mod jwt;
@@ -25,6 +26,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+pub(crate) use access::Access;
 pub use caller::Caller;
 pub(crate) use caller::{By, Login};
 pub(crate) use remembered::Remembered;
@@ -42,7 +44,7 @@ use cookie::CookieKey;
 use jwt::issuer::Issuer;
 use keys::Keys;
 use limits::Limits;
-use opaque::{good, of_opaque};
+use opaque::good;
 use revoked::Tokens;
 use used::Used;
 
@@ -70,6 +72,9 @@ pub(crate) struct Authenticator {
     idle: Duration,
     /// Whether a JWT that a key signed is remembered.
     remembers: bool,
+    /// Whether the database alone is to keep tenants apart: for tests, see [`Access::unchecked`].
+    #[cfg(debug_assertions)]
+    without_checks: bool,
     keys: Keys,
     revoked: Tokens,
     used: Used,
@@ -89,11 +94,35 @@ impl Authenticator {
             cookies,
             idle,
             remembers,
+            #[cfg(debug_assertions)]
+            without_checks: false,
             keys: Keys::default(),
             revoked: Tokens::default(),
             used: Used::default(),
             remembered: Remembered::default(),
         }
+    }
+
+    /// This, without checks in the program that keep tenants apart.
+    #[cfg(debug_assertions)]
+    pub(crate) fn without_checks(self) -> Authenticator {
+        Authenticator { without_checks: true, ..self }
+    }
+
+    /// What an account may in which zone.
+    ///
+    /// # Errors
+    /// Of the database.
+    async fn access(
+        &self,
+        connection: &mut Connection,
+        account: Uuid,
+        is_operator: bool,
+    ) -> sqlx::Result<Access> {
+        let access = Access::of(connection, account, is_operator).await?;
+        #[cfg(debug_assertions)]
+        let access = if self.without_checks { access.unchecked() } else { access };
+        Ok(access)
     }
 
     /// Who holds this token.
@@ -106,7 +135,7 @@ impl Authenticator {
             return Ok(known.caller);
         }
         if !token.contains('.') {
-            let (known, id) = of_opaque(readers, token).await?;
+            let (known, id) = self.of_opaque(readers, token).await?;
             self.used.note(id);
             self.remembered.keep(hash, known.clone());
             return Ok(known.caller);
@@ -164,7 +193,7 @@ impl Authenticator {
         }
         let unknown = || Problem::new(Code::Unauthenticated, "the cookie is not known here: log in");
         let session = self.cookies.read(value).ok_or_else(unknown)?;
-        let found = self.session(readers, session).await?;
+        let (found, access) = self.session(readers, session).await?;
         let now = now_us();
         if found.used_at_us < now.saturating_sub(TOUCHED_EVERY_US) {
             // It is in use: nobody waits for that to be written down.
@@ -182,6 +211,7 @@ impl Authenticator {
             id: found.account.to_string(),
             scopes: scopes_of(found.is_operator),
             limits: Arc::default(),
+            access,
             login: Some(Login { account: found.account, session }),
             by: None,
             is_bounded: false,
@@ -204,13 +234,16 @@ impl Authenticator {
     }
 
     /// A session that goes on.
-    async fn session(&self, readers: &Pool, session: Uuid) -> Result<Session, Problem> {
+    async fn session(&self, readers: &Pool, session: Uuid) -> Result<(Session, Access), Problem> {
         let mut connection = readers.acquire().await?;
         let found = sessions::by_id(&mut connection, session).await?;
         let idle = i64::try_from(self.idle.as_micros()).unwrap_or(i64::MAX);
         let now = now_us();
         let goes_on = found.filter(|found| found.goes_on(now, now.saturating_sub(idle)));
-        goes_on.ok_or_else(|| Problem::new(Code::TokenRevoked, "the session has ended"))
+        let ended = || Problem::new(Code::TokenRevoked, "the session has ended");
+        let found = goes_on.ok_or_else(ended)?;
+        let access = self.access(&mut connection, found.account, found.is_operator).await?;
+        Ok((found, access))
     }
 
     /// Who held this token when the database was last asked about it, if that is not longer ago.
@@ -225,7 +258,7 @@ impl Authenticator {
         let claims = self.issuer.read(token, now / US_PER_S).map_err(refused)?;
         let session = claims.sid.ok_or_else(|| refused(jwt::Refused::Claims))?;
         let granted = Scopes::parse(&claims.scope).map_err(|_| refused(jwt::Refused::Claims))?;
-        let found = self.session(readers, session).await?;
+        let (found, access) = self.session(readers, session).await?;
         if found.account != claims.sub {
             return Err(refused(jwt::Refused::Claims));
         }
@@ -234,6 +267,7 @@ impl Authenticator {
             // What the account may now, whatever it could when the token was made.
             scopes: granted.within(scopes_of(found.is_operator)),
             limits: Arc::default(),
+            access,
             login: Some(Login { account: found.account, session }),
             by: None,
             is_bounded: false,
@@ -243,11 +277,23 @@ impl Authenticator {
         Ok(Known { caller, until_s: Some(claims.exp.saturating_add(jwt::SKEW_S)) })
     }
 
+    /// A key, from memory or from the database, with what its account may.
+    async fn key(&self, readers: &Pool, id: Uuid) -> Result<Option<(Arc<keys::Key>, Access)>, Problem> {
+        if let Some(known) = self.keys.remembered(id) {
+            return Ok(Some(known));
+        }
+        let mut connection = readers.acquire().await?;
+        let found = keys_table::by_id(&mut connection, id).await?;
+        let Some(key) = found.as_ref().and_then(keys::Key::of) else { return Ok(None) };
+        let access = self.access(&mut connection, key.account, key.is_operator).await?;
+        Ok(Some(self.keys.keep(key, access)))
+    }
+
     /// Of a token that its user signed.
     async fn of_key(&self, readers: &Pool, token: &str, kid: &str) -> Result<Known, Problem> {
         let unknown = || refused(jwt::Refused::UnknownKey);
         let id: Uuid = kid.parse().map_err(|_| unknown())?;
-        let key = self.keys.get(readers, id).await?.ok_or_else(unknown)?;
+        let (key, access) = self.key(readers, id).await?.ok_or_else(unknown)?;
         let now = now_us();
         if key.expires_at_us.is_some_and(|expires| expires <= now) {
             return Err(Problem::new(Code::TokenRevoked, "the key has expired"));
@@ -277,6 +323,7 @@ impl Authenticator {
             id: account,
             scopes: asked.within(key.scopes).within(scopes_of(key.is_operator)),
             limits: Arc::new(limits),
+            access,
             login: None,
             by: Some(By::Key { account: key.account, key: key.id, jti: claims.jti }),
             is_bounded: true,
@@ -321,13 +368,18 @@ impl Authenticator {
     pub(crate) fn heard(&self, revoked: &Revoked, until_us: i64) {
         match revoked {
             Revoked::Key(id) => {
-                self.keys.forget(|key| key.id == *id);
+                self.keys.forget(|key, _| key.id == *id);
                 let is_it = |by: &By| matches!(by, By::Key { key, .. } if key == id);
                 self.remembered.forget(|known| known.caller.by.as_ref().is_some_and(is_it));
             }
             Revoked::Account(id) => {
-                self.keys.forget(|key| key.account == *id);
+                self.keys.forget(|key, _| key.account == *id);
                 self.remembered.forget(|known| known.is_of(*id));
+            }
+            Revoked::Tenant(number) => {
+                let acts_for = |access: &Access| access.tenants().any(|tenant| tenant == *number);
+                self.keys.forget(|_, access| acts_for(access));
+                self.remembered.forget(|known| acts_for(&known.caller.access));
             }
             Revoked::Token(account, jti) => {
                 if self.revoked.contains(*account, jti) {
@@ -359,9 +411,21 @@ impl Known {
     }
 }
 
-/// What an account may do, all in all.
+/// What an account may do, all in all: in which zones is another matter, see [`Access`].
 pub(crate) fn scopes_of(is_operator: bool) -> Scopes {
-    if is_operator { Scopes::of(Scope::Admin) } else { Scopes::NONE }
+    if is_operator {
+        return Scopes::of(Scope::Admin);
+    }
+    let of_tenants = [
+        Scope::RecordsRead,
+        Scope::RecordsWrite,
+        Scope::DomainsRead,
+        Scope::DomainsWrite,
+        Scope::AcmeTxt,
+        Scope::DyndnsUpdate,
+        Scope::DnssecExport,
+    ];
+    of_tenants.into_iter().fold(Scopes::NONE, Scopes::with)
 }
 
 /// What a token of any kind is remembered by.

@@ -57,6 +57,7 @@ pub(super) async fn fill(
         "it holds zones; --replace takes all that it holds away for what the backup has"
     );
     let before = store::relay::read(connection).await?.unwrap_or_default();
+    let triggers = dump::without_triggers(connection, &tables).await?;
     dump::empty(connection, &tables).await?;
     let all = dump::columns(connection).await?;
     let mut reader = Reader::new(from)?;
@@ -82,6 +83,7 @@ pub(super) async fn fill(
             Line::End(summary) => break summary,
         }
     };
+    dump::with_triggers(connection, triggers).await?;
     dump::numbers_go_on(connection).await?;
     store::relay::put_back(connection, &before).await?;
     let after = store::relay::read(connection).await?.context("the backup has no state of the feed")?;

@@ -23,7 +23,7 @@ use crate::api::envelope::{RequestId, caught};
 use crate::api::write::{CHANGE, IDEMPOTENCY_KEY};
 use crate::api::{self, App};
 use crate::auth::limits::Limits;
-use crate::auth::{self, Caller};
+use crate::auth::{self, Access, Caller};
 use crate::commit::{Chain, Link};
 use crate::error::{Cause, Code, Problem};
 use crate::instance::{Stop, stopped};
@@ -64,7 +64,7 @@ enum Found {
     /// It cannot be made.
     Not(Outcome),
     /// It is to be made.
-    Entry(Box<Entry>),
+    Entry(Box<Entry>, Access),
 }
 
 /// See the module.
@@ -124,11 +124,11 @@ impl Replay {
         let (mut making, mut made, mut early) = (JoinSet::new(), BTreeMap::new(), None);
         let chain = Chain::default();
         for (number, held) in first {
-            let Ok(Found::Entry(entry)) = self.find(*number, held).await else { break };
+            let Ok(Found::Entry(entry, access)) = self.find(*number, held).await else { break };
             let (entered, has_entered) = oneshot::channel();
             let link = Link { chain: chain.clone(), entered };
             let (number, router) = (*number, self.router.clone());
-            making.spawn(async move { (number, make(router, &entry, Some(link)).await) });
+            making.spawn(async move { (number, make(router, &entry, access, Some(link)).await) });
             if has_entered.await.is_err() {
                 // What came of it did so before those in front of it were made: it is made alone.
                 early = Some(number);
@@ -164,15 +164,15 @@ impl Replay {
     /// # Errors
     /// When that cannot be said yet.
     async fn judge(&self, number: u64, held: &Held) -> Result<Option<Outcome>, Problem> {
-        let entry = match self.find(number, held).await? {
+        let (entry, access) = match self.find(number, held).await? {
             Found::Settled => return Ok(None),
             Found::Not(outcome) => return Ok(Some(outcome)),
-            Found::Entry(entry) => entry,
+            Found::Entry(entry, access) => (entry, access),
         };
         let mut tries = 0;
         loop {
             tries += 1;
-            let result = make(self.router.clone(), &entry, None).await;
+            let result = make(self.router.clone(), &entry, access.clone(), None).await;
             match self.became(held, result).await? {
                 Ok(outcome) => return Ok(outcome),
                 Err(problem) if problem.is_passing() => return Err(problem),
@@ -211,8 +211,8 @@ impl Replay {
                 let mut connection = self.app.readers.acquire().await?;
                 let head = &entry.head;
                 match auth::still_may(&mut connection, &head.caller, head.came_with).await? {
-                    Some(problem) => Found::Not(conflict(&problem)),
-                    None => Found::Entry(Box::new(entry)),
+                    Err(problem) => Found::Not(conflict(&problem)),
+                    Ok(access) => Found::Entry(Box::new(entry), access),
                 }
             }
             Err(why) => {
@@ -280,7 +280,7 @@ impl Replay {
 }
 
 /// Carries out a request; gives the change that made it true.
-async fn make(router: Router, entry: &Entry, link: Option<Link>) -> Result<Uuid, Problem> {
+async fn make(router: Router, entry: &Entry, access: Access, link: Option<Link>) -> Result<Uuid, Problem> {
     let head = &entry.head;
     let damaged = |_| Problem::new(Code::Internal, "what was kept of the request makes no request");
     let mut request = Request::builder()
@@ -299,7 +299,7 @@ async fn make(router: Router, entry: &Entry, link: Option<Link>) -> Result<Uuid,
     let limits = Limits::of(&head.narrowed).map(Arc::new)?;
     let mut request = request.body(Body::from(entry.body.clone())).map_err(damaged)?;
     let extensions = request.extensions_mut();
-    extensions.insert(Caller::checked_before(head.caller.clone(), limits));
+    extensions.insert(Caller::checked_before(head.caller.clone(), limits, access));
     extensions.insert(RequestId(head.request_id.clone()));
     extensions.insert(Replays { change: head.change, link: Arc::new(Mutex::new(link)) });
     let failed =

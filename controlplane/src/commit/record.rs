@@ -154,6 +154,7 @@ async fn write_zone(
     let zone = &plan.zone;
     let entry = history::Entry {
         zone: zone.apex.as_ref(),
+        owner_number: zone.owner_number,
         version: zone.version,
         serial: zone.serial,
         change: request.id,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use godwit_wire::feed::DigestKey;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::known::Known;
 use super::plan::Plan;
@@ -31,7 +32,7 @@ use crate::store::connection::is_lost;
 use crate::store::relay::FeedState;
 use crate::store::{
     Connection, Kind, Place, buffered, changes, history, idempotency, jobs, keys, log, now_us, registrations,
-    relay, revocations, sessions,
+    relay, revocations, sessions, zones,
 };
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
@@ -49,11 +50,11 @@ const PRUNE_STEP: i64 = 500;
 
 /// See the module.
 pub(crate) struct Writer {
-    pub(crate) connection: Connection,
-    /// Where the connection leads to, for another one when it breaks.
+    pub(crate) line: Line,
+    /// The one for tenants, where the database is to show them no more than theirs: opened when the first of them changes something.
+    pub(crate) guarded: Option<Line>,
+    /// Where the connections lead to, for others when they break.
     pub(crate) place: Place,
-    /// It broke, and no other was to be had yet.
-    pub(crate) lost: bool,
     pub(crate) queues: Queues,
     pub(crate) sequences: Sequences,
     /// What digests are keyed with.
@@ -69,6 +70,19 @@ pub(crate) struct Writer {
     pub(crate) jobs_kept: Duration,
     /// See [`PRUNE_EVERY`].
     pub(crate) prune_every: Duration,
+}
+
+/// A connection that writes.
+pub(crate) struct Line {
+    pub(crate) connection: Connection,
+    /// It broke, and no other was to be had yet.
+    pub(crate) lost: bool,
+}
+
+impl Line {
+    pub(crate) fn of(connection: Connection) -> Line {
+        Line { connection, lost: false }
+    }
 }
 
 /// Who gives a change its sequence.
@@ -114,7 +128,9 @@ impl Manner {
     fn of(group: &[Job]) -> Manner {
         match group.len() {
             1 => Manner::Alone,
-            _ if group.iter().all(|job| job.request.is_plain()) => Manner::Together,
+            _ if group.iter().all(|job| job.request.is_plain()) && only_account(group).is_some() => {
+                Manner::Together
+            }
             _ => Manner::Apart,
         }
     }
@@ -180,11 +196,55 @@ impl Writer {
                 prune_at = Instant::now() + self.prune().await;
             }
         }
-        self.connection
+        self.line.connection
+    }
+
+    /// A transaction for those of a group that come behind each other and are all of tenants, or all of none.
+    async fn transact(&mut self, group: Vec<Job>) {
+        let mut rest = group.into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let is_tenants = is_of_tenant(&first);
+            let mut some = vec![first];
+            while let Some(next) = rest.next_if(|next| is_of_tenant(next) == is_tenants) {
+                some.push(next);
+            }
+            if is_tenants && self.place.kind() == Kind::Postgres {
+                self.transact_guarded(some).await;
+            } else {
+                self.transact_some(some).await;
+            }
+        }
+    }
+
+    /// The same by the connection that is shown no more than who asks may see.
+    async fn transact_guarded(&mut self, group: Vec<Job>) {
+        match self.to_guarded().await {
+            Ok(own) => {
+                self.transact_some(group).await;
+                self.from_guarded(own);
+            }
+            Err(error) => refuse_all(group, &error),
+        }
+    }
+
+    /// Goes on with the connection for tenants; gives the other one, for [`Writer::from_guarded`].
+    pub(super) async fn to_guarded(&mut self) -> sqlx::Result<Line> {
+        let line = match self.guarded.take() {
+            Some(line) => line,
+            None => Line::of(self.place.connect_guarded().await.inspect_err(|error| {
+                tracing::warn!(%error, "no connection for tenants is to be had");
+            })?),
+        };
+        Ok(std::mem::replace(&mut self.line, line))
+    }
+
+    /// Goes on with the other one.
+    pub(super) fn from_guarded(&mut self, own: Line) {
+        self.guarded = Some(std::mem::replace(&mut self.line, own));
     }
 
     /// One transaction for a group of requests, or another one where they could not be carried out together.
-    async fn transact(&mut self, group: Vec<Job>) {
+    async fn transact_some(&mut self, group: Vec<Job>) {
         let manner = Manner::of(&group);
         let again = self.attempt(group, manner).await;
         if !again.is_empty() {
@@ -205,12 +265,12 @@ impl Writer {
             }
             Err(error) => {
                 // Nothing of the group is true.
-                self.lost |= is_lost(&error);
+                self.line.lost |= is_lost(&error);
                 let problem = Problem::from(error);
-                if !self.lost
-                    && let Err(error) = self.connection.control(&[ROLLBACK]).await
+                if !self.line.lost
+                    && let Err(error) = self.line.connection.control(&[ROLLBACK]).await
                 {
-                    self.lost |= is_lost(&error);
+                    self.line.lost |= is_lost(&error);
                     tracing::debug!(%error, "no transaction was left to roll back");
                 }
                 for one in pending {
@@ -240,23 +300,28 @@ impl Writer {
         let mut known = match self.begin_with(&group, manner).await {
             Ok(known) => known,
             Err(error) => {
-                for job in group {
-                    let problem =
-                        Problem::new(Code::DbUnavailable, "the database is not available; try again");
-                    job.give(Err(problem.because(Cause::of(&error))));
-                }
+                refuse_all(group, &error);
                 return Err(error);
             }
         };
         let mut sequence = self.sequences.next();
         let mut waiting = Vec::new();
-        let connection = &mut self.connection;
+        let connection = &mut self.line.connection;
+        let several = connection.is_guarded() && only_account(&group).is_none();
         let mut group = group.into_iter().peekable();
         while let Some(job) = group.next() {
             if job.is_withdrawn() {
                 continue;
             }
             let with = With { digest_key: &self.digest_key, sequence, now_us: now_us() };
+            if several {
+                // Behind a savepoint: what is taken back to it takes this back too.
+                let account = job.request.access.account().unwrap_or_default();
+                if let Err(error) = connection.act_for(account, true).await {
+                    refuse_all(std::iter::once(job).chain(group).collect(), &error);
+                    return Err(error);
+                }
+            }
             let is_known = (manner == Manner::Together).then_some(&mut known);
             let outcome =
                 guarded(one(connection, &job.request, &job.respond, with, self.guard, is_known)).await;
@@ -338,13 +403,28 @@ impl Writer {
     async fn begin_with(&mut self, group: &[Job], manner: Manner) -> sqlx::Result<Known> {
         self.begin().await?;
         let requests = group.iter().map(|job| &job.request);
-        let zones = match self.connection.kind() {
-            Kind::Sqlite => BTreeSet::new(),
-            Kind::Postgres => Plan::to_be_locked(requests.clone()),
+        let (zones, claimed) = match self.line.connection.kind() {
+            Kind::Sqlite => (BTreeSet::new(), BTreeSet::new()),
+            Kind::Postgres => (Plan::to_be_locked(requests.clone()), Plan::to_be_claimed(requests.clone())),
         };
-        let connection = &mut self.connection;
+        let connection = &mut self.line.connection;
         let mut known = Known::default();
-        if !zones.is_empty() {
+        // Before any zone is locked: who waits for a claim holds nothing that another claimant wants.
+        if !claimed.is_empty() {
+            zones::claim(connection, &claimed).await?;
+        }
+        let several = match only_account(group) {
+            Some(account) => {
+                if let Some(account) = account.filter(|_| connection.is_guarded()) {
+                    connection.act_for(account, true).await?;
+                }
+                false
+            }
+            None => connection.is_guarded(),
+        };
+        if several {
+            zones::lock_all(connection, &zones).await?;
+        } else if !zones.is_empty() {
             let together = requests.filter(|_| manner == Manner::Together);
             known = Known::lock(connection, zones, together).await?;
         }
@@ -356,19 +436,22 @@ impl Writer {
 
     /// Begins a transaction; on another connection when ours broke.
     pub(super) async fn begin(&mut self) -> sqlx::Result<()> {
-        if self.lost {
-            self.connection = self.place.connect().await?;
-            self.lost = false;
+        if self.line.lost {
+            self.line.connection = match self.line.connection.is_guarded() {
+                true => self.place.connect_guarded().await?,
+                false => self.place.connect().await?,
+            };
+            self.line.lost = false;
             tracing::info!(place = %self.place, "connected to the database again");
         }
         if let Sequences::Here(here) = &mut self.sequences
             && here.doubtful
         {
-            here.log.refresh(&mut self.connection).await?;
+            here.log.refresh(&mut self.line.connection).await?;
             here.state = here.log.end();
             here.doubtful = false;
         }
-        self.connection.control(&[begin(self.connection.kind())]).await
+        self.line.connection.control(&[begin(self.line.connection.kind())]).await
     }
 
     /// Writes down that a data plane has what this database never knew: from here on nothing gets a sequence.
@@ -379,12 +462,12 @@ impl Writer {
             self.metrics.leader(false);
         }
         let noted = match self.begin().await {
-            Ok(()) => relay::found_ahead(&mut self.connection, sequence).await,
+            Ok(()) => relay::found_ahead(&mut self.line.connection, sequence).await,
             Err(error) => Err(error),
         };
         let end = if noted.is_ok() { COMMIT } else { ROLLBACK };
-        if let Err(error) = noted.and(self.connection.control(&[end]).await) {
-            self.lost |= is_lost(&error);
+        if let Err(error) = noted.and(self.line.connection.control(&[end]).await) {
+            self.line.lost |= is_lost(&error);
             tracing::error!(%error, "that a data plane is ahead could not be written down; it is tried again");
             tokio::time::sleep(NOTE_AGAIN).await;
             self.queues.overtaken.mark_changed();
@@ -397,10 +480,10 @@ impl Writer {
         let kept = |kept: Duration| i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
         let before = now.saturating_sub(kept(self.history_kept));
         let ended_before = now.saturating_sub(kept(self.jobs_kept));
-        if self.lost {
+        if self.line.lost {
             return self.prune_every;
         }
-        let connection = &mut self.connection;
+        let connection = &mut self.line.connection;
         let pruned = async {
             let answers = idempotency::prune(connection, now, PRUNE_STEP).await?;
             let versions = history::prune(connection, before, PRUNE_STEP).await?;
@@ -424,7 +507,7 @@ impl Writer {
                 if rows.iter().any(|rows| *rows >= full) { PRUNE_AGAIN } else { self.prune_every }
             }
             Err(error) => {
-                self.lost |= is_lost(&error);
+                self.line.lost |= is_lost(&error);
                 tracing::warn!(%error, "could not delete what is past its time");
                 self.prune_every
             }
@@ -476,6 +559,25 @@ async fn commit(connection: &mut Connection, made: &[Made], state: &FeedState) -
     }
     batch.control(COMMIT);
     batch.run(connection).await.map(|_| ())
+}
+
+fn refuse_all(group: Vec<Job>, error: &sqlx::Error) {
+    for job in group {
+        let problem = Problem::new(Code::DbUnavailable, "the database is not available; try again");
+        job.give(Err(problem.because(Cause::of(error))));
+    }
+}
+
+/// Whether it is of somebody who may not everything.
+fn is_of_tenant(job: &Job) -> bool {
+    job.request.access.account().is_some()
+}
+
+/// The account that asks for all of a group, or the inner `None` where it is of no tenant; `None`: there are several.
+fn only_account(group: &[Job]) -> Option<Option<Uuid>> {
+    let mut accounts = group.iter().map(|job| job.request.access.account());
+    let first = accounts.next()?;
+    accounts.all(|account| account == first).then_some(first)
 }
 
 /// What came of a request.

@@ -74,6 +74,10 @@ pub struct Config {
 pub struct Api {
     /// Address and port. Default 127.0.0.1:8053: without TLS in front the API stays on this machine.
     pub listen: SocketAddr,
+    /// The program does not keep tenants apart, for tests of what the database does by itself. In no release.
+    #[cfg(debug_assertions)]
+    #[serde(skip)]
+    pub without_checks: bool,
     /// How the API is reached: what its tokens are good for (`aud`), and where the links in mails lead. Default `http://` and
     /// the address, so needed where that is none that others can reach.
     pub public_url: Option<String>,
@@ -108,6 +112,8 @@ pub struct Api {
 impl Default for Api {
     fn default() -> Self {
         Api {
+            #[cfg(debug_assertions)]
+            without_checks: false,
             listen: SocketAddr::from(([127, 0, 0, 1], 8053)),
             public_url: None,
             request_timeout_ms: 30_000,

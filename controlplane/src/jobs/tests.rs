@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::runner::Runner;
 use super::*;
-use crate::commit::writer::{Here, PRUNE_EVERY, Sequences, Writer};
+use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
 use crate::commit::{self, Committer};
 use crate::config::{self, Guard};
 use crate::observe::metrics::Metrics;
@@ -41,9 +41,9 @@ impl Place {
         let log = Arc::new(Log::new(state, Arc::default(), Metrics::default()));
         let (close, closed) = oneshot::channel();
         let writer = Writer {
-            connection: writer,
+            line: Line::of(writer),
+            guarded: None,
             place,
-            lost: false,
             queues,
             sequences: match kind {
                 DatabaseKind::Sqlite => Sequences::Here(Box::new(Here { state, doubtful: false, log })),

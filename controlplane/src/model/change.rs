@@ -7,6 +7,7 @@ use godwit_wire::rr::{Rrset, Rtype};
 
 use super::soa::Soa;
 use super::zone::TtlPolicy;
+use crate::auth::access::Access;
 use crate::auth::limits::Limits;
 use crate::error::Problem;
 use crate::past::At;
@@ -138,6 +139,8 @@ pub struct PutZone {
     pub mode: PutMode,
     /// `None`: as it is, `Bounded` for a new zone.
     pub ttl_policy: Option<TtlPolicy>,
+    /// Whose it is if it is new; `None`: of the only tenant for which who asks may make zones.
+    pub tenant: Option<u32>,
     /// SOA for the case that `rrsets` has none and the zone is new.
     pub default_soa: Rrset,
     /// NS for the case that `rrsets` has none and the zone is new.
@@ -191,6 +194,8 @@ pub struct Request {
     pub action: &'static str,
     /// What whoever asks is narrowed to.
     pub(crate) limits: Arc<Limits>,
+    /// Which zones they see, and what they may there.
+    pub(crate) access: Access,
     /// Steps, in order.
     pub operations: Vec<Operation>,
     /// Holds for the only zone that the operations name.

@@ -2,5 +2,6 @@
 
 pub mod change;
 pub mod name_key;
+pub mod role;
 pub mod soa;
 pub mod zone;

@@ -16,6 +16,7 @@ use sqlx::{
     Sqlite, Type,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
 
 /// How long a server on another machine may take for one statement. It has a shorter limit itself
 /// ([`STATEMENT_LIMIT`]); this one is for a server that says nothing any more.
@@ -27,6 +28,12 @@ pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
 const BEGIN_READING_SQLITE: &str = "BEGIN";
 const BEGIN_READING_POSTGRES: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const END_READING: &str = "ROLLBACK";
+/// For whom a connection acts; see the policies of the schema.
+const ACT_FOR: &str = "SELECT set_config('godwit.account', $1, false)";
+const ACT_FOR_HERE: &str = "SELECT set_config('godwit.account', $1, true)";
+
+/// Statements of this file that PostgreSQL alone gets.
+pub(super) const POSTGRES_ONLY: &[&str] = &[ACT_FOR, ACT_FOR_HERE];
 
 /// Which database.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,6 +50,8 @@ pub struct Connection {
     held: Held,
     /// Of a pool's; given back once the connection is.
     _permit: Option<OwnedSemaphorePermit>,
+    /// It sees what the policies of the database let an account see: see [`Connection::act_for`].
+    guarded: bool,
 }
 
 #[derive(Debug)]
@@ -76,13 +85,13 @@ enum Inner<'c> {
 
 impl From<SqliteConnection> for Connection {
     fn from(connection: SqliteConnection) -> Connection {
-        Connection { held: Held::Sqlite(connection), _permit: None }
+        Connection { held: Held::Sqlite(connection), _permit: None, guarded: false }
     }
 }
 
 impl From<PgConnection> for Connection {
     fn from(connection: PgConnection) -> Connection {
-        Connection { held: Held::Postgres(connection), _permit: None }
+        Connection { held: Held::Postgres(connection), _permit: None, guarded: false }
     }
 }
 
@@ -94,6 +103,25 @@ impl Connection {
             Held::Sqlite(_) | Held::PooledSqlite(_) => Kind::Sqlite,
             Held::Postgres(_) | Held::PooledPostgres(_) => Kind::Postgres,
         }
+    }
+
+    /// This, of a role that sees rows by policies.
+    pub(super) fn guarded(self) -> Connection {
+        Connection { guarded: true, ..self }
+    }
+
+    /// Whether the database shows it no more than an account may see.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.guarded
+    }
+
+    /// From now on it sees and does what this account may: until the transaction ends, where one is open.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn act_for(&mut self, account: Uuid, in_transaction: bool) -> sqlx::Result<()> {
+        let statement = if in_transaction { ACT_FOR_HERE } else { ACT_FOR };
+        self.query(statement).bind(account.to_string().as_str()).fetch_value::<String>().await.map(|_| ())
     }
 
     fn inner(&mut self) -> Inner<'_> {
@@ -257,7 +285,7 @@ impl Pool {
                 Held::PooledPostgres(Pooled { connection, spoilt: false })
             }
         };
-        Ok(Connection { held, _permit: Some(permit) })
+        Ok(Connection { held, _permit: Some(permit), guarded: false })
     }
 
     /// One of them, which sees one state of the database until it is dropped or [ended](Connection::end_reading).
@@ -265,7 +293,11 @@ impl Pool {
     /// # Errors
     /// [`sqlx::Error::PoolTimedOut`] when all are busy, or of the database.
     pub async fn begin(&self) -> sqlx::Result<Connection> {
-        let mut connection = self.acquire().await?;
+        Pool::begun(self.acquire().await?).await
+    }
+
+    /// The same with one that was acquired.
+    pub(super) async fn begun(mut connection: Connection) -> sqlx::Result<Connection> {
         let begin = match &mut connection.held {
             Held::PooledSqlite(pooled) => {
                 pooled.spoilt = true;
@@ -278,6 +310,16 @@ impl Pool {
             Held::Sqlite(_) | Held::Postgres(_) => return Ok(connection),
         };
         connection.control(&[begin]).await?;
+        Ok(connection)
+    }
+
+    /// One of them that sees what an account may; where the database cannot tell, all.
+    ///
+    /// # Errors
+    /// As of [`Pool::acquire`].
+    pub(super) async fn acquire_for(&self, account: Uuid) -> sqlx::Result<Connection> {
+        let mut connection = self.acquire().await?.guarded();
+        connection.act_for(account, false).await?;
         Ok(connection)
     }
 

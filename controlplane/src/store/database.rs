@@ -5,6 +5,8 @@ use std::time::Duration;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 
+use uuid::Uuid;
+
 use super::connection::{Connection, Kind, Pool};
 use super::place::{CONNECT_TIMEOUT, Place};
 
@@ -31,6 +33,55 @@ pub struct Database {
     pub readers: Pool,
     /// The same, for who reads long.
     pub exports: Pool,
+    /// The same for tenants, of a role that sees rows by policies; `None` where the database has no such thing.
+    pub(crate) guarded: Option<Guarded>,
+}
+
+/// Pools of a role that sees rows by policies.
+#[derive(Clone, Debug)]
+pub(crate) struct Guarded {
+    readers: Pool,
+    exports: Pool,
+}
+
+/// Connections for who asks: with an account, those that show no more than it may see.
+#[derive(Clone, Debug)]
+pub(crate) struct Views {
+    readers: Pool,
+    exports: Pool,
+    guarded: Option<Guarded>,
+}
+
+impl Views {
+    /// One for one statement after another.
+    ///
+    /// # Errors
+    /// As of [`Pool::acquire`].
+    pub(crate) async fn acquire(&self, account: Option<Uuid>) -> sqlx::Result<Connection> {
+        match (account, &self.guarded) {
+            (Some(account), Some(guarded)) => guarded.readers.acquire_for(account).await,
+            _ => self.readers.acquire().await,
+        }
+    }
+
+    /// One that sees one state of the database.
+    ///
+    /// # Errors
+    /// As of [`Pool::begin`].
+    pub(crate) async fn begin(&self, account: Option<Uuid>) -> sqlx::Result<Connection> {
+        Pool::begun(self.acquire(account).await?).await
+    }
+
+    /// The same, for who reads long.
+    ///
+    /// # Errors
+    /// As of [`Pool::begin`].
+    pub(crate) async fn begin_long(&self, account: Option<Uuid>) -> sqlx::Result<Connection> {
+        match (account, &self.guarded) {
+            (Some(account), Some(guarded)) => Pool::begun(guarded.exports.acquire_for(account).await?).await,
+            _ => self.exports.begin().await,
+        }
+    }
 }
 
 impl Database {
@@ -41,6 +92,7 @@ impl Database {
     /// # Errors
     /// When it cannot be opened, is no database, or its schema is newer than this program.
     pub async fn open(place: Place, readers: u32, exports: u32) -> sqlx::Result<Database> {
+        let most = readers;
         let mut writer = place.connect().await?;
         place.migrate().await?;
         if place.kind() == Kind::Postgres && !writer.query(DURABLE).fetch_value::<bool>().await? {
@@ -49,24 +101,40 @@ impl Database {
                  machine fails"
             );
         }
-        let (readers, exports) = match &place {
+        let (readers, exports, guarded) = match &place {
             Place::File(file) => {
                 let read_only = Place::sqlite(file).read_only(true).create_if_missing(false);
                 let pool =
                     |most| SqlitePoolOptions::new().max_connections(most).acquire_timeout(CONNECT_TIMEOUT);
                 let readers = pool(readers).connect_with(read_only.clone()).await?;
                 let exports = pool(exports).connect_lazy_with(read_only);
-                (Pool::sqlite(readers, ACQUIRE_TIMEOUT), Pool::sqlite(exports, ACQUIRE_TIMEOUT))
+                (Pool::sqlite(readers, ACQUIRE_TIMEOUT), Pool::sqlite(exports, ACQUIRE_TIMEOUT), None)
             }
             Place::Server(server) => {
-                let read_only = Place::postgres(server).options([("default_transaction_read_only", "on")]);
+                let only = [("default_transaction_read_only", "on")];
+                let read_only = Place::postgres(server).options(only);
+                let of_tenants = Place::guarded(server).options(only);
                 let pool = |most| PgPoolOptions::new().max_connections(most).acquire_timeout(CONNECT_TIMEOUT);
                 let readers = pool(readers).connect_with(read_only.clone()).await?;
+                let guarded = Guarded {
+                    readers: Pool::postgres(
+                        pool(most).connect_lazy_with(of_tenants.clone()),
+                        ACQUIRE_TIMEOUT,
+                    ),
+                    exports: Pool::postgres(pool(exports).connect_lazy_with(of_tenants), ACQUIRE_TIMEOUT),
+                };
                 let exports = pool(exports).connect_lazy_with(read_only);
-                (Pool::postgres(readers, ACQUIRE_TIMEOUT), Pool::postgres(exports, ACQUIRE_TIMEOUT))
+                let readers = Pool::postgres(readers, ACQUIRE_TIMEOUT);
+                (readers, Pool::postgres(exports, ACQUIRE_TIMEOUT), Some(guarded))
             }
         };
-        Ok(Database { place, writer, readers, exports })
+        Ok(Database { place, writer, readers, exports, guarded })
+    }
+
+    /// Connections that read, by who asks.
+    pub(crate) fn views(&self) -> Views {
+        let Database { readers, exports, guarded, .. } = self;
+        Views { readers: readers.clone(), exports: exports.clone(), guarded: guarded.clone() }
     }
 
     /// Closes both sides; the readers first, so that the writer can fold the write-ahead log into the file.
@@ -74,6 +142,10 @@ impl Database {
     /// # Errors
     /// When the last write to the file fails. What was committed is safe in the log all the same.
     pub async fn close(mut self) -> sqlx::Result<()> {
+        if let Some(guarded) = &self.guarded {
+            guarded.exports.close().await;
+            guarded.readers.close().await;
+        }
         self.exports.close().await;
         self.readers.close().await;
         if self.writer.kind() == Kind::Sqlite {

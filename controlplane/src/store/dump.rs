@@ -14,7 +14,9 @@ use super::connection::{Arguments, Connection, Kind, Row};
 
 const COLUMNS_SQLITE: &str = "SELECT m.name, c.name, upper(c.type) FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'";
 const COLUMNS_POSTGRES: &str = "SELECT table_name::TEXT, column_name::TEXT, upper(data_type)::TEXT FROM information_schema.columns WHERE table_schema = current_schema()";
-const NUMBERS_GO_ON: &str = "SELECT setval(pg_get_serial_sequence('zones', 'id'), greatest(nextval(pg_get_serial_sequence('zones', 'id')), (SELECT coalesce(max(id), 1) FROM zones))), setval(pg_get_serial_sequence('outbox', 'commit_number'), greatest(nextval(pg_get_serial_sequence('outbox', 'commit_number')), (SELECT coalesce(max(commit_number), 1) FROM outbox))), setval(pg_get_serial_sequence('audit', 'id'), greatest(nextval(pg_get_serial_sequence('audit', 'id')), (SELECT coalesce(max(id), 1) FROM audit)))";
+const NUMBERS_GO_ON: &str = "SELECT setval(pg_get_serial_sequence('zones', 'id'), greatest(nextval(pg_get_serial_sequence('zones', 'id')), (SELECT coalesce(max(id), 1) FROM zones))), setval(pg_get_serial_sequence('outbox', 'commit_number'), greatest(nextval(pg_get_serial_sequence('outbox', 'commit_number')), (SELECT coalesce(max(commit_number), 1) FROM outbox))), setval(pg_get_serial_sequence('audit', 'id'), greatest(nextval(pg_get_serial_sequence('audit', 'id')), (SELECT coalesce(max(id), 1) FROM audit))), setval(pg_get_serial_sequence('tenants', 'number'), greatest(nextval(pg_get_serial_sequence('tenants', 'number')), (SELECT coalesce(max(number), 1) FROM tenants)))";
+/// What keeps rows apart that come one by one, in any order that is allowed; those of a backup were.
+const TRIGGERS_SQLITE: &str = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name";
 /// How long who has just stopped may be seen; the lease of one that was killed lasts three seconds.
 const LEAVE: Duration = Duration::from_secs(5);
 
@@ -23,7 +25,7 @@ const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = curr
 const LEASE_IS_HELD: &str = "SELECT count(*) > 0 FROM relay WHERE lease_until_us > (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT";
 
 /// Statements of this file that one of them knows.
-pub(super) const SQLITE_ONLY: &[&str] = &[COLUMNS_SQLITE];
+pub(super) const SQLITE_ONLY: &[&str] = &[COLUMNS_SQLITE, TRIGGERS_SQLITE];
 pub(super) const POSTGRES_ONLY: &[&str] = &[COLUMNS_POSTGRES, NUMBERS_GO_ON, OTHERS, LEASE_IS_HELD];
 
 /// What a column holds.
@@ -75,6 +77,51 @@ pub(crate) async fn columns(connection: &mut Connection) -> sqlx::Result<Vec<Col
     }
     columns.sort_by(|a, b| (&a.table, &a.name).cmp(&(&b.table, &b.name)));
     Ok(columns)
+}
+
+/// Turns triggers off; gives what turns them on again, see [`with_triggers`]. In a transaction, as its owner.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn without_triggers(
+    connection: &mut Connection,
+    tables: &[&'static str],
+) -> sqlx::Result<Vec<String>> {
+    let mut back = Vec::new();
+    match connection.kind() {
+        Kind::Sqlite => {
+            for row in connection.query(TRIGGERS_SQLITE).fetch_all().await? {
+                let name: String = row.get(0)?;
+                run(connection, format!("DROP TRIGGER \"{name}\"")).await?;
+                back.push(row.get(1)?);
+            }
+        }
+        Kind::Postgres => {
+            for table in tables {
+                run(connection, format!("ALTER TABLE {table} DISABLE TRIGGER USER")).await?;
+                back.push(format!("ALTER TABLE {table} ENABLE TRIGGER USER"));
+            }
+        }
+    }
+    Ok(back)
+}
+
+/// Turns them on again.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn with_triggers(connection: &mut Connection, back: Vec<String>) -> sqlx::Result<()> {
+    for statement in back {
+        run(connection, statement).await?;
+    }
+    Ok(())
+}
+
+/// A text of ours, or of the schema's own.
+async fn run(connection: &mut Connection, statement: String) -> sqlx::Result<()> {
+    let none = Arguments::of(connection.kind());
+    let text = AssertSqlSafe(statement).into_sql_str();
+    connection.query_with(text, none, false)?.execute().await.map(|_| ())
 }
 
 /// Rows of a table behind one, in order of its key.

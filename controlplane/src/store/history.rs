@@ -11,7 +11,7 @@ use super::{Connection, Row, damaged};
 use crate::model::name_key;
 use crate::model::zone::{TtlPolicy, Zone};
 
-const INSERT: &str = "INSERT INTO history (zone_key, version, serial, change_id, committed_at_us, kind, rrsets_put, rrsets_deleted, action, undo, before_owner_number, before_serial, before_ttl_policy, before_presigned, before_created_at_us, before_updated_at_us, before_digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+const INSERT: &str = "INSERT INTO history (zone_key, version, serial, change_id, committed_at_us, kind, rrsets_put, rrsets_deleted, action, undo, before_owner_number, before_serial, before_ttl_policy, before_presigned, before_created_at_us, before_updated_at_us, before_digest, owner_number) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
 const INSERT_PART: &str = "INSERT INTO undo_parts (zone_key, version, part, undo) VALUES ($1, $2, $3, $4)";
 const PRUNE: &str = "DELETE FROM history WHERE (zone_key, version) IN (SELECT zone_key, version FROM history WHERE committed_at_us < $1 ORDER BY committed_at_us LIMIT $2)";
 const UNDO: &str = "SELECT version, undo, before_owner_number, before_serial, before_ttl_policy, before_presigned, before_created_at_us, before_updated_at_us, before_digest FROM history WHERE zone_key = $1 AND version > $2 AND version <= $3 ORDER BY version DESC LIMIT $4";
@@ -22,11 +22,12 @@ const AT_TIME: &str =
 const READABLE_FROM: &str =
     "SELECT coalesce(max(version), 0) FROM history WHERE zone_key = $1 AND undo IS NULL";
 const OLDEST: &str = "SELECT version, before_serial, before_updated_at_us FROM history WHERE zone_key = $1 ORDER BY version LIMIT 1";
-const LIST: &str = "SELECT history.version, history.serial, history.change_id, history.committed_at_us, history.kind, history.action, history.rrsets_put, history.rrsets_deleted, changes.actor, outbox.sequence FROM history LEFT JOIN changes ON changes.id = history.change_id LEFT JOIN outbox ON outbox.change_id = history.change_id WHERE history.zone_key = $1 AND history.version < $2 ORDER BY history.version DESC LIMIT $3";
+const LIST: &str = "SELECT history.version, history.serial, history.change_id, history.committed_at_us, history.kind, history.action, history.rrsets_put, history.rrsets_deleted, changes.actor, outbox.sequence, history.owner_number FROM history LEFT JOIN changes ON changes.id = history.change_id LEFT JOIN outbox ON outbox.change_id = history.change_id WHERE history.zone_key = $1 AND history.version < $2 ORDER BY history.version DESC LIMIT $3";
 /// Zones that changed after a sequence, and the first version that came of it.
 const CHANGED_SINCE: &str = "SELECT history.zone_key, min(history.version) FROM outbox JOIN history ON history.change_id = outbox.change_id WHERE (outbox.sequence > $1 OR outbox.sequence IS NULL) AND history.zone_key > $2 GROUP BY history.zone_key ORDER BY history.zone_key LIMIT $3";
 /// The same of the root, whose key is empty: no key is below it.
 const ROOT_CHANGED_SINCE: &str = "SELECT history.zone_key, min(history.version) FROM outbox JOIN history ON history.change_id = outbox.change_id WHERE (outbox.sequence > $1 OR outbox.sequence IS NULL) AND length(history.zone_key) = 0 GROUP BY history.zone_key";
+const OF_CHANGE: &str = "SELECT zone_key, owner_number FROM history WHERE change_id = $1";
 const KEPT_SINCE: &str = "SELECT count(*) FROM outbox WHERE sequence > $1";
 
 /// Every statement of this file.
@@ -43,6 +44,7 @@ pub const ALL: &[&str] = &[
     LIST,
     CHANGED_SINCE,
     ROOT_CHANGED_SINCE,
+    OF_CHANGE,
     KEPT_SINCE,
 ];
 
@@ -51,6 +53,8 @@ pub const ALL: &[&str] = &[
 pub struct Entry<'a> {
     /// The apex.
     pub zone: NameRef<'a>,
+    /// Whose it is in that version; where it is removed, whose it was.
+    pub owner_number: u32,
     /// The version that the change made.
     pub version: u64,
     /// Its serial.
@@ -95,7 +99,8 @@ pub fn insert(batch: &mut Batch, entry: &Entry<'_>) {
         .bind(before.map(|zone| zone.presigned))
         .bind(before.map(|zone| zone.created_at_us))
         .bind(before.map(|zone| zone.updated_at_us))
-        .bind(digest.as_ref().map(|digest| &digest[..]));
+        .bind(digest.as_ref().map(|digest| &digest[..]))
+        .bind(i64::from(entry.owner_number));
 }
 
 /// Adds what leads back and does not stand in the row itself; `part` from 1.
@@ -279,6 +284,8 @@ pub struct Listed {
     pub actor: Option<String>,
     /// The sequence of the change, once it has one.
     pub sequence: Option<i64>,
+    /// Whose the zone was in it.
+    pub owner_number: u32,
 }
 
 /// Versions below one, the newest first.
@@ -305,6 +312,8 @@ pub async fn list(
             deleted: row.get(7)?,
             actor: row.get(8)?,
             sequence: row.get(9)?,
+            owner_number: u32::try_from(row.get::<i64, _>(10)?)
+                .map_err(|_| damaged("history", "owner_number"))?,
         })
     };
     rows.iter().map(listed).collect()
@@ -333,6 +342,19 @@ pub async fn changed_since(
         Ok((apex, version.saturating_sub(1)))
     };
     rows.iter().map(changed).collect()
+}
+
+/// The zones of a change, and whose each is in the version that it made.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn of_change(connection: &mut Connection, change: Uuid) -> sqlx::Result<Vec<(Name, u32)>> {
+    let zone = |row: &Row| {
+        let apex = name_key::decode(row.get(0)?).ok_or_else(|| damaged("history", "zone_key"))?;
+        let owner = u32::try_from(row.get::<i64, _>(1)?).map_err(|_| damaged("history", "owner_number"))?;
+        Ok((apex, owner))
+    };
+    connection.query(OF_CHANGE).bind(change).fetch_all().await?.iter().map(zone).collect()
 }
 
 /// How many changes after a sequence are kept, of those that have one.

@@ -30,6 +30,7 @@ pub mod secrets;
 pub(crate) mod sessions;
 pub mod sets;
 pub(crate) mod signals;
+pub(crate) mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tokens;
@@ -44,6 +45,7 @@ use crate::model::name_key;
 
 pub use connection::{Connection, Kind, Pool, Row};
 pub use database::Database;
+pub(crate) use database::Views;
 pub use pace::Pace;
 pub use place::Place;
 
@@ -91,11 +93,13 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
             nodes::POSTGRES_ONLY,
             changes::POSTGRES_ONLY,
             relay::POSTGRES_ONLY,
+            connection::POSTGRES_ONLY,
             database::POSTGRES_ONLY,
             dump::POSTGRES_ONLY,
             jobs::POSTGRES_ONLY,
             schema::POSTGRES_ONLY,
             signals::POSTGRES_ONLY,
+            tenants::POSTGRES_ONLY,
         ],
     };
     [
@@ -118,6 +122,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         &rrsets::composed(),
         secrets::ALL,
         sessions::ALL,
+        tenants::ALL,
         tokens::ALL,
         withheld::ALL,
         zones::ALL,
@@ -229,6 +234,48 @@ mod tests {
         }
         let after = place.place.steps().await.unwrap();
         assert!(after.len() == before.len() && after.iter().all(|step| step.applied));
+    }
+
+    /// A role that owns the database and may make no others: it is told what is missing, and with that all is well.
+    #[tokio::test]
+    async fn a_role_that_may_make_none_is_told_what_to_ask_for() {
+        let server = godwit_testkit::servers::Postgres::shared();
+        let url = server.create_database().unwrap();
+        let (_, rest) = url.split_once("localhost/").unwrap();
+        let (name, _) = rest.split_once('?').unwrap();
+        let plain = format!("plain_{name}");
+        server
+            .psql("postgres", &format!("CREATE ROLE {plain} LOGIN; ALTER DATABASE {name} OWNER TO {plain}"))
+            .unwrap();
+        // Whether the role is there already depends on what else runs.
+        let place = Place::of_url(&url.replace("postgres@", &format!("{plain}@"))).unwrap();
+        let refused = place.migrate().await.unwrap_err().to_string();
+        assert!(refused.contains(&format!("GRANT godwit_tenant TO {plain}")), "{refused}");
+        let role = "DO $$ BEGIN CREATE ROLE godwit_tenant NOLOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
+        server.psql("postgres", role).unwrap();
+        server.psql("postgres", &format!("GRANT godwit_tenant TO {plain}")).unwrap();
+        place.migrate().await.unwrap();
+        let mut guarded = place.connect_guarded().await.unwrap();
+        let role: String = guarded.query("SELECT current_user::TEXT").fetch_value().await.unwrap();
+        assert_eq!(role, "godwit_tenant");
+        assert!(zones::page(&mut guarded, None, 10).await.unwrap().is_empty());
+        // What it has nothing to do with it cannot even ask for.
+        for table in [
+            "secrets",
+            "nodes",
+            "sessions",
+            "keys",
+            "tokens",
+            "jobs",
+            "relay",
+            "batches",
+            "registrations",
+            "links",
+        ] {
+            let asked = format!("SELECT count(*) FROM {table}");
+            let refused = guarded.query(Box::leak(asked.into_boxed_str())).execute().await.unwrap_err();
+            assert_eq!(refused.as_database_error().unwrap().code().unwrap(), "42501", "{table}");
+        }
     }
 
     #[test]

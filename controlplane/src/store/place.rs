@@ -103,6 +103,25 @@ impl Place {
             .disable_statement_logging()
     }
 
+    /// A connection that may write, of a role that sees rows by policies; of a file, one like any other.
+    ///
+    /// # Errors
+    /// When there is none to be had.
+    pub(crate) async fn connect_guarded(&self) -> sqlx::Result<Connection> {
+        match self {
+            Place::File(_) => self.connect().await,
+            Place::Server(server) => {
+                let connection: Connection = connected(Place::guarded(server)).await?.into();
+                Ok(connection.guarded())
+            }
+        }
+    }
+
+    /// As [`Place::postgres`], with the role of tenants.
+    pub(super) fn guarded(server: &PgConnectOptions) -> PgConnectOptions {
+        Place::postgres(server).options([("role", "godwit_tenant")])
+    }
+
     /// A connection that may write.
     ///
     /// # Errors

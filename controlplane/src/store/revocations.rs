@@ -24,6 +24,8 @@ pub(crate) enum Revoked {
     Key(Uuid),
     /// All that an account has: what it may is another now.
     Account(Uuid),
+    /// What those may that act for a tenant.
+    Tenant(u32),
 }
 
 impl Revoked {
@@ -32,6 +34,7 @@ impl Revoked {
             Revoked::Token(account, jti) => ("token", format!("{account} {jti}")),
             Revoked::Key(id) => ("key", id.to_string()),
             Revoked::Account(id) => ("account", id.to_string()),
+            Revoked::Tenant(number) => ("tenant", number.to_string()),
         }
     }
 
@@ -43,6 +46,7 @@ impl Revoked {
             }
             "key" => Revoked::Key(subject.parse().ok()?),
             "account" => Revoked::Account(subject.parse().ok()?),
+            "tenant" => Revoked::Tenant(subject.parse().ok()?),
             _ => return None,
         })
     }

@@ -44,12 +44,24 @@ const SET_DIGEST: &str = "UPDATE zones SET digest = $2 WHERE id = $1";
 const INDEX: &str =
     "SELECT name_key, version, digest FROM zones WHERE name_key > $1 ORDER BY name_key LIMIT $2";
 const DELETE: &str = "DELETE FROM zones WHERE id = $1";
+/// See the function in the schema: whoever asks, and whether they see it or not.
+const LONGEST_KEY: &str = "SELECT godwit_longest($1)";
+/// The same.
+const LOCK_ALL: &str = "SELECT godwit_lock($1)";
+const CLAIM: &str = "SELECT godwit_claim($1)";
+const PAGE_OF: &str = select!("WHERE owner_number = $1 AND name_key > $2 ORDER BY name_key LIMIT $3");
+const PAGE_GRANTED: &str = select!(
+    "WHERE id IN (SELECT zone_id FROM grants WHERE tenant = $1) AND name_key > $2 AND owner_number BETWEEN $3 AND $4 ORDER BY name_key LIMIT $5"
+);
+const GIVE: &str = "UPDATE zones SET owner_number = $2 WHERE id = $1";
 const DEPARTED: &str = "SELECT version, serial FROM departed_zones WHERE name_key = $1";
-const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, departed_at_us) VALUES ($1, $2, $3, $4) ON CONFLICT (name_key) DO UPDATE SET version = excluded.version, serial = excluded.serial, departed_at_us = excluded.departed_at_us";
+const DEPARTED_OWNER: &str = "SELECT owner_number FROM departed_zones WHERE name_key = $1";
+const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, departed_at_us, owner_number) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name_key) DO UPDATE SET version = excluded.version, serial = excluded.serial, departed_at_us = excluded.departed_at_us, owner_number = excluded.owner_number";
 const RETURN: &str = "DELETE FROM departed_zones WHERE name_key = $1";
 
 /// Statements of this file that only PostgreSQL gets.
-pub(super) const POSTGRES_ONLY: &[&str] = &[BY_NAME_LOCKED, LONGEST_LOCKED, LOCK_IN_ORDER, BY_NAMES, SIZED];
+pub(super) const POSTGRES_ONLY: &[&str] =
+    &[BY_NAME_LOCKED, LONGEST_LOCKED, LOCK_IN_ORDER, BY_NAMES, SIZED, LONGEST_KEY, LOCK_ALL, CLAIM];
 
 /// Every statement of this file that both get.
 pub const ALL: &[&str] = &[
@@ -63,7 +75,11 @@ pub const ALL: &[&str] = &[
     SET_DIGEST,
     INDEX,
     DELETE,
+    PAGE_OF,
+    PAGE_GRANTED,
+    GIVE,
     DEPARTED,
+    DEPARTED_OWNER,
     DEPART,
     RETURN,
 ];
@@ -138,6 +154,100 @@ pub async fn longest(connection: &mut Connection, names: &[NameRef<'_>]) -> sqlx
 pub async fn lock_longest(connection: &mut Connection, names: &[NameRef<'_>]) -> sqlx::Result<Option<Zone>> {
     let statement = if connection.kind() == Kind::Postgres { LONGEST_LOCKED } else { LONGEST };
     first_of(connection, statement, names).await
+}
+
+/// What stands at the longest of some names.
+#[derive(Clone, Debug)]
+pub enum Longest {
+    /// None of them is a zone.
+    Nothing,
+    /// One is, which the account of the connection does not see.
+    Hidden,
+    /// This zone.
+    Zone(Box<Zone>),
+}
+
+impl From<Option<Zone>> for Longest {
+    fn from(found: Option<Zone>) -> Longest {
+        found.map_or(Longest::Nothing, |zone| Longest::Zone(Box::new(zone)))
+    }
+}
+
+/// The zone with the longest of these names, by a connection that may not see all: a zone that it does not see holds what is
+/// below it all the same. `locked`: nobody else changes it until the transaction ends.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn longest_seen(
+    connection: &mut Connection,
+    names: &[NameRef<'_>],
+    locked: bool,
+) -> sqlx::Result<Longest> {
+    if !connection.is_guarded() {
+        let found =
+            if locked { lock_longest(connection, names).await? } else { longest(connection, names).await? };
+        return Ok(found.into());
+    }
+    let names: Vec<Name> = names.iter().copied().map(NameRef::to_owned).collect();
+    let key: Option<Vec<u8>> = connection.query(LONGEST_KEY).bind(keys(&names)).fetch_value().await?;
+    let Some(key) = key else { return Ok(Longest::Nothing) };
+    let statement = if locked { BY_NAME_LOCKED } else { BY_NAME };
+    let row = connection.query(statement).bind(key).fetch_optional().await?;
+    let found = row.as_ref().map(zone).transpose()?;
+    Ok(found.map_or(Longest::Hidden, |zone| Longest::Zone(Box::new(zone))))
+}
+
+/// Locks those of these names that are zones, whoever sees them, in the order of [`lock_in_order`]. For PostgreSQL.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn lock_all(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<()> {
+    connection.query(LOCK_ALL).bind(keys(names)).fetch_value::<i64>().await.map(|_| ())
+}
+
+/// Has claims of names that could overlap with these wait until the transaction ends. For PostgreSQL: SQLite has one writer at
+/// a time.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn claim(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<()> {
+    connection.query(CLAIM).bind(keys(names)).fetch_value::<i64>().await.map(|_| ())
+}
+
+/// Zones of a tenant after a key, in canonical order.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn page_of(
+    connection: &mut Connection,
+    tenant: u32,
+    after: Option<&[u8]>,
+    limit: i64,
+) -> sqlx::Result<Vec<Zone>> {
+    let page = connection.query(PAGE_OF).bind(i64::from(tenant));
+    page.bind(after.unwrap_or_default()).bind(limit).fetch_all().await?.iter().map(zone).collect()
+}
+
+/// The same of which it is granted something; of one owner where one is asked for.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn page_granted(
+    connection: &mut Connection,
+    tenant: u32,
+    owner: Option<u32>,
+    after: Option<&[u8]>,
+    limit: i64,
+) -> sqlx::Result<Vec<Zone>> {
+    let (least, most) = owner.map_or((0, u32::MAX), |owner| (owner, owner));
+    let page = connection.query(PAGE_GRANTED).bind(i64::from(tenant)).bind(after.unwrap_or_default());
+    let page = page.bind(i64::from(least)).bind(i64::from(most)).bind(limit);
+    page.fetch_all().await?.iter().map(zone).collect()
+}
+
+/// Gives a zone to another owner.
+pub fn give(batch: &mut Batch, id: i64, owner_number: u32) {
+    batch.add(GIVE).bind(id).bind(i64::from(owner_number));
 }
 
 /// Locks those of these names that are zones, in canonical order: two that want several of the same never wait for each
@@ -278,7 +388,8 @@ pub fn delete(batch: &mut Batch, zone: &Zone, at_us: i64) {
         .bind(name_key::encode(zone.apex.as_ref()))
         .bind(stored(zone.version))
         .bind(i64::from(zone.serial))
-        .bind(at_us);
+        .bind(at_us)
+        .bind(i64::from(zone.owner_number));
     batch.add(DELETE).bind(zone.id);
 }
 
@@ -311,6 +422,18 @@ pub async fn departed(connection: &mut Connection, apex: NameRef<'_>) -> sqlx::R
         u64::try_from(version).map_err(|_| damaged("zones", "version"))
     })
     .transpose()
+}
+
+/// Whose the zone of this name was when it was deleted; `None` when none was.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn departed_owner(
+    connection: &mut Connection,
+    apex: NameRef<'_>,
+) -> sqlx::Result<Option<u32>> {
+    let row = connection.query(DEPARTED_OWNER).bind(name_key::encode(apex)).fetch_optional().await?;
+    row.map(|row| narrow(row.get(0)?, "owner_number")).transpose()
 }
 
 /// Zones after a key, in canonical order, as an index lists them, and the key of the last.

@@ -89,7 +89,7 @@ async fn tokens_are_listed_revoked_and_end() {
     }
     // What the account may not, its tokens may not.
     let (of_anna, _) = token(&anna.client, &json!({ "name": "x", "scope": "admin" })).await;
-    assert_eq!(of_anna.get("/api/v1/domains").await.expect(403).code(), "INSUFFICIENT_SCOPE");
+    assert_eq!(of_anna.get("/api/v1/nodes").await.expect(403).code(), "INSUFFICIENT_SCOPE");
     // Revoked.
     olga.client.delete(&path).await.expect(204);
     let since = Instant::now();

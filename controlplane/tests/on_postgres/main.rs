@@ -42,6 +42,8 @@ mod harness;
 mod idempotency;
 #[path = "../it/internal.rs"]
 mod internal;
+#[path = "../it/isolation.rs"]
+mod isolation;
 #[path = "../it/jobs.rs"]
 mod jobs;
 #[path = "../it/keys.rs"]
@@ -68,6 +70,8 @@ mod rollback;
 mod server_faults;
 mod shadow;
 mod shared;
+#[path = "../it/tenants.rs"]
+mod tenants;
 #[path = "../it/tokens.rs"]
 mod tokens;
 #[path = "../it/writes.rs"]

@@ -19,6 +19,7 @@ use super::super::read::{Params, Segment, Within};
 use super::super::served::Standard;
 use super::super::write::{self, Payload, Write, WriteParams};
 use super::{reply, shown, timestamp};
+use crate::auth::Access;
 use crate::buffer::Held;
 use crate::commit::Respond;
 use crate::error::{Code, Problem};
@@ -26,7 +27,7 @@ use crate::internal::planes::Plane;
 use crate::model::change::{Operation, PutMode};
 use crate::store::buffered::{self, Outcome, Settled};
 use crate::store::withheld::WithheldZone;
-use crate::store::{Connection, changes};
+use crate::store::{Connection, changes, history, zones};
 use crate::validate::{name, record};
 
 /// Steps that commit at once.
@@ -291,26 +292,35 @@ pub async fn list(
     within: Within,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
-    within.0.allow_everything()?;
+    within.limits.allow_everything()?;
+    let is_own = |actor: &str| within.access.account().is_none_or(|account| actor == account.to_string());
     let limit = cursor::limit(params.limit)?;
     let malformed = || Problem::new(Code::MalformedRequest, "the cursor is none of this list");
     let after = match params.cursor.as_deref().map(cursor::key).transpose()? {
         Some(octets) => Some(Uuid::from_slice(&octets).map_err(|_| malformed())?),
         None => None,
     };
-    let (mut ids, items): (Vec<Uuid>, Vec<AcceptedChange>) = match params.state {
+    let (mut ids, found): (Vec<Uuid>, Vec<Option<AcceptedChange>>) = match params.state {
         Wanted::Buffered => {
             let most = usize::try_from(limit).unwrap_or_default();
             let held = app.buffer.as_ref().map(|buffer| buffer.page(after, most)).unwrap_or_default();
-            held.into_iter().map(|held| (held.change, AcceptedChange::of_held(held))).unzip()
+            let seen =
+                |held: Held| (held.change, is_own(&held.caller).then(|| AcceptedChange::of_held(held)));
+            held.into_iter().map(seen).unzip()
         }
         Wanted::Conflict => {
-            let mut connection = app.readers.acquire().await?;
+            let mut connection = app.views.acquire(within.access.account()).await?;
             let found = buffered::conflicts(&mut connection, after.unwrap_or_default(), limit).await?;
-            found.into_iter().map(|settled| (settled.change, AcceptedChange::of_settled(settled))).unzip()
+            let seen = |settled: Settled| {
+                let is_own = is_own(&settled.actor);
+                (settled.change, is_own.then(|| AcceptedChange::of_settled(settled)))
+            };
+            found.into_iter().map(seen).unzip()
         }
     };
-    let is_full = i64::try_from(items.len()).is_ok_and(|count| count >= limit);
+    let is_full = i64::try_from(found.len()).is_ok_and(|count| count >= limit);
+    // A page of what others were accepted has fewer.
+    let items = found.into_iter().flatten().collect();
     let next = ids.pop().filter(|_| is_full).map(|last| cursor::of_key(last.as_bytes()));
     Ok(Json(Page { items, next }).into_response())
 }
@@ -378,28 +388,44 @@ impl ChangeState {
     (status = 200, description = "Its state", body = ChangeState),
     (status = 404, description = "CHANGE_NOT_FOUND", body = ErrorBody),
 ))]
-pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Result<Response, Problem> {
+pub async fn look_up(
+    State(app): State<Arc<App>>,
+    within: Within,
+    Segment(text): Segment,
+) -> Result<Response, Problem> {
+    let access = &within.access;
     let unknown = || Problem::new(Code::ChangeNotFound, "there is no change of this id here");
     let id = Uuid::try_parse(&text).map_err(|_| unknown())?;
+    let is_own = |actor: &str| access.account().is_none_or(|account| actor == account.to_string());
     if let Some((held, before)) = app.buffer.as_ref().and_then(|buffer| buffer.held(id)) {
+        if !is_own(&held.caller) {
+            return Err(unknown());
+        }
         let state = ChangeState::unmade(id, "buffered", held.accepted_at_us);
         return Ok(Json(ChangeState { behind: Some(before), ..state }).into_response());
     }
-    let mut connection = app.readers.acquire().await?;
+    // By one that shows no more than who asks may see; where the change has come is no secret to who sees it.
+    let mut seen = app.views.acquire(access.account()).await?;
     let (named, mut id, mut repeats) = (id, id, None);
-    let stored = match changes::state(&mut connection, id).await? {
-        Some(stored) => stored,
+    let stored = match changes::state(&mut seen, id).await? {
+        Some(stored) if sees(&mut seen, access, id).await? => stored,
+        Some(_) => return Err(unknown()),
         None => {
-            let settled = buffered::find(&mut connection, id).await?.ok_or_else(unknown)?;
+            let settled = buffered::find(&mut seen, id).await?.ok_or_else(unknown)?;
+            if !is_own(&settled.actor) {
+                return Err(unknown());
+            }
             let Outcome::Repeats(other) = settled.outcome else {
                 let state = ChangeState::unmade(id, "conflict", settled.accepted_at_us);
                 let conflict = Conflict::of(&settled);
                 return Ok(Json(ChangeState { conflict, ..state }).into_response());
             };
             (id, repeats) = (other, Some(other));
-            changes::state(&mut connection, id).await?.ok_or_else(unknown)?
+            changes::state(&mut seen, id).await?.ok_or_else(unknown)?
         }
     };
+    drop(seen);
+    let mut connection = app.readers.acquire().await?;
     let standard = Standard::of(&mut connection, id, &stored).await?;
     let recent = app.publications.of(id);
     let sequence = recent.map(|recent| recent.sequence).or(stored.sequence);
@@ -415,6 +441,14 @@ pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Res
         let applied_at = node.applied_at.filter(|_| is_served);
         nodes.push(NodeState { applied: node.applied && is_served, applied_at, ..node });
     }
+    let mut shown_withheld = Vec::new();
+    for zone in &withheld {
+        let is_seen = match zones::by_name(&mut connection, zone.apex.as_ref()).await? {
+            Some(zone) => access.sees(&zone),
+            None => access.is_everything(),
+        };
+        shown_withheld.extend(is_seen.then(|| Withheld::of(zone.clone())));
+    }
     drop(connection);
     let state = match sequence {
         _ if !withheld.is_empty() => "withheld",
@@ -429,13 +463,28 @@ pub async fn look_up(State(app): State<Arc<App>>, Segment(text): Segment) -> Res
         accepted_at: None,
         behind: None,
         conflict: None,
-        withheld: withheld.into_iter().map(Withheld::of).collect(),
+        withheld: shown_withheld,
         repeats: repeats.map(|change| change.to_string()),
         sequence,
         published_at: published_at.map(timestamp),
         nodes,
     };
     Ok(Json(body).into_response())
+}
+
+/// Whether somebody made a change, or sees one of its zones as it made them.
+async fn sees(connection: &mut Connection, access: &Access, change: Uuid) -> Result<bool, Problem> {
+    let Some(account) = access.account().filter(|_| !access.is_everything()) else { return Ok(true) };
+    if changes::actor(connection, change).await?.is_some_and(|actor| actor == account.to_string()) {
+        return Ok(true);
+    }
+    for (apex, owner) in history::of_change(connection, change).await? {
+        let present = zones::by_name(connection, apex.as_ref()).await?;
+        if access.sees_past(owner, present.as_ref()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// How far a change has come on one data plane.

@@ -9,20 +9,21 @@ use axum::http::header::{ETAG, HeaderValue, LOCATION};
 use axum::response::{IntoResponse as _, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use godwit_wire::name::Name;
 use godwit_wire::rr::{Rrset, Rtype};
 
 use super::super::App;
 use super::super::buffered::Accepted;
-use super::super::cursor::{self, ListParams, Page};
+use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment, Within};
 use super::super::write::{self, Empty, Write, WriteParams, json_bodies};
 use super::records::Record;
 use super::versions::{AtParams, read, reading, zone_at};
 use super::{reply, shown, timestamp};
+use crate::auth::Access;
 use crate::commit::Respond;
 use crate::commit::plan::ZonePlan;
 use crate::error::{Code, Problem};
@@ -30,7 +31,7 @@ use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::name_key;
 use crate::model::soa::{DEFAULT_APEX_TTL_S, Soa, default_mailbox, ns_rrset};
 use crate::model::zone::{TtlPolicy, Zone};
-use crate::store::zones;
+use crate::store::{Connection, zones};
 use crate::validate::{DEFAULT_TTL_S, name, record};
 
 /// All but what is unreserved (RFC 3986 §2.3).
@@ -42,6 +43,8 @@ pub struct Domain {
     /// Its apex.
     #[schema(example = "example.com.")]
     pub name: String,
+    /// Whose it is: the tenant's number; 0 is the operator.
+    pub tenant: u32,
     /// Rises by one with every change; the ETag.
     pub version: u64,
     /// That of its SOA.
@@ -140,6 +143,7 @@ impl Domain {
     pub(super) fn of(zone: &Zone) -> Domain {
         Domain {
             name: shown(zone.apex.as_ref()),
+            tenant: zone.owner_number,
             version: zone.version,
             serial: zone.serial,
             ttl_policy: zone.ttl_policy,
@@ -205,20 +209,33 @@ impl SoaBody {
     }
 }
 
-/// Lists zones, in canonical order.
-#[utoipa::path(get, path = "/api/v1/domains", tag = "domains", params(ListParams), responses(
+/// Query parameters of the list.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DomainListParams {
+    /// Those of this tenant only; 0 is the operator.
+    pub tenant: Option<u32>,
+    /// Items of a page: 1 to 1000, 100 when left out.
+    pub limit: Option<i64>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// Lists the zones that you see, in canonical order.
+#[utoipa::path(get, path = "/api/v1/domains", tag = "domains", params(DomainListParams), responses(
     (status = 200, description = "One page", body = Page<Domain>),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
     within: Within,
-    Params(params): Params<ListParams>,
+    Params(params): Params<DomainListParams>,
 ) -> Result<Response, Problem> {
     let limit = cursor::limit(params.limit)?;
     let after = params.cursor.as_deref().map(cursor::key).transpose()?;
-    let mut connection = app.readers.acquire().await?;
-    let mut listed = match within.0.zones() {
-        None => zones::page(&mut connection, after.as_deref(), limit + 1).await?,
+    let mut connection = app.views.acquire(within.access.account()).await?;
+    let mut listed = match within.limits.zones() {
+        None => page(&mut connection, &within.access, params.tenant, after.as_deref(), limit + 1).await?,
         Some(names) => {
             let keys = names.iter().map(|apex| (name_key::encode(apex.as_ref()), apex));
             let keys: BTreeMap<Vec<u8>, &Name> = keys.collect();
@@ -228,6 +245,8 @@ pub async fn list(
             {
                 found.extend(zones::by_name(&mut connection, apex.as_ref()).await?);
             }
+            let is_asked = |zone: &Zone| params.tenant.is_none_or(|tenant| zone.owner_number == tenant);
+            found.retain(|zone| within.access.sees(zone) && is_asked(zone));
             found
         }
     };
@@ -237,6 +256,34 @@ pub async fn list(
     let next =
         listed.last().filter(|_| more).map(|last| cursor::of_key(&name_key::encode(last.apex.as_ref())));
     Ok(Json(Page { items: listed.iter().map(Domain::of).collect(), next }).into_response())
+}
+
+/// So many zones behind a key that somebody sees, of one tenant where one is asked for.
+async fn page(
+    connection: &mut Connection,
+    access: &Access,
+    tenant: Option<u32>,
+    after: Option<&[u8]>,
+    limit: i64,
+) -> sqlx::Result<Vec<Zone>> {
+    if access.is_everything() {
+        return match tenant {
+            None => zones::page(connection, after, limit).await,
+            Some(tenant) => zones::page_of(connection, tenant, after, limit).await,
+        };
+    }
+    // The first of each tenant's own, and of what it is granted: the first of all are among them.
+    let mut found: BTreeMap<Vec<u8>, Zone> = BTreeMap::new();
+    for own in access.tenants() {
+        if tenant.is_none_or(|tenant| tenant == own) {
+            let zones = zones::page_of(connection, own, after, limit).await?;
+            found.extend(zones.into_iter().map(|zone| (name_key::encode(zone.apex.as_ref()), zone)));
+        }
+        let granted = zones::page_granted(connection, own, tenant, after, limit).await?;
+        let seen = granted.into_iter().filter(|zone| access.sees(zone));
+        found.extend(seen.map(|zone| (name_key::encode(zone.apex.as_ref()), zone)));
+    }
+    Ok(found.into_values().take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
 }
 
 /// A zone.
@@ -254,9 +301,9 @@ pub async fn look_up(
     Params(params): Params<AtParams>,
 ) -> Result<Response, Problem> {
     let apex = name::absolute(&text)?;
-    within.0.allow_zone(&apex)?;
-    let mut connection = reading(&app, params.at.as_deref()).await?;
-    let past = zone_at(&mut connection, &apex, params.at.as_deref()).await?;
+    within.limits.allow_zone(&apex)?;
+    let mut connection = reading(&app, &within, params.at.as_deref()).await?;
+    let past = zone_at(&mut connection, &within, &apex, params.at.as_deref()).await?;
     let sets = past.of_owner(&mut connection, apex.as_ref()).await?;
     read(connection, params.at.as_deref()).await?;
     let domain = Domain::of(&past.zone).with_apex(sets.iter());
@@ -291,6 +338,7 @@ pub async fn create(State(app): State<Arc<App>>, write: Write<CreateBody>) -> Re
         rrsets: Vec::new(),
         mode: PutMode::Create,
         ttl_policy: write.body.ttl_policy,
+        tenant: write.params.tenant,
         default_soa: soa.rrset(),
         default_ns: ns_rrset(&ns),
     };
@@ -385,6 +433,7 @@ pub(super) fn new_zone(app: &App, apex: Name) -> PutZone {
         rrsets: Vec::new(),
         mode: PutMode::Upsert,
         ttl_policy: None,
+        tenant: None,
         default_soa: Soa::of_new_zone(primary, default_mailbox(apex.as_ref())).rrset(),
         default_ns: ns_rrset(&app.default_ns),
         apex,

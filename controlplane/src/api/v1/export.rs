@@ -49,15 +49,15 @@ pub async fn export(
     Params(params): Params<AtParams>,
 ) -> Result<Response, Problem> {
     let apex = name::absolute(&text)?;
-    within.0.allow_whole_zone(&apex)?;
-    let mut transaction = app.exports.begin().await.map_err(|error| {
+    within.limits.allow_whole_zone(&apex)?;
+    let mut transaction = app.views.begin_long(within.access.account()).await.map_err(|error| {
         if matches!(error, sqlx::Error::PoolTimedOut) {
             app.metrics.limited(Limit::Exports);
             return Problem::new(Code::DbPoolTimeout, "other exports are under way; try again");
         }
         Problem::from(error)
     })?;
-    let past = zone_at(&mut transaction, &apex, params.at.as_deref()).await?;
+    let past = zone_at(&mut transaction, &within, &apex, params.at.as_deref()).await?;
     let etag = format!("\"{}\"", past.zone.version);
     let headers = [(CONTENT_TYPE, "text/dns; charset=us-ascii".to_owned()), (ETAG, etag)];
     let (sender, body) = Channel::new(PIECES);

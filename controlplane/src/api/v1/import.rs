@@ -56,7 +56,12 @@ pub async fn import(
     let sets = read
         .await
         .map_err(|_| Problem::new(crate::error::Code::Internal, "the zone file could not be read"))??;
-    let put = PutZone { rrsets: sets, ttl_policy: Some(TtlPolicy::Keep), ..new_zone(&app, apex) };
+    let put = PutZone {
+        rrsets: sets,
+        ttl_policy: Some(TtlPolicy::Keep),
+        tenant: write.params.tenant,
+        ..new_zone(&app, apex)
+    };
     let respond: Respond = Box::new(|plan, change| {
         let imported = plan.zones.values().next().map(|zone| Imported {
             domain: Domain::of_plan(zone),

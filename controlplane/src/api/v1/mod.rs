@@ -3,8 +3,10 @@
 pub mod auth;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod changes;
+#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod domains;
 pub mod export;
+pub mod grants;
 pub mod import;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod jobs;
@@ -15,6 +17,7 @@ pub mod nodes;
 pub mod records;
 pub mod reload;
 pub mod rollback;
+pub mod tenants;
 pub mod tokens;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod users;

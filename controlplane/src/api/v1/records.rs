@@ -22,12 +22,15 @@ use super::super::read::{Params, Segment, Within};
 use super::super::write::{self, Empty, Payload, Write, WriteParams};
 use super::versions::{read, reading, zone_at};
 use super::{reply, shown};
+use crate::auth::access::no_zone;
 use crate::commit::Respond;
+use crate::commit::plan::no_zone_for;
 use crate::error::{Code, Problem};
 use crate::model::change::{Operation, PutMode};
 use crate::model::zone::Zone;
 use crate::past::{self, At, Past};
 use crate::store::rrsets::Listed;
+use crate::store::zones::Longest;
 use crate::store::{Connection, rrsets, zones};
 use crate::validate::{name, record};
 
@@ -149,15 +152,19 @@ pub async fn list(
     if let Some(at) = &params.at {
         return list_at(&app, &within, &params, At::parse(at)?, rtype, limit).await;
     }
-    let mut connection = app.readers.acquire().await?;
+    let mut connection = app.views.acquire(within.access.account()).await?;
     let zone = match &params.zone {
         Some(text) => {
             let apex = name::absolute(text)?;
-            within.0.allow_zone(&apex)?;
-            Some(zone_named(&mut connection, &apex).await?)
+            within.limits.allow_zone(&apex)?;
+            Some(zone_named(&mut connection, &within, &apex).await?)
         }
         None => {
-            within.0.allow_all_zones()?;
+            within.limits.allow_all_zones()?;
+            if !within.access.is_everything() {
+                let message = "you see some zones: say ?zone= for the records of one";
+                return Err(Problem::new(Code::MalformedRequest, message));
+            }
             None
         }
     };
@@ -187,13 +194,17 @@ async fn list_at(
         return Err(Problem::new(Code::MalformedRequest, message));
     };
     let apex = name::absolute(zone)?;
-    within.0.allow_zone(&apex)?;
-    let mut connection = app.readers.begin().await?;
+    within.limits.allow_zone(&apex)?;
+    let access = &within.access;
+    let mut connection = app.views.begin(access.account()).await?;
+    let present = zones::by_name(&mut connection, apex.as_ref()).await?;
+    past::seen(&mut connection, &apex, present.as_ref(), access).await?;
     let (version, after) = match &params.cursor {
         Some(text) => cursor::position_at(text)?,
         None => (past::version_at(&mut connection, &apex, at).await?, rrsets::Position::default()),
     };
     let past = past::of_version(&mut connection, &apex, version).await?;
+    past.needs(present.as_ref(), access)?;
     let (listed, next) = page(&mut connection, Of::Past(&past), within, rtype, after, limit).await?;
     connection.end_reading().await?;
     let next = next.as_ref().map(|next| cursor::of_position_at(version, next));
@@ -245,7 +256,7 @@ async fn page(
                 return Ok((all, Some(after)));
             }
             after = listed.position.clone();
-            if within.0.allow_record(&listed.owner, listed.rrset.rtype).is_err() {
+            if within.limits.allow_record(&listed.owner, listed.rrset.rtype).is_err() {
                 passed += 1;
                 continue;
             }
@@ -275,26 +286,26 @@ pub async fn look_up(
     let zone = params.zone.as_deref().map(name::absolute).transpose()?;
     let owner = name::relative(&text, zone.as_ref().map(Name::as_ref))?;
     let rtype = params.rtype.as_deref().map(stored_type).transpose()?;
-    within.0.allow_owner(&owner)?;
+    within.limits.allow_owner(&owner)?;
     if let Some(rtype) = rtype {
-        within.0.allow_record(&owner, rtype)?;
+        within.limits.allow_record(&owner, rtype)?;
     }
-    let mut connection = reading(&app, params.at.as_deref()).await?;
+    let mut connection = reading(&app, &within, params.at.as_deref()).await?;
     let past = match (&zone, &params.at) {
-        (Some(apex), at) => zone_at(&mut connection, apex, at.as_deref()).await?,
-        (None, None) => Past::of_present(zone_of(&mut connection, &owner, rtype).await?),
+        (Some(apex), at) => zone_at(&mut connection, &within, apex, at.as_deref()).await?,
+        (None, None) => Past::of_present(zone_of(&mut connection, &within, &owner, rtype).await?),
         (None, at) => {
-            let apex = zone_of(&mut connection, &owner, rtype).await?.apex;
-            zone_at(&mut connection, &apex, at.as_deref()).await?
+            let apex = zone_of(&mut connection, &within, &owner, rtype).await?.apex;
+            zone_at(&mut connection, &within, &apex, at.as_deref()).await?
         }
     };
-    within.0.allow_zone(&past.zone.apex)?;
+    within.limits.allow_zone(&past.zone.apex)?;
     let sets = past.of_owner(&mut connection, owner.as_ref()).await?;
     read(connection, params.at.as_deref()).await?;
     let mut items: Vec<Record> = sets
         .iter()
         .filter(|set| rtype.is_none_or(|rtype| set.rtype == rtype))
-        .filter(|set| within.0.allow_record(&owner, set.rtype).is_ok())
+        .filter(|set| within.limits.allow_record(&owner, set.rtype).is_ok())
         .map(|set| Record::of(owner.as_ref(), set))
         .collect();
     if items.is_empty() {
@@ -422,15 +433,26 @@ fn stored_type(text: &str) -> Result<Rtype, Problem> {
     }
 }
 
-pub(super) async fn zone_named(connection: &mut Connection, apex: &Name) -> Result<Zone, Problem> {
+pub(super) async fn zone_named(
+    connection: &mut Connection,
+    within: &Within,
+    apex: &Name,
+) -> Result<Zone, Problem> {
     let zone = zones::by_name(connection, apex.as_ref()).await?;
-    zone.ok_or_else(|| Problem::new(Code::DomainNotFound, format!("there is no zone {apex} here")))
+    zone.filter(|zone| within.access.sees(zone)).ok_or_else(|| no_zone(apex))
 }
 
 /// The closest enclosing zone; for DS the one on the parent's side (RFC 4035 §2.4).
-async fn zone_of(connection: &mut Connection, owner: &Name, rtype: Option<Rtype>) -> Result<Zone, Problem> {
+async fn zone_of(
+    connection: &mut Connection,
+    within: &Within,
+    owner: &Name,
+    rtype: Option<Rtype>,
+) -> Result<Zone, Problem> {
     let start = if rtype == Some(Rtype::DS) { owner.as_ref().parent() } else { Some(owner.as_ref()) };
     let names: Vec<NameRef<'_>> = std::iter::successors(start, |name| name.parent()).collect();
-    let zone = zones::longest(connection, &names).await?;
-    zone.ok_or_else(|| Problem::new(Code::DomainNotFound, format!("no zone here holds {owner}")))
+    match zones::longest_seen(connection, &names, false).await? {
+        Longest::Zone(zone) if within.access.sees(&zone) => Ok(*zone),
+        _ => Err(no_zone_for(owner)),
+    }
 }

@@ -102,8 +102,9 @@ pub struct AtParams {
 }
 
 /// A connection that sees one state of the database where the past is asked for: it is put together from several rows.
-pub(super) async fn reading(app: &App, at: Option<&str>) -> sqlx::Result<Connection> {
-    if at.is_some() { app.readers.begin().await } else { app.readers.acquire().await }
+pub(super) async fn reading(app: &App, within: &Within, at: Option<&str>) -> sqlx::Result<Connection> {
+    let account = within.access.account();
+    if at.is_some() { app.views.begin(account).await } else { app.views.acquire(account).await }
 }
 
 /// Gives a connection of [`reading`] back.
@@ -114,13 +115,18 @@ pub(super) async fn read(connection: Connection, at: Option<&str>) -> sqlx::Resu
 /// The zone of an apex, as it is or as it was. The connection sees one state of the database.
 pub(super) async fn zone_at(
     connection: &mut Connection,
+    within: &Within,
     apex: &Name,
     at: Option<&str>,
 ) -> Result<Past, Problem> {
-    match at {
-        Some(text) => past::of(connection, apex, At::parse(text)?).await,
-        None => Ok(Past::of_present(zone_named(connection, apex).await?)),
-    }
+    let access = &within.access;
+    let Some(text) = at else { return Ok(Past::of_present(zone_named(connection, within, apex).await?)) };
+    let at = At::parse(text)?;
+    let present = zones::by_name(connection, apex.as_ref()).await?;
+    past::seen(connection, apex, present.as_ref(), access).await?;
+    let past = past::of(connection, apex, at).await?;
+    past.needs(present.as_ref(), access)?;
+    Ok(past)
 }
 
 /// The versions of a zone that are kept, the newest first. Of a zone that was deleted too.
@@ -137,11 +143,13 @@ pub async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let apex = name::absolute(&text)?;
-    within.0.allow_zone(&apex)?;
+    within.limits.allow_zone(&apex)?;
     let limit = cursor::limit(params.limit)?;
     let below = params.cursor.as_deref().map(cursor::number).transpose()?;
-    let mut connection = app.readers.begin().await?;
+    let access = &within.access;
+    let mut connection = app.views.begin(access.account()).await?;
     let zone = zones::by_name(&mut connection, apex.as_ref()).await?;
+    past::seen(&mut connection, &apex, zone.as_ref(), access).await?;
     let readable_from = history::readable_from(&mut connection, apex.as_ref()).await?;
     let stop = below.unwrap_or(u64::MAX);
     let mut listed = history::list(&mut connection, apex.as_ref(), stop, limit + 1).await?;
@@ -151,6 +159,10 @@ pub async fn list(
     let more = listed.len() > limit;
     listed.truncate(limit);
     let next = listed.last().filter(|_| more).map(|last| cursor::of_number(last.version));
+    let count = listed.len();
+    listed.retain(|listed| access.sees_past(listed.owner_number, zone.as_ref()));
+    // What was somebody else's then is not shown, nor what came before it.
+    let is_all = listed.len() == count;
     let mut items: Vec<Version> =
         listed.into_iter().map(|listed| Version::of(listed, readable_from)).collect();
     // The last change of the zone is so long ago that it is not kept.
@@ -158,6 +170,7 @@ pub async fn list(
         items.push(Version::bare(zone.version, i64::from(zone.serial), zone.updated_at_us));
     } else if let Some(history::Oldest { version, before: Some((serial, since_us)), .. }) = oldest
         && !more
+        && is_all
         && version > 1
     {
         // Its change is not kept; what it made is, by the one after it.

@@ -12,13 +12,17 @@ use godwit_wire::name::{Name, NameRef};
 use godwit_wire::rr::{Rrset, Rtype};
 
 use super::known::Known;
+use crate::auth::Access;
+use crate::auth::access::no_zone;
 use crate::auth::limits::Limits;
 use crate::error::{Code, Problem};
 use crate::model::change::{IfMatch, Operation, PutMode, PutZone, Request, SoaChange};
 use crate::model::name_key;
+use crate::model::role::Role;
 use crate::model::soa::{Soa, serial_of, set_serial};
 use crate::model::zone::{TtlPolicy, Zone};
-use crate::store::{Connection, rrsets, zones};
+use crate::store::zones::Longest;
+use crate::store::{Connection, rrsets, tenants, zones};
 use crate::validate::zone as rules;
 
 pub use zone::{OwnerPlan, ZonePlan};
@@ -98,6 +102,18 @@ impl Plan {
         names
     }
 
+    /// The names of all zones that requests may make, where their owners must be kept apart: to be claimed before anything is
+    /// locked.
+    pub(super) fn to_be_claimed<'r>(requests: impl Iterator<Item = &'r Request>) -> BTreeSet<Name> {
+        let operations = requests.flat_map(|request| &request.operations);
+        let made = operations.filter_map(|operation| match operation {
+            Operation::PutZone(PutZone { apex, mode: PutMode::Create | PutMode::Upsert, .. })
+            | Operation::Rollback { apex, .. } => Some(apex.clone()),
+            _ => None,
+        });
+        made.collect()
+    }
+
     /// The RRset after the change, where this plan touched its owner name.
     #[must_use]
     pub fn rrset(&self, owner: NameRef<'_>, rtype: Rtype) -> Option<&Rrset> {
@@ -120,7 +136,12 @@ impl Plan {
             | Operation::PatchZone { apex, .. }
             | Operation::DeleteZone { apex }
             | Operation::Rollback { apex, .. } => limits.allow_whole_zone(apex)?,
-            Operation::RollbackAll { .. } => limits.allow_everything()?,
+            Operation::RollbackAll { .. } => {
+                limits.allow_everything()?;
+                if !request.access.is_everything() {
+                    return Err(Problem::new(Code::Forbidden, "this is about the zones of everybody"));
+                }
+            }
             Operation::Put { owner, rtype, .. }
             | Operation::AddValues { owner, rtype, .. }
             | Operation::RemoveValues { owner, rtype, .. }
@@ -131,9 +152,9 @@ impl Plan {
             Operation::Delete { owner, rtype: None, .. } => limits.allow_owner(owner)?,
         }
         match operation {
-            Operation::PutZone(put) => self.put_zone(connection, put, if_match).await,
+            Operation::PutZone(put) => self.put_zone(connection, put, request).await,
             Operation::PatchZone { apex, ttl_policy, soa } => {
-                let zone = self.existing_zone(connection, apex, if_match).await?;
+                let zone = self.existing_zone(connection, apex, request).await?;
                 if let Some(policy) = ttl_policy {
                     zone.ttl_policy = *policy;
                 }
@@ -153,10 +174,10 @@ impl Plan {
                 Ok(())
             }
             Operation::DeleteZone { apex } => {
-                self.existing_zone(connection, apex, if_match).await?.removed = true;
+                self.existing_zone(connection, apex, request).await?.removed = true;
                 Ok(())
             }
-            Operation::Rollback { apex, to } => self.rollback(connection, apex, *to, if_match).await,
+            Operation::Rollback { apex, to } => self.rollback(connection, apex, *to, request).await,
             Operation::RollbackAll { to, max_zones } => {
                 self.rollback_all(connection, *to, *max_zones, if_match).await
             }
@@ -193,18 +214,31 @@ impl Plan {
         &mut self,
         connection: &mut Connection,
         put: &PutZone,
-        if_match: Option<&IfMatch>,
+        request: &Request,
     ) -> Result<(), Problem> {
-        let apex = &put.apex;
-        let found = zones::lock_by_name(connection, apex.as_ref()).await?;
+        let (apex, access, if_match) = (&put.apex, &request.access, request.if_match.as_ref());
+        let found = match zones::longest_seen(connection, &[apex.as_ref()], true).await? {
+            Longest::Nothing => None,
+            Longest::Zone(zone) if access.sees(&zone) => Some(*zone),
+            // That a name is taken is no secret: who makes a zone has to be told.
+            Longest::Hidden | Longest::Zone(_) if put.mode != PutMode::Replace => {
+                return Err(Problem::new(Code::DomainExists, format!("the zone {apex} is somebody else's")));
+            }
+            Longest::Hidden | Longest::Zone(_) => return Err(no_zone(apex)),
+        };
         match (&found, put.mode) {
             (Some(_), PutMode::Create) => {
                 return Err(Problem::new(Code::DomainExists, format!("the zone {apex} exists already")));
             }
-            (None, PutMode::Replace) => return Err(domain_not_found(apex)),
-            _ => {}
+            (None, PutMode::Replace) => return Err(no_zone(apex)),
+            (Some(zone), _) => access.need(zone, Role::Editor)?,
+            (None, _) => {}
         }
         self.check_version(found.as_ref(), apex, if_match)?;
+        let owner_number = match &found {
+            Some(zone) => zone.owner_number,
+            None => new_owner(connection, apex, put.tenant, access).await?,
+        };
         let departed = match found {
             Some(_) => None,
             None => zones::take_departed(connection, apex.as_ref()).await?,
@@ -215,7 +249,7 @@ impl Plan {
                 plan.read_whole(connection).await?;
                 plan
             }
-            None => ZonePlan::new(apex.clone(), put.ttl_policy.unwrap_or(TtlPolicy::Bounded)),
+            None => ZonePlan::new(apex.clone(), put.ttl_policy.unwrap_or(TtlPolicy::Bounded), owner_number),
         };
         plan.departed = departed;
         plan.replaced = true;
@@ -229,11 +263,13 @@ impl Plan {
         &mut self,
         connection: &mut Connection,
         apex: &Name,
-        if_match: Option<&IfMatch>,
+        request: &Request,
     ) -> Result<&mut ZonePlan, Problem> {
         let found = zones::lock_by_name(connection, apex.as_ref()).await?;
-        self.check_version(found.as_ref(), apex, if_match)?;
-        let zone = found.ok_or_else(|| domain_not_found(apex))?;
+        let found = found.filter(|zone| request.access.sees(zone));
+        self.check_version(found.as_ref(), apex, request.if_match.as_ref())?;
+        let zone = found.ok_or_else(|| no_zone(apex))?;
+        request.access.need(&zone, Role::Admin)?;
         Ok(self.zones.entry(apex.clone()).or_insert_with(|| ZonePlan::of(zone)))
     }
 
@@ -258,9 +294,14 @@ impl Plan {
                 Some(zone) => Some(zone),
                 None => zones::lock_by_name(connection, apex.as_ref()).await?,
             };
+            let found = found.filter(|zone| request.access.sees(zone));
             self.check_version(found.as_ref(), &apex, if_match)?;
-            let mut plan = ZonePlan::of(found.ok_or_else(|| domain_not_found(&apex))?);
-            plan.leaf = operations > 1 && !has_zone_below(connection, apex.as_ref()).await?;
+            let found = found.ok_or_else(|| named.map_or_else(|| no_zone_for(owner), no_zone))?;
+            request.access.need(&found, Role::Editor)?;
+            let mut plan = ZonePlan::of(found);
+            // Who does not see all zones cannot tell.
+            let sees_all = !connection.is_guarded();
+            plan.leaf = operations > 1 && sees_all && !has_zone_below(connection, apex.as_ref()).await?;
             if operations >= READ_WHOLE_FROM {
                 let held = rrsets::count(connection, plan.zone.id).await?;
                 if usize::try_from(held).unwrap_or(usize::MAX) / READ_WHOLE_RATIO <= operations {
@@ -320,13 +361,17 @@ impl Plan {
             }
             next = name.parent();
         }
-        let found = zones::lock_longest(connection, &unknown).await?.or(held);
+        let found = match zones::longest_seen(connection, &unknown, true).await? {
+            Longest::Zone(zone) => Some(*zone),
+            Longest::Nothing => held,
+            Longest::Hidden => return Err(no_zone_for(owner)),
+        };
         let is_longer = |name: &NameRef<'_>| found.as_ref().is_none_or(|zone| *name != zone.apex.as_ref());
         self.no_apex.extend(unknown.into_iter().take_while(is_longer).map(NameRef::to_owned));
         if let Some(apex) = found.as_ref().map(|zone| zone.apex.clone()).or(planned) {
             return Ok((apex, found));
         }
-        Err(Problem::new(Code::DomainNotFound, format!("no zone here holds {owner}")))
+        Err(no_zone_for(owner))
     }
 
     /// `If-Match` speaks of one zone (RFC 9110 §13.1.1).
@@ -421,8 +466,39 @@ fn refuse_presigned(zone: &Zone) -> Result<(), Problem> {
     Err(Problem::new(Code::Conflict, message))
 }
 
-fn domain_not_found(apex: &Name) -> Problem {
-    Problem::new(Code::DomainNotFound, format!("there is no zone {apex} here"))
+/// What is said of a name that is in no zone, or in one that somebody does not see.
+pub(crate) fn no_zone_for(owner: &Name) -> Problem {
+    Problem::new(Code::DomainNotFound, format!("no zone here holds {owner}"))
+}
+
+/// Whose a new zone is, if it may be: nobody gets between somebody else's zone and what is below it. The database decides that
+/// once more where it is written, and looks at what is below, too.
+async fn new_owner(
+    connection: &mut Connection,
+    apex: &Name,
+    named: Option<u32>,
+    access: &Access,
+) -> Result<u32, Problem> {
+    let owner = access.owner_of_new(named)?;
+    let Some(_) = access.account() else {
+        if owner > 0 && tenants::by_number(connection, owner).await?.is_none() {
+            return Err(Problem::new(Code::TenantNotFound, format!("there is no tenant {owner}")));
+        }
+        return Ok(owner);
+    };
+    let above: Vec<NameRef<'_>> =
+        std::iter::successors(apex.as_ref().parent(), |name| name.parent()).collect();
+    let may = match zones::longest_seen(connection, &above, false).await? {
+        Longest::Nothing => true,
+        Longest::Zone(zone) => zone.owner_number == owner || access.role_of(&zone) >= Some(Role::Admin),
+        Longest::Hidden => false,
+    };
+    if may {
+        return Ok(owner);
+    }
+    let message =
+        format!("{apex} is below a zone of somebody else's, who would have to grant you admin of it");
+    Err(Problem::new(Code::Forbidden, message))
 }
 
 /// Says which of several changes is meant.

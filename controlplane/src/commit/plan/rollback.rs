@@ -6,8 +6,9 @@ use godwit_wire::name::{Name, NameRef};
 
 use super::{Plan, READ_WHOLE_FROM, READ_WHOLE_RATIO, ZonePlan};
 use crate::error::{Code, Problem};
-use crate::model::change::IfMatch;
+use crate::model::change::{IfMatch, Request};
 use crate::model::name_key;
+use crate::model::role::Role;
 use crate::past::{self, At, Past};
 use crate::store::{Connection, Kind, history, relay, rrsets, zones};
 
@@ -24,9 +25,14 @@ impl Plan {
         connection: &mut Connection,
         apex: &Name,
         to: At,
-        if_match: Option<&IfMatch>,
+        request: &Request,
     ) -> Result<(), Problem> {
+        let (access, if_match) = (&request.access, request.if_match.as_ref());
         let found = zones::lock_by_name(connection, apex.as_ref()).await?;
+        past::seen(connection, apex, found.as_ref(), access).await?;
+        if let Some(zone) = &found {
+            access.need(zone, Role::Editor)?;
+        }
         if found.is_some() || if_match.is_some() {
             self.check_version(found.as_ref(), apex, if_match)?;
         }
@@ -36,6 +42,11 @@ impl Plan {
                 format!("there was no zone {apex} in version {version}: delete it if that is meant");
             return Err(Problem::new(Code::DomainNotFound, message));
         };
+        past.needs(found.as_ref(), access)?;
+        if found.is_none() && access.role_in(past.zone.owner_number) < Some(Role::Admin) {
+            let message = format!("that makes the zone {apex}, which takes admin in its tenant");
+            return Err(Problem::new(Code::Forbidden, message));
+        }
         self.bring_back(connection, apex, past).await?;
         Ok(())
     }
@@ -122,9 +133,8 @@ impl Plan {
             }
             None => {
                 refuse_taken(connection, apex, then.owner_number).await?;
-                let mut plan = ZonePlan::new(apex.clone(), then.ttl_policy);
+                let mut plan = ZonePlan::new(apex.clone(), then.ttl_policy, then.owner_number);
                 plan.departed = zones::take_departed(connection, apex.as_ref()).await?;
-                plan.zone.owner_number = then.owner_number;
                 plan
             }
         };

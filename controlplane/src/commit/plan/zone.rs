@@ -94,11 +94,11 @@ impl ZonePlan {
         }
     }
 
-    pub(super) fn new(apex: Name, ttl_policy: TtlPolicy) -> ZonePlan {
+    pub(super) fn new(apex: Name, ttl_policy: TtlPolicy, owner_number: u32) -> ZonePlan {
         let zone = Zone {
             id: 0,
             apex,
-            owner_number: 0,
+            owner_number,
             version: 0,
             serial: 0,
             ttl_policy,

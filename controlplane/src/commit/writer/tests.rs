@@ -9,6 +9,7 @@ use godwit_wire::rr::{Rrset, Rtype};
 use uuid::Uuid;
 
 use super::*;
+use crate::auth::Access;
 use crate::commit::{Chain, Committer, Link};
 use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
@@ -41,9 +42,9 @@ async fn at_rest(kind: Kind) -> (Writer, Running) {
     let log = Arc::new(Log::new(state, Arc::default(), Metrics::default()));
     let (close, closed) = oneshot::channel();
     let writer = Writer {
-        connection: writer,
+        line: Line::of(writer),
+        guarded: None,
         place,
-        lost: false,
         queues,
         sequences: match kind {
             Kind::Sqlite => Sequences::Here(Box::new(Here { state, doubtful: false, log: log.clone() })),
@@ -78,6 +79,7 @@ fn zone(apex: &str, mode: PutMode) -> Operation {
         rrsets: Vec::new(),
         mode,
         ttl_policy: None,
+        tenant: None,
         apex,
     })
 }
@@ -89,6 +91,7 @@ fn request(operation: Operation, dry_run: bool) -> Request {
         request_id: String::new(),
         action: "test",
         limits: Arc::default(),
+        access: Access::everything(),
         operations: vec![operation],
         if_match: None,
         idempotency: None,
@@ -230,7 +233,7 @@ async fn digests_that_are_kept_are_those_of_the_records(writer: Writer, running:
 }
 
 async fn what_is_past_its_time_goes_while_requests_never_cease(mut writer: Writer, running: Running) {
-    keep(&mut writer.connection, "k").await;
+    keep(&mut writer.line.connection, "k").await;
     writer.prune_every = Duration::from_millis(50);
     let callers = never_ceasing(&running.committer).await;
     tokio::spawn(writer.run());
@@ -270,7 +273,7 @@ impl tracing::Subscriber for Errors {
 
 /// Each attempt to write to a database that fails is logged: there is one a second, not one after the other.
 async fn a_database_that_fails_is_not_asked_without_pause(mut writer: Writer, running: Running) {
-    writer.connection.control(&[unwilling_to_wait(writer.connection.kind())]).await.unwrap();
+    writer.line.connection.control(&[unwilling_to_wait(writer.line.connection.kind())]).await.unwrap();
     let mut other = running.place.connect().await;
     other.control(&[begin(other.kind()), KEEP_OUT]).await.unwrap();
     let errors = Arc::new(Mutex::new(0));
@@ -310,7 +313,7 @@ async fn a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause
     running: Running,
 ) {
     for n in 0..PRUNE_STEP + 1 {
-        keep(&mut writer.connection, &n.to_string()).await;
+        keep(&mut writer.line.connection, &n.to_string()).await;
     }
     assert_eq!(writer.prune().await, PRUNE_AGAIN);
     assert_eq!(running.count(KEPT_ANSWERS).await, 1, "one step and no more");
@@ -320,7 +323,7 @@ async fn a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause
 
 /// What has no sequence is kept however old it is, and so is what is not old enough.
 async fn changes_go_when_they_are_old_and_published(mut writer: Writer, running: Running) {
-    let connection = &mut writer.connection;
+    let connection = &mut writer.line.connection;
     for (sequence, at_us) in [(Some(1), 1), (None, 1), (Some(3), now_us())] {
         let id = Uuid::now_v7();
         let new = changes::New { id, at_us, actor: "a", request_id: "", payload: b"x", settled_by: None };

@@ -51,7 +51,7 @@ async fn group(
 async fn with_zones(writer: &mut Writer, names: &[&str]) {
     for (now_us, name) in (1..).zip(names) {
         let request = request(zone(name, PutMode::Create), false);
-        let connection = &mut writer.connection;
+        let connection = &mut writer.line.connection;
         let mut plan = Plan::make(connection, &request, &Known::default()).await.unwrap();
         let mut batch = Batch::of(connection);
         let with = With { digest_key: &writer.digest_key, sequence: None, now_us };
@@ -108,7 +108,7 @@ async fn together_is_one_behind_the_other(mut writer: Writer, running: Running) 
     const APEXES: [&str; 3] = ["a.test.", "sub.a.test.", "b.test."];
     let seed = std::env::var("GODWIT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(7);
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let (mut other, beside) = at_rest(writer.connection.kind()).await;
+    let (mut other, beside) = at_rest(writer.line.connection.kind()).await;
     with_zones(&mut writer, &APEXES).await;
     with_zones(&mut other, &APEXES).await;
     let key = writer.digest_key.clone();
@@ -131,7 +131,7 @@ async fn together_is_one_behind_the_other(mut writer: Writer, running: Running) 
 /// The database refuses one, and another panics: the others are made, each once.
 async fn where_one_fails_the_others_are_made(mut writer: Writer, running: Running) {
     with_zones(&mut writer, &["a.test.", "b.test."]).await;
-    writer.connection.control(&[refusing(writer.connection.kind())]).await.unwrap();
+    writer.line.connection.control(&[refusing(writer.line.connection.kind())]).await.unwrap();
     let key = writer.digest_key.clone();
     let ask = |owner, octet, ttl| (request(put(owner, octet, ttl), false), respond());
     let (panicking, _) = ask("p.b.test.", 9, 300);
@@ -160,7 +160,7 @@ async fn where_one_fails_the_others_are_made(mut writer: Writer, running: Runnin
 /// A row that cannot be read is in the way of those who need it.
 async fn what_is_damaged_is_no_harm_to_others(mut writer: Writer, running: Running) {
     with_zones(&mut writer, &["a.test.", "b.test.", "c.test."]).await;
-    let connection = &mut writer.connection;
+    let connection = &mut writer.line.connection;
     connection
         .control(&["UPDATE zones SET digest = NULL WHERE version = 1 AND updated_at_us = 1"])
         .await
@@ -180,7 +180,7 @@ async fn what_is_damaged_is_no_harm_to_others(mut writer: Writer, running: Runni
 async fn who_is_refused_late_leaves_nothing(mut writer: Writer, running: Running) {
     const TYPES: std::ops::Range<u16> = 65_280..65_380;
     with_zones(&mut writer, &["a.test.", "b.test."]).await;
-    let connection = &mut writer.connection;
+    let connection = &mut writer.line.connection;
     let [many, other]: [Name; 2] = ["w.a.test.", "w.b.test."].map(|name| name.parse().unwrap());
     let zone = zones::by_name(connection, many.as_ref().parent().unwrap()).await.unwrap().unwrap();
     let rrsets: Vec<Rrset> =

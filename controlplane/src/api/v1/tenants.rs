@@ -1,0 +1,277 @@
+//! `/tenants`: who owns zones, and who acts for them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::super::App;
+use super::super::asked::Asked;
+use super::super::cursor::{self, ListParams, Page};
+use super::super::envelope::ErrorBody;
+use super::super::read::{Params, Segment};
+use super::super::write::{self, Empty, json_bodies};
+use super::timestamp;
+use crate::auth::Scope;
+use crate::error::{Code, Problem};
+use crate::model::role::Role;
+use crate::store::tenants;
+
+/// Who owns zones.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Tenant {
+    /// Names it for ever; the `tenant` of its zones.
+    #[schema(example = 4711)]
+    pub number: u32,
+    /// What it is called.
+    #[schema(example = "Anna")]
+    pub name: String,
+    /// What you are in it; an operator is as good as an owner.
+    pub role: Role,
+    /// Since when its members change nothing; null: they do.
+    pub suspended_at: Option<String>,
+    /// When it was made.
+    #[schema(example = "2026-11-20T19:00:00Z")]
+    pub created_at: String,
+}
+
+impl Tenant {
+    fn of((tenant, role): (tenants::Tenant, Role)) -> Tenant {
+        Tenant {
+            number: tenant.number,
+            name: tenant.name,
+            role,
+            suspended_at: tenant.suspended_at_us.map(timestamp),
+            created_at: timestamp(tenant.created_at_us),
+        }
+    }
+}
+
+/// A tenant to make.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewTenant {
+    /// What to call it.
+    #[schema(example = "Example Ltd")]
+    pub name: String,
+    /// By an operator: the account that owns it. Others own what they make.
+    pub owner: Option<Uuid>,
+}
+
+/// What of a tenant to change; what is left out stays.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatchTenant {
+    /// What it is called.
+    pub name: Option<String>,
+    /// By an operator: whether its members change nothing.
+    pub suspended: Option<bool>,
+}
+
+/// Who acts for a tenant.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Member {
+    /// The account.
+    pub id: String,
+    /// Its address.
+    #[schema(example = "anna@example.org")]
+    pub email: String,
+    /// What it is called.
+    pub name: String,
+    /// What it is in the tenant.
+    pub role: Role,
+    /// Since when it is a member.
+    #[schema(example = "2026-11-20T19:00:00Z")]
+    pub since: String,
+}
+
+impl Member {
+    fn of(member: tenants::Member) -> Member {
+        Member {
+            id: member.account.to_string(),
+            email: member.email,
+            name: member.name,
+            role: member.role,
+            since: timestamp(member.since_us),
+        }
+    }
+}
+
+/// What somebody shall be.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoleBody {
+    /// Each may what those before it may: `viewer`, `editor`, `admin`, `owner`.
+    pub role: Role,
+}
+
+json_bodies!(NewTenant: write::SMALL, PatchTenant: write::SMALL, RoleBody: write::SMALL);
+
+/// A tenant's number as it stands in a path.
+pub(super) fn number(text: &str) -> Result<u32, Problem> {
+    let unknown = || Problem::new(Code::TenantNotFound, format!("\"{text}\" is the number of no tenant"));
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(unknown)
+}
+
+/// The two variable segments of a path.
+type Segments = Path<(String, String)>;
+
+fn account(text: &str) -> Result<Uuid, Problem> {
+    text.parse().map_err(|_| Problem::new(Code::UserNotFound, "there is no such user"))
+}
+
+/// Lists the tenants that you are a member of; all of them to an operator.
+#[utoipa::path(get, path = "/api/v1/tenants", tag = "tenants", params(ListParams), responses(
+    (status = 200, description = "One page", body = Page<Tenant>),
+))]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Params(params): Params<ListParams>,
+    asked: Asked<Empty>,
+) -> Result<Response, Problem> {
+    let asker = asked.asker(Scope::DomainsRead)?;
+    let limit = cursor::limit(params.limit)?;
+    let after = params.cursor.as_deref().map(cursor::number).transpose()?.unwrap_or_default();
+    let after = u32::try_from(after).unwrap_or(u32::MAX);
+    let mut listed = app.tenants.list(&asker, after, limit + 1).await?;
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = listed.len() > most;
+    listed.truncate(most);
+    let next = listed.last().filter(|_| more).map(|(last, _)| cursor::of_number(u64::from(last.number)));
+    Ok(Json(Page { items: listed.into_iter().map(Tenant::of).collect(), next }).into_response())
+}
+
+/// Makes a tenant. You own it; an operator says who does.
+#[utoipa::path(post, path = "/api/v1/tenants", tag = "tenants", request_body = NewTenant, responses(
+    (status = 201, description = "Made", body = Tenant),
+    (status = 403, description = "INSUFFICIENT_SCOPE", body = ErrorBody),
+    (status = 404, description = "USER_NOT_FOUND", body = ErrorBody),
+    (status = 409, description = "CONFLICT: there are too many", body = ErrorBody),
+    (status = 422, description = "INVALID_VALUE", body = ErrorBody),
+))]
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    asked: Asked<NewTenant>,
+) -> Result<Response, Problem> {
+    let asker = asked.asker(Scope::DomainsWrite)?;
+    let made = app.tenants.create(asker, &asked.body.name, asked.body.owner).await?;
+    Ok((StatusCode::CREATED, Json(Tenant::of(made))).into_response())
+}
+
+/// A tenant.
+#[utoipa::path(get, path = "/api/v1/tenants/{number}", tag = "tenants", params(
+    ("number" = String, Path, description = "Its number"),
+), responses(
+    (status = 200, description = "The tenant", body = Tenant),
+    (status = 404, description = "TENANT_NOT_FOUND", body = ErrorBody),
+))]
+pub(crate) async fn look_up(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    asked: Asked<Empty>,
+) -> Result<Response, Problem> {
+    let asker = asked.asker(Scope::DomainsRead)?;
+    Ok(Json(Tenant::of(app.tenants.look_up(&asker, number(&text)?).await?)).into_response())
+}
+
+/// Changes a tenant.
+#[utoipa::path(patch, path = "/api/v1/tenants/{number}", tag = "tenants", params(
+    ("number" = String, Path, description = "Its number"),
+), request_body = PatchTenant, responses(
+    (status = 200, description = "Changed", body = Tenant),
+    (status = 403, description = "FORBIDDEN, INSUFFICIENT_SCOPE", body = ErrorBody),
+    (status = 404, description = "TENANT_NOT_FOUND", body = ErrorBody),
+    (status = 422, description = "INVALID_VALUE", body = ErrorBody),
+))]
+pub(crate) async fn patch(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    asked: Asked<PatchTenant>,
+) -> Result<Response, Problem> {
+    let asker = asked.asker(Scope::DomainsWrite)?;
+    let PatchTenant { name, suspended } = &asked.body;
+    let patched = app.tenants.patch(asker, number(&text)?, name.as_deref(), *suspended).await?;
+    Ok(Json(Tenant::of(patched)).into_response())
+}
+
+/// Deletes a tenant that has no zones, as one of its owners.
+#[utoipa::path(delete, path = "/api/v1/tenants/{number}", tag = "tenants", params(
+    ("number" = String, Path, description = "Its number"),
+), responses(
+    (status = 204, description = "Deleted"),
+    (status = 403, description = "FORBIDDEN", body = ErrorBody),
+    (status = 404, description = "TENANT_NOT_FOUND", body = ErrorBody),
+    (status = 409, description = "CONFLICT: it has zones", body = ErrorBody),
+))]
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    asked: Asked<Empty>,
+) -> Result<Response, Problem> {
+    app.tenants.delete(asked.asker(Scope::DomainsWrite)?, number(&text)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Lists who acts for a tenant.
+#[utoipa::path(get, path = "/api/v1/tenants/{number}/members", tag = "tenants", params(
+    ("number" = String, Path, description = "Its number"), ListParams,
+), responses(
+    (status = 200, description = "One page", body = Page<Member>),
+    (status = 404, description = "TENANT_NOT_FOUND", body = ErrorBody),
+))]
+pub(crate) async fn members(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    Params(params): Params<ListParams>,
+    asked: Asked<Empty>,
+) -> Result<Response, Problem> {
+    let asker = asked.asker(Scope::DomainsRead)?;
+    let limit = cursor::limit(params.limit)?;
+    let after = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::nil);
+    let listed = app.tenants.members(&asker, number(&text)?, after, limit + 1).await?;
+    Ok(Json(cursor::by_id(listed, limit, |member| member.account, Member::of)).into_response())
+}
+
+/// Makes an account a member, or something else than it was. What it may is another within a second, everywhere.
+#[utoipa::path(put, path = "/api/v1/tenants/{number}/members/{id}", tag = "tenants", params(
+    ("number" = String, Path, description = "Its number"),
+    ("id" = String, Path, description = "The account's id, as it sees it in /users/me"),
+), request_body = RoleBody, responses(
+    (status = 200, description = "What it is now", body = Member),
+    (status = 403, description = "FORBIDDEN", body = ErrorBody),
+    (status = 404, description = "TENANT_NOT_FOUND, USER_NOT_FOUND", body = ErrorBody),
+    (status = 409, description = "CONFLICT: it is the only owner, or there are too many", body = ErrorBody),
+))]
+pub(crate) async fn put_member(
+    State(app): State<Arc<App>>,
+    Path((tenant, id)): Segments,
+    asked: Asked<RoleBody>,
+) -> Result<Response, Problem> {
+    let asker = asked.asker(Scope::DomainsWrite)?;
+    let member = app.tenants.put_member(asker, number(&tenant)?, account(&id)?, asked.body.role).await?;
+    Ok(Json(Member::of(member)).into_response())
+}
+
+/// Ends a membership; your own too.
+#[utoipa::path(delete, path = "/api/v1/tenants/{number}/members/{id}", tag = "tenants", params(
+    ("number" = String, Path, description = "Its number"),
+    ("id" = String, Path, description = "The account's id"),
+), responses(
+    (status = 204, description = "Ended"),
+    (status = 403, description = "FORBIDDEN", body = ErrorBody),
+    (status = 404, description = "TENANT_NOT_FOUND, USER_NOT_FOUND", body = ErrorBody),
+    (status = 409, description = "CONFLICT: it is the only owner", body = ErrorBody),
+))]
+pub(crate) async fn drop_member(
+    State(app): State<Arc<App>>,
+    Path((tenant, id)): Segments,
+    asked: Asked<Empty>,
+) -> Result<Response, Problem> {
+    app.tenants.drop_member(asked.asker(Scope::DomainsWrite)?, number(&tenant)?, account(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

@@ -1,0 +1,346 @@
+//! Tenants: who owns zones, who acts for them, and what others may in a zone.
+//!
+//! - `members`: who acts for a tenant, and as what;
+//! - `grants`: what other tenants may in a zone.
+//!
+//! What somebody may is known to every control plane within a second after it was changed: it hears of the accounts that it
+//! concerns.
+
+mod grants;
+mod members;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::auth::{Access, Authenticator, Caller, Scope};
+use crate::commit::Committer;
+use crate::commit::aside::Work;
+use crate::error::{Code, Problem};
+use crate::model::role::Role;
+use crate::store::revocations::{self, Revoked};
+use crate::store::tenants::{self, Tenant};
+use crate::store::{Connection, Views, audit, now_us};
+
+/// Tenants of one account.
+const MOST_TENANTS: i64 = 50;
+/// Members of a tenant.
+const MOST_MEMBERS: i64 = 500;
+/// Tenants that are granted something of a zone, and zones of which a tenant is.
+const MOST_GRANTS: i64 = 500;
+/// The most characters of a tenant's name.
+const MOST_NAME: usize = 100;
+
+/// See the module.
+pub(crate) struct Tenants {
+    committer: Committer,
+    authenticator: Arc<Authenticator>,
+    views: Views,
+}
+
+/// Who asks for something about tenants.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    /// As the audit knows them.
+    actor: String,
+    request_id: String,
+    /// Whoever they are, what they may in which tenant.
+    access: Access,
+    /// The account that they have.
+    account: Option<Uuid>,
+    /// Whether they came with what manages users and tenants alike.
+    is_operator: bool,
+}
+
+impl Asker {
+    /// Who asks with a scope for reading, or for changing something.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_SCOPE`, `FORBIDDEN` for a token that is narrowed.
+    pub(crate) fn of(caller: &Caller, scope: Scope, request_id: &str) -> Result<Asker, Problem> {
+        caller.scopes.require(scope)?;
+        caller.limits.allow_everything()?;
+        // Who is made a member goes on to be one when the token has ended that made them.
+        if scope == Scope::DomainsWrite && caller.login.is_none() && !caller.is_of_nobody() {
+            let message = "this takes a login: a token of yours does not decide who may do what";
+            return Err(Problem::new(Code::Forbidden, message));
+        }
+        let came_for = caller.by.as_ref().map(crate::auth::By::account);
+        Ok(Asker {
+            actor: caller.id.clone(),
+            request_id: request_id.to_owned(),
+            access: caller.access.clone(),
+            account: caller.login.map(|login| login.account).or(came_for),
+            is_operator: caller.access.account().is_none() && caller.scopes.has(Scope::UsersAdmin),
+        })
+    }
+
+    /// Refuses who is less in a tenant; to who is nothing there, there is none. What they are is looked up where it is changed.
+    async fn need(&self, connection: &mut Connection, number: u32, least: Role) -> Result<Role, Problem> {
+        if self.is_operator || self.access.is_unchecked() {
+            return Ok(Role::Owner);
+        }
+        let role = match self.account {
+            Some(account) => tenants::role_of(connection, number, account).await?,
+            None => None,
+        };
+        let role = role.ok_or_else(|| no_tenant(number))?;
+        if role >= least {
+            return Ok(role);
+        }
+        let message =
+            format!("you are {} in tenant {number}, and this takes {}", role.as_str(), least.as_str());
+        Err(Problem::new(Code::Forbidden, message))
+    }
+
+    /// The account for which the database is to see no more than that may.
+    fn guard(&self) -> Option<Uuid> {
+        self.access.account().filter(|_| !self.is_operator)
+    }
+
+    /// An operator only.
+    fn operates(&self) -> Result<(), Problem> {
+        if self.is_operator || self.access.is_unchecked() {
+            return Ok(());
+        }
+        Err(Problem::new(Code::InsufficientScope, "this takes an operator, with the scope users:admin"))
+    }
+
+    async fn note(&self, connection: &mut Connection, action: &str, object: &str) -> sqlx::Result<()> {
+        audit::note(connection, &self.actor, action, object, &self.request_id).await
+    }
+}
+
+impl Tenants {
+    pub(crate) fn new(committer: Committer, authenticator: Arc<Authenticator>, views: Views) -> Tenants {
+        Tenants { committer, authenticator, views }
+    }
+
+    /// Tenants behind one with what who asks is in each: an operator sees all, others those that they are members of.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn list(
+        &self,
+        asker: &Asker,
+        after: u32,
+        limit: i64,
+    ) -> Result<Vec<(Tenant, Role)>, Problem> {
+        let mut connection = self.views.acquire(asker.guard()).await?;
+        if asker.is_operator {
+            let all = tenants::list(&mut connection, after, limit).await?;
+            return Ok(all.into_iter().map(|tenant| (tenant, Role::Owner)).collect());
+        }
+        let Some(account) = asker.account else { return Ok(Vec::new()) };
+        let mut own = tenants::of_account(&mut connection, account).await?;
+        own.retain(|(tenant, _)| tenant.number > after);
+        own.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(own)
+    }
+
+    /// One of them, and what who asks is in it.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, or of the database.
+    pub(crate) async fn look_up(&self, asker: &Asker, number: u32) -> Result<(Tenant, Role), Problem> {
+        let mut connection = self.views.acquire(asker.guard()).await?;
+        let role = asker.need(&mut connection, number, Role::Viewer).await?;
+        let tenant = tenants::by_number(&mut connection, number).await?;
+        Ok((tenant.ok_or_else(|| no_tenant(number))?, role))
+    }
+
+    /// Makes one. Whoever makes it owns it, but for an operator, who makes it for others.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE`, `CONFLICT` for who has too many, or of the database.
+    pub(crate) async fn create(
+        &self,
+        asker: Asker,
+        called: &str,
+        owner: Option<Uuid>,
+    ) -> Result<(Tenant, Role), Problem> {
+        if owner.is_some() {
+            asker.operates()?;
+        }
+        let owner = if asker.is_operator { owner } else { asker.account };
+        if owner.is_none() {
+            asker.operates()?;
+        }
+        let called = name(called)?;
+        // What is new is nobody's yet: the database would let nobody make it.
+        let create = self.write(None, move |connection| {
+            Box::pin(async move {
+                if let Some(owner) = owner {
+                    members::named(connection, owner).await?;
+                    room_for_tenant(connection, owner).await?;
+                }
+                let now = now_us();
+                let number = tenants::insert(connection, &called, now).await?;
+                if let Some(owner) = owner {
+                    tenants::put_member(connection, number, owner, Role::Owner, now).await?;
+                    revocations::tell(connection, &Revoked::Account(owner)).await?;
+                }
+                asker.note(connection, "tenant.create", &number.to_string()).await?;
+                let tenant = tenants::by_number(connection, number).await?;
+                let tenant = tenant.ok_or_else(|| no_tenant(number))?;
+                Ok(((tenant, Role::Owner), owner.map(Revoked::Account).into_iter().collect()))
+            })
+        });
+        create.await
+    }
+
+    /// Changes one: what it is called, by its admins; whether it is suspended, by an operator.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `FORBIDDEN`, `INSUFFICIENT_SCOPE`, `INVALID_VALUE`, or of the database.
+    pub(crate) async fn patch(
+        &self,
+        asker: Asker,
+        number: u32,
+        called: Option<&str>,
+        is_suspended: Option<bool>,
+    ) -> Result<(Tenant, Role), Problem> {
+        let called = called.map(name).transpose()?;
+        let patch = self.write(asker.guard(), move |connection| {
+            Box::pin(async move {
+                let before = hold(connection, number).await;
+                let role = asker.need(connection, number, Role::Admin).await?;
+                let before = before?;
+                let mut told = Vec::new();
+                if let Some(called) = called {
+                    tenants::rename(connection, number, &called).await?;
+                    asker.note(connection, "tenant.rename", &number.to_string()).await?;
+                }
+                if let Some(is_suspended) = is_suspended {
+                    asker.operates()?;
+                    if is_suspended != before.suspended_at_us.is_some() {
+                        let since = is_suspended.then(now_us);
+                        tenants::suspend(connection, number, since).await?;
+                        let action = if is_suspended { "tenant.suspend" } else { "tenant.resume" };
+                        asker.note(connection, action, &number.to_string()).await?;
+                        told = tenants::granted_by(connection, number).await?;
+                        told.push(number);
+                    }
+                }
+                let told: Vec<Revoked> = told.into_iter().map(Revoked::Tenant).collect();
+                tell(connection, &told).await?;
+                Ok(((hold(connection, number).await?, role), told))
+            })
+        });
+        patch.await
+    }
+
+    /// Deletes one that has no zones.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `FORBIDDEN`, `CONFLICT` where it has zones, or of the database.
+    pub(crate) async fn delete(&self, asker: Asker, number: u32) -> Result<(), Problem> {
+        let delete = self.write(asker.guard(), move |connection| {
+            Box::pin(async move {
+                let held = hold(connection, number).await;
+                asker.need(connection, number, Role::Owner).await?;
+                held?;
+                if tenants::has_zones(connection, number).await? {
+                    let message = format!("tenant {number} has zones: delete them, or give them away, first");
+                    return Err(Problem::new(Code::Conflict, message));
+                }
+                let told = vec![Revoked::Tenant(number)];
+                tell(connection, &told).await?;
+                tenants::delete(connection, number).await?;
+                asker.note(connection, "tenant.delete", &number.to_string()).await?;
+                Ok(((), told))
+            })
+        });
+        delete.await
+    }
+
+    /// Has something written, by a connection that sees no more than an account may where one is given; the work gives whom it
+    /// concerns, too, of which this control plane hears at once.
+    async fn write<T: Send + 'static>(
+        &self,
+        guard: Option<Uuid>,
+        work: impl for<'c> FnOnce(&'c mut Connection) -> Work<'c, (T, Vec<Revoked>)> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (given, concerned) = self.committer.write_for(guard, work).await?;
+        for revoked in concerned {
+            self.authenticator.heard(&revoked, 0);
+        }
+        Ok(given)
+    }
+}
+
+/// What somebody who is nothing in a tenant is told.
+fn no_tenant(number: u32) -> Problem {
+    Problem::new(Code::TenantNotFound, format!("you have no tenant {number}"))
+}
+
+/// A tenant that nobody else changes until the transaction ends.
+async fn hold(connection: &mut Connection, number: u32) -> Result<Tenant, Problem> {
+    tenants::hold(connection, number).await?.ok_or_else(|| no_tenant(number))
+}
+
+/// Every control plane hears that these may other things now.
+async fn tell(connection: &mut Connection, concerned: &[Revoked]) -> sqlx::Result<()> {
+    for revoked in concerned {
+        revocations::tell(connection, revoked).await?;
+    }
+    Ok(())
+}
+
+/// Makes a tenant of somebody's own, as who has just got an account gets one.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn of_newcomer(
+    connection: &mut Connection,
+    account: Uuid,
+    called: &str,
+    now_us: i64,
+) -> sqlx::Result<u32> {
+    let number = tenants::insert(connection, called, now_us).await?;
+    tenants::put_member(connection, number, account, Role::Owner, now_us).await?;
+    Ok(number)
+}
+
+/// Refuses to let somebody go who alone owns a tenant that has zones; of the others nothing is left.
+///
+/// # Errors
+/// `CONFLICT`, or of the database.
+pub(crate) async fn leave_all(connection: &mut Connection, account: Uuid) -> Result<(), Problem> {
+    for (tenant, role) in tenants::of_account(connection, account).await? {
+        let number = tenant.number;
+        hold(connection, number).await?;
+        if role < Role::Owner || tenants::count_owners(connection, number).await? > 1 {
+            continue;
+        }
+        if tenants::has_zones(connection, number).await? {
+            let message = format!(
+                "the account is the only owner of tenant {number}, which has zones: delete them, or make somebody else \
+                 an owner, first"
+            );
+            return Err(Problem::new(Code::Conflict, message));
+        }
+        tell(connection, &[Revoked::Tenant(number)]).await?;
+        tenants::delete(connection, number).await?;
+    }
+    Ok(())
+}
+
+async fn room_for_tenant(connection: &mut Connection, account: Uuid) -> Result<(), Problem> {
+    if tenants::count_of_account(connection, account).await? < MOST_TENANTS {
+        return Ok(());
+    }
+    let message = format!("an account is a member of at most {MOST_TENANTS} tenants");
+    Err(Problem::new(Code::Conflict, message))
+}
+
+/// What somebody wants a tenant to be called.
+fn name(text: &str) -> Result<String, Problem> {
+    let text = text.trim();
+    let is_good = (1..=MOST_NAME).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    if is_good {
+        return Ok(text.to_owned());
+    }
+    let message = format!("\"name\": expected 1 to {MOST_NAME} characters, and no control characters");
+    Err(Problem::new(Code::InvalidValue, message))
+}
