@@ -113,6 +113,37 @@ async fn p8_a_backup_under_writes_goes_through_both_kinds_and_data_planes_follow
     server.stop().await;
 }
 
+/// They come in no order in which they could have been made, and numbers go on.
+#[tokio::test]
+async fn zones_of_tenants_come_back() {
+    let server = Server::start().await;
+    let client = &server.client;
+    let tenant = client.json("POST", "/api/v1/tenants", &json!({ "name": "one" })).await.expect(201).json();
+    let number = tenant["number"].as_u64().unwrap();
+    let zone = json!({ "name": "theirs.test.", "ns": ["ns1.example.net."] });
+    client.json("POST", &format!("/api/v1/domains?tenant={number}"), &zone).await.expect(201);
+    let (here, _, token) = server.stop().await;
+    let files = tempfile::tempdir().unwrap();
+    let (file, again) = (files.path().join("one"), files.path().join("two"));
+    backup::create(&store(here.path()), &file).await.unwrap();
+    let there = other_kind();
+    backup::restore(&store(there.path()), &file, false).await.unwrap();
+    backup::create(&store(there.path()), &again).await.unwrap();
+    let back = folder();
+    std::fs::copy(here.path().join("secrets.key"), back.path().join("secrets.key")).unwrap();
+    backup::restore(&store(back.path()), &again, false).await.unwrap();
+    let server = Server::start_in(back, crate::replica::Replica::default(), Some(token), |_| {}).await;
+    let client = &server.client;
+    assert_eq!(client.get("/api/v1/domains/theirs.test.").await.expect(200).json()["tenant"], json!(number));
+    let next = client.json("POST", "/api/v1/tenants", &json!({ "name": "two" })).await.expect(201).json();
+    assert!(next["number"].as_u64().unwrap() > number);
+    // What keeps tenants apart is on again.
+    let above = json!({ "name": "test.", "ns": ["ns1.example.net."] });
+    let path = format!("/api/v1/domains?tenant={}", next["number"]);
+    client.json("POST", &path, &above).await.expect(409);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_damaged_backup_is_refused_and_changes_nothing() {
     let server = Server::start().await;
