@@ -269,9 +269,11 @@ impl From<sqlx::Error> for Problem {
                 tracing::warn!("no database connection came free in time");
                 Problem::new(Code::DbPoolTimeout, "all database connections are busy; try again")
             }
-            // Unique violation, deadlock, serialisation failure: somebody else was at the same zone.
+            // What it belongs to went away, unique violation, deadlock, serialisation failure: somebody else was at the same zone.
             sqlx::Error::Database(error)
-                if error.code().is_some_and(|code| matches!(&*code, "23505" | "40P01" | "40001")) =>
+                if error
+                    .code()
+                    .is_some_and(|code| matches!(&*code, "23503" | "23505" | "40P01" | "40001")) =>
             {
                 tracing::info!(%error, "two changes met");
                 Problem::new(

@@ -26,6 +26,7 @@ use crate::buffer::{Bounds, Buffer};
 use crate::commit;
 use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
 use crate::config::{Config, MailTransport, Store};
+use crate::events::Hub;
 use crate::internal::exchange::Exchange;
 use crate::internal::feed::{CachePlace, StreamPlace, Ways};
 use crate::internal::join::Join;
@@ -356,6 +357,8 @@ impl Controlplane {
             issuer.clone(),
             settings,
         );
+        let hub = Arc::new(Hub::new(log.clone()));
+        let telling = tokio::spawn(hub.clone().follow(stop.clone()));
         let app = Arc::new(App {
             committer: committer.clone(),
             buffer: buffer.clone(),
@@ -363,6 +366,9 @@ impl Controlplane {
             views: views.clone(),
             log: log.clone(),
             publications,
+            hub: hub.clone(),
+            listeners: Arc::new(Semaphore::new(config.api.max_listeners)),
+            stop: stop.clone(),
             planes: Planes::new(progress.clone(), nodes.clone(), log.clone()),
             join,
             metrics: metrics.clone(),
@@ -384,6 +390,7 @@ impl Controlplane {
             Writer {
                 line: Line::of(writer),
                 guarded: None,
+                acts_for: None,
                 place: place.clone(),
                 queues,
                 sequences: match place.kind() {
@@ -547,8 +554,11 @@ impl Controlplane {
         }
         let router = api::router(app);
         api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
-        for ending in
-            asking.into_iter().chain([exchanging, doing, hearing, noting]).chain(replaying).chain(recounting)
+        for ending in asking
+            .into_iter()
+            .chain([exchanging, doing, hearing, noting, telling])
+            .chain(replaying)
+            .chain(recounting)
         {
             let _ = ending.await;
         }

@@ -13,6 +13,7 @@ pub mod commit;
 pub mod compare;
 pub mod config;
 pub mod error;
+mod events;
 mod instance;
 mod internal;
 pub mod jobs;

@@ -16,6 +16,8 @@ CREATE TABLE memberships (
     account_id    UUID   NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
     role          TEXT   NOT NULL CHECK (role IN ('viewer', 'editor', 'admin', 'owner')),
     created_at_us BIGINT NOT NULL,
+    -- Since when the account is one; NULL: it was asked, and has not said yes.
+    accepted_at_us BIGINT,
     PRIMARY KEY (tenant, account_id)
 );
 CREATE INDEX memberships_by_account ON memberships (account_id, tenant);
@@ -77,7 +79,7 @@ $$
     SELECT coalesce((
         SELECT CASE WHEN tenants.suspended_at_us IS NULL THEN godwit_rank_of(memberships.role) ELSE 1 END
         FROM memberships JOIN tenants ON tenants.number = memberships.tenant
-        WHERE memberships.tenant = asked AND memberships.account_id = godwit_account()
+        WHERE memberships.tenant = asked AND memberships.account_id = godwit_account() AND memberships.accepted_at_us IS NOT NULL
     ), 0)
 $$;
 
@@ -88,17 +90,41 @@ $$
         greatest(
             godwit_rank_in(owner),
             coalesce((
-                SELECT max(least(godwit_rank_of(grants.role), godwit_rank_in(grants.tenant)))
-                FROM grants WHERE grants.zone_id = zone
+                SELECT max(CASE WHEN tenants.suspended_at_us IS NULL THEN least(godwit_rank_of(grants.role), godwit_rank_of(memberships.role)) ELSE 1 END)
+                FROM memberships
+                JOIN grants ON grants.tenant = memberships.tenant AND grants.zone_id = zone
+                JOIN tenants ON tenants.number = memberships.tenant
+                WHERE memberships.account_id = godwit_account() AND memberships.accepted_at_us IS NOT NULL
             ), 0)
         ),
         CASE WHEN EXISTS (SELECT FROM tenants WHERE number = owner AND suspended_at_us IS NOT NULL) THEN 1 ELSE 4 END
     )
 $$;
 
--- What they are in a zone, by its row, and by its name and owner.
-CREATE FUNCTION godwit_rank_at(zone BIGINT) RETURNS BIGINT STABLE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
+-- What they are in a zone, by its row, and by its name and owner; and what they are in the tenant that owns it.
+CREATE FUNCTION godwit_look_up_rank(zone BIGINT) RETURNS BIGINT STABLE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
 $$ SELECT coalesce((SELECT godwit_rank(owner_number, id) FROM zones WHERE id = zone), 0) $$;
+-- The same for who asks it of each record: looked up once for all of a zone that a statement reads or writes.
+CREATE FUNCTION godwit_rank_at(zone BIGINT) RETURNS BIGINT VOLATILE LANGUAGE plpgsql AS
+$$
+DECLARE
+    asked TEXT := zone || ' ' || current_setting('godwit.account', true) || ' ' || statement_timestamp() || ' ';
+    known TEXT := current_setting('godwit.rank', true);
+    rank BIGINT;
+BEGIN
+    IF starts_with(known, asked) THEN
+        RETURN right(known, 1)::BIGINT;
+    END IF;
+    rank := godwit_look_up_rank(zone);
+    PERFORM set_config('godwit.rank', asked || rank, true);
+    RETURN rank;
+END
+$$;
+CREATE FUNCTION godwit_home_rank_at(zone BIGINT) RETURNS BIGINT STABLE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
+$$ SELECT coalesce((SELECT godwit_rank_in(owner_number) FROM zones WHERE id = zone), 0) $$;
+-- Whose a zone is, whoever asks; NULL where there is none.
+CREATE FUNCTION godwit_owner_named(key BYTEA) RETURNS BIGINT STABLE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
+$$ SELECT owner_number FROM zones WHERE name_key = key $$;
 CREATE FUNCTION godwit_rank_named(key BYTEA, owner BIGINT) RETURNS BIGINT STABLE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
 $$
     SELECT greatest(
@@ -113,16 +139,6 @@ $$
     SELECT name_key FROM zones
     WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array(keys, ',')) AS key)
     ORDER BY length(name_key) DESC LIMIT 1
-$$;
-
--- Locks zones in the one order that everybody keeps to, for a transaction of several tenants.
-CREATE FUNCTION godwit_lock(keys TEXT) RETURNS BIGINT VOLATILE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
-$$
-    SELECT count(*) FROM (
-        SELECT 1 FROM zones
-        WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array(keys, ',')) AS key)
-        ORDER BY name_key FOR UPDATE
-    ) AS locked
 $$;
 
 -- Where the label behind an octet of a key ends; 0 where there is none. See migrations/README.md.
@@ -190,7 +206,8 @@ BEGIN
     IF NEW.owner_number = 0 THEN
         RETURN NEW;
     END IF;
-    PERFORM 1 FROM tenants WHERE number = NEW.owner_number AND suspended_at_us IS NULL FOR KEY SHARE;
+    PERFORM 1 FROM tenants
+    WHERE number = NEW.owner_number AND (suspended_at_us IS NULL OR godwit_account() IS NULL) FOR KEY SHARE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no such tenant, or it is suspended' USING ERRCODE = 'GW002';
     END IF;
@@ -209,43 +226,60 @@ BEGIN
     ) THEN
         RAISE EXCEPTION 'a zone below is somebody else''s' USING ERRCODE = 'GW001';
     END IF;
+    -- It goes on above what it was.
+    DELETE FROM departed_zones WHERE name_key = NEW.name_key;
     RETURN NEW;
 END
 $$;
 CREATE TRIGGER keep_apart BEFORE INSERT ON zones FOR EACH ROW EXECUTE FUNCTION godwit_keep_apart();
 
--- What an account, and a tenant, that somebody names is called: by an id or a number that they were told.
-CREATE FUNCTION godwit_account_named(asked UUID) RETURNS TABLE (email TEXT, name TEXT) STABLE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
-$$ SELECT accounts.email, accounts.name FROM accounts WHERE id = asked $$;
-CREATE FUNCTION godwit_tenant_named(asked BIGINT) RETURNS TABLE (name TEXT) STABLE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
-$$ SELECT tenants.name FROM tenants WHERE number = asked $$;
+-- Whether there is an account, and a tenant, that somebody names, and no more: by an id or a number that they were told.
+CREATE FUNCTION godwit_is_account(asked UUID) RETURNS BOOLEAN STABLE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
+$$ SELECT EXISTS (SELECT FROM accounts WHERE id = asked) $$;
+CREATE FUNCTION godwit_is_tenant(asked BIGINT) RETURNS BOOLEAN STABLE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
+$$ SELECT EXISTS (SELECT FROM tenants WHERE number = asked) $$;
+-- How many there are, whoever sees them: what is bounded is bounded for all who ask.
+CREATE FUNCTION godwit_count_tenants(asked UUID) RETURNS BIGINT STABLE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
+$$ SELECT count(*) FROM memberships WHERE account_id = asked $$;
+CREATE FUNCTION godwit_count_granted(asked BIGINT) RETURNS BIGINT STABLE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
+$$ SELECT count(*) FROM grants WHERE tenant = asked $$;
 
 ALTER TABLE grants ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON grants TO godwit_tenant;
 CREATE POLICY seen ON grants FOR SELECT TO godwit_tenant USING (godwit_rank_in(tenant) >= 1 OR godwit_rank_at(zone_id) >= 3);
-CREATE POLICY made ON grants FOR INSERT TO godwit_tenant WITH CHECK (godwit_rank_at(zone_id) >= 3);
-CREATE POLICY changed ON grants FOR UPDATE TO godwit_tenant USING (godwit_rank_at(zone_id) >= 3) WITH CHECK (godwit_rank_at(zone_id) >= 3);
-CREATE POLICY deleted ON grants FOR DELETE TO godwit_tenant USING (godwit_rank_at(zone_id) >= 3);
+-- Who is granted something grants nothing; and nobody has to keep what they were granted.
+CREATE POLICY made ON grants FOR INSERT TO godwit_tenant WITH CHECK (godwit_home_rank_at(zone_id) >= 3);
+CREATE POLICY changed ON grants FOR UPDATE TO godwit_tenant USING (godwit_home_rank_at(zone_id) >= 3) WITH CHECK (godwit_home_rank_at(zone_id) >= 3);
+CREATE POLICY deleted ON grants FOR DELETE TO godwit_tenant USING (godwit_home_rank_at(zone_id) >= 3 OR godwit_rank_in(tenant) >= 3);
 
 ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;
 -- Only an operator suspends.
 GRANT SELECT, DELETE, UPDATE (name) ON tenants TO godwit_tenant;
 CREATE POLICY seen ON tenants FOR SELECT TO godwit_tenant USING (
     godwit_rank_in(number) >= 1
-    OR EXISTS (SELECT FROM grants WHERE grants.tenant = tenants.number AND godwit_rank_at(grants.zone_id) >= 3)
+    OR EXISTS (SELECT FROM memberships WHERE memberships.tenant = tenants.number AND memberships.account_id = godwit_account())
 );
 CREATE POLICY changed ON tenants FOR UPDATE TO godwit_tenant USING (godwit_rank_in(number) >= 1) WITH CHECK (godwit_rank_in(number) >= 3);
 CREATE POLICY deleted ON tenants FOR DELETE TO godwit_tenant USING (godwit_rank_in(number) >= 4);
 
 ALTER TABLE memberships ENABLE ROW LEVEL SECURITY;
-GRANT SELECT, INSERT, DELETE, UPDATE (role) ON memberships TO godwit_tenant;
--- About owners owners decide; everybody may leave.
-CREATE POLICY seen ON memberships FOR SELECT TO godwit_tenant USING (godwit_rank_in(tenant) >= 1);
+GRANT SELECT, INSERT, DELETE, UPDATE (role, accepted_at_us) ON memberships TO godwit_tenant;
+-- About owners owners decide; everybody may leave, and says yes for themselves.
+CREATE POLICY seen ON memberships FOR SELECT TO godwit_tenant USING (account_id = godwit_account() OR godwit_rank_in(tenant) >= 1);
 CREATE POLICY made ON memberships FOR INSERT TO godwit_tenant
-    WITH CHECK (godwit_rank_in(tenant) >= CASE role WHEN 'owner' THEN 4 ELSE 3 END);
+    WITH CHECK (accepted_at_us IS NULL AND godwit_rank_in(tenant) >= CASE role WHEN 'owner' THEN 4 ELSE 3 END);
 CREATE POLICY changed ON memberships FOR UPDATE TO godwit_tenant
     USING (godwit_rank_in(tenant) >= CASE role WHEN 'owner' THEN 4 ELSE 3 END)
     WITH CHECK (godwit_rank_in(tenant) >= CASE role WHEN 'owner' THEN 4 ELSE 3 END);
+-- What they were asked to be, they may become.
+CREATE FUNCTION godwit_accept(asked BIGINT, at BIGINT) RETURNS BIGINT VOLATILE SECURITY DEFINER SET search_path FROM CURRENT LANGUAGE SQL AS
+$$
+    WITH accepted AS (
+        UPDATE memberships SET accepted_at_us = at
+        WHERE tenant = asked AND account_id = godwit_account() AND accepted_at_us IS NULL RETURNING 1
+    )
+    SELECT count(*) FROM accepted
+$$;
 CREATE POLICY deleted ON memberships FOR DELETE TO godwit_tenant
     USING (account_id = godwit_account() OR godwit_rank_in(tenant) >= CASE role WHEN 'owner' THEN 4 ELSE 3 END);
 
@@ -253,7 +287,9 @@ CREATE POLICY deleted ON memberships FOR DELETE TO godwit_tenant
 ALTER TABLE accounts ENABLE ROW LEVEL SECURITY;
 GRANT SELECT (id, email, name) ON accounts TO godwit_tenant;
 CREATE POLICY seen ON accounts FOR SELECT TO godwit_tenant
-    USING (id = godwit_account() OR EXISTS (SELECT FROM memberships WHERE memberships.account_id = accounts.id));
+    USING (id = godwit_account() OR EXISTS (
+        SELECT FROM memberships WHERE memberships.account_id = accounts.id AND memberships.accepted_at_us IS NOT NULL
+    ));
 
 -- What is told about a tenant concerns all that act for it.
 ALTER TABLE revocations DROP CONSTRAINT revocations_kind_check;
@@ -269,7 +305,8 @@ CREATE POLICY seen ON zones FOR SELECT TO godwit_tenant USING (godwit_rank(owner
 CREATE POLICY made ON zones FOR INSERT TO godwit_tenant WITH CHECK (owner_number > 0 AND godwit_rank_in(owner_number) >= 3);
 -- Who may only look is refused with an error, and not by a change of no rows.
 CREATE POLICY changed ON zones FOR UPDATE TO godwit_tenant USING (godwit_rank(owner_number, id) >= 1) WITH CHECK (godwit_rank(owner_number, id) >= 2);
-CREATE POLICY deleted ON zones FOR DELETE TO godwit_tenant USING (godwit_rank(owner_number, id) >= 3);
+-- It takes more than what was granted: whoever deletes a zone could make it their own.
+CREATE POLICY deleted ON zones FOR DELETE TO godwit_tenant USING (godwit_rank_in(owner_number) >= 3);
 
 ALTER TABLE rrsets ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON rrsets TO godwit_tenant;
@@ -283,7 +320,10 @@ ALTER TABLE history ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT ON history TO godwit_tenant;
 CREATE POLICY seen ON history FOR SELECT TO godwit_tenant USING (godwit_rank_named(zone_key, owner_number) >= 1);
 CREATE POLICY made ON history FOR INSERT TO godwit_tenant
-    WITH CHECK (godwit_rank_named(zone_key, owner_number) >= CASE WHEN kind IN ('create', 'remove') THEN 3 ELSE 2 END);
+    WITH CHECK (
+        owner_number = godwit_owner_named(zone_key)
+        AND CASE WHEN kind IN ('create', 'remove') THEN godwit_rank_in(owner_number) >= 3 ELSE godwit_rank_named(zone_key, owner_number) >= 2 END
+    );
 
 ALTER TABLE undo_parts ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT ON undo_parts TO godwit_tenant;
@@ -293,12 +333,13 @@ CREATE POLICY made ON undo_parts FOR INSERT TO godwit_tenant
     WITH CHECK (EXISTS (SELECT FROM zones WHERE zones.name_key = zone_key AND godwit_rank(zones.owner_number, zones.id) >= 2));
 
 ALTER TABLE departed_zones ENABLE ROW LEVEL SECURITY;
-GRANT SELECT, INSERT, UPDATE, DELETE ON departed_zones TO godwit_tenant;
+GRANT SELECT, INSERT, UPDATE ON departed_zones TO godwit_tenant;
 -- A zone that comes back, whoever makes it, goes on above what it was.
 CREATE POLICY seen ON departed_zones FOR SELECT TO godwit_tenant USING (true);
-CREATE POLICY returned ON departed_zones FOR DELETE TO godwit_tenant USING (true);
-CREATE POLICY made ON departed_zones FOR INSERT TO godwit_tenant WITH CHECK (godwit_rank_named(name_key, owner_number) >= 3);
-CREATE POLICY changed ON departed_zones FOR UPDATE TO godwit_tenant USING (true) WITH CHECK (godwit_rank_named(name_key, owner_number) >= 3);
+CREATE POLICY made ON departed_zones FOR INSERT TO godwit_tenant
+    WITH CHECK (owner_number = godwit_owner_named(name_key) AND godwit_rank_in(owner_number) >= 3);
+CREATE POLICY changed ON departed_zones FOR UPDATE TO godwit_tenant USING (godwit_rank_in(godwit_owner_named(name_key)) >= 3)
+    WITH CHECK (owner_number = godwit_owner_named(name_key) AND godwit_rank_in(owner_number) >= 3);
 
 -- A change is seen by who made it, and by who sees a zone that it is about.
 ALTER TABLE changes ENABLE ROW LEVEL SECURITY;
@@ -324,3 +365,14 @@ CREATE POLICY own ON idempotency FOR ALL TO godwit_tenant USING (caller = godwit
 ALTER TABLE audit ENABLE ROW LEVEL SECURITY;
 GRANT INSERT ON audit TO godwit_tenant;
 CREATE POLICY made ON audit FOR INSERT TO godwit_tenant WITH CHECK (actor = godwit_account()::TEXT);
+
+-- Nobody else on the server has to do with them.
+DO $$
+DECLARE
+    one REGPROCEDURE;
+BEGIN
+    FOR one IN SELECT oid FROM pg_proc WHERE proname LIKE 'godwit\_%' AND pronamespace = current_schema()::REGNAMESPACE LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', one);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO godwit_tenant', one);
+    END LOOP;
+END $$;

@@ -14,6 +14,8 @@ CREATE TABLE memberships (
     account_id    BLOB   NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
     role          TEXT   NOT NULL CHECK (role IN ('viewer', 'editor', 'admin', 'owner')),
     created_at_us BIGINT NOT NULL,
+    -- Since when the account is one; NULL: it was asked, and has not said yes.
+    accepted_at_us BIGINT,
     PRIMARY KEY (tenant, account_id)
 ) WITHOUT ROWID;
 CREATE INDEX memberships_by_account ON memberships (account_id, tenant);
@@ -37,10 +39,10 @@ ALTER TABLE departed_zones ADD COLUMN owner_number BIGINT NOT NULL DEFAULT 0 CHE
 -- program asks. What begins with a key is everything below its name; see migrations/README.md. Below the operator's an operator
 -- makes zones for others: who does is for the program to know.
 CREATE TRIGGER keep_apart_tenant BEFORE INSERT ON zones WHEN NEW.owner_number > 0 AND NOT EXISTS (
-    SELECT 1 FROM tenants WHERE number = NEW.owner_number AND suspended_at_us IS NULL
+    SELECT 1 FROM tenants WHERE number = NEW.owner_number
 )
 BEGIN
-    SELECT RAISE(ABORT, 'godwit: there is no such tenant, or it is suspended');
+    SELECT RAISE(ABORT, 'godwit: there is no such tenant');
 END;
 CREATE TRIGGER keep_apart_above BEFORE INSERT ON zones WHEN NEW.owner_number > 0 AND EXISTS (
     WITH RECURSIVE ends (at) AS (

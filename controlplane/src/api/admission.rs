@@ -24,7 +24,8 @@ const PIECE_OCTETS: usize = 64 << 10;
 /// Lets so many requests in at once. A request is in flight until its answer is with the connection but for the last
 /// pieces. Probes are let in always: they ask whether this process lives.
 pub(super) async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if matches!(request.uri().path(), "/health" | "/ready") {
+    // Who listens has a place of their own: they stay.
+    if matches!(request.uri().path(), "/health" | "/ready" | "/api/v1/events") {
         return next.run(request).await;
     }
     within(&app.in_flight, &app.metrics, request, next).await

@@ -134,15 +134,10 @@ async fn around(
         apexes.extend(above.map(|zone| zone.apex));
         let mut after = name_key::encode(apex.as_ref());
         loop {
-            let step = zones::page(connection, Some(&after), STEP).await?;
+            let step = zones::below(connection, apex.as_ref(), &after, STEP).await?;
             let Some(last) = step.last() else { break };
             after = name_key::encode(last.apex.as_ref());
-            let is_last = !last.apex.as_ref().is_below(apex.as_ref());
-            let below = step.into_iter().filter(|zone| access.sees(zone)).map(|zone| zone.apex);
-            apexes.extend(below.filter(|below| below.as_ref().is_below(apex.as_ref())));
-            if is_last {
-                break;
-            }
+            apexes.extend(step.into_iter().filter(|zone| access.sees(zone)).map(|zone| zone.apex));
         }
     }
     Ok(apexes)

@@ -36,6 +36,8 @@ use crate::auth::{self, Authenticator, Caller, Scope, Scopes, cookie};
 use crate::buffer::Buffer;
 use crate::commit::Committer;
 use crate::error::{Code, Problem};
+use crate::events::Hub;
+use crate::instance::Stop;
 use crate::internal::join::Join;
 use crate::internal::planes::Planes;
 use crate::jobs;
@@ -61,6 +63,12 @@ pub struct App {
     pub(crate) log: Arc<Log>,
     /// Which changes were published a moment ago.
     pub publications: Arc<Publications>,
+    /// Tells what happens.
+    pub(crate) hub: Arc<Hub>,
+    /// A place for each who listens.
+    pub(crate) listeners: Arc<Semaphore>,
+    /// Becomes true when it is time to stop.
+    pub(crate) stop: Stop,
     /// Who serves what is published.
     pub planes: Planes,
     /// What nodes are told to join; `None` where they cannot ask.

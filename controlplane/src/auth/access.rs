@@ -1,7 +1,7 @@
 //! What somebody may in which zone: everything as an operator, or what they are in tenants and were granted of zones. A zone of
 //! which they may see nothing does not exist for them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use godwit_wire::name::Name;
@@ -24,6 +24,8 @@ struct Member {
     roles: BTreeMap<u32, Role>,
     /// By the zone's row.
     granted: HashMap<i64, Role>,
+    /// The same zones by apex and owner, as the feed names them.
+    granted_names: HashSet<(Name, u32)>,
     /// See [`Access::unchecked`].
     unchecked: bool,
 }
@@ -52,12 +54,14 @@ impl Access {
             (tenant.number, role)
         };
         let mut granted: HashMap<i64, Role> = HashMap::new();
-        for (zone, role) in tenants::granted(connection, account).await? {
-            let most = granted.entry(zone).or_insert(role);
+        let mut granted_names = HashSet::new();
+        for tenants::Granted { zone_id, apex, owner, role } in tenants::granted(connection, account).await? {
+            let most = granted.entry(zone_id).or_insert(role);
             *most = role.max(*most);
+            granted_names.insert((apex, owner));
         }
         let roles = of_tenants.into_iter().map(role).collect();
-        Ok(Access(Some(Arc::new(Member { account, roles, granted, unchecked: false }))))
+        Ok(Access(Some(Arc::new(Member { account, roles, granted, granted_names, unchecked: false }))))
     }
 
     /// The same without a check in the program: what is left is what the database itself keeps. For tests, and in no release.
@@ -67,6 +71,7 @@ impl Access {
             account: member.account,
             roles: member.roles.clone(),
             granted: member.granted.clone(),
+            granted_names: member.granted_names.clone(),
             unchecked: true,
         };
         Access(self.0.as_ref().map(|member| Arc::new(unchecked(member))))
@@ -112,6 +117,12 @@ impl Access {
         self.role_of(zone).is_some()
     }
 
+    /// Whether they see a zone of an owner, by its apex.
+    pub(crate) fn sees_named(&self, apex: &Name, owner: u32) -> bool {
+        let is_granted = |member: &Arc<Member>| member.granted_names.contains(&(apex.clone(), owner));
+        self.role_in(owner).is_some() || self.0.as_ref().is_some_and(is_granted)
+    }
+
     /// Whether they see what a zone was when it was of an owner: what is granted is granted of the present one.
     pub(crate) fn sees_past(&self, owner: u32, present: Option<&Zone>) -> bool {
         let same = present.filter(|present| present.owner_number == owner);
@@ -130,6 +141,31 @@ impl Access {
         let message =
             format!("you are {} in the zone {}, and this takes {}", role.as_str(), zone.apex, least.as_str());
         Err(Problem::new(Code::Forbidden, message))
+    }
+
+    /// The same by what somebody is in the tenant that owns it, whatever was granted: who was let in does not decide who else is, nor
+    /// that there is no zone any more.
+    ///
+    /// # Errors
+    /// `DOMAIN_NOT_FOUND`, `FORBIDDEN`.
+    pub(crate) fn need_at_home(&self, zone: &Zone, least: Role) -> Result<(), Problem> {
+        self.need(zone, Role::Viewer)?;
+        if self.role_in(zone.owner_number) >= Some(least) {
+            return Ok(());
+        }
+        let message = format!("this takes {} in the tenant that owns the zone {}", least.as_str(), zone.apex);
+        Err(Problem::new(Code::Forbidden, message))
+    }
+
+    /// What they may now, as the database has it.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn again(&self, connection: &mut Connection) -> sqlx::Result<Access> {
+        match &self.0 {
+            Some(member) if !member.unchecked => Access::of(connection, member.account, false).await,
+            _ => Ok(self.clone()),
+        }
     }
 
     /// Whose a new zone is: the tenant that is named, or the only one in which they may make zones.

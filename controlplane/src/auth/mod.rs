@@ -24,6 +24,7 @@ use std::time::Duration;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 pub(crate) use access::Access;
@@ -79,6 +80,8 @@ pub(crate) struct Authenticator {
     revoked: Tokens,
     used: Used,
     remembered: Remembered<Known>,
+    /// Counts what is good no more, or not as it was, once each.
+    news: watch::Sender<u64>,
 }
 
 impl Authenticator {
@@ -100,6 +103,7 @@ impl Authenticator {
             revoked: Tokens::default(),
             used: Used::default(),
             remembered: Remembered::default(),
+            news: watch::Sender::new(0),
         }
     }
 
@@ -357,6 +361,16 @@ impl Authenticator {
         };
         let claims = jwt::verify_proof(proof, key, expected).map_err(wrong)?;
         if claims.sub == account { Ok(()) } else { Err(wrong(jwt::Refused::Issuer)) }
+    }
+
+    /// Changes when something is heard of for the first time that is good no more, or not as it was.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// Tells that something was.
+    pub(crate) fn tell_news(&self) {
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Forgets what is refused for its age, too.

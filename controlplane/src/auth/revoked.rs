@@ -1,7 +1,7 @@
 //! What is good no more, heard of from the database: every control plane asks twice a second, so that a revocation holds
 //! everywhere within a second, whatever else has failed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::Authenticator;
 use crate::instance::Stop;
+use crate::store::revocations::Revoked;
 use crate::store::{Pool, now_us, revocations};
 
 /// How often is asked.
@@ -55,6 +56,7 @@ impl Listener {
         let mut asked = tokio::time::interval(EVERY);
         asked.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut heard_at_us = now_us();
+        let mut known = HashSet::new();
         loop {
             tokio::select! {
                 _ = self.stop.wait_for(|stop| *stop) => return,
@@ -62,20 +64,29 @@ impl Listener {
             }
             let now = now_us();
             // Also all that was said while the database was away.
-            match self.hear(heard_at_us.min(now).saturating_sub(BACK_US)).await {
+            match self.hear(heard_at_us.min(now).saturating_sub(BACK_US), &mut known).await {
                 Ok(()) => heard_at_us = now,
                 Err(error) => tracing::warn!(%error, "what was revoked could not be asked for"),
             }
         }
     }
 
-    async fn hear(&self, since_us: i64) -> sqlx::Result<()> {
+    /// `known`: what was heard before, and until when it is told.
+    async fn hear(&self, since_us: i64, known: &mut HashSet<(Revoked, i64)>) -> sqlx::Result<()> {
         let mut connection = self.readers.acquire().await?;
         let heard = revocations::since(&mut connection, since_us).await?;
         drop(connection);
         self.authenticator.sweep();
+        let mut is_news = false;
+        let mut now_known = HashSet::with_capacity(heard.len());
         for (revoked, until_us) in heard {
             self.authenticator.heard(&revoked, until_us);
+            is_news |= !known.contains(&(revoked.clone(), until_us));
+            now_known.insert((revoked, until_us));
+        }
+        *known = now_known;
+        if is_news {
+            self.authenticator.tell_news();
         }
         Ok(())
     }

@@ -240,11 +240,17 @@ impl Buffer {
     }
 
     /// Accepted changes behind one of them, in order.
-    pub(crate) fn page(&self, after: Option<Uuid>, limit: usize) -> Vec<Held> {
+    pub(crate) fn page(
+        &self,
+        after: Option<Uuid>,
+        limit: usize,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Vec<Held> {
         let state = self.state();
         let after = after.and_then(|change| state.numbers.get(&change).copied());
         let first = after.map_or(0, |number| number + 1);
-        state.held.range(first..).take(limit).map(|(_, held)| held.clone()).collect()
+        let meant = state.held.range(first..).filter(|(_, held)| is_meant(&held.caller));
+        meant.take(limit).map(|(_, held)| held.clone()).collect()
     }
 
     /// Has a write made, or keeps it where the database is away. `unchecked`: who asks is known from memory alone, which the

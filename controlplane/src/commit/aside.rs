@@ -72,10 +72,10 @@ impl Writer {
     pub(super) async fn write_aside(&mut self, Aside { guard, begin, done }: Aside) {
         if !done.is_closed() {
             let written = match guard.filter(|_| self.place.kind() == Kind::Postgres) {
-                None => self.transact_aside(begin, None).await,
-                Some(account) => match self.to_guarded().await {
+                None => self.transact_aside(begin).await,
+                Some(account) => match self.to_guarded(account).await {
                     Ok(own) => {
-                        let written = self.transact_aside(begin, Some(account)).await;
+                        let written = self.transact_aside(begin).await;
                         self.from_guarded(own);
                         written
                     }
@@ -87,15 +87,8 @@ impl Writer {
         }
     }
 
-    async fn transact_aside(&mut self, begin: Begin, guard: Option<Uuid>) -> Result<(), Problem> {
-        let begun = async {
-            self.begin().await?;
-            match guard {
-                Some(account) => self.line.connection.act_for(account, true).await,
-                None => Ok(()),
-            }
-        };
-        if let Err(error) = begun.await {
+    async fn transact_aside(&mut self, begin: Begin) -> Result<(), Problem> {
+        if let Err(error) = self.begin().await {
             self.line.lost |= is_lost(&error);
             if !self.line.lost {
                 let _ = self.line.connection.control(&[ROLLBACK]).await;

@@ -53,6 +53,8 @@ pub(crate) struct Writer {
     pub(crate) line: Line,
     /// The one for tenants, where the database is to show them no more than theirs: opened when the first of them changes something.
     pub(crate) guarded: Option<Line>,
+    /// For whom it acts while it is the one in use.
+    pub(crate) acts_for: Option<Uuid>,
     /// Where the connections lead to, for others when they break.
     pub(crate) place: Place,
     pub(crate) queues: Queues,
@@ -128,9 +130,7 @@ impl Manner {
     fn of(group: &[Job]) -> Manner {
         match group.len() {
             1 => Manner::Alone,
-            _ if group.iter().all(|job| job.request.is_plain()) && only_account(group).is_some() => {
-                Manner::Together
-            }
+            _ if group.iter().all(|job| job.request.is_plain()) => Manner::Together,
             _ => Manner::Apart,
         }
     }
@@ -199,26 +199,29 @@ impl Writer {
         self.line.connection
     }
 
-    /// A transaction for those of a group that come behind each other and are all of tenants, or all of none.
+    /// One transaction for all of a group, where the database keeps nobody from anything. Else one for those that come behind each
+    /// other of the same tenant's account, or of none.
     async fn transact(&mut self, group: Vec<Job>) {
+        if self.place.kind() == Kind::Sqlite {
+            return self.transact_some(group).await;
+        }
         let mut rest = group.into_iter().peekable();
         while let Some(first) = rest.next() {
-            let is_tenants = is_of_tenant(&first);
+            let account = first.request.access.account();
             let mut some = vec![first];
-            while let Some(next) = rest.next_if(|next| is_of_tenant(next) == is_tenants) {
+            while let Some(next) = rest.next_if(|next| next.request.access.account() == account) {
                 some.push(next);
             }
-            if is_tenants && self.place.kind() == Kind::Postgres {
-                self.transact_guarded(some).await;
-            } else {
-                self.transact_some(some).await;
+            match account {
+                Some(account) => self.transact_guarded(account, some).await,
+                None => self.transact_some(some).await,
             }
         }
     }
 
     /// The same by the connection that is shown no more than who asks may see.
-    async fn transact_guarded(&mut self, group: Vec<Job>) {
-        match self.to_guarded().await {
+    async fn transact_guarded(&mut self, account: Uuid, group: Vec<Job>) {
+        match self.to_guarded(account).await {
             Ok(own) => {
                 self.transact_some(group).await;
                 self.from_guarded(own);
@@ -227,19 +230,21 @@ impl Writer {
         }
     }
 
-    /// Goes on with the connection for tenants; gives the other one, for [`Writer::from_guarded`].
-    pub(super) async fn to_guarded(&mut self) -> sqlx::Result<Line> {
+    /// Goes on with the connection for tenants, for one account; gives the other one, for [`Writer::from_guarded`].
+    pub(super) async fn to_guarded(&mut self, account: Uuid) -> sqlx::Result<Line> {
         let line = match self.guarded.take() {
             Some(line) => line,
             None => Line::of(self.place.connect_guarded().await.inspect_err(|error| {
                 tracing::warn!(%error, "no connection for tenants is to be had");
             })?),
         };
+        self.acts_for = Some(account);
         Ok(std::mem::replace(&mut self.line, line))
     }
 
     /// Goes on with the other one.
     pub(super) fn from_guarded(&mut self, own: Line) {
+        self.acts_for = None;
         self.guarded = Some(std::mem::replace(&mut self.line, own));
     }
 
@@ -307,19 +312,20 @@ impl Writer {
         let mut sequence = self.sequences.next();
         let mut waiting = Vec::new();
         let connection = &mut self.line.connection;
-        let several = connection.is_guarded() && only_account(&group).is_none();
         let mut group = group.into_iter().peekable();
-        while let Some(job) = group.next() {
+        while let Some(mut job) = group.next() {
             if job.is_withdrawn() {
                 continue;
             }
             let with = With { digest_key: &self.digest_key, sequence, now_us: now_us() };
-            if several {
-                // Behind a savepoint: what is taken back to it takes this back too.
-                let account = job.request.access.account().unwrap_or_default();
-                if let Err(error) = connection.act_for(account, true).await {
-                    refuse_all(std::iter::once(job).chain(group).collect(), &error);
-                    return Err(error);
+            // What they may was looked up when the request came, and its body may have taken long.
+            if connection.kind() == Kind::Sqlite && job.request.access.account().is_some() {
+                match job.request.access.again(connection).await {
+                    Ok(now) => job.request.access = now,
+                    Err(error) => {
+                        refuse_all(std::iter::once(job).chain(group).collect(), &error);
+                        return Err(error);
+                    }
                 }
             }
             let is_known = (manner == Manner::Together).then_some(&mut known);
@@ -413,18 +419,7 @@ impl Writer {
         if !claimed.is_empty() {
             zones::claim(connection, &claimed).await?;
         }
-        let several = match only_account(group) {
-            Some(account) => {
-                if let Some(account) = account.filter(|_| connection.is_guarded()) {
-                    connection.act_for(account, true).await?;
-                }
-                false
-            }
-            None => connection.is_guarded(),
-        };
-        if several {
-            zones::lock_all(connection, &zones).await?;
-        } else if !zones.is_empty() {
+        if !zones.is_empty() {
             let together = requests.filter(|_| manner == Manner::Together);
             known = Known::lock(connection, zones, together).await?;
         }
@@ -451,7 +446,11 @@ impl Writer {
             here.state = here.log.end();
             here.doubtful = false;
         }
-        self.line.connection.control(&[begin(self.line.connection.kind())]).await
+        self.line.connection.control(&[begin(self.line.connection.kind())]).await?;
+        match self.acts_for {
+            Some(account) => self.line.connection.act_for(account, true).await,
+            None => Ok(()),
+        }
     }
 
     /// Writes down that a data plane has what this database never knew: from here on nothing gets a sequence.
@@ -566,18 +565,6 @@ fn refuse_all(group: Vec<Job>, error: &sqlx::Error) {
         let problem = Problem::new(Code::DbUnavailable, "the database is not available; try again");
         job.give(Err(problem.because(Cause::of(error))));
     }
-}
-
-/// Whether it is of somebody who may not everything.
-fn is_of_tenant(job: &Job) -> bool {
-    job.request.access.account().is_some()
-}
-
-/// The account that asks for all of a group, or the inner `None` where it is of no tenant; `None`: there are several.
-fn only_account(group: &[Job]) -> Option<Option<Uuid>> {
-    let mut accounts = group.iter().map(|job| job.request.access.account());
-    let first = accounts.next()?;
-    accounts.all(|account| account == first).then_some(first)
 }
 
 /// What came of a request.

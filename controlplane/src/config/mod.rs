@@ -103,6 +103,8 @@ pub struct Api {
     pub max_connections_per_client: usize,
     /// Requests in flight at once, answers that are not read yet included. Default 512.
     pub max_requests: usize,
+    /// Who may listen to events at once. Default 1024.
+    pub max_listeners: usize,
     /// Octets of a request's header, its first line included. Default 16384.
     pub max_header_octets: usize,
     /// Octets of the bodies of all requests in flight together. Default 134217728.
@@ -126,6 +128,7 @@ impl Default for Api {
             max_connections: 1_024,
             max_connections_per_client: 128,
             max_requests: 512,
+            max_listeners: 1024,
             max_header_octets: 16 << 10,
             max_body_octets: 128 << 20,
         }
@@ -420,6 +423,7 @@ impl Config {
                 "1 to 1000000",
             ),
             ((1..=1_000_000).contains(&self.api.max_requests), "api.max_requests", "1 to 1000000"),
+            ((1..=1_000_000).contains(&self.api.max_listeners), "api.max_listeners", "1 to 1000000"),
             (
                 (1_024..=64 << 10).contains(&self.api.max_header_octets),
                 "api.max_header_octets",

@@ -43,6 +43,7 @@ impl Place {
         let writer = Writer {
             line: Line::of(writer),
             guarded: None,
+            acts_for: None,
             place,
             queues,
             sequences: match kind {

@@ -185,6 +185,11 @@ impl Log {
         Ok(if follows { After::Batches(made) } else { After::Gone })
     }
 
+    /// All batches behind a sequence that are in memory; `None` where some are not.
+    pub(crate) fn in_memory_after(&self, sequence: u64) -> Option<Vec<Made>> {
+        self.kept_after(sequence, usize::MAX)
+    }
+
     fn kept_after(&self, sequence: u64, octets: usize) -> Option<Vec<Made>> {
         let kept = self.kept();
         let first = kept.batches.iter().position(|batch| batch.entry.first_sequence == sequence + 1)?;

@@ -8,7 +8,7 @@ use super::{Connection, Row};
 const SETTLED: &str = "SELECT count(*) FROM (SELECT id FROM changes WHERE id = $1 UNION ALL SELECT change_id FROM buffered_changes WHERE change_id = $1) AS settled";
 const INSERT: &str = "INSERT INTO buffered_changes (change_id, accepted_at_us, settled_at_us, actor, request_id, request, repeats, code, message) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (change_id) DO NOTHING";
 const FIND: &str = "SELECT change_id, accepted_at_us, settled_at_us, actor, request_id, request, repeats, code, message FROM buffered_changes WHERE change_id = $1";
-const PAGE: &str = "SELECT change_id, accepted_at_us, settled_at_us, actor, request_id, request, repeats, code, message FROM buffered_changes WHERE code IS NOT NULL AND change_id > $1 ORDER BY change_id LIMIT $2";
+const PAGE: &str = "SELECT change_id, accepted_at_us, settled_at_us, actor, request_id, request, repeats, code, message FROM buffered_changes WHERE code IS NOT NULL AND change_id > $1 AND (actor = $2 OR $2 IS NULL) ORDER BY change_id LIMIT $3";
 const PRUNE: &str = "DELETE FROM buffered_changes WHERE change_id IN (SELECT change_id FROM buffered_changes WHERE settled_at_us < $1 ORDER BY settled_at_us LIMIT $2)";
 
 /// Every statement of this file.
@@ -99,12 +99,17 @@ pub async fn find(connection: &mut Connection, change: Uuid) -> sqlx::Result<Opt
     row.as_ref().map(settled).transpose()
 }
 
-/// Those that could not be made, behind an id, in the order of ids, which is that of their time.
+/// Those that could not be made, of one actor where one is given, behind an id, in the order of ids, which is that of their time.
 ///
 /// # Errors
 /// Of the database.
-pub async fn conflicts(connection: &mut Connection, after: Uuid, limit: i64) -> sqlx::Result<Vec<Settled>> {
-    let rows = connection.query(PAGE).bind(after).bind(limit).fetch_all().await?;
+pub async fn conflicts(
+    connection: &mut Connection,
+    after: Uuid,
+    actor: Option<&str>,
+    limit: i64,
+) -> sqlx::Result<Vec<Settled>> {
+    let rows = connection.query(PAGE).bind(after).bind(actor).bind(limit).fetch_all().await?;
     rows.iter().map(settled).collect()
 }
 

@@ -14,7 +14,11 @@ use super::connection::{Arguments, Connection, Kind, Row};
 
 const COLUMNS_SQLITE: &str = "SELECT m.name, c.name, upper(c.type) FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'";
 const COLUMNS_POSTGRES: &str = "SELECT table_name::TEXT, column_name::TEXT, upper(data_type)::TEXT FROM information_schema.columns WHERE table_schema = current_schema()";
-const NUMBERS_GO_ON: &str = "SELECT setval(pg_get_serial_sequence('zones', 'id'), greatest(nextval(pg_get_serial_sequence('zones', 'id')), (SELECT coalesce(max(id), 1) FROM zones))), setval(pg_get_serial_sequence('outbox', 'commit_number'), greatest(nextval(pg_get_serial_sequence('outbox', 'commit_number')), (SELECT coalesce(max(commit_number), 1) FROM outbox))), setval(pg_get_serial_sequence('audit', 'id'), greatest(nextval(pg_get_serial_sequence('audit', 'id')), (SELECT coalesce(max(id), 1) FROM audit))), setval(pg_get_serial_sequence('tenants', 'number'), greatest(nextval(pg_get_serial_sequence('tenants', 'number')), (SELECT coalesce(max(number), 1) FROM tenants)))";
+const NUMBERS_GO_ON: &str = "SELECT setval(pg_get_serial_sequence('zones', 'id'), greatest(nextval(pg_get_serial_sequence('zones', 'id')), (SELECT coalesce(max(id), 1) FROM zones))), setval(pg_get_serial_sequence('outbox', 'commit_number'), greatest(nextval(pg_get_serial_sequence('outbox', 'commit_number')), (SELECT coalesce(max(commit_number), 1) FROM outbox))), setval(pg_get_serial_sequence('audit', 'id'), greatest(nextval(pg_get_serial_sequence('audit', 'id')), (SELECT coalesce(max(id), 1) FROM audit))), setval(pg_get_serial_sequence('tenants', 'number'), greatest(nextval(pg_get_serial_sequence('tenants', 'number')), (SELECT greatest(coalesce(max(number), 1), (SELECT coalesce(max(greatest(owner_number, before_owner_number)), 0) FROM history), (SELECT coalesce(max(owner_number), 0) FROM departed_zones)) FROM tenants)))";
+/// No number of a tenant is given again of which something is kept.
+const TENANTS_GO_ON: &str = "UPDATE sqlite_sequence SET seq = max(seq, (SELECT coalesce(max(max(owner_number, coalesce(before_owner_number, 0))), 0) FROM history), (SELECT coalesce(max(owner_number), 0) FROM departed_zones)) WHERE name = 'tenants'";
+/// The row is there once there was a tenant.
+const TENANTS_BEGIN: &str = "INSERT INTO sqlite_sequence (name, seq) SELECT 'tenants', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'tenants')";
 /// What keeps rows apart that come one by one, in any order that is allowed; those of a backup were.
 const TRIGGERS_SQLITE: &str = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name";
 /// How long who has just stopped may be seen; the lease of one that was killed lasts three seconds.
@@ -25,7 +29,7 @@ const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = curr
 const LEASE_IS_HELD: &str = "SELECT count(*) > 0 FROM relay WHERE lease_until_us > (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT";
 
 /// Statements of this file that one of them knows.
-pub(super) const SQLITE_ONLY: &[&str] = &[COLUMNS_SQLITE, TRIGGERS_SQLITE];
+pub(super) const SQLITE_ONLY: &[&str] = &[COLUMNS_SQLITE, TRIGGERS_SQLITE, TENANTS_BEGIN, TENANTS_GO_ON];
 pub(super) const POSTGRES_ONLY: &[&str] = &[COLUMNS_POSTGRES, NUMBERS_GO_ON, OTHERS, LEASE_IS_HELD];
 
 /// What a column holds.
@@ -241,8 +245,14 @@ pub(crate) async fn empty(connection: &mut Connection, tables: &[&str]) -> sqlx:
 /// # Errors
 /// Of the database.
 pub(crate) async fn numbers_go_on(connection: &mut Connection) -> sqlx::Result<()> {
-    if connection.kind() == Kind::Postgres {
-        connection.query(NUMBERS_GO_ON).fetch_optional().await?;
+    match connection.kind() {
+        Kind::Postgres => {
+            connection.query(NUMBERS_GO_ON).fetch_optional().await?;
+        }
+        Kind::Sqlite => {
+            connection.query(TENANTS_BEGIN).execute().await?;
+            connection.query(TENANTS_GO_ON).execute().await?;
+        }
     }
     Ok(())
 }

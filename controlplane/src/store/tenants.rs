@@ -1,8 +1,10 @@
 //! `tenants`, `memberships` and `grants`: who owns zones, who acts for them, and what others may in a zone.
 
+use godwit_wire::name::Name;
 use uuid::Uuid;
 
 use super::{Connection, Kind, Row, damaged};
+use crate::model::name_key;
 use crate::model::role::Role;
 
 const INSERT: &str = "INSERT INTO tenants (name, created_at_us) VALUES ($1, $2) RETURNING number";
@@ -11,31 +13,40 @@ const BY_NUMBER: &str = "SELECT number, name, suspended_at_us, created_at_us FRO
 const BY_NUMBER_LOCKED: &str =
     "SELECT number, name, suspended_at_us, created_at_us FROM tenants WHERE number = $1 FOR UPDATE";
 const LIST: &str = "SELECT number, name, suspended_at_us, created_at_us FROM tenants WHERE number > $1 ORDER BY number LIMIT $2";
-const OF_ACCOUNT: &str = "SELECT t.number, t.name, t.suspended_at_us, t.created_at_us, m.role FROM memberships m JOIN tenants t ON t.number = m.tenant WHERE m.account_id = $1 ORDER BY m.tenant";
+const OF_ACCOUNT: &str = "SELECT t.number, t.name, t.suspended_at_us, t.created_at_us, m.role FROM memberships m JOIN tenants t ON t.number = m.tenant WHERE m.account_id = $1 AND m.accepted_at_us IS NOT NULL ORDER BY m.tenant";
+const ASKED: &str = "SELECT t.number, t.name, t.suspended_at_us, t.created_at_us, m.role FROM memberships m JOIN tenants t ON t.number = m.tenant WHERE m.account_id = $1 AND m.accepted_at_us IS NULL ORDER BY m.tenant";
 const RENAME: &str = "UPDATE tenants SET name = $2 WHERE number = $1";
 const SUSPEND: &str = "UPDATE tenants SET suspended_at_us = $2 WHERE number = $1";
 const DELETE: &str = "DELETE FROM tenants WHERE number = $1";
 const HAS_ZONES: &str = "SELECT count(*) FROM (SELECT 1 FROM zones WHERE owner_number = $1 LIMIT 1) AS found";
 
-const MEMBERS: &str = "SELECT m.account_id, a.email, a.name, m.role, m.created_at_us FROM memberships m JOIN accounts a ON a.id = m.account_id WHERE m.tenant = $1 AND m.account_id > $2 ORDER BY m.account_id LIMIT $3";
-const ROLE: &str = "SELECT role FROM memberships WHERE tenant = $1 AND account_id = $2";
+/// Of who has not said yes no more than the id that they were asked by.
+const MEMBERS: &str = "SELECT m.account_id, a.email, a.name, m.role, m.created_at_us, m.accepted_at_us FROM memberships m LEFT JOIN accounts a ON a.id = m.account_id AND m.accepted_at_us IS NOT NULL WHERE m.tenant = $1 AND m.account_id > $2 ORDER BY m.account_id LIMIT $3";
+const ROLE: &str = "SELECT m.role, m.accepted_at_us, t.suspended_at_us FROM memberships m JOIN tenants t ON t.number = m.tenant WHERE m.tenant = $1 AND m.account_id = $2";
 const COUNT_MEMBERS: &str = "SELECT count(*) FROM memberships WHERE tenant = $1";
 const COUNT_TENANTS: &str = "SELECT count(*) FROM memberships WHERE account_id = $1";
-const COUNT_OWNERS: &str = "SELECT count(*) FROM memberships WHERE tenant = $1 AND role = 'owner'";
-const PUT_MEMBER: &str = "INSERT INTO memberships (tenant, account_id, role, created_at_us) VALUES ($1, $2, $3, $4) ON CONFLICT (tenant, account_id) DO UPDATE SET role = excluded.role";
+const COUNT_OWNERS: &str =
+    "SELECT count(*) FROM memberships WHERE tenant = $1 AND role = 'owner' AND accepted_at_us IS NOT NULL";
+const PUT_MEMBER: &str = "INSERT INTO memberships (tenant, account_id, role, created_at_us, accepted_at_us) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant, account_id) DO UPDATE SET role = excluded.role";
+const ACCEPT: &str = "UPDATE memberships SET accepted_at_us = $3 WHERE tenant = $1 AND account_id = $2 AND accepted_at_us IS NULL";
+/// The same of whoever asks, as the database knows them.
+const ACCEPT_POSTGRES: &str = "SELECT godwit_accept($1, $2)";
 const DROP_MEMBER: &str = "DELETE FROM memberships WHERE tenant = $1 AND account_id = $2";
 /// Those that are granted something of its zones.
 const GRANTED_BY: &str =
     "SELECT DISTINCT g.tenant FROM zones z JOIN grants g ON g.zone_id = z.id WHERE z.owner_number = $1";
-const ACCOUNT_NAMED: &str = "SELECT email, name FROM accounts WHERE id = $1";
-const TENANT_NAMED: &str = "SELECT name FROM tenants WHERE number = $1";
+const IS_ACCOUNT: &str = "SELECT EXISTS (SELECT 1 FROM accounts WHERE id = $1)";
+const IS_TENANT: &str = "SELECT EXISTS (SELECT 1 FROM tenants WHERE number = $1)";
 /// The same, whoever asks.
-const ACCOUNT_NAMED_POSTGRES: &str = "SELECT email, name FROM godwit_account_named($1)";
-const TENANT_NAMED_POSTGRES: &str = "SELECT name FROM godwit_tenant_named($1)";
+const IS_ACCOUNT_POSTGRES: &str = "SELECT godwit_is_account($1)";
+const IS_TENANT_POSTGRES: &str = "SELECT godwit_is_tenant($1)";
+const COUNT_TENANTS_POSTGRES: &str = "SELECT godwit_count_tenants($1)";
+const COUNT_GRANTED_POSTGRES: &str = "SELECT godwit_count_granted($1)";
 
 /// What an account is granted, with whether either side is suspended.
-const GRANTED: &str = "SELECT g.zone_id, g.role, m.role AS own, t.suspended_at_us AS here, o.suspended_at_us AS there FROM memberships m JOIN tenants t ON t.number = m.tenant JOIN grants g ON g.tenant = m.tenant JOIN zones z ON z.id = g.zone_id LEFT JOIN tenants o ON o.number = z.owner_number WHERE m.account_id = $1";
-const GRANTS: &str = "SELECT g.tenant, t.name, g.role, g.created_at_us FROM grants g JOIN tenants t ON t.number = g.tenant WHERE g.zone_id = $1 ORDER BY g.tenant";
+const GRANTED: &str = "SELECT g.zone_id, z.name_key, z.owner_number, g.role, m.role AS own, t.suspended_at_us AS here, o.suspended_at_us AS there FROM memberships m JOIN tenants t ON t.number = m.tenant JOIN grants g ON g.tenant = m.tenant JOIN zones z ON z.id = g.zone_id LEFT JOIN tenants o ON o.number = z.owner_number WHERE m.account_id = $1 AND m.accepted_at_us IS NOT NULL";
+const GRANTS: &str = "SELECT tenant, role, created_at_us FROM grants WHERE zone_id = $1 ORDER BY tenant";
+const GRANT: &str = "SELECT tenant, role, created_at_us FROM grants WHERE zone_id = $1 AND tenant = $2";
 const COUNT_GRANTS: &str = "SELECT count(*) FROM grants WHERE zone_id = $1";
 const COUNT_GRANTED: &str = "SELECT count(*) FROM grants WHERE tenant = $1";
 const PUT_GRANT: &str = "INSERT INTO grants (zone_id, tenant, role, created_at_us) VALUES ($1, $2, $3, $4) ON CONFLICT (zone_id, tenant) DO UPDATE SET role = excluded.role";
@@ -59,8 +70,11 @@ pub(super) const ALL: &[&str] = &[
     PUT_MEMBER,
     DROP_MEMBER,
     GRANTED_BY,
-    ACCOUNT_NAMED,
-    TENANT_NAMED,
+    ASKED,
+    ACCEPT,
+    GRANT,
+    IS_ACCOUNT,
+    IS_TENANT,
     GRANTED,
     GRANTS,
     COUNT_GRANTS,
@@ -70,7 +84,14 @@ pub(super) const ALL: &[&str] = &[
 ];
 
 /// Statements of this file that PostgreSQL alone gets.
-pub(super) const POSTGRES_ONLY: &[&str] = &[BY_NUMBER_LOCKED, ACCOUNT_NAMED_POSTGRES, TENANT_NAMED_POSTGRES];
+pub(super) const POSTGRES_ONLY: &[&str] = &[
+    BY_NUMBER_LOCKED,
+    ACCEPT_POSTGRES,
+    IS_ACCOUNT_POSTGRES,
+    IS_TENANT_POSTGRES,
+    COUNT_TENANTS_POSTGRES,
+    COUNT_GRANTED_POSTGRES,
+];
 
 /// A tenant as stored.
 #[derive(Clone, Debug)]
@@ -87,17 +108,29 @@ pub(crate) struct Tenant {
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) account: Uuid,
-    pub(crate) email: String,
-    pub(crate) name: String,
+    /// Address and name of who has said yes.
+    pub(crate) called: Option<(String, String)>,
     pub(crate) role: Role,
-    pub(crate) since_us: i64,
+    /// Since when they are asked, and since when they are one.
+    pub(crate) asked_us: i64,
+    pub(crate) since_us: Option<i64>,
+}
+
+/// What somebody is in a tenant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Membership {
+    /// What it says.
+    pub(crate) role: Role,
+    /// Whether they have said yes.
+    pub(crate) accepted: bool,
+    /// Whether the tenant is suspended: its members only look.
+    pub(crate) suspended: bool,
 }
 
 /// What another tenant may in a zone.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub(crate) tenant: u32,
-    pub(crate) name: String,
     pub(crate) role: Role,
     pub(crate) since_us: i64,
 }
@@ -191,12 +224,12 @@ pub(crate) async fn suspend(
     connection.query(SUSPEND).bind(i64::from(number)).bind(at_us).execute().await.map(|_| ())
 }
 
-/// Deletes it with its memberships and what it is granted.
+/// Deletes it with its memberships and what it is granted; whether there was one to delete.
 ///
 /// # Errors
 /// Of the database.
-pub(crate) async fn delete(connection: &mut Connection, number: u32) -> sqlx::Result<()> {
-    connection.query(DELETE).bind(i64::from(number)).execute().await.map(|_| ())
+pub(crate) async fn delete(connection: &mut Connection, number: u32) -> sqlx::Result<bool> {
+    Ok(connection.query(DELETE).bind(i64::from(number)).execute().await? > 0)
 }
 
 /// Whether a tenant has zones.
@@ -218,12 +251,13 @@ pub(crate) async fn members(
     limit: i64,
 ) -> sqlx::Result<Vec<Member>> {
     let member = |row: &Row| {
+        let email: Option<String> = row.get("email")?;
         Ok(Member {
             account: row.get("account_id")?,
-            email: row.get("email")?,
-            name: row.get("name")?,
+            called: email.zip(row.get("name")?),
             role: role(row, "role")?,
-            since_us: row.get("created_at_us")?,
+            asked_us: row.get("created_at_us")?,
+            since_us: row.get("accepted_at_us")?,
         })
     };
     let members = connection.query(MEMBERS).bind(i64::from(number)).bind(after).bind(limit);
@@ -234,13 +268,47 @@ pub(crate) async fn members(
 ///
 /// # Errors
 /// Of the database.
-pub(crate) async fn role_of(
+pub(crate) async fn membership(
     connection: &mut Connection,
     number: u32,
     account: Uuid,
-) -> sqlx::Result<Option<Role>> {
+) -> sqlx::Result<Option<Membership>> {
     let row = connection.query(ROLE).bind(i64::from(number)).bind(account).fetch_optional().await?;
-    row.as_ref().map(|row| role(row, "role")).transpose()
+    let membership = |row: &Row| {
+        Ok(Membership {
+            role: role(row, "role")?,
+            accepted: row.get::<Option<i64>, _>("accepted_at_us")?.is_some(),
+            suspended: row.get::<Option<i64>, _>("suspended_at_us")?.is_some(),
+        })
+    };
+    row.as_ref().map(membership).transpose()
+}
+
+/// Those that an account was asked to be a member of, and as what.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn asked(connection: &mut Connection, account: Uuid) -> sqlx::Result<Vec<(Tenant, Role)>> {
+    let rows = connection.query(ASKED).bind(account).fetch_all().await?;
+    rows.iter().map(|row| Ok((tenant(row)?, role(row, "role")?))).collect()
+}
+
+/// An account becomes what it was asked to be; whether it was asked. By a connection that acts for it, where it is guarded.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn accept(
+    connection: &mut Connection,
+    number: u32,
+    account: Uuid,
+    now_us: i64,
+) -> sqlx::Result<bool> {
+    if connection.is_guarded() {
+        let accept = connection.query(ACCEPT_POSTGRES).bind(i64::from(number)).bind(now_us);
+        return Ok(accept.fetch_value::<i64>().await? > 0);
+    }
+    let accept = connection.query(ACCEPT).bind(i64::from(number)).bind(account).bind(now_us);
+    Ok(accept.execute().await? > 0)
 }
 
 /// How many members a tenant has.
@@ -256,7 +324,11 @@ pub(crate) async fn count_members(connection: &mut Connection, number: u32) -> s
 /// # Errors
 /// Of the database.
 pub(crate) async fn count_of_account(connection: &mut Connection, account: Uuid) -> sqlx::Result<i64> {
-    connection.query(COUNT_TENANTS).bind(account).fetch_value().await
+    let statement = match connection.kind() {
+        Kind::Sqlite => COUNT_TENANTS,
+        Kind::Postgres => COUNT_TENANTS_POSTGRES,
+    };
+    connection.query(statement).bind(account).fetch_value().await
 }
 
 /// How many owners a tenant has.
@@ -267,7 +339,7 @@ pub(crate) async fn count_owners(connection: &mut Connection, number: u32) -> sq
     connection.query(COUNT_OWNERS).bind(i64::from(number)).fetch_value().await
 }
 
-/// Makes an account a member, or something else than it was.
+/// Asks an account to be a member, or makes one something else than it was; `accepted`: it is one without being asked.
 ///
 /// # Errors
 /// Of the database, also when there is no such account.
@@ -276,10 +348,12 @@ pub(crate) async fn put_member(
     number: u32,
     account: Uuid,
     role: Role,
+    accepted: bool,
     now_us: i64,
 ) -> sqlx::Result<()> {
     let put = connection.query(PUT_MEMBER).bind(i64::from(number)).bind(account);
-    put.bind(role.as_str()).bind(now_us).execute().await.map(|_| ())
+    let put = put.bind(role.as_str()).bind(now_us).bind(accepted.then_some(now_us));
+    put.execute().await.map(|_| ())
 }
 
 /// Ends a membership; whether there was one.
@@ -294,33 +368,28 @@ pub(crate) async fn drop_member(
     Ok(connection.query(DROP_MEMBER).bind(i64::from(number)).bind(account).execute().await? > 0)
 }
 
-/// Address and name of an account that somebody names, whether they see it or not.
+/// Whether there is an account that somebody names, whether they see it or not.
 ///
 /// # Errors
 /// Of the database.
-pub(crate) async fn account_named(
-    connection: &mut Connection,
-    account: Uuid,
-) -> sqlx::Result<Option<(String, String)>> {
+pub(crate) async fn is_account(connection: &mut Connection, account: Uuid) -> sqlx::Result<bool> {
     let statement = match connection.kind() {
-        Kind::Sqlite => ACCOUNT_NAMED,
-        Kind::Postgres => ACCOUNT_NAMED_POSTGRES,
+        Kind::Sqlite => IS_ACCOUNT,
+        Kind::Postgres => IS_ACCOUNT_POSTGRES,
     };
-    let row = connection.query(statement).bind(account).fetch_optional().await?;
-    row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+    connection.query(statement).bind(account).fetch_value().await
 }
 
-/// What a tenant that somebody names is called, whether they see it or not.
+/// Whether there is a tenant that somebody names, whether they see it or not.
 ///
 /// # Errors
 /// Of the database.
-pub(crate) async fn tenant_named(connection: &mut Connection, number: u32) -> sqlx::Result<Option<String>> {
+pub(crate) async fn is_tenant(connection: &mut Connection, number: u32) -> sqlx::Result<bool> {
     let statement = match connection.kind() {
-        Kind::Sqlite => TENANT_NAMED,
-        Kind::Postgres => TENANT_NAMED_POSTGRES,
+        Kind::Sqlite => IS_TENANT,
+        Kind::Postgres => IS_TENANT_POSTGRES,
     };
-    let row = connection.query(statement).bind(i64::from(number)).fetch_optional().await?;
-    row.map(|row| row.get(0)).transpose()
+    connection.query(statement).bind(i64::from(number)).fetch_value().await
 }
 
 /// The tenants that are granted something of its zones.
@@ -332,18 +401,42 @@ pub(crate) async fn granted_by(connection: &mut Connection, number: u32) -> sqlx
     rows.iter().map(|row| self::number(row, "tenant")).collect()
 }
 
-/// The zones of which an account is granted something, by their rows: what it may there, all in all.
+/// Something of a zone that an account is granted.
+#[derive(Clone, Debug)]
+pub(crate) struct Granted {
+    /// The zone's row.
+    pub(crate) zone_id: i64,
+    pub(crate) apex: Name,
+    pub(crate) owner: u32,
+    /// What it may there, all in all.
+    pub(crate) role: Role,
+}
+
+/// The zones of which an account is granted something.
 ///
 /// # Errors
 /// Of the database.
-pub(crate) async fn granted(connection: &mut Connection, account: Uuid) -> sqlx::Result<Vec<(i64, Role)>> {
+pub(crate) async fn granted(connection: &mut Connection, account: Uuid) -> sqlx::Result<Vec<Granted>> {
     let granted = |row: &Row| {
         let is_suspended =
             row.get::<Option<i64>, _>("here")?.is_some() || row.get::<Option<i64>, _>("there")?.is_some();
         let most = role(row, "role")?.min(role(row, "own")?);
-        Ok((row.get("zone_id")?, if is_suspended { Role::Viewer } else { most }))
+        Ok(Granted {
+            zone_id: row.get("zone_id")?,
+            apex: name_key::decode(row.get("name_key")?).ok_or_else(|| damaged("zones", "name_key"))?,
+            owner: number(row, "owner_number")?,
+            role: if is_suspended { Role::Viewer } else { most },
+        })
     };
     connection.query(GRANTED).bind(account).fetch_all().await?.iter().map(granted).collect()
+}
+
+fn grant(row: &Row) -> sqlx::Result<Grant> {
+    Ok(Grant {
+        tenant: number(row, "tenant")?,
+        role: role(row, "role")?,
+        since_us: row.get("created_at_us")?,
+    })
 }
 
 /// What other tenants may in a zone.
@@ -351,15 +444,20 @@ pub(crate) async fn granted(connection: &mut Connection, account: Uuid) -> sqlx:
 /// # Errors
 /// Of the database.
 pub(crate) async fn grants(connection: &mut Connection, zone_id: i64) -> sqlx::Result<Vec<Grant>> {
-    let grant = |row: &Row| {
-        Ok(Grant {
-            tenant: number(row, "tenant")?,
-            name: row.get("name")?,
-            role: role(row, "role")?,
-            since_us: row.get("created_at_us")?,
-        })
-    };
     connection.query(GRANTS).bind(zone_id).fetch_all().await?.iter().map(grant).collect()
+}
+
+/// What one of them may.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn grant_of(
+    connection: &mut Connection,
+    zone_id: i64,
+    tenant: u32,
+) -> sqlx::Result<Option<Grant>> {
+    let found = connection.query(GRANT).bind(zone_id).bind(i64::from(tenant)).fetch_optional().await?;
+    found.as_ref().map(grant).transpose()
 }
 
 /// How many grants there are of a zone, and of how many zones a tenant has one.
@@ -372,7 +470,11 @@ pub(crate) async fn count_grants(
     tenant: u32,
 ) -> sqlx::Result<(i64, i64)> {
     let of_zone = connection.query(COUNT_GRANTS).bind(zone_id).fetch_value().await?;
-    let of_tenant = connection.query(COUNT_GRANTED).bind(i64::from(tenant)).fetch_value().await?;
+    let statement = match connection.kind() {
+        Kind::Sqlite => COUNT_GRANTED,
+        Kind::Postgres => COUNT_GRANTED_POSTGRES,
+    };
+    let of_tenant = connection.query(statement).bind(i64::from(tenant)).fetch_value().await?;
     Ok((of_zone, of_tenant))
 }
 

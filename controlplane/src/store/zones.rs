@@ -47,13 +47,12 @@ const DELETE: &str = "DELETE FROM zones WHERE id = $1";
 /// See the function in the schema: whoever asks, and whether they see it or not.
 const LONGEST_KEY: &str = "SELECT godwit_longest($1)";
 /// The same.
-const LOCK_ALL: &str = "SELECT godwit_lock($1)";
 const CLAIM: &str = "SELECT godwit_claim($1)";
 const PAGE_OF: &str = select!("WHERE owner_number = $1 AND name_key > $2 ORDER BY name_key LIMIT $3");
 const PAGE_GRANTED: &str = select!(
     "WHERE id IN (SELECT zone_id FROM grants WHERE tenant = $1) AND name_key > $2 AND owner_number BETWEEN $3 AND $4 ORDER BY name_key LIMIT $5"
 );
-const GIVE: &str = "UPDATE zones SET owner_number = $2 WHERE id = $1";
+const BELOW: &str = select!("WHERE name_key > $1 AND name_key < $2 ORDER BY name_key LIMIT $3");
 const DEPARTED: &str = "SELECT version, serial FROM departed_zones WHERE name_key = $1";
 const DEPARTED_OWNER: &str = "SELECT owner_number FROM departed_zones WHERE name_key = $1";
 const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, departed_at_us, owner_number) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name_key) DO UPDATE SET version = excluded.version, serial = excluded.serial, departed_at_us = excluded.departed_at_us, owner_number = excluded.owner_number";
@@ -61,7 +60,7 @@ const RETURN: &str = "DELETE FROM departed_zones WHERE name_key = $1";
 
 /// Statements of this file that only PostgreSQL gets.
 pub(super) const POSTGRES_ONLY: &[&str] =
-    &[BY_NAME_LOCKED, LONGEST_LOCKED, LOCK_IN_ORDER, BY_NAMES, SIZED, LONGEST_KEY, LOCK_ALL, CLAIM];
+    &[BY_NAME_LOCKED, LONGEST_LOCKED, LOCK_IN_ORDER, BY_NAMES, SIZED, LONGEST_KEY, CLAIM];
 
 /// Every statement of this file that both get.
 pub const ALL: &[&str] = &[
@@ -77,7 +76,7 @@ pub const ALL: &[&str] = &[
     DELETE,
     PAGE_OF,
     PAGE_GRANTED,
-    GIVE,
+    BELOW,
     DEPARTED,
     DEPARTED_OWNER,
     DEPART,
@@ -188,6 +187,9 @@ pub(crate) async fn longest_seen(
             if locked { lock_longest(connection, names).await? } else { longest(connection, names).await? };
         return Ok(found.into());
     }
+    if names.is_empty() {
+        return Ok(Longest::Nothing);
+    }
     let names: Vec<Name> = names.iter().copied().map(NameRef::to_owned).collect();
     let key: Option<Vec<u8>> = connection.query(LONGEST_KEY).bind(keys(&names)).fetch_value().await?;
     let Some(key) = key else { return Ok(Longest::Nothing) };
@@ -195,14 +197,6 @@ pub(crate) async fn longest_seen(
     let row = connection.query(statement).bind(key).fetch_optional().await?;
     let found = row.as_ref().map(zone).transpose()?;
     Ok(found.map_or(Longest::Hidden, |zone| Longest::Zone(Box::new(zone))))
-}
-
-/// Locks those of these names that are zones, whoever sees them, in the order of [`lock_in_order`]. For PostgreSQL.
-///
-/// # Errors
-/// Of the database.
-pub(crate) async fn lock_all(connection: &mut Connection, names: &BTreeSet<Name>) -> sqlx::Result<()> {
-    connection.query(LOCK_ALL).bind(keys(names)).fetch_value::<i64>().await.map(|_| ())
 }
 
 /// Has claims of names that could overlap with these wait until the transaction ends. For PostgreSQL: SQLite has one writer at
@@ -245,9 +239,21 @@ pub(crate) async fn page_granted(
     page.fetch_all().await?.iter().map(zone).collect()
 }
 
-/// Gives a zone to another owner.
-pub fn give(batch: &mut Batch, id: i64, owner_number: u32) {
-    batch.add(GIVE).bind(id).bind(i64::from(owner_number));
+/// Zones below a name, behind a key that is at or below it, in canonical order.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn below(
+    connection: &mut Connection,
+    apex: NameRef<'_>,
+    after: &[u8],
+    limit: i64,
+) -> sqlx::Result<Vec<Zone>> {
+    let mut end = name_key::encode(apex);
+    // A label has at most 63 octets.
+    end.extend_from_slice(&[0xFF; 64]);
+    let below = connection.query(BELOW).bind(after).bind(end).bind(limit);
+    below.fetch_all().await?.iter().map(zone).collect()
 }
 
 /// Locks those of these names that are zones, in canonical order: two that want several of the same never wait for each
@@ -406,7 +412,10 @@ pub async fn take_departed(
     let Some(row) = connection.query(DEPARTED).bind(key.as_slice()).fetch_optional().await? else {
         return Ok(None);
     };
-    connection.query(RETURN).bind(key.as_slice()).execute().await?;
+    // Where it is guarded the database does that, when the zone is made.
+    if !connection.is_guarded() {
+        connection.query(RETURN).bind(key.as_slice()).execute().await?;
+    }
     let version = u64::try_from(row.get::<i64, _>("version")?).map_err(|_| damaged("zones", "version"))?;
     Ok(Some((version, narrow(row.get("serial")?, "serial")?)))
 }

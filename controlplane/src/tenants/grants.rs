@@ -46,10 +46,15 @@ impl Tenants {
                     let message = format!("the zone is tenant {tenant}'s already");
                     return Err(Problem::new(Code::InvalidValue, message));
                 }
-                let unknown = || Problem::new(Code::TenantNotFound, format!("there is no tenant {tenant}"));
-                let name = tenants::tenant_named(connection, tenant).await?.ok_or_else(unknown)?;
+                if !tenants::is_tenant(connection, tenant).await? {
+                    return Err(Problem::new(Code::TenantNotFound, format!("there is no tenant {tenant}")));
+                }
+                let before = tenants::grant_of(connection, zone.id, tenant).await?;
+                if let Some(before) = before.as_ref().filter(|before| before.role == role) {
+                    return Ok((before.clone(), Vec::new()));
+                }
                 let (of_zone, of_tenant) = tenants::count_grants(connection, zone.id, tenant).await?;
-                if of_zone >= MOST_GRANTS || of_tenant >= MOST_GRANTS {
+                if before.is_none() && (of_zone >= MOST_GRANTS || of_tenant >= MOST_GRANTS) {
                     let message = format!(
                         "a zone is granted to at most {MOST_GRANTS} tenants, and a tenant that many zones"
                     );
@@ -62,20 +67,26 @@ impl Tenants {
                 asker
                     .note(connection, "domain.grant.put", &format!("{apex} {tenant} {}", role.as_str()))
                     .await?;
-                Ok((Grant { tenant, name, role, since_us: now }, told))
+                Ok((Grant { tenant, role, since_us: before.map_or(now, |before| before.since_us) }, told))
             })
         });
         put.await
     }
 
-    /// Takes a grant back.
+    /// Takes a grant back, or gives it back as an admin of who has it.
     ///
     /// # Errors
     /// `DOMAIN_NOT_FOUND`, `TENANT_NOT_FOUND`, `FORBIDDEN`, or of the database.
     pub(crate) async fn drop_grant(&self, asker: Asker, apex: Name, tenant: u32) -> Result<(), Problem> {
         let end = self.write(asker.guard(), move |connection| {
             Box::pin(async move {
-                let zone = hold(connection, &asker, &apex).await?;
+                let zone = match hold(connection, &asker, &apex).await {
+                    Err(problem) if problem.code == Code::Forbidden => {
+                        asker.need(connection, tenant, Role::Admin).await.map_err(|_| problem)?;
+                        zones::by_name(connection, apex.as_ref()).await?.ok_or_else(|| no_zone(&apex))?
+                    }
+                    held => held?,
+                };
                 if !tenants::drop_grant(connection, zone.id, tenant).await? {
                     let message = format!("tenant {tenant} is granted nothing of {apex}");
                     return Err(Problem::new(Code::TenantNotFound, message));
@@ -90,9 +101,11 @@ impl Tenants {
     }
 }
 
-/// A zone that nobody else changes until the transaction ends, by who is admin in it.
+/// A zone that nobody else changes until the transaction ends, by who is admin in the tenant that owns it, as the database knows
+/// them now: who was granted something of it grants nothing.
 async fn hold(connection: &mut Connection, asker: &Asker, apex: &Name) -> Result<Zone, Problem> {
     let zone = zones::lock_by_name(connection, apex.as_ref()).await?.ok_or_else(|| no_zone(apex))?;
-    asker.access.need(&zone, Role::Admin)?;
+    let access = asker.access.again(connection).await?;
+    access.need_at_home(&zone, Role::Admin)?;
     Ok(zone)
 }

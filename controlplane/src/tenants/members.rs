@@ -1,12 +1,12 @@
-//! Who acts for a tenant, and as what. Admins decide about who is no owner, owners about everybody; one of them stays.
+//! Who acts for a tenant, and as what: whoever is asked to, and says yes. Admins decide about who is no owner, owners about everybody; one of them stays.
 
 use uuid::Uuid;
 
-use super::{Asker, MOST_MEMBERS, Tenants, hold, room_for_tenant, tell};
+use super::{Asker, MOST_MEMBERS, Tenants, hold, no_tenant, room_for_tenant, tell};
 use crate::error::{Code, Problem};
 use crate::model::role::Role;
 use crate::store::revocations::Revoked;
-use crate::store::tenants::{self, Member};
+use crate::store::tenants::{self, Member, Membership};
 use crate::store::{Connection, now_us};
 
 impl Tenants {
@@ -26,7 +26,7 @@ impl Tenants {
         Ok(tenants::members(&mut connection, number, after, limit).await?)
     }
 
-    /// Makes an account a member, or something else than it was.
+    /// Asks an account to be a member, or makes a member something else than it was. Whom an operator names is one at once.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `USER_NOT_FOUND`, `FORBIDDEN`, `CONFLICT` for the last owner and where there are too many, or of the
@@ -41,11 +41,11 @@ impl Tenants {
         let put = self.write(asker.guard(), move |connection| {
             Box::pin(async move {
                 let own = decides(connection, &asker, number).await?;
-                let before = tenants::role_of(connection, number, account).await?;
-                may(own, before.max(Some(role)))?;
-                let (email, name) = named(connection, account).await?;
+                let before = tenants::membership(connection, number, account).await?;
+                may(own, before.map(|before| before.role).max(Some(role)))?;
+                known(connection, account).await?;
                 match before {
-                    Some(before) if before > role => keep_an_owner(connection, number, before).await?,
+                    Some(before) if before.role > role => keep_an_owner(connection, number, &before).await?,
                     Some(_) => {}
                     None => {
                         if tenants::count_members(connection, number).await? >= MOST_MEMBERS {
@@ -56,16 +56,40 @@ impl Tenants {
                     }
                 }
                 let now = now_us();
-                tenants::put_member(connection, number, account, role, now).await?;
-                let told = vec![Revoked::Account(account)];
+                if before.is_none_or(|before| before.role != role) {
+                    tenants::put_member(connection, number, account, role, asker.is_operator, now).await?;
+                }
+                // Who has not said yes may nothing yet.
+                let is_one = before.map_or(asker.is_operator, |before| before.accepted);
+                let told = if is_one { vec![Revoked::Account(account)] } else { Vec::new() };
                 tell(connection, &told).await?;
-                asker
-                    .note(connection, "tenant.member.put", &format!("{number} {account} {}", role.as_str()))
-                    .await?;
-                Ok((Member { account, email, name, role, since_us: now }, told))
+                let object = format!("{number} {account} {}", role.as_str());
+                asker.note(connection, "tenant.member.put", &object).await?;
+                let since_us = is_one.then_some(now);
+                Ok((Member { account, called: None, role, asked_us: now, since_us }, told))
             })
         });
         put.await
+    }
+
+    /// Who asks becomes what they were asked to be.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND` where they were not, or of the database.
+    pub(crate) async fn accept(&self, asker: Asker, number: u32) -> Result<(), Problem> {
+        let account = asker.account.ok_or_else(|| no_tenant(number))?;
+        let accept = self.write(asker.guard(), move |connection| {
+            Box::pin(async move {
+                if !tenants::accept(connection, number, account, now_us()).await? {
+                    return Err(no_tenant(number));
+                }
+                let told = vec![Revoked::Account(account)];
+                tell(connection, &told).await?;
+                asker.note(connection, "tenant.member.accept", &number.to_string()).await?;
+                Ok(((), told))
+            })
+        });
+        accept.await
     }
 
     /// Ends a membership. Everybody may end their own.
@@ -77,16 +101,18 @@ impl Tenants {
             Box::pin(async move {
                 let held = hold(connection, number).await;
                 let is_own = asker.account == Some(account);
-                let least = if is_own { Role::Viewer } else { Role::Admin };
-                let own = asker.need(connection, number, least).await?;
-                held?;
-                let before = tenants::role_of(connection, number, account).await?;
-                let before = before.ok_or_else(no_member)?;
-                if !is_own {
-                    may(own, Some(before))?;
+                let before = tenants::membership(connection, number, account).await?;
+                // Also who has not said yes, and who is in one that is suspended, may say no.
+                if !(is_own && before.is_some()) {
+                    let own = asker.need(connection, number, Role::Admin).await?;
+                    may(own, before.map(|before| before.role))?;
                 }
-                keep_an_owner(connection, number, before).await?;
-                tenants::drop_member(connection, number, account).await?;
+                held?;
+                let before = before.ok_or_else(no_member)?;
+                keep_an_owner(connection, number, &before).await?;
+                if !tenants::drop_member(connection, number, account).await? {
+                    return Err(no_member());
+                }
                 let told = vec![Revoked::Account(account)];
                 tell(connection, &told).await?;
                 asker.note(connection, "tenant.member.delete", &format!("{number} {account}")).await?;
@@ -114,17 +140,18 @@ fn may(own: Role, about: Option<Role>) -> Result<(), Problem> {
 }
 
 /// One owner stays: nobody else could make another.
-async fn keep_an_owner(connection: &mut Connection, number: u32, before: Role) -> Result<(), Problem> {
-    if before == Role::Owner && tenants::count_owners(connection, number).await? <= 1 {
+async fn keep_an_owner(connection: &mut Connection, number: u32, before: &Membership) -> Result<(), Problem> {
+    if before.role == Role::Owner && before.accepted && tenants::count_owners(connection, number).await? <= 1
+    {
         let message = "this is the only owner of the tenant: make another first, or delete the tenant";
         return Err(Problem::new(Code::Conflict, message));
     }
     Ok(())
 }
 
-/// Address and name of an account.
-pub(super) async fn named(connection: &mut Connection, account: Uuid) -> Result<(String, String), Problem> {
-    tenants::account_named(connection, account).await?.ok_or_else(no_member)
+/// Refuses an account that there is not.
+pub(super) async fn known(connection: &mut Connection, account: Uuid) -> Result<(), Problem> {
+    if tenants::is_account(connection, account).await? { Ok(()) } else { Err(no_member()) }
 }
 
 fn no_member() -> Problem {

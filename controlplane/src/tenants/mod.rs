@@ -38,6 +38,15 @@ pub(crate) struct Tenants {
     views: Views,
 }
 
+/// A tenant, and what somebody is in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) tenant: Tenant,
+    pub(crate) role: Role,
+    /// Whether they have said yes.
+    pub(crate) accepted: bool,
+}
+
 /// Who asks for something about tenants.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
@@ -81,10 +90,11 @@ impl Asker {
             return Ok(Role::Owner);
         }
         let role = match self.account {
-            Some(account) => tenants::role_of(connection, number, account).await?,
+            Some(account) => tenants::membership(connection, number, account).await?,
             None => None,
         };
-        let role = role.ok_or_else(|| no_tenant(number))?;
+        let held = role.filter(|held| held.accepted).ok_or_else(|| no_tenant(number))?;
+        let role = if held.suspended { Role::Viewer } else { held.role };
         if role >= least {
             return Ok(role);
         }
@@ -120,20 +130,21 @@ impl Tenants {
     ///
     /// # Errors
     /// Of the database.
-    pub(crate) async fn list(
-        &self,
-        asker: &Asker,
-        after: u32,
-        limit: i64,
-    ) -> Result<Vec<(Tenant, Role)>, Problem> {
+    pub(crate) async fn list(&self, asker: &Asker, after: u32, limit: i64) -> Result<Vec<Standing>, Problem> {
         let mut connection = self.views.acquire(asker.guard()).await?;
         if asker.is_operator {
             let all = tenants::list(&mut connection, after, limit).await?;
-            return Ok(all.into_iter().map(|tenant| (tenant, Role::Owner)).collect());
+            let stands = |tenant| Standing { tenant, role: Role::Owner, accepted: true };
+            return Ok(all.into_iter().map(stands).collect());
         }
         let Some(account) = asker.account else { return Ok(Vec::new()) };
-        let mut own = tenants::of_account(&mut connection, account).await?;
-        own.retain(|(tenant, _)| tenant.number > after);
+        let own = tenants::of_account(&mut connection, account).await?;
+        let asked = tenants::asked(&mut connection, account).await?;
+        let stands = |accepted| move |(tenant, role)| Standing { tenant, role, accepted };
+        let mut own: Vec<Standing> =
+            own.into_iter().map(stands(true)).chain(asked.into_iter().map(stands(false))).collect();
+        own.retain(|standing| standing.tenant.number > after);
+        own.sort_unstable_by_key(|standing| standing.tenant.number);
         own.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(own)
     }
@@ -142,11 +153,11 @@ impl Tenants {
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, or of the database.
-    pub(crate) async fn look_up(&self, asker: &Asker, number: u32) -> Result<(Tenant, Role), Problem> {
+    pub(crate) async fn look_up(&self, asker: &Asker, number: u32) -> Result<Standing, Problem> {
         let mut connection = self.views.acquire(asker.guard()).await?;
         let role = asker.need(&mut connection, number, Role::Viewer).await?;
         let tenant = tenants::by_number(&mut connection, number).await?;
-        Ok((tenant.ok_or_else(|| no_tenant(number))?, role))
+        Ok(Standing { tenant: tenant.ok_or_else(|| no_tenant(number))?, role, accepted: true })
     }
 
     /// Makes one. Whoever makes it owns it, but for an operator, who makes it for others.
@@ -158,7 +169,7 @@ impl Tenants {
         asker: Asker,
         called: &str,
         owner: Option<Uuid>,
-    ) -> Result<(Tenant, Role), Problem> {
+    ) -> Result<Standing, Problem> {
         if owner.is_some() {
             asker.operates()?;
         }
@@ -171,19 +182,20 @@ impl Tenants {
         let create = self.write(None, move |connection| {
             Box::pin(async move {
                 if let Some(owner) = owner {
-                    members::named(connection, owner).await?;
+                    members::known(connection, owner).await?;
                     room_for_tenant(connection, owner).await?;
                 }
                 let now = now_us();
                 let number = tenants::insert(connection, &called, now).await?;
                 if let Some(owner) = owner {
-                    tenants::put_member(connection, number, owner, Role::Owner, now).await?;
+                    tenants::put_member(connection, number, owner, Role::Owner, true, now).await?;
                     revocations::tell(connection, &Revoked::Account(owner)).await?;
                 }
                 asker.note(connection, "tenant.create", &number.to_string()).await?;
                 let tenant = tenants::by_number(connection, number).await?;
                 let tenant = tenant.ok_or_else(|| no_tenant(number))?;
-                Ok(((tenant, Role::Owner), owner.map(Revoked::Account).into_iter().collect()))
+                let standing = Standing { tenant, role: Role::Owner, accepted: true };
+                Ok((standing, owner.map(Revoked::Account).into_iter().collect()))
             })
         });
         create.await
@@ -199,7 +211,7 @@ impl Tenants {
         number: u32,
         called: Option<&str>,
         is_suspended: Option<bool>,
-    ) -> Result<(Tenant, Role), Problem> {
+    ) -> Result<Standing, Problem> {
         let called = called.map(name).transpose()?;
         let patch = self.write(asker.guard(), move |connection| {
             Box::pin(async move {
@@ -224,7 +236,8 @@ impl Tenants {
                 }
                 let told: Vec<Revoked> = told.into_iter().map(Revoked::Tenant).collect();
                 tell(connection, &told).await?;
-                Ok(((hold(connection, number).await?, role), told))
+                let tenant = hold(connection, number).await?;
+                Ok((Standing { tenant, role, accepted: true }, told))
             })
         });
         patch.await
@@ -246,7 +259,9 @@ impl Tenants {
                 }
                 let told = vec![Revoked::Tenant(number)];
                 tell(connection, &told).await?;
-                tenants::delete(connection, number).await?;
+                if !tenants::delete(connection, number).await? {
+                    return Err(no_tenant(number));
+                }
                 asker.note(connection, "tenant.delete", &number.to_string()).await?;
                 Ok(((), told))
             })
@@ -298,7 +313,7 @@ pub(crate) async fn of_newcomer(
     now_us: i64,
 ) -> sqlx::Result<u32> {
     let number = tenants::insert(connection, called, now_us).await?;
-    tenants::put_member(connection, number, account, Role::Owner, now_us).await?;
+    tenants::put_member(connection, number, account, Role::Owner, true, now_us).await?;
     Ok(number)
 }
 
@@ -313,15 +328,16 @@ pub(crate) async fn leave_all(connection: &mut Connection, account: Uuid) -> Res
         if role < Role::Owner || tenants::count_owners(connection, number).await? > 1 {
             continue;
         }
-        if tenants::has_zones(connection, number).await? {
+        let members = tenants::count_members(connection, number).await?;
+        if members > 1 || tenants::has_zones(connection, number).await? {
             let message = format!(
-                "the account is the only owner of tenant {number}, which has zones: delete them, or make somebody else \
-                 an owner, first"
+                "the account is the only owner of tenant {number}, which has zones or other members: make one of them an \
+                 owner, or delete it, first"
             );
             return Err(Problem::new(Code::Conflict, message));
         }
         tell(connection, &[Revoked::Tenant(number)]).await?;
-        tenants::delete(connection, number).await?;
+        let _ = tenants::delete(connection, number).await?;
     }
     Ok(())
 }

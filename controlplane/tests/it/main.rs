@@ -17,6 +17,7 @@ mod difference;
 mod domains;
 mod dry_run;
 mod errors;
+mod events;
 mod exports;
 mod faults;
 mod feed;

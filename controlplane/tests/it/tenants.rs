@@ -24,6 +24,15 @@ pub(crate) async fn id(person: &Person) -> String {
     me["id"].as_str().unwrap().to_owned()
 }
 
+/// Somebody is asked to be a member, and says yes.
+pub(crate) async fn join(asking: &Client, tenant: u64, person: &Person, role: &str) {
+    let path = format!("/api/v1/tenants/{tenant}/members/{}", id(person).await);
+    let asked = asking.json("PUT", &path, &json!({ "role": role })).await.expect(200).json();
+    assert_eq!((&asked["role"], &asked["since"]), (&json!(role), &Value::Null));
+    let accept = format!("/api/v1/tenants/{tenant}/accept");
+    person.client.send("POST", &accept, &[], Vec::new()).await.expect(200);
+}
+
 pub(crate) async fn zone(client: &Client, apex: &str) -> Answer {
     client.json("POST", "/api/v1/domains", &json!({ "name": apex, "ns": ["ns1.example.net."] })).await
 }
@@ -171,7 +180,7 @@ fn of_roles() -> Vec<(&'static str, String, Value, u16)> {
         ("editor", "DELETE /api/v1/records/new-ROLE.work.test.?type=A".to_owned(), Value::Null, 204),
         ("editor", "PUT /api/v1/domains/work.test.".to_owned(), json!({ "records": [record("www")] }), 200),
         ("editor", "POST /api/v1/domains/work.test./rollback".to_owned(), json!({ "version": 2 }), 200),
-        ("admin", "PATCH /api/v1/domains/work.test.".to_owned(), json!({ "soa": { "minimum": 90 } }), 200),
+        ("editor", "PATCH /api/v1/domains/work.test.".to_owned(), json!({ "soa": { "minimum": 90 } }), 200),
         ("admin", "GET /api/v1/domains/work.test./grants".to_owned(), Value::Null, 200),
         ("admin", "PUT /api/v1/domains/work.test./grants/OTHER".to_owned(), role.clone(), 200),
         ("admin", "DELETE /api/v1/domains/work.test./grants/OTHER".to_owned(), Value::Null, 204),
@@ -202,9 +211,7 @@ async fn each_role_may_what_it_says_and_no_more() {
     let mut people = Vec::new();
     for role in ROLES {
         let person = office.somebody(&format!("{role}@example.org")).await;
-        let path = format!("/api/v1/tenants/{tenant}/members/{}", id(&person).await);
-        let put = anna.client.json("PUT", &path, &json!({ "role": role })).await.expect(200).json();
-        assert_eq!(put["role"], json!(role));
+        join(&anna.client, tenant, &person, role).await;
         people.push((role, person));
     }
     let stranger = id(&stranger).await;
@@ -251,8 +258,7 @@ async fn what_is_granted_counts_within_a_second_and_is_no_more_than_one_is_at_ho
     let (anna, hers) = with_tenant(&office, "anna@example.org").await;
     let (bert, his) = with_tenant(&office, "bert@example.org").await;
     let dora = office.somebody("dora@example.org").await;
-    let member = format!("/api/v1/tenants/{his}/members/{}", id(&dora).await);
-    bert.client.json("PUT", &member, &json!({ "role": "viewer" })).await.expect(200);
+    join(&bert.client, his, &dora, "viewer").await;
     zone(&anna.client, "shared.test.").await.expect(201);
     let grant = format!("/api/v1/domains/shared.test./grants/{his}");
     let www = "/api/v1/domains/shared.test.";
@@ -270,6 +276,19 @@ async fn what_is_granted_counts_within_a_second_and_is_no_more_than_one_is_at_ho
     // In Bert's tenant Dora only looks: so she does here.
     within_a_second(200, || dora.client.get(www)).await;
     put(&dora.client, "y.shared.test.").await.expect(403);
+    // Who is granted admin decides neither who else is let in, nor that there is no zone any more; and may give it back.
+    anna.client.json("PUT", &grant, &json!({ "role": "admin" })).await.expect(200);
+    within_a_second(200, || bert.client.get("/api/v1/domains/shared.test./grants")).await;
+    let third =
+        bert.client.json("POST", "/api/v1/tenants", &json!({ "name": "Third" })).await.expect(201).json();
+    let other = format!("/api/v1/domains/shared.test./grants/{}", third["number"]);
+    bert.client.json("PUT", &other, &json!({ "role": "admin" })).await.expect(403);
+    bert.client.delete("/api/v1/domains/shared.test.?confirm=2").await.expect(403);
+    bert.client.delete("/api/v1/domains/shared.test.?dry_run=true").await.expect(403);
+    bert.client.delete(&grant).await.expect(204);
+    within_a_second(404, || bert.client.get(www)).await;
+    anna.client.json("PUT", &grant, &json!({ "role": "editor" })).await.expect(200);
+    within_a_second(200, || bert.client.get(www)).await;
     let granted = anna.client.get("/api/v1/domains/shared.test./grants").await.expect(200).json();
     assert_eq!(
         (&granted["items"][0]["tenant"], &granted["items"][0]["role"]),
@@ -357,7 +376,20 @@ async fn an_owner_stays_and_a_tenant_with_zones_does_too() {
         .json("PUT", &member(&uuid::Uuid::now_v7().to_string()), &json!({ "role": "viewer" }))
         .await
         .expect(404);
+    // Who was asked and has not said yes is none, and sees of it that they are asked.
     anna.client.json("PUT", &member(&bert_id), &json!({ "role": "owner" })).await.expect(200);
+    bert.client.get("/api/v1/domains/kept.test.").await.expect(404);
+    bert.client.get(&format!("/api/v1/tenants/{tenant}/members")).await.expect(404);
+    let listed = bert.client.get("/api/v1/tenants").await.expect(200).json();
+    let asked =
+        listed["items"].as_array().unwrap().iter().find(|item| item["number"] == json!(tenant)).unwrap();
+    assert_eq!((&asked["accepted"], &asked["role"]), (&json!(false), &json!("owner")));
+    let members = anna.client.get(&format!("/api/v1/tenants/{tenant}/members")).await.expect(200);
+    assert!(!members.text.contains("bert@"), "{}", members.text);
+    anna.client.delete(&member(&anna_id)).await.expect(409);
+    let accept = format!("/api/v1/tenants/{tenant}/accept");
+    bert.client.send("POST", &accept, &[], Vec::new()).await.expect(200);
+    bert.client.send("POST", &accept, &[], Vec::new()).await.expect(404);
     within_a_second(200, || bert.client.get("/api/v1/domains/kept.test.")).await;
     // Whoever is left owns it; who has left sees nothing of it.
     anna.client.delete(&member(&anna_id)).await.expect(204);
@@ -399,6 +431,19 @@ async fn a_suspended_tenant_is_read_and_not_changed() {
     within_a_second(403, || put(&anna.client, "x.paused.test.")).await;
     within_a_second(403, || put(&bert.client, "x.paused.test.")).await;
     zone(&anna.client, "more.test.").await.expect(403);
+    anna.client.json("PATCH", &tenant, &json!({ "name": "other" })).await.expect(403);
+    anna.client.delete(&tenant).await.expect(403);
+    anna.client.delete(&grant).await.expect(403);
+    // Operators go on.
+    office
+        .client()
+        .json(
+            "POST",
+            &format!("/api/v1/domains?tenant={hers}"),
+            &json!({ "name": "given.test.", "ns": ["ns1.example.net."] }),
+        )
+        .await
+        .expect(201);
     anna.client.get("/api/v1/domains/paused.test.").await.expect(200);
     office.client().json("PATCH", &tenant, &json!({ "suspended": false })).await.expect(200);
     within_a_second(201, || put(&anna.client, "x.paused.test.")).await;
@@ -438,5 +483,82 @@ async fn keys_of_members_are_within_their_tenants_and_decide_about_nobody() {
     let nobody = json!({ "name": "none.test.", "ns": ["ns1.example.net."] });
     let answer = olga.client.json("POST", "/api/v1/domains?tenant=99999", &nobody).await.expect(404);
     assert_eq!(answer.code(), "TENANT_NOT_FOUND");
+    office.server.stop().await;
+}
+
+/// What came while somebody was one is judged by what they are when it is made.
+#[tokio::test]
+async fn a_body_that_comes_slowly_brings_no_rights_along() {
+    let office = Office::open().await;
+    let (anna, tenant) = with_tenant(&office, "anna@example.org").await;
+    let bert = office.somebody("bert@example.org").await;
+    zone(&anna.client, "slow.test.").await.expect(201);
+    join(&anna.client, tenant, &bert, "admin").await;
+    within_a_second(200, || bert.client.get("/api/v1/domains/slow.test.")).await;
+    let requests = [
+        ("PUT", "/api/v1/domains/slow.test./grants/2".to_owned(), json!({ "role": "admin" })),
+        (
+            "POST",
+            "/api/v1/records".to_owned(),
+            json!({ "name": "x.slow.test.", "type": "A", "value": ["192.0.2.1"] }),
+        ),
+    ];
+    let mut slow = Vec::new();
+    for (method, path, body) in &requests {
+        let body = body.to_string();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: api.test\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            bert.client.token,
+            body.len()
+        );
+        let mut stream = tokio::net::TcpStream::connect(bert.client.address).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
+        slow.push((stream, body));
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let member = format!("/api/v1/tenants/{tenant}/members/{}", id(&bert).await);
+    anna.client.delete(&member).await.expect(204);
+    for (mut stream, body) in slow {
+        tokio::io::AsyncWriteExt::write_all(&mut stream, body.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        let status = &answer[9..12];
+        assert!(status == "404" || status == "403", "{answer}");
+    }
+    office.server.stop().await;
+}
+
+/// Everything goes back to what it was, but for what is somebody else's by now: nobody keeps the rest from it.
+#[tokio::test]
+async fn everything_goes_back_whoever_has_taken_what_since() {
+    let office = Office::open().await;
+    let (anna, _) = with_tenant(&office, "anna@example.org").await;
+    let (bert, _) = with_tenant(&office, "bert@example.org").await;
+    zone(&anna.client, "moved.test.").await.expect(201);
+    zone(&anna.client, "gone.test.").await.expect(201);
+    let marked = put(&anna.client, "www.gone.test.").await.expect(201);
+    let marked = office.client().get(&format!("/api/v1/changes/{}", marked.header("godwit-change"))).await;
+    let mut marked = marked.expect(200).json();
+    while marked["sequence"].is_null() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let path = format!("/api/v1/changes/{}", marked["id"].as_str().unwrap());
+        marked = office.client().get(&path).await.expect(200).json();
+    }
+    anna.client.delete_zone("moved.test.").await;
+    anna.client.delete_zone("gone.test.").await;
+    zone(&bert.client, "moved.test.").await.expect(201);
+    let back = json!({ "to": marked["sequence"] });
+    let dry = office.client().json("POST", "/api/v1/rollback?dry_run=true", &back).await.expect(200);
+    let confirm = dry.header("godwit-confirm");
+    let path = if confirm.is_empty() {
+        "/api/v1/rollback".to_owned()
+    } else {
+        format!("/api/v1/rollback?confirm={confirm}")
+    };
+    let done = office.client().json("POST", &path, &back).await.expect(200).json();
+    assert_eq!((&done["skipped"], &done["left"]), (&json!(["moved.test."]), &json!(0)), "{done}");
+    anna.client.get("/api/v1/records/www.gone.test.").await.expect(200);
+    bert.client.get("/api/v1/domains/moved.test.").await.expect(200);
     office.server.stop().await;
 }

@@ -30,6 +30,8 @@ mod domains;
 mod dry_run;
 #[path = "../it/errors.rs"]
 mod errors;
+#[path = "../it/events.rs"]
+mod events;
 #[path = "../it/exports.rs"]
 mod exports;
 #[path = "../it/faults.rs"]

@@ -300,27 +300,21 @@ pub async fn list(
         Some(octets) => Some(Uuid::from_slice(&octets).map_err(|_| malformed())?),
         None => None,
     };
-    let (mut ids, found): (Vec<Uuid>, Vec<Option<AcceptedChange>>) = match params.state {
+    let (mut ids, items): (Vec<Uuid>, Vec<AcceptedChange>) = match params.state {
         Wanted::Buffered => {
             let most = usize::try_from(limit).unwrap_or_default();
-            let held = app.buffer.as_ref().map(|buffer| buffer.page(after, most)).unwrap_or_default();
-            let seen =
-                |held: Held| (held.change, is_own(&held.caller).then(|| AcceptedChange::of_held(held)));
-            held.into_iter().map(seen).unzip()
+            let held = app.buffer.as_ref().map(|buffer| buffer.page(after, most, is_own)).unwrap_or_default();
+            held.into_iter().map(|held| (held.change, AcceptedChange::of_held(held))).unzip()
         }
         Wanted::Conflict => {
             let mut connection = app.views.acquire(within.access.account()).await?;
-            let found = buffered::conflicts(&mut connection, after.unwrap_or_default(), limit).await?;
-            let seen = |settled: Settled| {
-                let is_own = is_own(&settled.actor);
-                (settled.change, is_own.then(|| AcceptedChange::of_settled(settled)))
-            };
-            found.into_iter().map(seen).unzip()
+            let of = within.access.account().map(|account| account.to_string());
+            let found =
+                buffered::conflicts(&mut connection, after.unwrap_or_default(), of.as_deref(), limit).await?;
+            found.into_iter().map(|settled| (settled.change, AcceptedChange::of_settled(settled))).unzip()
         }
     };
-    let is_full = i64::try_from(found.len()).is_ok_and(|count| count >= limit);
-    // A page of what others were accepted has fewer.
-    let items = found.into_iter().flatten().collect();
+    let is_full = i64::try_from(items.len()).is_ok_and(|count| count >= limit);
     let next = ids.pop().filter(|_| is_full).map(|last| cursor::of_key(last.as_bytes()));
     Ok(Json(Page { items, next }).into_response())
 }
@@ -436,7 +430,11 @@ pub async fn look_up(
     };
     let mut nodes = Vec::new();
     for plane in app.planes.live() {
-        let node = on(&app, &mut connection, plane, standard.as_ref()).await?;
+        let mut node = on(&app, &mut connection, plane, standard.as_ref()).await?;
+        if !access.is_everything() {
+            // Which zones of others a change was about is not theirs to know.
+            node.quarantined.clear();
+        }
         let is_served = withheld.is_empty();
         let applied_at = node.applied_at.filter(|_| is_served);
         nodes.push(NodeState { applied: node.applied && is_served, applied_at, ..node });

@@ -29,8 +29,6 @@ pub struct Grant {
     /// The tenant's number.
     #[schema(example = 4711)]
     pub tenant: u32,
-    /// What it is called.
-    pub name: String,
     /// The most that its members are in the zone; what they are not in their tenant, they are not here either. Who is `admin` may
     /// make zones below it, too.
     pub role: Role,
@@ -41,7 +39,7 @@ pub struct Grant {
 
 impl Grant {
     fn of(grant: tenants::Grant) -> Grant {
-        Grant { tenant: grant.tenant, name: grant.name, role: grant.role, since: timestamp(grant.since_us) }
+        Grant { tenant: grant.tenant, role: grant.role, since: timestamp(grant.since_us) }
     }
 }
 

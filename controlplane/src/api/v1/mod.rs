@@ -5,6 +5,8 @@ pub mod auth;
 pub mod changes;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod domains;
+#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
+pub mod events;
 pub mod export;
 pub mod grants;
 pub mod import;
@@ -40,7 +42,7 @@ pub(crate) fn shown(name: NameRef<'_>) -> String {
 }
 
 /// A time as the API writes it (RFC 3339, UTC).
-fn timestamp(us: i64) -> String {
+pub(crate) fn timestamp(us: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000)
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     time.format(&Rfc3339).unwrap_or_default()

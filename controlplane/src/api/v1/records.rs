@@ -81,7 +81,7 @@ impl Payload for RecordBody {
 }
 
 impl Record {
-    pub(super) fn of(owner: NameRef<'_>, rrset: &Rrset) -> Record {
+    pub(crate) fn of(owner: NameRef<'_>, rrset: &Rrset) -> Record {
         let value = rrset.rdata.iter().map(|rdata| presentation::format_rdata(rrset.rtype, rdata));
         Record { name: shown(owner), rtype: rrset.rtype.to_string(), ttl: rrset.ttl, value: value.collect() }
     }

@@ -76,6 +76,9 @@ pub struct RolledBack {
     pub zones: Vec<ZoneBack>,
     /// Zones that changed and are not named.
     pub more: usize,
+    /// Zones that cannot be what they were, as they, or a name above them, are somebody else's by now, or their tenant is gone; at
+    /// most 1000 of them are named.
+    pub skipped: Vec<String>,
     /// Zones that did not fit into this change: the same request again goes on with them. 0 when all is as it was.
     pub left: usize,
 }
@@ -170,6 +173,7 @@ pub async fn all(State(app): State<Arc<App>>, write: Write<AllBody>) -> Result<R
             to,
             zones: plan.zones.values().take(MAX_NAMED).map(ZoneBack::of).collect(),
             more: plan.zones.len().saturating_sub(MAX_NAMED),
+            skipped: plan.skipped.iter().take(MAX_NAMED).map(|apex| shown(apex.as_ref())).collect(),
             left: plan.left,
         };
         reply(plan, change, 200, Some(&body))

@@ -21,6 +21,7 @@ use crate::auth::Scope;
 use crate::error::{Code, Problem};
 use crate::model::role::Role;
 use crate::store::tenants;
+use crate::tenants::Standing;
 
 /// Who owns zones.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -31,8 +32,10 @@ pub struct Tenant {
     /// What it is called.
     #[schema(example = "Anna")]
     pub name: String,
-    /// What you are in it; an operator is as good as an owner.
+    /// What you are in it, or are asked to be; an operator is as good as an owner.
     pub role: Role,
+    /// Whether you are; `false`: you are asked, see `POST /tenants/{number}/accept`.
+    pub accepted: bool,
     /// Since when its members change nothing; null: they do.
     pub suspended_at: Option<String>,
     /// When it was made.
@@ -41,11 +44,12 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    fn of((tenant, role): (tenants::Tenant, Role)) -> Tenant {
+    fn of(Standing { tenant, role, accepted }: Standing) -> Tenant {
         Tenant {
             number: tenant.number,
             name: tenant.name,
             role,
+            accepted,
             suspended_at: tenant.suspended_at_us.map(timestamp),
             created_at: timestamp(tenant.created_at_us),
         }
@@ -78,26 +82,33 @@ pub struct PatchTenant {
 pub struct Member {
     /// The account.
     pub id: String,
-    /// Its address.
+    /// Its address, in lists, once it has said yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "anna@example.org")]
-    pub email: String,
-    /// What it is called.
-    pub name: String,
-    /// What it is in the tenant.
+    pub email: Option<String>,
+    /// What it is called; the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it is in the tenant, or is asked to be.
     pub role: Role,
-    /// Since when it is a member.
+    /// Since when it is a member; null: it is asked, and has not said yes.
     #[schema(example = "2026-11-20T19:00:00Z")]
-    pub since: String,
+    pub since: Option<String>,
+    /// Since when it is asked.
+    #[schema(example = "2026-11-20T19:00:00Z")]
+    pub asked_at: String,
 }
 
 impl Member {
     fn of(member: tenants::Member) -> Member {
+        let (email, name) = member.called.unzip();
         Member {
             id: member.account.to_string(),
-            email: member.email,
-            name: member.name,
+            email,
+            name,
             role: member.role,
-            since: timestamp(member.since_us),
+            since: member.since_us.map(timestamp),
+            asked_at: timestamp(member.asked_us),
         }
     }
 }
@@ -142,7 +153,7 @@ pub(crate) async fn list(
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = listed.len() > most;
     listed.truncate(most);
-    let next = listed.last().filter(|_| more).map(|(last, _)| cursor::of_number(u64::from(last.number)));
+    let next = listed.last().filter(|_| more).map(|last| cursor::of_number(u64::from(last.tenant.number)));
     Ok(Json(Page { items: listed.into_iter().map(Tenant::of).collect(), next }).into_response())
 }
 
@@ -237,7 +248,8 @@ pub(crate) async fn members(
     Ok(Json(cursor::by_id(listed, limit, |member| member.account, Member::of)).into_response())
 }
 
-/// Makes an account a member, or something else than it was. What it may is another within a second, everywhere.
+/// Asks an account to be a member, or makes a member something else than it was, which counts within a second, everywhere. Whom an
+/// operator names is one at once.
 #[utoipa::path(put, path = "/api/v1/tenants/{number}/members/{id}", tag = "tenants", params(
     ("number" = String, Path, description = "Its number"),
     ("id" = String, Path, description = "The account's id, as it sees it in /users/me"),
@@ -257,7 +269,24 @@ pub(crate) async fn put_member(
     Ok(Json(Member::of(member)).into_response())
 }
 
-/// Ends a membership; your own too.
+/// Says yes: you become what you were asked to be in a tenant.
+#[utoipa::path(post, path = "/api/v1/tenants/{number}/accept", tag = "tenants", params(
+    ("number" = String, Path, description = "Its number"),
+), responses(
+    (status = 200, description = "The tenant", body = Tenant),
+    (status = 404, description = "TENANT_NOT_FOUND: you were not asked", body = ErrorBody),
+))]
+pub(crate) async fn accept(
+    State(app): State<Arc<App>>,
+    Segment(text): Segment,
+    asked: Asked<Empty>,
+) -> Result<Response, Problem> {
+    let (asker, number) = (asked.asker(Scope::DomainsWrite)?, number(&text)?);
+    app.tenants.accept(asker.clone(), number).await?;
+    Ok(Json(Tenant::of(app.tenants.look_up(&asker, number).await?)).into_response())
+}
+
+/// Ends a membership, or says no; your own too.
 #[utoipa::path(delete, path = "/api/v1/tenants/{number}/members/{id}", tag = "tenants", params(
     ("number" = String, Path, description = "Its number"),
     ("id" = String, Path, description = "The account's id"),

@@ -41,6 +41,8 @@ pub struct Plan {
     no_apex: HashSet<Name>,
     /// Zones that a rollback of everything left for the next change.
     pub left: usize,
+    /// And those that it cannot bring back: they are somebody else's by now.
+    pub skipped: Vec<Name>,
     /// RRsets that a put or a delete of this request has dealt with: a second one would make its order matter.
     settled: HashSet<(Name, Rtype)>,
 }
@@ -174,7 +176,10 @@ impl Plan {
                 Ok(())
             }
             Operation::DeleteZone { apex } => {
-                self.existing_zone(connection, apex, request).await?.removed = true;
+                let plan = self.existing_zone(connection, apex, request).await?;
+                // Whoever deletes a zone could make it their own: that takes more than what was granted.
+                request.access.need_at_home(&plan.zone, Role::Admin)?;
+                plan.removed = true;
                 Ok(())
             }
             Operation::Rollback { apex, to } => self.rollback(connection, apex, *to, request).await,
@@ -269,7 +274,7 @@ impl Plan {
         let found = found.filter(|zone| request.access.sees(zone));
         self.check_version(found.as_ref(), apex, request.if_match.as_ref())?;
         let zone = found.ok_or_else(|| no_zone(apex))?;
-        request.access.need(&zone, Role::Admin)?;
+        request.access.need(&zone, Role::Editor)?;
         Ok(self.zones.entry(apex.clone()).or_insert_with(|| ZonePlan::of(zone)))
     }
 
@@ -486,6 +491,17 @@ async fn new_owner(
         }
         return Ok(owner);
     };
+    may_be_below(connection, apex, owner, access).await?;
+    Ok(owner)
+}
+
+/// Refuses a zone of a tenant below one of somebody else's who has not granted that.
+pub(super) async fn may_be_below(
+    connection: &mut Connection,
+    apex: &Name,
+    owner: u32,
+    access: &Access,
+) -> Result<(), Problem> {
     let above: Vec<NameRef<'_>> =
         std::iter::successors(apex.as_ref().parent(), |name| name.parent()).collect();
     let may = match zones::longest_seen(connection, &above, false).await? {
@@ -494,7 +510,7 @@ async fn new_owner(
         Longest::Hidden => false,
     };
     if may {
-        return Ok(owner);
+        return Ok(());
     }
     let message =
         format!("{apex} is below a zone of somebody else's, who would have to grant you admin of it");

@@ -9,8 +9,9 @@ use crate::error::{Code, Problem};
 use crate::model::change::{IfMatch, Request};
 use crate::model::name_key;
 use crate::model::role::Role;
+use crate::model::zone::Zone;
 use crate::past::{self, At, Past};
-use crate::store::{Connection, Kind, history, relay, rrsets, zones};
+use crate::store::{Connection, Kind, history, relay, rrsets, tenants, zones};
 
 /// From so many RRsets on, a change of everything takes no further zone: it is held in memory while it is made, and nothing
 /// else is made meanwhile.
@@ -43,7 +44,11 @@ impl Plan {
             return Err(Problem::new(Code::DomainNotFound, message));
         };
         past.needs(found.as_ref(), access)?;
-        if found.is_none() && access.role_in(past.zone.owner_number) < Some(Role::Admin) {
+        let owner = past.zone.owner_number;
+        if found.is_none() && access.account().is_some() {
+            super::may_be_below(connection, apex, owner, access).await?;
+        }
+        if found.is_none() && access.role_in(owner) < Some(Role::Admin) {
             let message = format!("that makes the zone {apex}, which takes admin in its tenant");
             return Err(Problem::new(Code::Forbidden, message));
         }
@@ -66,8 +71,9 @@ impl Plan {
         is_kept(connection, to).await?;
         let changed = changed_since(connection, to).await?;
         if connection.kind() == Kind::Postgres {
-            // Found is not locked: nobody changes them from here on.
+            // Found is not locked: nobody changes them from here on. Claims come before locks, as everywhere.
             let names: BTreeSet<Name> = changed.iter().map(|(apex, _)| apex.clone()).collect();
+            zones::claim(connection, &names).await?;
             zones::lock_in_order(connection, &names).await?;
         }
         let mut steps = 0;
@@ -82,6 +88,12 @@ impl Plan {
                 version => past::back_to(connection, apex, *version).await?,
             };
             let found = zones::by_name(connection, apex.as_ref()).await?;
+            if let Some(past) = &past
+                && is_elsewhere(connection, &past.zone, found.as_ref()).await?
+            {
+                self.skipped.push(apex.clone());
+                continue;
+            }
             let here = match (past, found) {
                 (Some(past), _) => self.bring_back(connection, apex, past).await?,
                 // It was made, or came back, since.
@@ -181,6 +193,19 @@ async fn changed_since(connection: &mut Connection, sequence: u64) -> Result<Vec
             return Ok(all);
         }
     }
+}
+
+/// Whether a zone cannot be what it was, as it, or a name above it, is somebody else's by now, or its tenant is gone.
+async fn is_elsewhere(
+    connection: &mut Connection,
+    then: &Zone,
+    present: Option<&Zone>,
+) -> Result<bool, Problem> {
+    if let Some(present) = present {
+        return Ok(present.owner_number != then.owner_number);
+    }
+    let is_gone = then.owner_number > 0 && tenants::by_number(connection, then.owner_number).await?.is_none();
+    Ok(is_gone || refuse_taken(connection, &then.apex, then.owner_number).await.is_err())
 }
 
 /// A zone that was deleted does not come back below one that belongs to somebody else by now; the operator (0) shares its

@@ -44,6 +44,7 @@ async fn at_rest(kind: Kind) -> (Writer, Running) {
     let writer = Writer {
         line: Line::of(writer),
         guarded: None,
+        acts_for: None,
         place,
         queues,
         sequences: match kind {

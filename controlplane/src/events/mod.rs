@@ -1,0 +1,240 @@
+//! What happens, as it happens: changes in the order of their sequences, for who listens. Each control plane follows the log, so that
+//! all of them tell the same, whichever took a change.
+//!
+//! - [`Hub`]: decodes each change once, for all who listen, and keeps the latest;
+//! - `told`: what of a change somebody is told.
+
+pub(crate) mod told;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use godwit_wire::feed::{Batch, ChangeSet};
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use crate::instance::Stop;
+use crate::relay::log::Log;
+use crate::store::{Pool, changes, log as stored};
+
+/// Changes that wait for a listener who is slow: whoever is further behind is told to begin anew.
+const WAITING: usize = 1_024;
+/// Changes that are kept for who comes back, and the records of those.
+const KEPT: usize = 4_096;
+const KEPT_RECORDS: usize = 100_000;
+/// The most changes that are read from the database for who comes back after a longer time.
+const MOST_READ: u64 = 2_000;
+
+/// A change that was published.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    /// Its place.
+    pub(crate) sequence: u64,
+    /// Its id.
+    pub(crate) id: Uuid,
+    /// What it says.
+    pub(crate) set: ChangeSet,
+}
+
+impl Published {
+    fn of(sequence: u64, set: ChangeSet) -> Published {
+        Published { sequence, id: Uuid::from_bytes(set.id), set }
+    }
+}
+
+/// What listeners hear.
+#[derive(Clone, Debug)]
+pub(crate) enum Message {
+    /// The next change.
+    Change(Arc<Published>),
+    /// Something is missing in between: what a listener has may not be true any more.
+    Gap,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    messages: broadcast::Sender<Message>,
+    recent: Mutex<Recent>,
+    log: Arc<Log>,
+}
+
+/// Consecutive changes up to the last one that was told.
+#[derive(Debug, Default)]
+struct Recent {
+    changes: VecDeque<Arc<Published>>,
+    records: usize,
+    /// Sequence of the last one.
+    last: u64,
+}
+
+/// What somebody who comes back has missed.
+#[derive(Debug)]
+pub(crate) enum Missed {
+    /// These.
+    Changes(Vec<Arc<Published>>),
+    /// It is not known any more.
+    Unknown,
+}
+
+impl Hub {
+    pub(crate) fn new(log: Arc<Log>) -> Hub {
+        let recent = Recent { last: log.end().sequence, ..Recent::default() };
+        Hub { messages: broadcast::Sender::new(WAITING), recent: Mutex::new(recent), log }
+    }
+
+    /// From now on what happens is heard.
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Message> {
+        self.messages.subscribe()
+    }
+
+    /// Follows the log until it is time to stop.
+    pub(crate) async fn follow(self: Arc<Hub>, mut stop: Stop) {
+        let mut end = self.log.watch();
+        let mut generation = self.log.end().generation;
+        loop {
+            end.mark_unchanged();
+            let now = self.log.end();
+            let last = self.recent().last;
+            if now.generation != generation || now.sequence < last {
+                generation = now.generation;
+                self.begin_anew(now.sequence);
+            } else if now.sequence > last {
+                self.take(last, now.sequence);
+            }
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                changed = end.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn take(&self, after: u64, end: u64) {
+        let Some(made) = self.log.in_memory_after(after) else { return self.begin_anew(end) };
+        for batch in made {
+            let Ok(read) = Batch::decode(&batch.octets) else { return self.begin_anew(end) };
+            for (sequence, set) in (read.first_sequence..).zip(read.change_sets) {
+                let published = Arc::new(Published::of(sequence, set));
+                self.recent().add(published.clone());
+                // Nobody may be there to hear it.
+                let _ = self.messages.send(Message::Change(published));
+            }
+        }
+    }
+
+    fn begin_anew(&self, last: u64) {
+        *self.recent() = Recent { last, ..Recent::default() };
+        let _ = self.messages.send(Message::Gap);
+    }
+
+    /// What came after a change, up to now. To be asked once one listens: what is heard too is among it.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn missed_since(&self, readers: &Pool, change: Uuid) -> sqlx::Result<Missed> {
+        if let Some(missed) = self.recent().after(change) {
+            return Ok(Missed::Changes(missed));
+        }
+        let mut connection = readers.acquire().await?;
+        let state = changes::state(&mut connection, change).await?;
+        let Some(after) = state.and_then(|state| state.sequence) else { return Ok(Missed::Unknown) };
+        let last = self.recent().last;
+        if after >= last {
+            // Another control plane was ahead of this one: what is to come is heard.
+            return Ok(Missed::Changes(Vec::new()));
+        }
+        if last - after > MOST_READ {
+            return Ok(Missed::Unknown);
+        }
+        let read = stored::change_sets(&mut connection, after + 1, last).await?;
+        // One that is not kept any more may have been about anything.
+        if read.len() as u64 != last - after {
+            return Ok(Missed::Unknown);
+        }
+        let published = read.into_iter().map(|one| {
+            let set = if one.withheld { None } else { ChangeSet::decode(&one.payload).ok() };
+            let none = ChangeSet {
+                id: one.id.into_bytes(),
+                committed_at_us: one.committed_at_us,
+                zones: Vec::new(),
+            };
+            Arc::new(Published::of(one.sequence, set.unwrap_or(none)))
+        });
+        Ok(Missed::Changes(published.collect()))
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recent {
+    fn add(&mut self, published: Arc<Published>) {
+        self.last = published.sequence;
+        self.records += told::records(&published.set);
+        self.changes.push_back(published);
+        while self.changes.len() > KEPT || (self.records > KEPT_RECORDS && self.changes.len() > 1) {
+            let Some(oldest) = self.changes.pop_front() else { break };
+            self.records -= told::records(&oldest.set);
+        }
+    }
+
+    /// Those behind one, where that is among them.
+    fn after(&self, change: Uuid) -> Option<Vec<Arc<Published>>> {
+        let at = self.changes.iter().position(|published| published.id == change)?;
+        Some(self.changes.range(at + 1..).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::metrics::Metrics;
+    use crate::relay::batches;
+    use crate::store::changes::Waiting;
+    use crate::store::relay::FeedState;
+
+    fn waiting() -> Waiting {
+        let id = Uuid::now_v7();
+        let payload = batches::without_zones(id, 1);
+        Waiting {
+            commit_number: 0,
+            id,
+            committed_at_us: 1,
+            payload,
+            root_change: Default::default(),
+            withheld: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_are_heard_in_order_and_gaps_are_told() {
+        let start = FeedState { generation: 1, sequence: 7, ..FeedState::default() };
+        let log = Arc::new(Log::new(start, Arc::default(), Metrics::default()));
+        let hub = Arc::new(Hub::new(log.clone()));
+        let mut heard = hub.listen();
+        let (stop, stopping) = tokio::sync::watch::channel(false);
+        let following = tokio::spawn(hub.clone().follow(stopping));
+        let mut state = start;
+        let all: Vec<Waiting> = (0..3).map(|_| waiting()).collect();
+        for one in &all {
+            let made = batches::make(&mut state, std::slice::from_ref(one), 1);
+            log.add(made, state);
+        }
+        for (n, one) in all.iter().enumerate() {
+            match heard.recv().await.unwrap() {
+                Message::Change(change) => assert_eq!((change.sequence, change.id), (8 + n as u64, one.id)),
+                Message::Gap => panic!("nothing is missing"),
+            }
+        }
+        let after = hub.recent().after(all[0].id).unwrap();
+        assert_eq!(after.iter().map(|one| one.id).collect::<Vec<_>>(), [all[1].id, all[2].id]);
+        assert!(hub.recent().after(Uuid::now_v7()).is_none());
+        // Another history.
+        log.add(Vec::new(), FeedState { generation: 2, sequence: 1, ..FeedState::default() });
+        assert!(matches!(heard.recv().await.unwrap(), Message::Gap));
+        assert!(hub.recent().after(all[0].id).is_none());
+        stop.send(true).unwrap();
+        following.await.unwrap();
+    }
+}
