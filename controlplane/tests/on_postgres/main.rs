@@ -5,6 +5,8 @@ use godwit_controlplane::store::Kind;
 /// What the servers of this program keep their records in.
 const DATABASE: Kind = Kind::Postgres;
 
+#[path = "../it/access.rs"]
+mod access;
 #[path = "../it/accounts.rs"]
 mod accounts;
 #[path = "../it/applied.rs"]
@@ -58,6 +60,8 @@ mod office;
 mod past;
 #[path = "../it/program.rs"]
 mod program;
+#[path = "../it/rates.rs"]
+mod rates;
 #[path = "../it/records.rs"]
 mod records;
 #[path = "../it/replica.rs"]
@@ -68,6 +72,7 @@ mod rollback;
 mod server_faults;
 mod shadow;
 mod shared;
+mod shared_rates;
 #[path = "../it/tokens.rs"]
 mod tokens;
 #[path = "../it/writes.rs"]
