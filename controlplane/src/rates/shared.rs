@@ -205,7 +205,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use godwit_testkit::servers::Redis;
+    use godwit_testkit::servers::{Cluster, Redis};
     use rand::{RngExt as _, SeedableRng as _};
     use rand_chacha::ChaCha8Rng;
 
@@ -252,6 +252,18 @@ mod tests {
                 // Within a tenth of one request.
                 assert!((there - here).abs() < bucket.pace.interval_us / 10, "{there} {here}, seed {seed}");
             }
+        }
+    }
+
+    /// All buckets of a request are on one of its servers.
+    #[tokio::test]
+    async fn a_cluster_counts_as_one_server_does() {
+        let cluster = Cluster::start().unwrap();
+        let shared = Shared::new("t:", PATIENCE, Metrics::default());
+        let mut connection = shared.connect(&Place::parse(&cluster.url()).unwrap()).await.unwrap();
+        let three: Vec<Bucket> = (1..4).map(|n| bucket(n, 1, 2, 1)).collect();
+        for taken in [true, true, false] {
+            assert_eq!(shared.ask(&mut connection, &three).await.unwrap().taken, taken);
         }
     }
 

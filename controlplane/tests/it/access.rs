@@ -85,6 +85,26 @@ async fn clients_behind_a_proxy_are_told_apart() {
     assert_eq!(login("203.0.113.10").await, 401);
 }
 
+/// What else a proxy says decides nothing: the host of a request would be that of a link.
+#[tokio::test]
+async fn links_lead_where_the_configuration_says() {
+    let office = Office::open_with(|config| config.api.trusted_proxies = networks(&[HERE])).await;
+    office.somebody("anna@example.org").await;
+    let body = json!({ "email": "anna@example.org" }).to_string();
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-forwarded-for", "203.0.113.9"),
+        ("x-forwarded-host", "elsewhere.test"),
+        ("x-forwarded-proto", "https"),
+        ("forwarded", "for=203.0.113.9;host=elsewhere.test;proto=https"),
+    ];
+    office.client().send("POST", "/api/v1/auth/password/forgot", &headers, body.into()).await.expect(202);
+    let letter = office.letter("anna@example.org", "/account/password").await;
+    let here = format!("http://{}/account/password", office.client().address);
+    assert!(letter.contains(&here) && !letter.contains("elsewhere.test"), "{letter}");
+    office.server.stop().await;
+}
+
 /// What is written down of a session.
 #[tokio::test]
 async fn a_session_has_the_address_of_the_client() {
