@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::FORWARDED;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -98,13 +98,13 @@ impl Access {
 
 /// Those named in `X-Forwarded-For`, from the right.
 fn plain(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
-    let lines: Vec<&[u8]> = headers.get_all(X_FORWARDED_FOR).iter().map(|value| value.as_bytes()).collect();
+    let lines: Vec<&[u8]> = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
     lines.into_iter().rev().flat_map(|line| line.rsplit(|&octet| octet == b',')).map(address)
 }
 
 /// Those named in `Forwarded`, from the right.
 fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
-    let lines: Vec<&[u8]> = headers.get_all(FORWARDED).iter().map(|value| value.as_bytes()).collect();
+    let lines: Vec<&[u8]> = headers.get_all(FORWARDED).iter().map(HeaderValue::as_bytes).collect();
     lines.into_iter().rev().flat_map(|line| rsplit_unquoted(line, b',')).map(|element| {
         let mut named = rsplit_unquoted(element, b';').filter_map(|pair| {
             let at = pair.iter().position(|&octet| octet == b'=')?;
@@ -162,8 +162,6 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn networks(texts: &[&str]) -> Networks {
