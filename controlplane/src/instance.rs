@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use crate::accounts::mail::Letters;
 use crate::accounts::{Accounts, Settings};
 use crate::api::admission::BodyRoom;
+use crate::api::client::Access;
 use crate::api::server::Transport;
 use crate::api::{self, App};
 use crate::auth::cookie::CookieKey;
@@ -25,7 +26,7 @@ use crate::buffer::replay::Replay;
 use crate::buffer::{Bounds, Buffer};
 use crate::commit;
 use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
-use crate::config::{Config, MailTransport, Store};
+use crate::config::{Config, MailTransport, Networks, Store};
 use crate::events::Hub;
 use crate::internal::exchange::Exchange;
 use crate::internal::feed::{CachePlace, StreamPlace, Ways};
@@ -38,6 +39,7 @@ use crate::jobs::runner::Runner;
 use crate::jobs::{self, Kinds};
 use crate::mail::{Mailer, Trial};
 use crate::observe::metrics::Metrics;
+use crate::rates::Rates;
 use crate::relay::cache::{self, Cache};
 use crate::relay::feed::{Feed, Listing};
 use crate::relay::lead::Relay;
@@ -359,6 +361,10 @@ impl Controlplane {
         );
         let hub = Arc::new(Hub::new(log.clone()));
         let telling = tokio::spawn(hub.clone().follow(stop.clone()));
+        let mut rates = Rates::new(config.limits, &digest_key, metrics.clone());
+        if let Some(place) = config.redis.limits()? {
+            rates = rates.shared(place, &config.redis.prefix, stop.clone());
+        }
         let app = Arc::new(App {
             committer: committer.clone(),
             buffer: buffer.clone(),
@@ -376,6 +382,13 @@ impl Controlplane {
             accounts,
             tenants: Tenants::new(committer.clone(), authenticator.clone(), views.clone()),
             public_url: public_url.clone(),
+            access: Arc::new(Access {
+                proxies: config.api.trusted_proxies.clone(),
+                allow: config.api.allow.clone(),
+                deny: config.api.deny.clone(),
+                metrics: metrics.clone(),
+            }),
+            rates: Arc::new(rates),
             request_timeout: Duration::from_millis(config.api.request_timeout_ms),
             body_timeout: Duration::from_millis(config.api.body_timeout_ms),
             export_timeout: Duration::from_millis(config.api.export_timeout_ms),
@@ -519,8 +532,14 @@ impl Controlplane {
                 listing: Some(Listing::default()),
             };
             publishing.push(tokio::spawn(feed.clone().keep_listing()));
-            let router =
-                internal::router(Internal::new(app.clone(), feed, config.internal.max_requests, ways));
+            let access = Access {
+                proxies: Networks::default(),
+                allow: config.internal.allow.clone(),
+                deny: config.internal.deny.clone(),
+                metrics: metrics.clone(),
+            };
+            let internal = Internal::new(app.clone(), feed, config.internal.max_requests, ways);
+            let router = internal::router(internal, access);
             let transport =
                 Transport::tls(identity.server, Duration::from_millis(config.internal.handshake_timeout_ms));
             let limits = api::server::Limits {

@@ -21,6 +21,7 @@ pub mod mail;
 pub mod model;
 pub mod observe;
 pub mod past;
+mod rates;
 pub mod relay;
 mod secrets;
 mod start;

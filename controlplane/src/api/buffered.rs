@@ -40,14 +40,20 @@ pub struct Accepted {
 
 /// The buffer, where it has to do with a request.
 pub(super) fn takes<'a>(app: &'a App, request: &Request) -> Option<&'a Arc<Buffer>> {
-    let path = request.uri().path();
-    let within =
-        |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let is_taken = match *request.method() {
-        Method::GET | Method::HEAD => within(READ),
-        _ => TAKEN.iter().any(|prefix| within(prefix)),
-    };
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_taken = is_change(request) || is_read && is_below(request, READ);
     app.buffer.as_ref().filter(|_| is_taken)
+}
+
+/// Whether a request is to change records or zones.
+pub(super) fn is_change(request: &Request) -> bool {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    !is_read && TAKEN.iter().any(|prefix| is_below(request, prefix))
+}
+
+fn is_below(request: &Request, prefix: &str) -> bool {
+    let rest = request.uri().path().strip_prefix(prefix);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Who holds a token: by the database, or from memory where that is away.

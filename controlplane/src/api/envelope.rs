@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::App;
 use crate::error::{Code, Problem};
 use crate::observe::metrics::Limit;
+use crate::rates::Standing;
 
 /// Carries the request id, both ways.
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -88,6 +89,7 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
             Problem::new(Code::Timeout, message).into_response()
         }
     };
+    let standing = response.extensions_mut().remove::<Standing>();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         // RFC 9110 §15.5.6: 405 says what is allowed.
         let allow = response.headers_mut().remove(ALLOW);
@@ -95,6 +97,9 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
         if let Some(allow) = allow {
             response.headers_mut().insert(ALLOW, allow);
         }
+    }
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut());
     }
     protect(response.headers_mut(), is_docs);
     if let Ok(value) = HeaderValue::from_str(&id) {

@@ -1,12 +1,13 @@
 //! HTTP in, HTTP out: no SQL, no rules.
 //!
 //! A request passes, in this order: the limits of its connection in [`server`], [`envelope::around`] (request id, metrics,
-//! log, panics, deadline), [`admission`] (how many at once), `authenticate`, its handler in `v1/`. Whatever goes wrong is a [`Problem`], which `envelope` turns into
+//! log, panics, deadline), `client` (from where), [`admission`] (how many at once), `rates` (how often), `authenticate`, its handler in `v1/`. Whatever goes wrong is a [`Problem`], which `envelope` turns into
 //! `{"error", "code", "request_id"}`.
 
 pub mod admission;
 pub(crate) mod asked;
 pub mod buffered;
+pub(crate) mod client;
 pub mod cursor;
 mod dry_run;
 pub mod envelope;
@@ -18,12 +19,11 @@ pub mod server;
 pub mod v1;
 pub mod write;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -42,12 +42,14 @@ use crate::internal::join::Join;
 use crate::internal::planes::Planes;
 use crate::jobs;
 use crate::observe::metrics::Metrics;
+use crate::rates::{self, Charge, Rates};
 use crate::relay::log::Log;
 use crate::relay::progress::Publications;
 use crate::store::{Pool, Views};
 use crate::tenants::Tenants;
 use crate::web;
 use admission::BodyRoom;
+use client::{Access, Client};
 
 /// What handlers work with.
 pub struct App {
@@ -83,6 +85,10 @@ pub struct App {
     pub(crate) tenants: Tenants,
     /// How the API is reached.
     pub(crate) public_url: Arc<str>,
+    /// Who may ask, and which proxies are believed.
+    pub(crate) access: Arc<Access>,
+    /// How many requests somebody may send.
+    pub(crate) rates: Arc<Rates>,
     /// How long a request may take until its answer begins.
     pub request_timeout: Duration,
     /// Of which its body may take so long to come.
@@ -122,7 +128,9 @@ pub fn router(app: Arc<App>) -> Router {
             Problem::new(Code::MethodNotAllowed, "this method is not allowed here; see /docs")
         })
         .fallback(|| async { Problem::new(Code::NotFound, "there is nothing at this path; see /docs") })
+        .layer(middleware::from_fn_with_state(app.clone(), rates::around))
         .layer(middleware::from_fn_with_state(app.clone(), admission::limit))
+        .layer(middleware::from_fn_with_state(app.access.clone(), client::within))
         .layer(middleware::from_fn_with_state(app, envelope::around))
 }
 
@@ -188,12 +196,17 @@ async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> R
             return Err(Problem::new(Code::Unauthenticated, message));
         }
     };
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
-    if !peer.is_some_and(|peer| caller.limits.allows_from(peer)) {
+    let client = request.extensions().get::<Client>();
+    if !client.is_some_and(|client| caller.limits.allows_from(client.0)) {
         return Err(Problem::new(
             Code::Forbidden,
             "this token is not good from where the request comes from",
         ));
+    }
+    if let Some(charge) = request.extensions().get::<Arc<Charge>>() {
+        charge.is_of(&caller);
+        // A change is counted once its body says which zones it is about.
+        if buffered::is_change(&request) { charge.look()? } else { charge.take().await? }
     }
     if caller.spends {
         // Where there is nothing that it may, nothing is used up.

@@ -17,7 +17,8 @@ use super::{App, v1};
         description = "Records, zones and changes. Records are also served under /api/v1/dns-records. Every write of \
                        these takes the headers Idempotency-Key and If-Match, and answers Godwit-Change and ETag. Every request may be \
                        answered with 429 RATE_LIMITED or 503 DB_UNAVAILABLE, DB_POOL_TIMEOUT (both with Retry-After), and \
-                       with 504 TIMEOUT.",
+                       with 504 TIMEOUT. Requests that are counted say in RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset and \
+                       RateLimit-Policy how their sender stands.",
     ),
     tags(
         (name = "records", description = "RRsets"),

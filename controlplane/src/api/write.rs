@@ -26,6 +26,7 @@ use crate::commit::{Link, Reply, Respond};
 use crate::error::{Code, Problem};
 use crate::model::change::{self, Idempotency, IfMatch, Operation};
 use crate::observe::metrics::Limit;
+use crate::rates::Charge;
 
 /// The most octets of an ordinary body.
 pub const SMALL: usize = 1 << 20;
@@ -165,6 +166,8 @@ pub struct Write<T> {
     answer_by: Option<Instant>,
     /// What the buffer takes where the database is away; `None` where there is none, or the request is not for it.
     kept: Option<Entry>,
+    /// What it is counted for, unless it was before.
+    charge: Option<Arc<Charge>>,
     /// Its place among those that are read again together.
     link: Option<Link>,
     _room: Taken,
@@ -183,6 +186,7 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
         let if_match = if_match(&parts.headers)?;
         let key = idempotency_key(&parts.headers)?;
         let wait = wait(&params)?;
+        let charge = parts.extensions.get::<Arc<Charge>>().cloned();
         let answer_by = parts.extensions.get::<AnswerBy>().map(|answer_by| answer_by.0);
         let (octets, room) = read_in_time(app, &parts.headers, body, T::LIMIT).await?;
         let octets = Bytes::from(octets);
@@ -223,6 +227,7 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
             wait,
             answer_by,
             kept,
+            charge,
             link: replays.and_then(|replays| replays.link()),
             _room: room,
         })
@@ -430,6 +435,9 @@ impl<T> Write<T> {
         operations: Vec<Operation>,
         respond: Respond,
     ) -> Result<Response, Problem> {
+        if let Some(charge) = &self.charge {
+            charge.take_of_zones(app, &operations, &self.caller).await?;
+        }
         let dry_run = self.params.dry_run == Some(true);
         if dry_run {
             // It shows what is there, also where the change itself does not reach.
@@ -455,10 +463,13 @@ impl<T> Write<T> {
         }
         let commit = app.committer.commit_linked(request, respond, self.link);
         let carried = match (&app.buffer, self.kept) {
-            (Some(buffer), Some(kept)) => buffer.carry(kept, self.caller.unchecked, commit).await?,
-            _ => Carried::Made(commit.await?),
+            (Some(buffer), Some(kept)) => buffer.carry(kept, self.caller.unchecked, commit).await,
+            _ => commit.await.map(Carried::Made),
         };
-        let mut done = match carried {
+        if let (Some(charge), Err(problem)) = (&self.charge, &carried) {
+            charge.refused(problem).await;
+        }
+        let mut done = match carried? {
             Carried::Made(done) => done,
             Carried::Accepted { change, again } => return Ok(buffered::accepted(change, again)),
         };

@@ -214,7 +214,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, Rate};
 
     fn load(name: &str, text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -236,6 +236,9 @@ mod tests {
         let environment = [
             ("GODWIT_API__MAX_CONNECTIONS", "7"),
             ("GODWIT_DEFAULTS__NS", "b.example.,c.example."),
+            ("GODWIT_API__TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8"),
+            ("GODWIT_LIMITS__TOKEN_READS__PER_MINUTE", "60"),
+            ("GODWIT_LIMITS__TOKEN_READS__BURST", "5"),
             ("GODWIT_SEED", "1"),
             ("GODWIT_TOKEN", "gw_x"),
         ];
@@ -243,6 +246,8 @@ mod tests {
         assert_eq!(config.api.listen.port(), 1);
         assert_eq!(config.api.max_connections, 7);
         assert_eq!(config.defaults.ns, ["b.example.", "c.example."]);
+        assert!(config.api.trusted_proxies.contains([10, 1, 2, 3].into()));
+        assert_eq!(config.limits.token_reads, Rate { per_minute: 60, burst: 5 });
         assert_eq!(load("a.yaml", "store:\n  readers: 2\n", &[]).unwrap().store.readers, 2);
     }
 
@@ -286,6 +291,24 @@ mod tests {
                 "[internal]\nurl = \"https://a.example:1,https://b.example\"\n",
                 ("", ""),
                 "a.toml, line 2: internal.url: expected a URL like https://control.example.net:8054, or up to 16",
+            ),
+            (
+                "a.toml",
+                "[api]\nallow = [\"192.0.2.0/33\"]\n",
+                ("", ""),
+                "a.toml, line 2: api.allow: expected a network like 192.0.2.0/24 or an address, not",
+            ),
+            (
+                "a.toml",
+                "[api]\ntrusted_proxies = [\"0.0.0.0/0\"]\n",
+                ("", ""),
+                "a.toml, line 2: api.trusted_proxies: expected networks of proxies",
+            ),
+            (
+                "a.toml",
+                "[limits]\ntoken_reads = { per_minute = 1, burst = 0 }\n",
+                ("", ""),
+                "a.toml, line 2: limits.token_reads: expected per_minute up to",
             ),
             (
                 "a.toml",

@@ -5,8 +5,10 @@
 
 mod accounts;
 mod jobs;
+mod limits;
 pub mod load;
 mod mail;
+mod networks;
 mod redis;
 mod relay;
 
@@ -22,8 +24,10 @@ use crate::store::place::without_password;
 
 pub use accounts::{Accounts, Jwt};
 pub use jobs::Jobs;
+pub use limits::{Limits, Rate};
 pub use load::{ConfigError, Sources};
 pub use mail::{Mail, Transport as MailTransport};
+pub use networks::{Networks, NoNetwork};
 pub use redis::Redis;
 pub use relay::Relay;
 
@@ -54,6 +58,8 @@ pub struct Config {
     pub accounts: Accounts,
     /// Tokens of who has logged in.
     pub jwt: Jwt,
+    /// How many requests somebody may send.
+    pub limits: Limits,
     /// What new zones start with.
     pub defaults: Defaults,
     /// Which changes have to be confirmed.
@@ -81,6 +87,12 @@ pub struct Api {
     /// How the API is reached: what its tokens are good for (`aud`), and where the links in mails lead. Default `http://` and
     /// the address, so needed where that is none that others can reach.
     pub public_url: Option<String>,
+    /// Networks of proxies that are believed whom they speak for (`X-Forwarded-For`, `Forwarded`). Default none.
+    pub trusted_proxies: Networks,
+    /// Networks that requests may come from. Default none: any.
+    pub allow: Networks,
+    /// Networks that they may not come from, also where `allow` has them. Default none.
+    pub deny: Networks,
     /// Milliseconds that a request may take until its answer begins. Default 30000.
     pub request_timeout_ms: u64,
     /// Milliseconds of these that its body may take to come. Default 20000.
@@ -118,6 +130,9 @@ impl Default for Api {
             without_checks: false,
             listen: SocketAddr::from(([127, 0, 0, 1], 8053)),
             public_url: None,
+            trusted_proxies: Networks::default(),
+            allow: Networks::default(),
+            deny: Networks::default(),
             request_timeout_ms: 30_000,
             body_timeout_ms: 20_000,
             header_timeout_ms: 10_000,
@@ -154,6 +169,10 @@ pub struct Internal {
     /// What nodes are told; of several control planes on one database all of them, separated by commas: a node goes to the next
     /// when one does not answer. Default `https://` and the address, so needed where that is none they can reach.
     pub url: Option<String>,
+    /// Networks that nodes may ask from. Default none: any.
+    pub allow: Networks,
+    /// Networks that they may not, also where `allow` has them. Default none.
+    pub deny: Networks,
     /// Milliseconds that TLS may take to begin. Default 10000.
     pub handshake_timeout_ms: u64,
     /// Connections at once. Default 1024.
@@ -169,6 +188,8 @@ impl Default for Internal {
         Internal {
             listen: None,
             url: None,
+            allow: Networks::default(),
+            deny: Networks::default(),
             handshake_timeout_ms: 10_000,
             max_connections: 1_024,
             max_connections_per_client: 128,
@@ -405,6 +426,11 @@ impl Config {
                 "api.public_url",
                 "the URL that others reach it at, as links in mails lead there",
             ),
+            (
+                !self.api.trusted_proxies.has_everybody(),
+                "api.trusted_proxies",
+                "networks of proxies, not of everybody",
+            ),
             (timeout.contains(&self.api.request_timeout_ms), "api.request_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.body_timeout_ms), "api.body_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.header_timeout_ms), "api.header_timeout_ms", "100 to 3600000"),
@@ -498,6 +524,7 @@ impl Config {
         .or_else(|| self.jwt.out_of_range())
         .or_else(|| self.relay.out_of_range())
         .or_else(|| self.redis.out_of_range())
+        .or_else(|| self.limits.out_of_range())
         .or_else(|| self.jobs.out_of_range())
         .or_else(|| self.mail.out_of_range())
     }
@@ -515,7 +542,8 @@ impl Config {
 }
 
 impl load::Checked for Config {
-    const LISTS: &'static [&'static str] = &["defaults.ns"];
+    const LISTS: &'static [&'static str] =
+        &["defaults.ns", "api.trusted_proxies", "api.allow", "api.deny", "internal.allow", "internal.deny"];
 
     fn out_of_range(&self) -> Option<(String, &'static str)> {
         Config::out_of_range(self).map(|(key, expected)| (key.to_owned(), expected))

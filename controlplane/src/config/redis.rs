@@ -11,6 +11,7 @@ use super::shown_without_password;
 /// Databases of what is kept where only the server is named.
 const CACHE: i64 = 0;
 const STREAMS: i64 = 1;
+const LIMITS: i64 = 2;
 
 /// Redis servers. Without one, data planes on other machines hear of changes from the control plane alone.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -31,6 +32,9 @@ pub struct Redis {
     /// The server and database of the record cache, where it is to be elsewhere. Default database 0 of `url`.
     #[serde(serialize_with = "shown_without_password")]
     pub cache_url: Option<String>,
+    /// The server and database of the rate limits, where they are to be elsewhere. Default database 2 of `url`.
+    #[serde(serialize_with = "shown_without_password")]
+    pub limits_url: Option<String>,
     /// What data planes read the streams with, as redis://user:password@host:6379/1: the same server and database. The user is
     /// made to be one who can only read the feed. Default none: they ask the control plane alone.
     #[serde(serialize_with = "shown_without_password")]
@@ -50,6 +54,7 @@ impl Default for Redis {
             streams_url: None,
             cache: true,
             cache_url: None,
+            limits_url: None,
             nodes_url: None,
             nodes_cache_url: None,
             prefix: "godwit:".to_owned(),
@@ -75,6 +80,14 @@ impl Redis {
             return Ok(None);
         }
         self.role(self.cache_url.as_deref(), "redis.cache_url", CACHE)
+    }
+
+    /// Where the rate limits are counted; `None` where no server is set.
+    ///
+    /// # Errors
+    /// When the file with the URL cannot be read, or a URL is none.
+    pub fn limits(&self) -> anyhow::Result<Option<Place>> {
+        self.role(self.limits_url.as_deref(), "redis.limits_url", LIMITS)
     }
 
     fn role(&self, own: Option<&str>, key: &'static str, database: i64) -> anyhow::Result<Option<Place>> {
@@ -122,6 +135,7 @@ impl Redis {
             (is_url(&self.url), "redis.url", expected),
             (is_url(&self.streams_url), "redis.streams_url", expected),
             (is_url(&self.cache_url), "redis.cache_url", expected),
+            (is_url(&self.limits_url), "redis.limits_url", expected),
             (is_url(&self.nodes_url), "redis.nodes_url", expected),
             (is_url(&self.nodes_cache_url), "redis.nodes_cache_url", expected),
             (
@@ -163,6 +177,7 @@ mod tests {
         let redis = Redis { cache: true, url: url("redis+sentinel://s.test/main"), ..Redis::default() };
         assert_eq!(redis.cache().unwrap().unwrap().database(), 0);
         assert_eq!(redis.streams().unwrap().unwrap().database(), 1);
+        assert_eq!(redis.limits().unwrap().unwrap().database(), 2);
         let redis = Redis {
             cache: true,
             cache_url: url("redis+cluster://c.test"),

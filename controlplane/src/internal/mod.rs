@@ -33,6 +33,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::api::client::{self, Access};
 use crate::api::{App, admission, envelope};
 use crate::auth::{self, Remembered, Token};
 use crate::error::{Code, Problem};
@@ -98,7 +99,7 @@ impl Internal {
 }
 
 /// All of the listener.
-pub(crate) fn router(internal: Arc<Internal>) -> Router {
+pub(crate) fn router(internal: Arc<Internal>, access: Access) -> Router {
     let app = internal.app.clone();
     Router::new()
         .route("/internal/v1/feed", get(feed::ways))
@@ -115,6 +116,7 @@ pub(crate) fn router(internal: Arc<Internal>) -> Router {
         })
         .fallback(|| async { Problem::new(Code::NotFound, "there is nothing at this path") })
         .layer(middleware::from_fn_with_state(internal, limit))
+        .layer(middleware::from_fn_with_state(Arc::new(access), client::within))
         .layer(middleware::from_fn_with_state(app, envelope::around))
 }
 

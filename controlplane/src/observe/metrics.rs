@@ -40,6 +40,12 @@ pub enum Limit {
     Resyncs,
     Buffer,
     BufferDisk,
+    Networks,
+    UrlOctets,
+    RateAddress,
+    RateAccount,
+    RateToken,
+    RateZone,
 }
 
 impl Limit {
@@ -62,6 +68,12 @@ impl Limit {
         Limit::Resyncs,
         Limit::Buffer,
         Limit::BufferDisk,
+        Limit::Networks,
+        Limit::UrlOctets,
+        Limit::RateAddress,
+        Limit::RateAccount,
+        Limit::RateToken,
+        Limit::RateZone,
     ];
 }
 
@@ -85,6 +97,12 @@ impl EncodeLabelValue for Limit {
             Limit::Resyncs => "resyncs",
             Limit::Buffer => "buffer",
             Limit::BufferDisk => "buffer_disk",
+            Limit::Networks => "networks",
+            Limit::UrlOctets => "url_octets",
+            Limit::RateAddress => "rate_address",
+            Limit::RateAccount => "rate_account",
+            Limit::RateToken => "rate_token",
+            Limit::RateZone => "rate_zone",
         };
         name.encode(encoder)
     }
@@ -141,6 +159,8 @@ pub struct JobLabels {
 pub struct Metrics {
     limited: Family<LimitLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
+    rates_shared: Gauge,
+    rates_lost: Counter,
     changes: Counter,
     outbox_depth: Gauge,
     relay_leader: Gauge,
@@ -182,6 +202,16 @@ impl Metrics {
     /// Counts that a limit was reached.
     pub fn limited(&self, limit: Limit) {
         self.limited.get_or_create(&LimitLabels { limit }).inc();
+    }
+
+    /// Notes whether Redis counts for the rate limits.
+    pub fn rates_shared(&self, shared: bool) {
+        self.rates_shared.set(i64::from(shared));
+    }
+
+    /// Counts that Redis was found not to count for the rate limits.
+    pub fn rates_lost(&self) {
+        self.rates_lost.inc();
     }
 
     /// Counts a committed change; `waits`: it has no sequence yet.
@@ -336,6 +366,16 @@ impl Metrics {
             drop(self.limited.get_or_create(&LimitLabels { limit }));
         }
         registry.register("limited", "What was refused or cut short, by the limit", self.limited.clone());
+        registry.register(
+            "rates_shared",
+            "1 while Redis counts for the rate limits",
+            self.rates_shared.clone(),
+        );
+        registry.register(
+            "rates_lost",
+            "Times that Redis was found not to count for the rate limits",
+            self.rates_lost.clone(),
+        );
         registry.register("changes", "Committed changes", self.changes.clone());
         registry.register(
             "outbox_depth",

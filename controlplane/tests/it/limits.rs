@@ -34,6 +34,86 @@ async fn bodies_that_are_too_long_are_refused_and_the_caller_is_told() {
     assert_eq!(server.client.get("/api/v1/domains/example.com.").await.json()["version"], 1);
 }
 
+#[tokio::test]
+async fn a_url_that_is_too_long_is_refused() {
+    let server = Server::start().await;
+    let path = |octets: usize| format!("/api/v1/records?zone={}", "a".repeat(octets - 21));
+    let longest = server.client.get(&path(8 << 10)).await;
+    assert_eq!(longest.code(), "INVALID_NAME", "{}", longest.text);
+    for path in [path((8 << 10) + 1), format!("/{}", "a".repeat(10_000))] {
+        assert_eq!(server.client.get(&path).await.expect(414).code(), "URL_TOO_LONG");
+    }
+    assert_eq!(server.limited("url_octets"), 2);
+}
+
+/// Nothing of it is followed down.
+#[tokio::test]
+async fn json_that_is_deep_is_refused() {
+    let server = Server::start().await;
+    let deep = |open: &str| open.repeat(200_000);
+    for body in [
+        deep("["),
+        deep("{\"a\":"),
+        format!("{{\"changes\":{}", deep("[")),
+        format!("{{\"changes\":[{}", deep("{\"changes\":[")),
+        format!("{{\"name\":\"a.example.com.\",\"type\":\"A\",\"value\":{}", deep("[")),
+    ] {
+        for path in ["/api/v1/changes", "/api/v1/tokens"] {
+            let answer = server.client.send("POST", path, &[JSON], body.clone().into()).await;
+            let octets = &body[..30];
+            let is_refused = matches!(answer.status.as_u16(), 400 | 413);
+            assert!(is_refused, "{path} {octets}: {}", answer.text);
+        }
+    }
+    server.client.get("/api/v1/domains").await.expect(200);
+}
+
+/// Who reads it next might take the other one.
+#[tokio::test]
+async fn keys_that_come_twice_are_refused() {
+    let server = Server::start().await;
+    for (method, path, body) in [
+        (
+            "POST",
+            "/api/v1/records",
+            r#"{"name":"a.example.com.","type":"A","type":"A","value":["192.0.2.1"]}"#,
+        ),
+        (
+            "PUT",
+            "/api/v1/records/www.example.com.",
+            r#"{"type":"A","value":["192.0.2.1"],"value":["192.0.2.2"]}"#,
+        ),
+        ("POST", "/api/v1/changes", r#"{"changes":[],"changes":[]}"#),
+        (
+            "POST",
+            "/api/v1/changes",
+            r#"{"changes":[{"op":"put","op":"delete","name":"a.example.com.","type":"A"}]}"#,
+        ),
+        (
+            "POST",
+            "/api/v1/changes",
+            r#"{"changes":[{"op":"put","name":"a.example.com.","name":"b.example.com.","type":"A","value":["192.0.2.1"]}]}"#,
+        ),
+        ("POST", "/api/v1/domains", r#"{"name":"a.test","name":"b.test"}"#),
+        ("PATCH", "/api/v1/domains/example.com.", r#"{"ttl_policy":"keep","ttl_policy":"bounded"}"#),
+        ("POST", "/api/v1/tokens", r#"{"name":"x","scope":"records:read","scope":"admin"}"#),
+        (
+            "POST",
+            "/api/v1/tokens",
+            r#"{"name":"x","scope":"records:read","narrowed":{"zones":["a.test"],"zones":["b.test"]}}"#,
+        ),
+        ("POST", "/api/v1/users", r#"{"email":"a@example.org","email":"b@example.org"}"#),
+        ("POST", "/api/v1/auth/login", r#"{"email":"a@example.org","password":"x","password":"y"}"#),
+        ("POST", "/api/v1/nodes", r#"{"name":"ns1","name":"ns2"}"#),
+    ] {
+        let answer = server.client.send(method, path, &[JSON], body.into()).await.expect(400);
+        assert_eq!(answer.code(), "MALFORMED_REQUEST", "{body}");
+        assert!(answer.text.contains("duplicate field"), "{body}: {}", answer.text);
+    }
+    let twice = server.client.get("/api/v1/records?zone=example.com.&zone=example.org.").await.expect(400);
+    assert_eq!(twice.code(), "MALFORMED_REQUEST");
+}
+
 /// Who announces a length and asks first is told before anything is sent.
 #[tokio::test]
 async fn who_asks_first_is_refused_at_once() {

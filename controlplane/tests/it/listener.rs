@@ -96,6 +96,23 @@ async fn a_header_that_is_too_long_is_refused() {
     server.until_limited("header_octets").await;
 }
 
+/// However short each of its lines is.
+#[tokio::test]
+async fn a_header_of_too_many_lines_is_refused() {
+    let server = start(|_| {}).await;
+    for (lines, status) in [(90, "200"), (200, "431")] {
+        let mut stream = connect(&server).await;
+        let head = format!(
+            "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{}\r\n",
+            "a: b\r\n".repeat(lines)
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{lines}: {answer}");
+    }
+    server.until_limited("header_octets").await;
+}
+
 /// A header that drips has an end; a connection that says nothing is ended too, which is nothing to be counted.
 #[tokio::test]
 async fn headers_that_drip_are_cut_and_idle_connections_end() {

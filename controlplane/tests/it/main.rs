@@ -6,6 +6,7 @@ use godwit_controlplane::store::Kind;
 /// What the servers of this program keep their records in.
 const DATABASE: Kind = Kind::Sqlite;
 
+mod access;
 mod accounts;
 mod applied;
 mod backup;
@@ -36,6 +37,7 @@ mod office;
 mod openapi;
 mod past;
 mod program;
+mod rates;
 mod records;
 mod replica;
 mod rollback;

@@ -5,6 +5,8 @@ use godwit_controlplane::store::Kind;
 /// What the servers of this program keep their records in.
 const DATABASE: Kind = Kind::Postgres;
 
+#[path = "../it/access.rs"]
+mod access;
 #[path = "../it/accounts.rs"]
 mod accounts;
 #[path = "../it/applied.rs"]
@@ -62,6 +64,8 @@ mod office;
 mod past;
 #[path = "../it/program.rs"]
 mod program;
+#[path = "../it/rates.rs"]
+mod rates;
 #[path = "../it/records.rs"]
 mod records;
 #[path = "../it/replica.rs"]
@@ -72,6 +76,7 @@ mod rollback;
 mod server_faults;
 mod shadow;
 mod shared;
+mod shared_rates;
 #[path = "../it/tenants.rs"]
 mod tenants;
 #[path = "../it/tokens.rs"]

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{
-    Accounts, Api, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Mail, Relay, Sources, Store,
+    Accounts, Api, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Limits, Mail, Relay, Sources,
+    Store,
 };
 use godwit_dataplane::config::{Answers, Cookies, Feed, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub(super) accounts: Accounts,
     /// Tokens of who has logged in.
     pub(super) jwt: Jwt,
+    /// How many requests somebody may send.
+    pub(super) limits: Limits,
     /// What new zones start with.
     pub(super) defaults: Defaults,
     /// Which changes have to be confirmed.
@@ -94,7 +97,16 @@ impl Default for Server {
 }
 
 impl Checked for Config {
-    const LISTS: &'static [&'static str] = &["server.listen", "defaults.ns", "rate_limit.exempt"];
+    const LISTS: &'static [&'static str] = &[
+        "server.listen",
+        "defaults.ns",
+        "rate_limit.exempt",
+        "api.trusted_proxies",
+        "api.allow",
+        "api.deny",
+        "internal.allow",
+        "internal.deny",
+    ];
 
     fn out_of_range(&self) -> Option<(String, &'static str)> {
         self.dataplane()
@@ -188,6 +200,7 @@ impl Config {
             store: self.store.clone(),
             buffer: self.buffer.clone(),
             relay: self.relay.clone(),
+            limits: self.limits,
             defaults: self.defaults.clone(),
             guard: self.guard,
             jobs: self.jobs,

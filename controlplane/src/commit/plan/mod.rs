@@ -452,7 +452,7 @@ impl Plan {
 
 /// The lowest name that can be the apex of the zone that holds an RRset: the DS records of a zone stand on the parent's side of the
 /// cut (RFC 4035 §2.4).
-pub(super) fn lowest_apex(owner: &Name, rtype: Option<Rtype>) -> Option<NameRef<'_>> {
+pub(crate) fn lowest_apex(owner: &Name, rtype: Option<Rtype>) -> Option<NameRef<'_>> {
     if rtype == Some(Rtype::DS) { owner.as_ref().parent() } else { Some(owner.as_ref()) }
 }
 

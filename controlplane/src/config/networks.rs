@@ -1,0 +1,85 @@
+//! Lists of networks, as several sections have them.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Networks; one that is written without a length is one address.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct Networks(Vec<IpNet>);
+
+/// A text that is no network.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("expected a network like 192.0.2.0/24 or an address, not \"{0}\"")]
+pub struct NoNetwork(String);
+
+impl TryFrom<Vec<String>> for Networks {
+    type Error = NoNetwork;
+
+    fn try_from(texts: Vec<String>) -> Result<Networks, NoNetwork> {
+        let read = |text: String| {
+            let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            network.map_err(|_| NoNetwork(text))
+        };
+        texts.into_iter().map(read).collect::<Result<_, _>>().map(Networks)
+    }
+}
+
+impl From<Networks> for Vec<String> {
+    fn from(networks: Networks) -> Vec<String> {
+        networks.0.iter().map(ToString::to_string).collect()
+    }
+}
+
+impl Networks {
+    /// Whether an address, in its canonical form, is in one of them.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one of them is everybody's.
+    pub(super) fn has_everybody(&self) -> bool {
+        self.0.iter().any(|network| network.prefix_len() == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(texts: &[&str]) -> Result<Networks, NoNetwork> {
+        texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>().try_into()
+    }
+
+    #[test]
+    fn an_address_is_a_network_of_one() {
+        let some = networks(&["192.0.2.0/24", "198.51.100.7", "2001:db8::/32"]).unwrap();
+        for (address, is_in) in [
+            ("192.0.2.255", true),
+            ("192.0.3.0", false),
+            ("198.51.100.7", true),
+            ("198.51.100.8", false),
+            ("2001:db8:1::1", true),
+            ("2001:db9::", false),
+        ] {
+            assert_eq!(some.contains(address.parse().unwrap()), is_in, "{address}");
+        }
+        assert!(!some.has_everybody() && networks(&["::/0"]).unwrap().has_everybody());
+    }
+
+    #[test]
+    fn what_is_no_network_is_quoted() {
+        for text in ["", "example.com", "192.0.2.0/33", "192.0.2"] {
+            assert_eq!(networks(&["192.0.2.1", text]), Err(NoNetwork(text.to_owned())));
+        }
+    }
+}
