@@ -12,6 +12,9 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::accounts::mail::Letters;
 use crate::accounts::{Accounts, Settings};
+use crate::audit::anchors::Anchors;
+use crate::audit::keeper::{ANCHOR, Keeper, LOOK};
+use crate::audit::{ChainKey, noted};
 use crate::api::admission::BodyRoom;
 use crate::api::server::Transport;
 use crate::api::{self, App};
@@ -90,6 +93,7 @@ pub struct Controlplane {
     cookies: CookieKey,
     /// What is good no more, before anybody is let in.
     revoked: Vec<(Revoked, i64)>,
+    audit_key: ChainKey,
     public_url: Arc<str>,
     listener: TcpListener,
     /// The one that nodes ask, and who it is.
@@ -142,6 +146,7 @@ impl Controlplane {
         let internal_key = vault.internal_key(writer).await?;
         let issuer_key = vault.issuer_key(writer).await?;
         let refresh_key = vault.refresh_key(writer).await?;
+        let audit_key = vault.audit_key(writer).await?;
         let (refresh, cookies) = (RefreshKey::of(&refresh_key), CookieKey::of(&refresh_key));
         let revoked = revocations::since(writer, 0).await.context("what was revoked")?;
         let new_token =
@@ -173,6 +178,7 @@ impl Controlplane {
             refresh,
             cookies,
             revoked,
+            audit_key,
             public_url,
             listener,
             internal,
@@ -300,6 +306,7 @@ impl Controlplane {
             refresh,
             cookies,
             revoked,
+            audit_key,
             public_url,
             listener,
             internal,
@@ -340,6 +347,9 @@ impl Controlplane {
             Listener { readers: readers.clone(), authenticator: authenticator.clone(), stop: stop.clone() };
         let hearing = tokio::spawn(listener_of_revocations.run());
         let noting = tokio::spawn(used::keep(authenticator.clone(), committer.clone(), stop.clone()));
+        let (noted, notes) = noted::channel(metrics.clone());
+        let keeping =
+            tokio::spawn(noted::keep(notes, committer.clone(), metrics.clone(), stop.clone()));
         let accounts = Accounts::new(
             committer.clone(),
             authenticator.clone(),
@@ -362,6 +372,7 @@ impl Controlplane {
             join,
             metrics: metrics.clone(),
             authenticator: authenticator.clone(),
+            noted,
             accounts,
             public_url: public_url.clone(),
             request_timeout: Duration::from_millis(config.api.request_timeout_ms),
@@ -473,6 +484,20 @@ impl Controlplane {
             };
             tokio::spawn(hourly.run())
         });
+        let keeper = Keeper {
+            place: place.clone(),
+            committer: committer.clone(),
+            readers: readers.clone(),
+            key: audit_key,
+            term: term.subscribe(),
+            anchors: Anchors::at(config.audit_anchors()),
+            kept: Duration::from_secs(u64::from(config.audit.days) * 86_400),
+            look: LOOK,
+            anchor: ANCHOR,
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let chaining = tokio::spawn(keeper.run());
         let feeding = sink.map(|sink| {
             let overtaken = Some(committer.overtaken());
             let digest_key = digest_key.clone();
@@ -542,7 +567,7 @@ impl Controlplane {
         let router = api::router(app);
         api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
         for ending in
-            asking.into_iter().chain([exchanging, doing, hearing, noting]).chain(replaying).chain(recounting)
+            asking.into_iter().chain([exchanging, doing, hearing, noting, keeping, chaining]).chain(replaying).chain(recounting)
         {
             let _ = ending.await;
         }

@@ -1,15 +1,15 @@
 //! A request that is about people, and no change of records: its body, and who it comes from.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequest, Request};
+use axum::extract::{FromRequest, Request};
 use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method};
 
 use super::App;
-use super::envelope::RequestId;
+use super::whence;
 use super::write::{Payload, media_type, read_in_time};
 use crate::accounts::{By, Holder, Manager};
 use crate::auth::{Caller, Login, Scope};
@@ -81,14 +81,13 @@ impl<T: Payload> FromRequest<Arc<App>> for Asked<T> {
 
 /// Where a request comes from.
 pub(crate) fn by(parts: &Parts) -> By {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let agent = parts.headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
     let mut agent = String::from_utf8_lossy(agent).into_owned();
     agent.truncate(agent.floor_char_boundary(MOST_AGENT));
-    let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
     By {
-        client: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).to_canonical(),
+        client: whence::client(&parts.extensions).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         agent,
-        request_id: request_id.unwrap_or_default(),
+        request_id: whence::request_id(&parts.extensions),
+        came_with: parts.extensions.get::<Caller>().map(Caller::brought),
     }
 }

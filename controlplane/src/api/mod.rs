@@ -16,14 +16,14 @@ pub mod read;
 mod served;
 pub mod server;
 pub mod v1;
+pub(crate) mod whence;
 pub mod write;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -32,6 +32,7 @@ use tokio::sync::Semaphore;
 use godwit_wire::name::Name;
 
 use crate::accounts::Accounts;
+use crate::audit::noted::Noted;
 use crate::auth::{self, Authenticator, Caller, Scope, Scopes, cookie};
 use crate::buffer::Buffer;
 use crate::commit::Committer;
@@ -68,6 +69,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Knows tokens.
     pub(crate) authenticator: Arc<Authenticator>,
+    /// What changes nothing and is in the audit log all the same.
+    pub(crate) noted: Noted,
     /// People.
     pub(crate) accounts: Accounts,
     /// How the API is reached.
@@ -121,7 +124,7 @@ async fn within_scope(request: Request, next: Next) -> Result<Response, Problem>
     let caller = caller.ok_or_else(|| Problem::new(Code::Unauthenticated, "this needs a token"))?;
     let scope = scope_of(&request);
     caller.scopes.require(scope)?;
-    if scope == Scope::Admin {
+    if matches!(scope, Scope::Admin | Scope::AuditRead) {
         caller.limits.allow_everything()?;
     }
     Ok(next.run(request).await)
@@ -138,6 +141,8 @@ fn scope_of(request: &Request) -> Scope {
         if is_read { Scope::RecordsRead } else { Scope::RecordsWrite }
     } else if below("/api/v1/domains") {
         if is_read { Scope::DomainsRead } else { Scope::DomainsWrite }
+    } else if below("/api/v1/audit") {
+        Scope::AuditRead
     } else {
         Scope::Admin
     }
@@ -177,7 +182,11 @@ async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> R
             return Err(Problem::new(Code::Unauthenticated, message));
         }
     };
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
+    let who = whence::who(request.extensions(), &caller);
+    if let Some(asker) = request.extensions().get::<whence::Asker>() {
+        asker.is(&who);
+    }
+    let peer = whence::client(request.extensions());
     if !peer.is_some_and(|peer| caller.limits.allows_from(peer)) {
         return Err(Problem::new(
             Code::Forbidden,
@@ -191,6 +200,9 @@ async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> R
         }
         app.accounts.spends(&caller)?;
         app.authenticator.spend(&app.committer, &caller).await?;
+    }
+    if caller.login.is_none() {
+        app.noted.used(&who);
     }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)

@@ -27,6 +27,7 @@ use crate::auth::{self, Caller};
 use crate::commit::{Chain, Link};
 use crate::error::{Cause, Code, Problem};
 use crate::instance::{Stop, stopped};
+use crate::store::audit::Who;
 use crate::store::batch::Batch;
 use crate::store::buffered::{self, Outcome, Settled};
 use crate::store::now_us;
@@ -301,6 +302,13 @@ async fn make(router: Router, entry: &Entry, link: Option<Link>) -> Result<Uuid,
     let extensions = request.extensions_mut();
     extensions.insert(Caller::checked_before(head.caller.clone(), limits));
     extensions.insert(RequestId(head.request_id.clone()));
+    extensions.insert(Who {
+        actor: head.caller.clone(),
+        client: head.client,
+        came_with: head.brought.clone(),
+        request_id: head.request_id.clone(),
+        tenant: None,
+    });
     extensions.insert(Replays { change: head.change, link: Arc::new(Mutex::new(link)) });
     let failed =
         || Problem::new(Code::Internal, "the request failed inside the server; the log has the cause");

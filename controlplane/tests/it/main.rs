@@ -8,6 +8,7 @@ const DATABASE: Kind = Kind::Sqlite;
 
 mod accounts;
 mod applied;
+mod audit;
 mod backup;
 mod cache;
 mod changes;

@@ -9,6 +9,8 @@ const DATABASE: Kind = Kind::Postgres;
 mod accounts;
 #[path = "../it/applied.rs"]
 mod applied;
+#[path = "../it/audit.rs"]
+mod audit;
 #[path = "../it/backup.rs"]
 mod backup;
 mod buffer;

@@ -1,5 +1,7 @@
 //! The resources of version 1, one file each.
 
+#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
+pub mod audit;
 pub mod auth;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod changes;
@@ -37,7 +39,7 @@ pub(crate) fn shown(name: NameRef<'_>) -> String {
 }
 
 /// A time as the API writes it (RFC 3339, UTC).
-fn timestamp(us: i64) -> String {
+pub(crate) fn timestamp(us: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000)
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     time.format(&Rfc3339).unwrap_or_default()
