@@ -12,12 +12,12 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::accounts::mail::Letters;
 use crate::accounts::{Accounts, Settings};
-use crate::audit::anchors::Anchors;
-use crate::audit::keeper::{ANCHOR, Keeper, LOOK};
-use crate::audit::{ChainKey, noted};
 use crate::api::admission::BodyRoom;
 use crate::api::server::Transport;
 use crate::api::{self, App};
+use crate::audit::anchors::Anchors;
+use crate::audit::keeper::{ANCHOR, Keeper, LOOK};
+use crate::audit::{ChainKey, noted};
 use crate::auth::cookie::CookieKey;
 use crate::auth::jwt::issuer::Issuer;
 use crate::auth::password::Passwords;
@@ -348,8 +348,7 @@ impl Controlplane {
         let hearing = tokio::spawn(listener_of_revocations.run());
         let noting = tokio::spawn(used::keep(authenticator.clone(), committer.clone(), stop.clone()));
         let (noted, notes) = noted::channel(metrics.clone());
-        let keeping =
-            tokio::spawn(noted::keep(notes, committer.clone(), metrics.clone(), stop.clone()));
+        let keeping = tokio::spawn(noted::keep(notes, committer.clone(), metrics.clone(), stop.clone()));
         let accounts = Accounts::new(
             committer.clone(),
             authenticator.clone(),
@@ -566,8 +565,11 @@ impl Controlplane {
         }
         let router = api::router(app);
         api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
-        for ending in
-            asking.into_iter().chain([exchanging, doing, hearing, noting, keeping, chaining]).chain(replaying).chain(recounting)
+        for ending in asking
+            .into_iter()
+            .chain([exchanging, doing, hearing, noting, keeping, chaining])
+            .chain(replaying)
+            .chain(recounting)
         {
             let _ = ending.await;
         }

@@ -272,12 +272,7 @@ fn name(text: Option<&str>) -> Result<String, Problem> {
 }
 
 /// Writes down what was done to an account, or a session.
-async fn note(
-    connection: &mut Connection,
-    who: &Who,
-    action: &str,
-    object: Uuid,
-) -> sqlx::Result<()> {
+async fn note(connection: &mut Connection, who: &Who, action: &str, object: Uuid) -> sqlx::Result<()> {
     audit::note(connection, who, action, &object.to_string()).await
 }
 

@@ -199,7 +199,8 @@ impl Accounts {
                 if patch.without_codes {
                     accounts::end_totp(connection, id).await?;
                     mail::enqueue(connection, &Mail::SecondEnded { account: id }).await?;
-                    let change = (json!({ "totp": account.totp_since_us.is_some() }), json!({ "totp": false }));
+                    let change =
+                        (json!({ "totp": account.totp_since_us.is_some() }), json!({ "totp": false }));
                     done.push(("totp.end", change));
                 }
                 if patch.is_operator.is_some() || patch.is_suspended.is_some() {
@@ -234,11 +235,7 @@ impl Accounts {
 }
 
 /// Deletes an account with all that is its own; its address is told.
-pub(super) async fn delete(
-    connection: &mut Connection,
-    account: &Account,
-    who: &Who,
-) -> Result<(), Problem> {
+pub(super) async fn delete(connection: &mut Connection, account: &Account, who: &Who) -> Result<(), Problem> {
     keep_one_operator(connection, account).await?;
     revocations::tell(connection, &Revoked::Account(account.id)).await?;
     accounts::delete(connection, account.id).await?;

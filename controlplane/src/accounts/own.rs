@@ -4,7 +4,9 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::mail::Mail;
-use super::{Accounts, By, email, gone, link_expired, link_hash, mail, name, note, note_change, second, taken};
+use super::{
+    Accounts, By, email, gone, link_expired, link_hash, mail, name, note, note_change, second, taken,
+};
 use crate::auth::Login;
 use crate::auth::throttle::Attempt;
 use crate::error::{Code, Problem};

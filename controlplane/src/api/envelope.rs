@@ -18,8 +18,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::whence::{self, Asker};
 use super::App;
+use super::whence::{self, Asker};
 use crate::error::{Code, Problem};
 use crate::observe::metrics::Limit;
 

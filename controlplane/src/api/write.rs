@@ -199,9 +199,8 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
             hasher.update(&octets);
             Idempotency { key, request_hash: hasher.finalize().into() }
         });
-        let kept = (app.buffer.is_some() && replays.is_none() && params.dry_run != Some(true)).then(|| {
-            buffered::entry(change, &caller, &who, &parts, idempotency.as_ref(), octets.clone())
-        });
+        let kept = (app.buffer.is_some() && replays.is_none() && params.dry_run != Some(true))
+            .then(|| buffered::entry(change, &caller, &who, &parts, idempotency.as_ref(), octets.clone()));
         let media_type = media_type(&parts.headers);
         // With the room that it takes: a caller that goes away meanwhile does not end the reading.
         let read = move || (T::read(media_type.as_deref(), octets), room);

@@ -59,7 +59,8 @@ impl Anchors {
 
     /// Adds one; it is on disk then. One that an interrupted write left half is ended first.
     pub(crate) fn add(&self, anchor: &Anchor) -> io::Result<()> {
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
         let mut line = serde_json::to_vec(anchor)?;
         line.push(b'\n');
         if file.seek(SeekFrom::End(0))? > 0 {

@@ -252,7 +252,8 @@ impl Keeper {
     fn cut(&self, was: i64, is: i64) {
         self.metrics.audit_cut();
         tracing::error!(
-            was, is,
+            was,
+            is,
             "THE AUDIT LOG ENDS BEFORE WHERE IT HAS ENDED: rows were taken away, or the database is an older one; godwit audit verify says more"
         );
     }
@@ -317,7 +318,11 @@ impl Keeper {
             led.head.start_number = number;
             led.head.start_hash = hash;
             led.head.start_proof = Some(proof.to_vec());
-            tracing::info!(rows = aged, number, "deleted the first rows of the audit log: they are past their time");
+            tracing::info!(
+                rows = aged,
+                number,
+                "deleted the first rows of the audit log: they are past their time"
+            );
         } else {
             self.look_at_head(led).await?;
         }
@@ -346,10 +351,7 @@ async fn begin_behind(
 }
 
 /// Up to which id nothing can come that is not read next.
-async fn settled(
-    connection: &mut Connection,
-    settling: &mut Option<Settling>,
-) -> sqlx::Result<Option<i64>> {
+async fn settled(connection: &mut Connection, settling: &mut Option<Settling>) -> sqlx::Result<Option<i64>> {
     let Some(of) = settling else { return Ok(None) };
     let now: BTreeSet<String> = audit_chain::writers(connection).await?.into_iter().collect();
     match &mut of.writers {

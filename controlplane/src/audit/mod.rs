@@ -14,9 +14,9 @@ pub(crate) mod anchors;
 mod chain;
 pub(crate) mod keeper;
 pub(crate) mod noted;
-pub mod verify;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 
 use std::fmt::Write as _;
 

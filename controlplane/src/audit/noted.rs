@@ -102,7 +102,14 @@ impl Noted {
             ("request", format!("{method} {}", &path[..end]), who.came_with.clone().or(about))
         };
         let who = Who { came_with, ..who };
-        self.send(Note { at_us: now_us(), who, action, object, refused: Some(problem.code.as_str()), after: None });
+        self.send(Note {
+            at_us: now_us(),
+            who,
+            action,
+            object,
+            refused: Some(problem.code.as_str()),
+            after: None,
+        });
     }
 
     /// A key or a token was used.
@@ -348,7 +355,8 @@ mod tests {
         noted.used(&who(1));
         noted.used(&who(1));
         noted.used(&who(2));
-        let told: Vec<_> = std::iter::from_fn(|| queue.notes.try_recv().ok()).map(|note| note.who.client).collect();
+        let told: Vec<_> =
+            std::iter::from_fn(|| queue.notes.try_recv().ok()).map(|note| note.who.client).collect();
         assert_eq!(told, [who(1).client, who(2).client]);
         for n in 0..QUEUE + 7 {
             noted.send(Note {

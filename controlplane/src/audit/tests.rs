@@ -90,7 +90,8 @@ impl World {
     async fn add_at(&mut self, rows: usize, at_us: i64) {
         self.connection.control(&["BEGIN"]).await.unwrap();
         for n in 0..rows {
-            let who = Who { actor: format!("actor {n}"), client: Some([192, 0, 2, 1].into()), ..Who::default() };
+            let who =
+                Who { actor: format!("actor {n}"), client: Some([192, 0, 2, 1].into()), ..Who::default() };
             let entry = Entry { at_us, ..Entry::done(&who, "test", "object") };
             let entry = entry.from_to(serde_json::json!({ "n": n }), serde_json::json!({ "n": n + 1 }));
             audit::write(&mut self.connection, &entry).await.unwrap();
@@ -209,11 +210,17 @@ async fn r20_what_is_altered_deleted_exchanged_put_in_or_cut_is_found() {
         let known: BTreeMap<i64, String> = [(10, hex(&led.head.hash))].into_iter().collect();
         assert_eq!(world.verify_with(&known).await.anchors, 1);
         let altered = |number| Wrong::Altered { number, id: number };
-        let cut_head = "UPDATE audit_head SET number = 8, hash = (SELECT hash FROM audit_chain WHERE number = 8)";
-        let cut: &[&'static str] = &["DELETE FROM audit WHERE id > 8", "DELETE FROM audit_chain WHERE number > 8"];
+        let cut_head =
+            "UPDATE audit_head SET number = 8, hash = (SELECT hash FROM audit_chain WHERE number = 8)";
+        let cut: &[&'static str] =
+            &["DELETE FROM audit WHERE id > 8", "DELETE FROM audit_chain WHERE number > 8"];
         let put_in: &'static str = match world.kind {
-            Kind::Sqlite => "INSERT INTO audit (id, at_us, actor, action, object, request_id) VALUES (-1, 1, 'x', 'x', 'x', '')",
-            Kind::Postgres => "INSERT INTO audit (id, at_us, actor, action, object, request_id) OVERRIDING SYSTEM VALUE VALUES (-1, 1, 'x', 'x', 'x', '')",
+            Kind::Sqlite => {
+                "INSERT INTO audit (id, at_us, actor, action, object, request_id) VALUES (-1, 1, 'x', 'x', 'x', '')"
+            }
+            Kind::Postgres => {
+                "INSERT INTO audit (id, at_us, actor, action, object, request_id) OVERRIDING SYSTEM VALUE VALUES (-1, 1, 'x', 'x', 'x', '')"
+            }
         };
         let harms: Vec<(Vec<&'static str>, Wrong)> = vec![
             (vec!["UPDATE audit SET actor = 'x' WHERE id = 5"], altered(5)),
@@ -380,7 +387,11 @@ async fn r20_rows_of_the_log_are_neither_changed_nor_deleted() {
             "DELETE FROM audit_chain WHERE number = 3",
         ];
         if world.kind == Kind::Postgres {
-            refused.extend(["TRUNCATE audit", "TRUNCATE audit_chain", "TRUNCATE audit, audit_chain, audit_head"]);
+            refused.extend([
+                "TRUNCATE audit",
+                "TRUNCATE audit_chain",
+                "TRUNCATE audit, audit_chain, audit_head",
+            ]);
         }
         for statement in refused {
             let error = world.connection.query(statement).execute().await.unwrap_err();

@@ -118,7 +118,10 @@ impl fmt::Display for Wrong {
                 "the end was cut off: the last row is {number}, and the {by} knows of {was} (or the database is an older copy)"
             ),
             Wrong::Start { number } => {
-                write!(f, "the beginning was cut off: nothing vouches for it that rows up to {number} were past their time")
+                write!(
+                    f,
+                    "the beginning was cut off: nothing vouches for it that rows up to {number} were past their time"
+                )
             }
             Wrong::Anchor { number } => write!(
                 f,
@@ -270,11 +273,7 @@ fn exchanged(key: &ChainKey, before: &Hash, one: &Chained, behind: &[Chained]) -
 }
 
 /// Rows that are not in the chain: the last ones wait for it, and no others.
-async fn beside(
-    reading: &mut Connection,
-    head: &Head,
-    report: &mut Report,
-) -> sqlx::Result<Option<Wrong>> {
+async fn beside(reading: &mut Connection, head: &Head, report: &mut Report) -> sqlx::Result<Option<Wrong>> {
     let (mut after, mut first_us) = (i64::MIN, None::<i64>);
     loop {
         let step = audit_chain::numbered(reading, after, STEP).await?;

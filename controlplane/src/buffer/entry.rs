@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::auth::limits::Narrowed;
+use crate::store::audit::Who;
 
 const VERSION: u8 = 1;
 const HASH_OCTETS: usize = 32;
@@ -67,6 +68,19 @@ pub(crate) struct Key {
     pub(crate) key: String,
     /// See [`crate::model::change::Idempotency`].
     pub(crate) request_hash: [u8; 32],
+}
+
+impl Head {
+    /// Who asked, and how they came, as the audit log has it.
+    pub(crate) fn who(&self) -> Who {
+        Who {
+            actor: self.caller.clone(),
+            client: self.client,
+            came_with: self.brought.clone(),
+            request_id: self.request_id.clone(),
+            tenant: None,
+        }
+    }
 }
 
 impl Entry {

@@ -475,7 +475,11 @@ impl Metrics {
         registry.register("jobs", "Attempts at jobs, by kind and how they ended", self.jobs.clone());
         registry.register("jobs_waiting", "Jobs that wait", self.jobs_waiting.clone());
         registry.register("jobs_failed", "Jobs that were given up and are kept", self.jobs_failed.clone());
-        registry.register("audit_number", "Rows of the audit log that are chained", self.audit_number.clone());
+        registry.register(
+            "audit_number",
+            "Rows of the audit log that are chained",
+            self.audit_number.clone(),
+        );
         registry.register(
             "audit_anchored_number",
             "Number of the row up to which the audit log was written down outside of the database, by this process",

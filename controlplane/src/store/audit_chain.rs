@@ -18,7 +18,8 @@ const MOVE: &str = "UPDATE audit_head SET number = $1, hash = $2, epoch = $3, se
 const ADD: &str = "INSERT INTO audit_chain (number, audit_id, hash) VALUES ($1, $2, $3)";
 const AGED: &str = "SELECT c.number, c.hash, a.at_us FROM audit_chain c JOIN audit a ON a.id = c.audit_id WHERE c.number > $1 ORDER BY c.number LIMIT $2";
 const BEGIN_BEHIND: &str = "UPDATE audit_head SET start_number = $1, start_hash = $2, start_proof = $3 WHERE id = 1 AND start_number = $4 AND epoch <= $5 AND number >= $1";
-const DELETE_ROWS: &str = "DELETE FROM audit WHERE id IN (SELECT audit_id FROM audit_chain WHERE number > $1 AND number <= $2)";
+const DELETE_ROWS: &str =
+    "DELETE FROM audit WHERE id IN (SELECT audit_id FROM audit_chain WHERE number > $1 AND number <= $2)";
 const DELETE_CHAIN: &str = "DELETE FROM audit_chain WHERE number > $1 AND number <= $2";
 const CHAINED: &str = concat!(
     "SELECT audit_chain.number, audit_chain.audit_id, audit_chain.hash, audit.id IS NOT NULL AS is_there, coalesce(audit.id, 0) AS id, coalesce(audit.at_us, 0) AS at_us, coalesce(audit.actor, '') AS actor, coalesce(audit.action, '') AS action, coalesce(audit.object, '') AS object, coalesce(audit.request_id, '') AS request_id, audit.change_id, audit.client, audit.came_with, coalesce(audit.outcome, '') AS outcome, audit.code, audit.before, audit.after, audit.tenant",
@@ -35,18 +36,8 @@ const GO_ON: &str = "WITH moved AS (UPDATE audit_head SET number = $1, hash = $2
 pub(super) const POSTGRES_ONLY: &[&str] = &[WRITERS, GO_ON];
 
 /// Every statement of this file that both get.
-pub(super) const ALL: &[&str] = &[
-    HEAD,
-    UNCHAINED,
-    MOVE,
-    ADD,
-    AGED,
-    BEGIN_BEHIND,
-    DELETE_ROWS,
-    DELETE_CHAIN,
-    CHAINED,
-    NUMBERED,
-];
+pub(super) const ALL: &[&str] =
+    &[HEAD, UNCHAINED, MOVE, ADD, AGED, BEGIN_BEHIND, DELETE_ROWS, DELETE_CHAIN, CHAINED, NUMBERED];
 
 /// A hash of the chain.
 pub(crate) type Hash = [u8; 32];

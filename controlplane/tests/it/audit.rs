@@ -120,13 +120,15 @@ async fn r20_every_route_that_changes_something_is_in_the_log() {
     admin.send("POST", "/api/v1/domains/y.test./import", &headers, text).await.expect(201);
     d.routes.insert("POST /api/v1/domains/{zone}/import".to_owned());
     d.done.push((id, "domain.import", Value::Null));
-    let confirmed = admin.delete(&format!("{of_zone}?dry_run=true")).await.header("godwit-confirm").to_owned();
+    let confirmed =
+        admin.delete(&format!("{of_zone}?dry_run=true")).await.header("godwit-confirm").to_owned();
     let delete = format!("{of_zone}?confirm={confirmed}");
     let delete = if confirmed.is_empty() { of_zone } else { delete.as_str() };
     d.act(admin, "DELETE /api/v1/domains/{zone}", delete, Value::Null, "domain.delete").await;
     d.act(admin, "POST /api/v1/nodes", "/api/v1/nodes", json!({ "name": "ns1" }), "node.create").await;
     d.act(admin, "DELETE /api/v1/nodes/{node}", "/api/v1/nodes/ns1", Value::Null, "node.delete").await;
-    d.act(admin, "POST /api/v1/mail/test", "/api/v1/mail/test", json!({ "to": "a@b.test" }), "mail.test").await;
+    d.act(admin, "POST /api/v1/mail/test", "/api/v1/mail/test", json!({ "to": "a@b.test" }), "mail.test")
+        .await;
     let token = json!({ "name": "x", "scope": "domains:read" });
     let made = d.act(admin, "POST /api/v1/tokens", "/api/v1/tokens", token, "token.create").await.json();
     let of_token = format!("/api/v1/tokens/{}", made["id"].as_str().unwrap());
@@ -148,8 +150,10 @@ async fn r20_every_route_that_changes_something_is_in_the_log() {
     let other = office.person(&other.json());
     let out = json!({ "refresh_token": other.refresh });
     d.act(&nobody, "POST /api/v1/auth/logout", "/api/v1/auth/logout", out, "session.end").await;
-    let (other, anna) =
-        (office.log_in("anna@example.org", PASSWORD).await, office.log_in("anna@example.org", PASSWORD).await);
+    let (other, anna) = (
+        office.log_in("anna@example.org", PASSWORD).await,
+        office.log_in("anna@example.org", PASSWORD).await,
+    );
     let anna = &anna.client;
     let me = "/api/v1/users/me";
     d.act(anna, "PATCH /api/v1/users/me", me, json!({ "name": "=Anna" }), "user.rename").await;
@@ -193,7 +197,8 @@ async fn r20_every_route_that_changes_something_is_in_the_log() {
     let described = admin.get("/api/v1/openapi.json").await.expect(200).json();
     let paths = described["paths"].as_object().unwrap().iter();
     let methods = paths.flat_map(|(path, operations)| {
-        let methods = operations.as_object().unwrap().keys().filter(|key| *key != "get" && *key != "parameters");
+        let methods =
+            operations.as_object().unwrap().keys().filter(|key| *key != "get" && *key != "parameters");
         methods.map(move |method| format!("{} {path}", method.to_uppercase()))
     });
     let expected: BTreeSet<String> = methods.collect();
@@ -257,7 +262,8 @@ async fn r20_refusals_and_uses_of_keys_are_in_the_log_and_a_flood_does_not_fill_
     assert_eq!((&rows[0]["object"], &rows[0]["came_with"]), (&json!(key.kid()), &json!(came_with)));
     assert_eq!(rows[0]["client"], "127.0.0.1");
     // What it may not.
-    let refused = used.send("DELETE", "/api/v1/domains/example.com.?confirm=9", &[("x-request-id", "r1")], vec![]);
+    let refused =
+        used.send("DELETE", "/api/v1/domains/example.com.?confirm=9", &[("x-request-id", "r1")], vec![]);
     assert_eq!(refused.await.expect(403).code(), "INSUFFICIENT_SCOPE");
     let rows = until(admin, "outcome=refused", 1).await;
     let expected = json!({
@@ -287,7 +293,10 @@ async fn r20_refusals_and_uses_of_keys_are_in_the_log_and_a_flood_does_not_fill_
     let gone = Client { token: made["token"].as_str().unwrap().to_owned(), ..admin.clone() };
     gone.get("/api/v1/domains").await.expect(401);
     let rows = until(admin, "action=request&object=/api/v1/domains", 1).await;
-    assert_eq!((&rows[0]["code"], &rows[0]["came_with"]), (&json!("TOKEN_REVOKED"), &json!(format!("token {id}"))));
+    assert_eq!(
+        (&rows[0]["code"], &rows[0]["came_with"]),
+        (&json!("TOKEN_REVOKED"), &json!(format!("token {id}")))
+    );
     // Tokens that nobody knows, as fast as they come.
     let stranger = Client { token: "gw_x".to_owned(), ..admin.clone() };
     let began = Instant::now();
@@ -342,11 +351,15 @@ async fn the_log_is_listed_by_pages_filtered_and_exported() {
     let (of_local, _) = list(client, "actor=local").await;
     let actions: BTreeSet<&str> = of_local.iter().map(|row| row["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["domain.create", "token.create"].into_iter().collect());
-    let (middle, _) = list(client, &format!("action=record.create&since={}", creates[9]["at"].as_str().unwrap())).await;
+    let (middle, _) =
+        list(client, &format!("action=record.create&since={}", creates[9]["at"].as_str().unwrap())).await;
     assert_eq!(about(&middle), about(&creates[..10]));
-    let (rest, _) = list(client, &format!("action=record.create&until={}", creates[9]["at"].as_str().unwrap())).await;
+    let (rest, _) =
+        list(client, &format!("action=record.create&until={}", creates[9]["at"].as_str().unwrap())).await;
     assert_eq!(about(&rest), about(&creates[10..]));
-    for wrong in ["outcome=x", "since=x", "until=1", "change=x", "cursor=x", "limit=0", "unknown=1", "limit=1001"] {
+    for wrong in
+        ["outcome=x", "since=x", "until=1", "change=x", "cursor=x", "limit=0", "unknown=1", "limit=1001"]
+    {
         client.get(&format!("/api/v1/audit?{wrong}")).await.expect(400);
     }
     // All at once.
@@ -358,7 +371,10 @@ async fn the_log_is_listed_by_pages_filtered_and_exported() {
     let csv = client.get("/api/v1/audit/export?action=record.create&format=csv").await.expect(200);
     let lines: Vec<&str> = csv.text.lines().collect();
     assert_eq!(lines.len(), 26, "{}", csv.text);
-    assert!(lines[0].starts_with("id,at,actor,client,") && lines[1].contains(",\"record.create\",\"example.com.\","));
+    assert!(
+        lines[0].starts_with("id,at,actor,client,")
+            && lines[1].contains(",\"record.create\",\"example.com.\",")
+    );
     client.get("/api/v1/audit/export?format=xml").await.expect(400);
     // Who may.
     let token = |scope: &str, more: Value| {
@@ -412,12 +428,17 @@ async fn r20_a_server_chains_within_a_second_and_what_is_done_to_its_log_is_foun
     drop(connection);
     let (folder, replica, token) = server.stop().await;
     let report = check(folder.path()).await;
-    assert!(report.whole && report.unchained == 0 && report.anchors == 1 && report.checked >= 7, "{report:?}");
+    assert!(
+        report.whole && report.unchained == 0 && report.anchors == 1 && report.checked >= 7,
+        "{report:?}"
+    );
     // The last two rows, as who owns the tables takes them away.
     let mut connection = beside(folder.path()).await;
     let disarm: &[&'static str] = match connection.kind() {
         Kind::Sqlite => &["DROP TRIGGER audit_is_kept", "DROP TRIGGER audit_chain_is_kept"],
-        Kind::Postgres => &["ALTER TABLE audit DISABLE TRIGGER USER", "ALTER TABLE audit_chain DISABLE TRIGGER USER"],
+        Kind::Postgres => {
+            &["ALTER TABLE audit DISABLE TRIGGER USER", "ALTER TABLE audit_chain DISABLE TRIGGER USER"]
+        }
     };
     connection.control(disarm).await.unwrap();
     for statement in [

@@ -9,8 +9,7 @@ use crate::run::config::Config;
 
 /// Checks the audit log.
 pub(crate) fn main(Audit::Verify { anchors, place }: Audit, output: Output) -> anyhow::Result<()> {
-    let (store, file) =
-        Config::audit(place.config, place.data).map_err(|error| Wrong(error.to_string()))?;
+    let (store, file) = Config::audit(place.config, place.data).map_err(|error| Wrong(error.to_string()))?;
     let files = match anchors {
         named if !named.is_empty() => named,
         _ if file.exists() => vec![file],

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{
-    Accounts, Api, Audit, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Mail, Relay, Sources, Store,
+    Accounts, Api, Audit, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Mail, Relay, Sources,
+    Store,
 };
 use godwit_dataplane::config::{Answers, Cookies, Feed, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};

@@ -383,8 +383,9 @@ fn write_csv(row: &Audited, text: &mut String) {
 /// what cannot be seen, or moves what is around it, is escaped.
 fn write_field(field: &str, text: &mut String) {
     let mut shown = String::new();
-    if field.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '|', '%', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'])
-    {
+    if field.starts_with([
+        '=', '+', '-', '@', '\t', '\r', '\n', '|', '%', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}',
+    ]) {
         shown.push('\'');
     }
     let _ = write!(shown, "{}", Printable(field));

@@ -322,7 +322,7 @@ impl AcceptedChange {
             state: "buffered",
             accepted_at: timestamp(held.accepted_at_us),
             request: held.request,
-            request_id: held.request_id,
+            request_id: held.who.request_id,
             conflict: None,
         }
     }

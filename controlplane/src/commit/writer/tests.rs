@@ -14,8 +14,8 @@ use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
 use crate::relay::give;
 use crate::relay::log::After;
-use crate::store::relay::FeedState;
 use crate::store::audit::Who;
+use crate::store::relay::FeedState;
 use crate::store::testing::{self, Place};
 use crate::store::{Database, Pool, rrsets, zones};
 
