@@ -85,7 +85,7 @@ impl Accounts {
                 let what = format!("the key \"{}\"", added.name);
                 mail::enqueue(connection, &mail::Mail::Added { account: account.id, what }).await?;
                 let change = (Json::Null, told(&added));
-                note_change(connection, &by.who(account.id), "key.add", added.id, change).await?;
+                note_change(connection, &by.who(&account.id), "key.add", added.id, change).await?;
                 Ok(account.is_operator)
             })
         });
@@ -116,7 +116,7 @@ impl Accounts {
                     return Err(Problem::new(Code::KeyNotFound, "you have no such key"));
                 }
                 revocations::tell(connection, &Revoked::Key(id)).await?;
-                note_change(connection, &by.who(login.account), "key.delete", id, (was, Json::Null)).await?;
+                note_change(connection, &by.who(&login.account), "key.delete", id, (was, Json::Null)).await?;
                 Ok(())
             })
         });
@@ -143,7 +143,7 @@ impl Accounts {
             Box::pin(async move {
                 revocations::tell_until(connection, &told, until_us).await?;
                 let Revoked::Token(_, jti) = &told else { return Ok(()) };
-                audit::note(connection, &by.who(account), "jwt.revoke", jti).await?;
+                audit::note(connection, &by.who(&account), "jwt.revoke", jti).await?;
                 Ok(())
             })
         });

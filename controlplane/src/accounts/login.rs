@@ -93,7 +93,7 @@ impl Accounts {
                     accounts::rehash(connection, id, before, renewed).await?;
                 }
                 sessions::insert(connection, session, id, &from, now, now.saturating_add(lasts_us)).await?;
-                note(connection, &asked.who(id), "login", session).await?;
+                note(connection, &asked.who(&id), "login", session).await?;
                 Ok(account.is_operator)
             })
         });
@@ -142,7 +142,7 @@ impl Accounts {
                     sessions::end(connection, id, session.account, now).await?;
                     mail::enqueue(connection, &Mail::SessionReused { account: session.account }).await?;
                     let actor = session.account.to_string();
-                    note(connection, &asked.who(actor), "session.reused", id).await?;
+                    note(connection, &asked.who(&actor), "session.reused", id).await?;
                     return Ok(Exchanged::Again);
                 }
                 Ok(Exchanged::Ended)
@@ -188,7 +188,7 @@ impl Accounts {
             Box::pin(async move {
                 let Some(session) = sessions::by_id(connection, id).await? else { return Ok(()) };
                 if sessions::end(connection, id, session.account, now_us()).await? {
-                    note(connection, &by.who(session.account), "session.end", id).await?;
+                    note(connection, &by.who(&session.account), "session.end", id).await?;
                 }
                 Ok(())
             })

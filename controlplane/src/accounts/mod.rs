@@ -128,7 +128,7 @@ pub(crate) struct By {
 
 impl By {
     /// The same as the audit log has it, by whom it turned out to be.
-    fn who(&self, actor: impl ToString) -> Who {
+    fn who(&self, actor: &impl ToString) -> Who {
         let client = Some(self.client).filter(|client| !client.is_unspecified());
         let (came_with, request_id) = (self.came_with.clone(), self.request_id.clone());
         Who { actor: actor.to_string(), client, came_with, request_id, tenant: None }

@@ -118,7 +118,7 @@ impl Accounts {
                 registrations::delete_of(connection, &new.email).await?;
                 let link = Link { registration: None, account: Some(new.id), email: new.email };
                 registrations::link(connection, &hash, Purpose::Password, &link, until).await?;
-                note_change(connection, &by.who(actor), "user.create", new.id, change).await?;
+                note_change(connection, &by.who(&actor), "user.create", new.id, change).await?;
                 Ok(())
             })
         });
@@ -140,7 +140,7 @@ impl Accounts {
                 registrations::drop_links(connection, id, Purpose::Password).await?;
                 let link = Link { registration: None, account: Some(id), email: account.email };
                 registrations::link(connection, &hash, Purpose::Password, &link, until).await?;
-                note(connection, &by.who(manager.actor), "user.link", id).await?;
+                note(connection, &by.who(&manager.actor), "user.link", id).await?;
                 Ok(())
             })
         });

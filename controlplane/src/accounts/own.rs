@@ -49,7 +49,7 @@ impl Accounts {
                 let account = accounts::hold(connection, id).await?.ok_or_else(gone)?;
                 accounts::set_name(connection, id, &to).await?;
                 let change = (json!({ "name": account.name }), json!({ "name": to }));
-                note_change(connection, &by.who(id), "user.rename", id, change).await?;
+                note_change(connection, &by.who(&id), "user.rename", id, change).await?;
                 Ok(())
             })
         });
@@ -82,7 +82,7 @@ impl Accounts {
                 mail::enqueue(connection, &Mail::EmailAsked { account: id }).await?;
                 let change = (Json::Null, json!({ "wanted_email": to }));
                 mail::enqueue(connection, &Mail::NewEmail { account: id, email: to }).await?;
-                note_change(connection, &by.who(id), "email.ask", id, change).await?;
+                note_change(connection, &by.who(&id), "email.ask", id, change).await?;
                 Ok(())
             })
         });
@@ -114,7 +114,7 @@ impl Accounts {
                 registrations::drop_links(connection, id, Purpose::Password).await?;
                 let change = (json!({ "email": account.email }), json!({ "email": link.email }));
                 mail::enqueue(connection, &Mail::EmailChanged { account: id, before: account.email }).await?;
-                note_change(connection, &by.who(id), "email.change", id, change).await?;
+                note_change(connection, &by.who(&id), "email.change", id, change).await?;
                 Ok(())
             })
         });
@@ -144,7 +144,7 @@ impl Accounts {
                 if !sessions::end(connection, session, id, now_us()).await? {
                     return Err(Problem::new(Code::SessionNotFound, "you have no such session"));
                 }
-                note(connection, &by.who(id), "session.end", session).await?;
+                note(connection, &by.who(&id), "session.end", session).await?;
                 Ok(())
             })
         });
@@ -162,7 +162,7 @@ impl Accounts {
             Box::pin(async move {
                 let Login { account: id, session } = login;
                 let ended = sessions::end_all(connection, id, Some(session), now_us()).await?;
-                note(connection, &by.who(id), "session.end_others", id).await?;
+                note(connection, &by.who(&id), "session.end_others", id).await?;
                 Ok(ended)
             })
         });
@@ -202,7 +202,7 @@ impl Accounts {
                 accounts::hold_operators(connection).await?;
                 let account = accounts::hold(connection, login.account).await?.ok_or_else(gone)?;
                 second::check(connection, &vault, &account, code.as_deref(), now_us()).await?;
-                super::operate::delete(connection, &account, &by.who(account.id)).await
+                super::operate::delete(connection, &account, &by.who(&account.id)).await
             })
         });
         leave.await

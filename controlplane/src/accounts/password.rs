@@ -38,7 +38,7 @@ impl Accounts {
                 drop_links(connection, id).await?;
                 sessions::end_all(connection, id, Some(session), now_us()).await?;
                 mail::enqueue(connection, &Mail::PasswordChanged { account: id }).await?;
-                note(connection, &by.who(id), "password.change", id).await?;
+                note(connection, &by.who(&id), "password.change", id).await?;
                 Ok(())
             })
         });
@@ -89,7 +89,7 @@ impl Accounts {
                 drop_links(connection, id).await?;
                 sessions::end_all(connection, id, None, now).await?;
                 mail::enqueue(connection, &Mail::PasswordChanged { account: id }).await?;
-                note(connection, &by.who(id), "password.reset", id).await?;
+                note(connection, &by.who(&id), "password.reset", id).await?;
                 Ok(())
             })
         });

@@ -93,7 +93,7 @@ impl Accounts {
                 // What else was registered for the address: its links make nothing any more.
                 registrations::delete_of(connection, &account.email).await?;
                 let change = (Json::Null, super::operate::told(&account));
-                note_change(connection, &by.who(account.id), "user.verify", account.id, change).await?;
+                note_change(connection, &by.who(&account.id), "user.verify", account.id, change).await?;
                 Ok(account)
             })
         });

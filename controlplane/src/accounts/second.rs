@@ -76,7 +76,7 @@ impl Accounts {
         let offered = self.write(move |connection| {
             Box::pin(async move {
                 let id = login.account;
-                note(connection, &by.who(id), "totp.offer", id).await?;
+                note(connection, &by.who(&id), "totp.offer", id).await?;
                 Ok(accounts::offer_totp(connection, id, &sealed).await?)
             })
         });
@@ -123,7 +123,7 @@ impl Accounts {
                 accounts::set_codes(connection, account.id, &hashes).await?;
                 mail::enqueue(connection, &mail::Mail::SecondBegun { account: account.id }).await?;
                 let change = (json!({ "totp": false }), json!({ "totp": true }));
-                note_change(connection, &by.who(account.id), "totp.begin", account.id, change).await?;
+                note_change(connection, &by.who(&account.id), "totp.begin", account.id, change).await?;
                 Ok(())
             })
         });
@@ -152,7 +152,7 @@ impl Accounts {
                 accounts::end_totp(connection, account.id).await?;
                 mail::enqueue(connection, &mail::Mail::SecondEnded { account: account.id }).await?;
                 let change = (json!({ "totp": true }), json!({ "totp": false }));
-                note_change(connection, &by.who(account.id), "totp.end", account.id, change).await?;
+                note_change(connection, &by.who(&account.id), "totp.end", account.id, change).await?;
                 Ok(())
             })
         });

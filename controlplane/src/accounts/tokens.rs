@@ -120,7 +120,7 @@ impl Accounts {
                 }
                 tokens::insert(connection, &added).await?;
                 let change = (Json::Null, told(&added));
-                note_change(connection, &by.who(actor), "token.create", added.id, change).await?;
+                note_change(connection, &by.who(&actor), "token.create", added.id, change).await?;
                 Ok(())
             })
         });
@@ -158,7 +158,7 @@ impl Accounts {
                 if !tokens::revoke(connection, id, holder.account(), now_us()).await? {
                     return Err(Problem::new(Code::TokenNotFound, "you have no such token"));
                 }
-                note_change(connection, &by.who(actor), "token.revoke", id, (was, Json::Null)).await?;
+                note_change(connection, &by.who(&actor), "token.revoke", id, (was, Json::Null)).await?;
                 Ok(())
             })
         });

@@ -240,12 +240,23 @@ pub(crate) async fn list(
     before: At,
     limit: i64,
 ) -> sqlx::Result<(Vec<Audited>, Option<At>)> {
+    within(connection, filter, before, limit, WINDOW_ROWS).await
+}
+
+/// The same with so many that are looked at.
+async fn within(
+    connection: &mut Connection,
+    filter: &Filter,
+    before: At,
+    limit: i64,
+    window_rows: i64,
+) -> sqlx::Result<(Vec<Audited>, Option<At>)> {
     let since_us = filter.since_us.unwrap_or(i64::MIN);
     let (window, rows) = match filter.actor {
         None => (WINDOW, LIST),
         Some(_) => (WINDOW_OF_ACTOR, LIST_OF_ACTOR),
     };
-    let query = connection.query(window).bind(before.0).bind(before.1).bind(since_us).bind(WINDOW_ROWS - 1);
+    let query = connection.query(window).bind(before.0).bind(before.1).bind(since_us).bind(window_rows - 1);
     let end = bound(query, filter).fetch_optional().await?;
     let end: Option<At> = end.map(|row| Ok::<At, sqlx::Error>((row.get(0)?, row.get(1)?))).transpose()?;
     let from = end.unwrap_or((since_us, i64::MIN));
@@ -307,4 +318,50 @@ pub(crate) async fn of_actor(
         })
     };
     connection.query(OF_ACTOR).bind(actor).bind(limit).fetch_all().await?.iter().map(kept).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing;
+
+    /// Whatever is meant is found once, also where it is far behind what is not.
+    #[tokio::test]
+    async fn a_list_looks_at_so_many_rows_and_goes_on_behind_them() {
+        for (mut database, _place) in testing::databases().await {
+            let writer = &mut database.writer;
+            for n in 0..40 {
+                let who = Who { actor: format!("{}", n % 2), ..Who::default() };
+                let action = if n % 13 == 0 { "rare" } else { "frequent" };
+                let object = if n < 20 { "a.test. b.test." } else { "b.test." };
+                // Several at the same time.
+                write(writer, &Entry { at_us: n / 3, ..Entry::done(&who, action, object) }).await.unwrap();
+            }
+            let some = |text: &str| Some(text.to_owned());
+            for (filter, count, most_pages) in [
+                (Filter::default(), 40, 25),
+                (Filter { action: some("rare"), ..Filter::default() }, 4, 9),
+                (Filter { actor: some("1"), ..Filter::default() }, 20, 12),
+                (Filter { actor: some("1"), action: some("rare"), ..Filter::default() }, 2, 5),
+                (Filter { object: some("A.test."), ..Filter::default() }, 20, 15),
+                (Filter { object: some("test."), ..Filter::default() }, 0, 9),
+                (Filter { since_us: Some(10), ..Filter::default() }, 10, 7),
+                (Filter { outcome: some(REFUSED), ..Filter::default() }, 0, 9),
+            ] {
+                let (mut ids, mut pages, mut before) = (Vec::new(), 0, (i64::MAX, i64::MIN));
+                loop {
+                    let (rows, next) = within(writer, &filter, before, 2, 5).await.unwrap();
+                    assert!(rows.len() <= 2);
+                    ids.extend(rows.iter().map(|row| row.id));
+                    pages += 1;
+                    let Some(next) = next else { break };
+                    assert!(next < before, "it goes on");
+                    before = next;
+                }
+                assert!(ids.is_sorted_by(|a, b| a > b), "{filter:?}: {ids:?}");
+                assert_eq!(ids.len(), count, "{filter:?}: {ids:?}");
+                assert!(pages <= most_pages, "{filter:?}: {pages} pages");
+            }
+        }
+    }
 }
