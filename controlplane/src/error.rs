@@ -201,6 +201,8 @@ pub struct Problem {
     pub(crate) cause: Cause,
     /// Seconds after which to do so.
     pub(crate) retry_after_s: u64,
+    /// The account, key or token that it is about, as "key" and its id: for the audit log alone.
+    pub(crate) about: Option<String>,
 }
 
 /// What a problem comes from, as far as that decides what is done next.
@@ -224,7 +226,7 @@ impl Problem {
             message.push('…');
             message.shrink_to_fit();
         }
-        Problem { code, message, cause: Cause::Any, retry_after_s: RETRY_AFTER_S }
+        Problem { code, message, cause: Cause::Any, retry_after_s: RETRY_AFTER_S, about: None }
     }
 
     /// The same, with what it comes from.
@@ -235,6 +237,11 @@ impl Problem {
     /// The same, to be tried again after so many seconds.
     pub(crate) fn after(self, retry_after_s: u64) -> Problem {
         Problem { retry_after_s, ..self }
+    }
+
+    /// The same, with what the audit log is told that it is about.
+    pub(crate) fn about(self, what: &str, id: uuid::Uuid) -> Problem {
+        Problem { about: Some(format!("{what} {id}")), ..self }
     }
 
     /// Whether it says nothing about the request: the same may succeed later.

@@ -16,6 +16,9 @@ use crate::api::admission::BodyRoom;
 use crate::api::client::Access;
 use crate::api::server::Transport;
 use crate::api::{self, App};
+use crate::audit::anchors::Anchors;
+use crate::audit::keeper::{ANCHOR, Keeper, LOOK};
+use crate::audit::{ChainKey, noted};
 use crate::auth::cookie::CookieKey;
 use crate::auth::jwt::issuer::Issuer;
 use crate::auth::password::Passwords;
@@ -94,6 +97,7 @@ pub struct Controlplane {
     cookies: CookieKey,
     /// What is good no more, before anybody is let in.
     revoked: Vec<(Revoked, i64)>,
+    audit_key: ChainKey,
     public_url: Arc<str>,
     listener: TcpListener,
     /// The one that nodes ask, and who it is.
@@ -146,6 +150,7 @@ impl Controlplane {
         let internal_key = vault.internal_key(writer).await?;
         let issuer_key = vault.issuer_key(writer).await?;
         let refresh_key = vault.refresh_key(writer).await?;
+        let audit_key = vault.audit_key(writer).await?;
         let (refresh, cookies) = (RefreshKey::of(&refresh_key), CookieKey::of(&refresh_key));
         let revoked = revocations::since(writer, 0).await.context("what was revoked")?;
         let new_token =
@@ -177,6 +182,7 @@ impl Controlplane {
             refresh,
             cookies,
             revoked,
+            audit_key,
             public_url,
             listener,
             internal,
@@ -304,6 +310,7 @@ impl Controlplane {
             refresh,
             cookies,
             revoked,
+            audit_key,
             public_url,
             listener,
             internal,
@@ -348,6 +355,8 @@ impl Controlplane {
             Listener { readers: readers.clone(), authenticator: authenticator.clone(), stop: stop.clone() };
         let hearing = tokio::spawn(listener_of_revocations.run());
         let noting = tokio::spawn(used::keep(authenticator.clone(), committer.clone(), stop.clone()));
+        let (noted, notes) = noted::channel(metrics.clone());
+        let keeping = tokio::spawn(noted::keep(notes, committer.clone(), metrics.clone(), stop.clone()));
         let accounts = Accounts::new(
             committer.clone(),
             authenticator.clone(),
@@ -379,6 +388,7 @@ impl Controlplane {
             join,
             metrics: metrics.clone(),
             authenticator: authenticator.clone(),
+            noted,
             accounts,
             tenants: Tenants::new(committer.clone(), authenticator.clone(), views.clone()),
             public_url: public_url.clone(),
@@ -499,6 +509,20 @@ impl Controlplane {
             };
             tokio::spawn(hourly.run())
         });
+        let keeper = Keeper {
+            place: place.clone(),
+            committer: committer.clone(),
+            readers: readers.clone(),
+            key: audit_key,
+            term: term.subscribe(),
+            anchors: Anchors::at(config.audit_anchors()),
+            kept: Duration::from_secs(u64::from(config.audit.days) * 86_400),
+            look: LOOK,
+            anchor: ANCHOR,
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let chaining = tokio::spawn(keeper.run());
         let feeding = sink.map(|sink| {
             let overtaken = Some(committer.overtaken());
             let digest_key = digest_key.clone();
@@ -575,7 +599,7 @@ impl Controlplane {
         api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
         for ending in asking
             .into_iter()
-            .chain([exchanging, doing, hearing, noting, telling])
+            .chain([exchanging, doing, hearing, noting, telling, keeping, chaining])
             .chain(replaying)
             .chain(recounting)
         {

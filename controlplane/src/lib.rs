@@ -6,6 +6,7 @@
 
 mod accounts;
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod backup;
 mod buffer;

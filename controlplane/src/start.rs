@@ -20,6 +20,7 @@ use crate::instance::FirstStart;
 use crate::model::change::{Operation, PutMode, PutZone, Request};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
 use crate::relay::{give, recount};
+use crate::store::audit::Who;
 use crate::store::batch::Batch;
 use crate::store::log::Entry;
 use crate::store::relay::FeedState;
@@ -208,8 +209,7 @@ async fn make_example(
     };
     let request = Request {
         id: uuid::Uuid::now_v7(),
-        actor: "local".to_owned(),
-        request_id: String::new(),
+        who: Who::local(),
         action: "domain.create",
         limits: Arc::default(),
         access: Access::everything(),

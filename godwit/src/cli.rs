@@ -65,6 +65,9 @@ pub(crate) enum Command {
     /// Back up the database, check backups, and put them back
     #[command(subcommand)]
     Backup(Backup),
+    /// Check that the audit log is as it was written
+    #[command(subcommand)]
+    Audit(Audit),
     /// What judges changes before they are published; started by `godwit run` itself
     #[command(hide = true)]
     Shadow {
@@ -83,6 +86,28 @@ pub(crate) struct Place {
     /// Configuration of the server, where it says where the database is; /etc/godwit/godwit.toml when present
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Check each row of the audit log, their order, and that its end is where it was; the server may run
+    #[command(after_help = "\
+It needs the database, and the key that secrets are sealed with (secrets.key in the data folder). That the end was cut off is seen by
+the anchors: the file audit-anchors.jsonl in the data folder, or copies of it that are kept elsewhere. With several servers on one
+database each has such a file: name all of them.
+
+Exit codes: 0 whole, 1 not, or it could not be checked.
+
+Examples:
+  godwit audit verify --data /var/lib/godwit
+  godwit audit verify --config /etc/godwit/godwit.toml --anchors a/audit-anchors.jsonl --anchors b/audit-anchors.jsonl")]
+    Verify {
+        /// Anchors; may be repeated [default: the file that the configuration names, where it is there]
+        #[arg(long, value_name = "FILE")]
+        anchors: Vec<PathBuf>,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::User(command) => commands::user::main(command, output),
         Command::Key(command) => commands::key::main(command, output),
         Command::Backup(command) => commands::backup::main(command, output),
+        Command::Audit(command) => commands::audit::main(command, output),
         Command::Token(command) => commands::token::main(command, output),
         // Not reached: see above.
         Command::Shadow { .. } => Ok(()),

@@ -1,8 +1,9 @@
 //! Keys with which somebody signs tokens of their own, and tokens that are good no more before their time.
 
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::{Accounts, By, US_PER_S, gone, mail, name, note};
+use super::{Accounts, By, US_PER_S, gone, mail, name, note_change};
 use crate::auth::jwt::{SKEW_S, VerifyingKey};
 use crate::auth::scope::Scopes;
 use crate::auth::{Login, keys as public};
@@ -27,6 +28,14 @@ pub(crate) struct NewKey<'a> {
     pub(crate) scope: Option<&'a str>,
     pub(crate) single_use: bool,
     pub(crate) expires_at_us: Option<i64>,
+}
+
+/// Of a key, what the audit log is told of it when it comes and goes.
+fn told(key: &Key) -> Json {
+    let Key { name, algorithm, scope, single_use, expires_at_us, .. } = key;
+    json!({
+        "name": name, "algorithm": algorithm, "scope": scope, "single_use": single_use, "expires_at_us": expires_at_us,
+    })
 }
 
 impl Accounts {
@@ -64,7 +73,7 @@ impl Accounts {
             is_operator: false,
             is_suspended: false,
         };
-        let (added, request_id) = (key.clone(), by.request_id.clone());
+        let (added, by) = (key.clone(), by.clone());
         let add = self.write(move |connection| {
             Box::pin(async move {
                 let account = accounts::hold(connection, added.account).await?.ok_or_else(gone)?;
@@ -75,7 +84,8 @@ impl Accounts {
                 keys::insert(connection, &added).await?;
                 let what = format!("the key \"{}\"", added.name);
                 mail::enqueue(connection, &mail::Mail::Added { account: account.id, what }).await?;
-                note(connection, &account.id.to_string(), "key.add", added.id, &request_id).await?;
+                let change = (Json::Null, told(&added));
+                note_change(connection, &by.who(&account.id), "key.add", added.id, change).await?;
                 Ok(account.is_operator)
             })
         });
@@ -98,14 +108,15 @@ impl Accounts {
     /// `KEY_NOT_FOUND`, or of the database.
     pub(crate) async fn delete_key(&self, login: Login, id: Uuid, by: &By) -> Result<(), Problem> {
         self.writes(login.account, by)?;
-        let request_id = by.request_id.clone();
+        let by = by.clone();
         let delete = self.write(move |connection| {
             Box::pin(async move {
+                let was = keys::by_id(connection, id).await?.as_ref().map_or(Json::Null, told);
                 if !keys::delete(connection, id, login.account).await? {
                     return Err(Problem::new(Code::KeyNotFound, "you have no such key"));
                 }
                 revocations::tell(connection, &Revoked::Key(id)).await?;
-                note(connection, &login.account.to_string(), "key.delete", id, &request_id).await?;
+                note_change(connection, &by.who(&login.account), "key.delete", id, (was, Json::Null)).await?;
                 Ok(())
             })
         });
@@ -127,12 +138,12 @@ impl Accounts {
         let lives_s = self.issuer.lifetime_s().saturating_add(2 * SKEW_S);
         let until_us = now_us().saturating_add(lives_s.saturating_mul(US_PER_S));
         let revoked = Revoked::Token(account, jti.to_owned());
-        let (told, request_id) = (revoked.clone(), by.request_id.clone());
+        let (told, by) = (revoked.clone(), by.clone());
         let revoke = self.write(move |connection| {
             Box::pin(async move {
                 revocations::tell_until(connection, &told, until_us).await?;
                 let Revoked::Token(_, jti) = &told else { return Ok(()) };
-                audit::note(connection, &account.to_string(), "jwt.revoke", jti, &request_id).await?;
+                audit::note(connection, &by.who(&account), "jwt.revoke", jti).await?;
                 Ok(())
             })
         });

@@ -57,6 +57,7 @@ impl Accounts {
         drop(connection);
         let hash = account.as_ref().and_then(|account| account.password.clone());
         let compared = self.passwords.compare(&given.password, hash.as_deref()).await?;
+        let known = account.as_ref().map(|account| account.id);
         let (Some(account), true) = (account, compared != Compared::Differs) else {
             // A registration waits whether there is an account or not: what is said, and how long it takes, tells nothing of that.
             if let Some(waiting) = waiting
@@ -67,14 +68,14 @@ impl Accounts {
                 return Err(Problem::new(Code::EmailNotVerified, message));
             }
             tracing::info!(client = %by.client, "a login was refused: password");
-            return Err(refused());
+            return Err(known.into_iter().fold(refused(), |refused, id| refused.about("account", id)));
         };
         if account.totp_since_us.is_some() && given.code.is_some() {
             self.throttle.attempt(by.client, Attempt::Code(&account.id.to_string()))?;
         }
         let renewed = if let Compared::Rehashed(renewed) = compared { Some(renewed) } else { None };
         let (id, session) = (account.id, Uuid::now_v7());
-        let (vault, from, request_id) = (self.vault.clone(), by.from(), by.request_id.clone());
+        let (vault, from, asked) = (self.vault.clone(), by.from(), by.clone());
         let lasts_us = self.settings.session_us;
         let begin = self.write(move |connection| {
             Box::pin(async move {
@@ -92,13 +93,14 @@ impl Accounts {
                     accounts::rehash(connection, id, before, renewed).await?;
                 }
                 sessions::insert(connection, session, id, &from, now, now.saturating_add(lasts_us)).await?;
-                note(connection, &id.to_string(), "login", session, &request_id).await?;
+                note(connection, &asked.who(&id), "login", session).await?;
                 Ok(account.is_operator)
             })
         });
         let is_operator = begin.await.inspect_err(|problem| {
             tracing::info!(client = %by.client, account = %id, code = problem.code.as_str(), "a login was refused");
-        })?;
+        });
+        let is_operator = is_operator.map_err(|problem| problem.about("account", id))?;
         self.tokens(Login { account: id, session }, is_operator, 0)
     }
 
@@ -122,7 +124,7 @@ impl Accounts {
             self.throttle.attempt(by.client, Attempt::Any)?;
             return Err(ended());
         }
-        let (from, request_id, idle_us) = (by.from(), by.request_id.clone(), self.settings.idle_us);
+        let (from, asked, idle_us) = (by.from(), by.clone(), self.settings.idle_us);
         let exchange = self.write(move |connection| {
             Box::pin(async move {
                 let now = now_us();
@@ -140,7 +142,7 @@ impl Accounts {
                     sessions::end(connection, id, session.account, now).await?;
                     mail::enqueue(connection, &Mail::SessionReused { account: session.account }).await?;
                     let actor = session.account.to_string();
-                    note(connection, &actor, "session.reused", id, &request_id).await?;
+                    note(connection, &asked.who(&actor), "session.reused", id).await?;
                     return Ok(Exchanged::Again);
                 }
                 Ok(Exchanged::Ended)
@@ -181,12 +183,12 @@ impl Accounts {
         if found.is_none_or(|found| found.ended_at_us.is_some()) {
             return self.throttle.attempt(by.client, Attempt::Any);
         }
-        let request_id = by.request_id.clone();
+        let by = by.clone();
         let end = self.write(move |connection| {
             Box::pin(async move {
                 let Some(session) = sessions::by_id(connection, id).await? else { return Ok(()) };
                 if sessions::end(connection, id, session.account, now_us()).await? {
-                    note(connection, &session.account.to_string(), "session.end", id, &request_id).await?;
+                    note(connection, &by.who(&session.account), "session.end", id).await?;
                 }
                 Ok(())
             })

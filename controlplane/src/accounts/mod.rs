@@ -29,6 +29,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lettre::Address;
+use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -49,6 +50,7 @@ use crate::error::{Code, Problem};
 use crate::jobs;
 use crate::secrets::Vault;
 use crate::store::accounts::{self, Account};
+use crate::store::audit::Who;
 use crate::store::{Connection, Pool, audit, sessions};
 
 const US_PER_S: i64 = 1_000_000;
@@ -120,9 +122,18 @@ pub(crate) struct By {
     /// What the program there calls itself.
     pub(crate) agent: String,
     pub(crate) request_id: String,
+    /// The session, key or token that came with it, as the audit log has it.
+    pub(crate) came_with: Option<String>,
 }
 
 impl By {
+    /// The same as the audit log has it, by whom it turned out to be.
+    pub(crate) fn who(&self, actor: &impl ToString) -> Who {
+        let client = Some(self.client).filter(|client| !client.is_unspecified());
+        let (came_with, request_id) = (self.came_with.clone(), self.request_id.clone());
+        Who { actor: actor.to_string(), client, came_with, request_id, tenant: None }
+    }
+
     fn from(&self) -> sessions::From {
         sessions::From { address: self.client.to_string(), agent: self.agent.clone() }
     }
@@ -267,14 +278,20 @@ fn tenant_name(account: &Account) -> &str {
 }
 
 /// Writes down what was done to an account, or a session.
-async fn note(
+async fn note(connection: &mut Connection, who: &Who, action: &str, object: Uuid) -> sqlx::Result<()> {
+    audit::note(connection, who, action, &object.to_string()).await
+}
+
+/// The same with the fields that changed, as they were and as they are.
+async fn note_change(
     connection: &mut Connection,
-    actor: &str,
+    who: &Who,
     action: &str,
     object: Uuid,
-    request_id: &str,
+    (before, after): (Json, Json),
 ) -> sqlx::Result<()> {
-    audit::note(connection, actor, action, &object.to_string(), request_id).await
+    let object = object.to_string();
+    audit::write(connection, &audit::Entry::done(who, action, &object).from_to(before, after)).await
 }
 
 #[cfg(test)]

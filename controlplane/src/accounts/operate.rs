@@ -1,11 +1,13 @@
 //! What an operator does with accounts.
 
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::mail::Mail;
-use super::{Accounts, By, email, link_secret, mail, name, note, taken, tenant_name};
+use super::{Accounts, By, email, link_secret, mail, name, note, note_change, taken, tenant_name};
 use crate::error::{Code, Problem};
 use crate::store::accounts::{self, Account};
+use crate::store::audit::Who;
 use crate::store::registrations::{self, Link, Purpose};
 use crate::store::revocations::{self, Revoked};
 use crate::store::{Connection, now_us, sessions};
@@ -105,7 +107,7 @@ impl Accounts {
             created_at_us: now,
         };
         let (secret, hash) = link_secret()?;
-        let (new, until, request_id) = (account.clone(), now + self.settings.link_us, by.request_id.clone());
+        let (new, until, by) = (account.clone(), now + self.settings.link_us, by.clone());
         let add = self.write(move |connection| {
             Box::pin(async move {
                 if accounts::by_email(connection, &new.email).await?.is_some() {
@@ -116,10 +118,11 @@ impl Accounts {
                 if !new.is_operator {
                     tenants::of_newcomer(connection, new.id, tenant_name(&new), now).await?;
                 }
+                let change = (Json::Null, told(&new));
                 registrations::delete_of(connection, &new.email).await?;
                 let link = Link { registration: None, account: Some(new.id), email: new.email };
                 registrations::link(connection, &hash, Purpose::Password, &link, until).await?;
-                note(connection, &actor, "user.create", new.id, &request_id).await?;
+                note_change(connection, &by.who(&actor), "user.create", new.id, change).await?;
                 Ok(())
             })
         });
@@ -133,7 +136,7 @@ impl Accounts {
     /// `USER_NOT_FOUND`, or of the database.
     pub(crate) async fn link(&self, id: Uuid, manager: Manager, by: &By) -> Result<String, Problem> {
         let (secret, hash) = link_secret()?;
-        let (until, request_id) = (now_us() + self.settings.link_us, by.request_id.clone());
+        let (until, by) = (now_us() + self.settings.link_us, by.clone());
         let link = self.write(move |connection| {
             Box::pin(async move {
                 let account = accounts::hold(connection, id).await?.ok_or_else(unknown)?;
@@ -141,7 +144,7 @@ impl Accounts {
                 registrations::drop_links(connection, id, Purpose::Password).await?;
                 let link = Link { registration: None, account: Some(id), email: account.email };
                 registrations::link(connection, &hash, Purpose::Password, &link, until).await?;
-                note(connection, &manager.actor, "user.link", id, &request_id).await?;
+                note(connection, &by.who(&manager.actor), "user.link", id).await?;
                 Ok(())
             })
         });
@@ -161,7 +164,7 @@ impl Accounts {
         by: &By,
     ) -> Result<Account, Problem> {
         let called = patch.name.as_deref().map(|text| name(Some(text))).transpose()?;
-        let request_id = by.request_id.clone();
+        let by = by.clone();
         let change = self.write(move |connection| {
             Box::pin(async move {
                 if patch.is_operator == Some(false) || patch.is_suspended == Some(true) {
@@ -172,14 +175,18 @@ impl Accounts {
                 let mut done = Vec::new();
                 if let Some(called) = &called {
                     accounts::set_name(connection, id, called).await?;
-                    done.push("user.rename");
+                    let change = (json!({ "name": account.name }), json!({ "name": called }));
+                    done.push(("user.rename", change));
                 }
                 if patch.is_operator == Some(false) || patch.is_suspended == Some(true) {
                     keep_one_operator(connection, &account).await?;
                 }
                 if let Some(is_operator) = patch.is_operator {
                     accounts::set_operator(connection, id, is_operator).await?;
-                    done.push(if is_operator { "user.operator" } else { "user.no_operator" });
+                    let action = if is_operator { "user.operator" } else { "user.no_operator" };
+                    let change =
+                        (json!({ "operator": account.is_operator }), json!({ "operator": is_operator }));
+                    done.push((action, change));
                 }
                 if let Some(suspended) = patch.is_suspended {
                     let now = now_us();
@@ -189,18 +196,23 @@ impl Accounts {
                         registrations::drop_links(connection, id, Purpose::Email).await?;
                         accounts::want_email(connection, id, None).await?;
                     }
-                    done.push(if suspended { "user.suspend" } else { "user.resume" });
+                    let was = account.suspended_at_us.is_some();
+                    let change = (json!({ "suspended": was }), json!({ "suspended": suspended }));
+                    done.push((if suspended { "user.suspend" } else { "user.resume" }, change));
                 }
                 if patch.without_codes {
                     accounts::end_totp(connection, id).await?;
                     mail::enqueue(connection, &Mail::SecondEnded { account: id }).await?;
-                    done.push("totp.end");
+                    let change =
+                        (json!({ "totp": account.totp_since_us.is_some() }), json!({ "totp": false }));
+                    done.push(("totp.end", change));
                 }
                 if patch.is_operator.is_some() || patch.is_suspended.is_some() {
                     revocations::tell(connection, &Revoked::Account(id)).await?;
                 }
-                for action in done {
-                    note(connection, &manager.actor, action, id, &request_id).await?;
+                let who = by.who(&manager.actor);
+                for (action, change) in done {
+                    note_change(connection, &who, action, id, change).await?;
                 }
                 accounts::by_id(connection, id).await?.ok_or_else(unknown)
             })
@@ -213,13 +225,13 @@ impl Accounts {
     /// # Errors
     /// `USER_NOT_FOUND`, `CONFLICT` for the last operator, or of the database.
     pub(crate) async fn remove(&self, id: Uuid, manager: Manager, by: &By) -> Result<(), Problem> {
-        let request_id = by.request_id.clone();
+        let by = by.clone();
         let remove = self.write(move |connection| {
             Box::pin(async move {
                 accounts::hold_operators(connection).await?;
                 let account = accounts::hold(connection, id).await?.ok_or_else(unknown)?;
                 manager.may(account.is_operator)?;
-                delete(connection, &account, &manager.actor, &request_id).await
+                delete(connection, &account, &by.who(&manager.actor)).await
             })
         });
         remove.await
@@ -227,19 +239,19 @@ impl Accounts {
 }
 
 /// Deletes an account with all that is its own; its address is told.
-pub(super) async fn delete(
-    connection: &mut Connection,
-    account: &Account,
-    actor: &str,
-    request_id: &str,
-) -> Result<(), Problem> {
+pub(super) async fn delete(connection: &mut Connection, account: &Account, who: &Who) -> Result<(), Problem> {
     keep_one_operator(connection, account).await?;
     tenants::leave_all(connection, account.id).await?;
     revocations::tell(connection, &Revoked::Account(account.id)).await?;
     accounts::delete(connection, account.id).await?;
     mail::enqueue(connection, &Mail::Deleted { email: account.email.clone() }).await?;
-    note(connection, actor, "user.delete", account.id, request_id).await?;
+    note_change(connection, who, "user.delete", account.id, (told(account), Json::Null)).await?;
     Ok(())
+}
+
+/// Of an account, what the audit log is told of it when it comes and goes.
+pub(super) fn told(account: &Account) -> Json {
+    json!({ "email": account.email, "name": account.name, "operator": account.is_operator })
 }
 
 /// The last operator stays one: nobody else could make another.

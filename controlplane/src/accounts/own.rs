@@ -1,9 +1,12 @@
 //! What somebody sees and changes of their own account.
 
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::mail::Mail;
-use super::{Accounts, By, email, gone, link_expired, link_hash, mail, name, note, second, taken};
+use super::{
+    Accounts, By, email, gone, link_expired, link_hash, mail, name, note, note_change, second, taken,
+};
 use crate::auth::Login;
 use crate::auth::throttle::Attempt;
 use crate::error::{Code, Problem};
@@ -40,11 +43,13 @@ impl Accounts {
     /// `INVALID_VALUE`, or of the database.
     pub(crate) async fn rename(&self, login: Login, to: &str, by: &By) -> Result<(), Problem> {
         self.writes(login.account, by)?;
-        let (id, to, request_id) = (login.account, name(Some(to))?, by.request_id.clone());
+        let (id, to, by) = (login.account, name(Some(to))?, by.clone());
         let rename = self.write(move |connection| {
             Box::pin(async move {
+                let account = accounts::hold(connection, id).await?.ok_or_else(gone)?;
                 accounts::set_name(connection, id, &to).await?;
-                note(connection, &id.to_string(), "user.rename", id, &request_id).await?;
+                let change = (json!({ "name": account.name }), json!({ "name": to }));
+                note_change(connection, &by.who(&id), "user.rename", id, change).await?;
                 Ok(())
             })
         });
@@ -66,7 +71,7 @@ impl Accounts {
         let to = email(to)?;
         self.confirmed(login, password, by).await?;
         self.throttle.attempt(by.client, Attempt::Mail(&email_key(&to)))?;
-        let request_id = by.request_id.clone();
+        let by = by.clone();
         let change = self.write(move |connection| {
             Box::pin(async move {
                 let id = login.account;
@@ -75,8 +80,9 @@ impl Accounts {
                 registrations::drop_links(connection, id, Purpose::Email).await?;
                 accounts::want_email(connection, id, Some(&to)).await?;
                 mail::enqueue(connection, &Mail::EmailAsked { account: id }).await?;
+                let change = (Json::Null, json!({ "wanted_email": to }));
                 mail::enqueue(connection, &Mail::NewEmail { account: id, email: to }).await?;
-                note(connection, &id.to_string(), "email.ask", id, &request_id).await?;
+                note_change(connection, &by.who(&id), "email.ask", id, change).await?;
                 Ok(())
             })
         });
@@ -89,7 +95,7 @@ impl Accounts {
     /// `LINK_EXPIRED`, `USER_EXISTS` where another account has the address, `RATE_LIMITED`, or of the database.
     pub(crate) async fn confirm_email(&self, secret: &str, by: &By) -> Result<(), Problem> {
         self.throttle.attempt(by.client, Attempt::Any)?;
-        let (hash, request_id) = (link_hash(secret), by.request_id.clone());
+        let (hash, by) = (link_hash(secret), by.clone());
         let confirm = self.write(move |connection| {
             Box::pin(async move {
                 let link = registrations::take_link(connection, &hash, Purpose::Email, now_us()).await?;
@@ -106,8 +112,9 @@ impl Accounts {
                 accounts::set_email(connection, id, &link.email).await.map_err(taken)?;
                 // Links that went to the old one would be in the hands of who has it then.
                 registrations::drop_links(connection, id, Purpose::Password).await?;
+                let change = (json!({ "email": account.email }), json!({ "email": link.email }));
                 mail::enqueue(connection, &Mail::EmailChanged { account: id, before: account.email }).await?;
-                note(connection, &id.to_string(), "email.change", id, &request_id).await?;
+                note_change(connection, &by.who(&id), "email.change", id, change).await?;
                 Ok(())
             })
         });
@@ -131,13 +138,13 @@ impl Accounts {
     /// `SESSION_NOT_FOUND`, or of the database.
     pub(crate) async fn end_session(&self, login: Login, session: Uuid, by: &By) -> Result<(), Problem> {
         self.writes(login.account, by)?;
-        let (id, request_id) = (login.account, by.request_id.clone());
+        let (id, by) = (login.account, by.clone());
         let end = self.write(move |connection| {
             Box::pin(async move {
                 if !sessions::end(connection, session, id, now_us()).await? {
                     return Err(Problem::new(Code::SessionNotFound, "you have no such session"));
                 }
-                note(connection, &id.to_string(), "session.end", session, &request_id).await?;
+                note(connection, &by.who(&id), "session.end", session).await?;
                 Ok(())
             })
         });
@@ -150,12 +157,12 @@ impl Accounts {
     /// Of the database.
     pub(crate) async fn end_other_sessions(&self, login: Login, by: &By) -> Result<u64, Problem> {
         self.writes(login.account, by)?;
-        let request_id = by.request_id.clone();
+        let by = by.clone();
         let end = self.write(move |connection| {
             Box::pin(async move {
                 let Login { account: id, session } = login;
                 let ended = sessions::end_all(connection, id, Some(session), now_us()).await?;
-                note(connection, &id.to_string(), "session.end_others", id, &request_id).await?;
+                note(connection, &by.who(&id), "session.end_others", id).await?;
                 Ok(ended)
             })
         });
@@ -189,13 +196,13 @@ impl Accounts {
     ) -> Result<(), Problem> {
         self.confirmed(login, password, by).await?;
         self.tried(login, code.as_deref(), by)?;
-        let (vault, request_id) = (self.vault.clone(), by.request_id.clone());
+        let (vault, by) = (self.vault.clone(), by.clone());
         let leave = self.write(move |connection| {
             Box::pin(async move {
                 accounts::hold_operators(connection).await?;
                 let account = accounts::hold(connection, login.account).await?.ok_or_else(gone)?;
                 second::check(connection, &vault, &account, code.as_deref(), now_us()).await?;
-                super::operate::delete(connection, &account, &account.id.to_string(), &request_id).await
+                super::operate::delete(connection, &account, &by.who(&account.id)).await
             })
         });
         leave.await

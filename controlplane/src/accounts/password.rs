@@ -25,7 +25,7 @@ impl Accounts {
     ) -> Result<(), Problem> {
         let before = self.confirmed(login, present, by).await?.password;
         let hash = self.passwords.hash(next).await?;
-        let request_id = by.request_id.clone();
+        let by = by.clone();
         let change = self.write(move |connection| {
             Box::pin(async move {
                 let Login { account: id, session } = login;
@@ -38,7 +38,7 @@ impl Accounts {
                 drop_links(connection, id).await?;
                 sessions::end_all(connection, id, Some(session), now_us()).await?;
                 mail::enqueue(connection, &Mail::PasswordChanged { account: id }).await?;
-                note(connection, &id.to_string(), "password.change", id, &request_id).await?;
+                note(connection, &by.who(&id), "password.change", id).await?;
                 Ok(())
             })
         });
@@ -65,7 +65,7 @@ impl Accounts {
     /// `LINK_EXPIRED`, `INVALID_VALUE`, `RATE_LIMITED`, or of the database.
     pub(crate) async fn reset_password(&self, secret: &str, password: &str, by: &By) -> Result<(), Problem> {
         self.throttle.attempt(by.client, Attempt::Any)?;
-        let (link, request_id) = (link_hash(secret), by.request_id.clone());
+        let (link, by) = (link_hash(secret), by.clone());
         let mut connection = self.readers.acquire().await?;
         let has_link = registrations::has_link(&mut connection, &link, Purpose::Password, now_us()).await?;
         drop(connection);
@@ -89,7 +89,7 @@ impl Accounts {
                 drop_links(connection, id).await?;
                 sessions::end_all(connection, id, None, now).await?;
                 mail::enqueue(connection, &Mail::PasswordChanged { account: id }).await?;
-                note(connection, &id.to_string(), "password.reset", id, &request_id).await?;
+                note(connection, &by.who(&id), "password.reset", id).await?;
                 Ok(())
             })
         });

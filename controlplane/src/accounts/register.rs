@@ -1,10 +1,13 @@
 //! An account is made when the address that it is for was proven. Until then there is a registration, which only who reads the
 //! mail at that address can turn into one.
 
+use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::mail::Mail;
-use super::{Accounts, By, US_PER_S, email, link_expired, link_hash, mail, name, note, taken, tenant_name};
+use super::{
+    Accounts, By, US_PER_S, email, link_expired, link_hash, mail, name, note_change, taken, tenant_name,
+};
 use crate::auth::password::Compared;
 use crate::auth::throttle::Attempt;
 use crate::error::{Code, Problem};
@@ -55,7 +58,7 @@ impl Accounts {
     /// `LINK_EXPIRED`, `FORBIDDEN` for a wrong password, `USER_EXISTS`, `RATE_LIMITED`, or of the database.
     pub(crate) async fn verify(&self, secret: &str, password: &str, by: &By) -> Result<Account, Problem> {
         self.throttle.attempt(by.client, Attempt::Any)?;
-        let (hash, request_id) = (link_hash(secret), by.request_id.clone());
+        let (hash, by) = (link_hash(secret), by.clone());
         let mut connection = self.readers.acquire().await?;
         let id = registrations::of_link(&mut connection, &hash, now_us()).await?.ok_or_else(link_expired)?;
         let waiting = registrations::by_id(&mut connection, id, now_us()).await?.ok_or_else(link_expired)?;
@@ -93,7 +96,8 @@ impl Accounts {
                 tenants::of_newcomer(connection, account.id, tenant_name(&account), now).await?;
                 // What else was registered for the address: its links make nothing any more.
                 registrations::delete_of(connection, &account.email).await?;
-                note(connection, &account.id.to_string(), "user.verify", account.id, &request_id).await?;
+                let change = (Json::Null, super::operate::told(&account));
+                note_change(connection, &by.who(&account.id), "user.verify", account.id, change).await?;
                 Ok(account)
             })
         });

@@ -1,6 +1,8 @@
 //! A second proof: one-time passwords of an app, and the codes that replace them.
 
-use super::{Accounts, By, gone, mail, note};
+use serde_json::json;
+
+use super::{Accounts, By, gone, mail, note, note_change};
 use crate::auth::throttle::Attempt;
 use crate::auth::{Login, totp};
 use crate::error::{Code, Problem};
@@ -70,11 +72,11 @@ impl Accounts {
         let sealed = self.vault.seal_row(COLUMN, account.id, &secret);
         let sealed = sealed.map_err(|_| Problem::new(Code::Internal, "the secret could not be sealed"))?;
         let offer = totp::offer(&secret, host(self.issuer.audience()), &account.email)?;
-        let request_id = by.request_id.clone();
+        let by = by.clone();
         let offered = self.write(move |connection| {
             Box::pin(async move {
                 let id = login.account;
-                note(connection, &id.to_string(), "totp.offer", id, &request_id).await?;
+                note(connection, &by.who(&id), "totp.offer", id).await?;
                 Ok(accounts::offer_totp(connection, id, &sealed).await?)
             })
         });
@@ -101,7 +103,7 @@ impl Accounts {
         self.throttle.attempt(by.client, Attempt::Code(&login.account.to_string()))?;
         let codes = totp::recovery_codes()?;
         let hashes: Vec<[u8; 32]> = codes.iter().map(|code| totp::code_hash(code)).collect();
-        let (vault, code, request_id) = (self.vault.clone(), code.to_owned(), by.request_id.clone());
+        let (vault, code, by) = (self.vault.clone(), code.to_owned(), by.clone());
         let begin = self.write(move |connection| {
             Box::pin(async move {
                 let now = now_us();
@@ -120,7 +122,8 @@ impl Accounts {
                 accounts::take_step(connection, account.id, step).await?;
                 accounts::set_codes(connection, account.id, &hashes).await?;
                 mail::enqueue(connection, &mail::Mail::SecondBegun { account: account.id }).await?;
-                note(connection, &account.id.to_string(), "totp.begin", account.id, &request_id).await?;
+                let change = (json!({ "totp": false }), json!({ "totp": true }));
+                note_change(connection, &by.who(&account.id), "totp.begin", account.id, change).await?;
                 Ok(())
             })
         });
@@ -141,14 +144,15 @@ impl Accounts {
     ) -> Result<(), Problem> {
         self.confirmed(login, password, by).await?;
         self.tried(login, code.as_deref(), by)?;
-        let (vault, request_id) = (self.vault.clone(), by.request_id.clone());
+        let (vault, by) = (self.vault.clone(), by.clone());
         let end = self.write(move |connection| {
             Box::pin(async move {
                 let account = accounts::hold(connection, login.account).await?.ok_or_else(gone)?;
                 check(connection, &vault, &account, code.as_deref(), now_us()).await?;
                 accounts::end_totp(connection, account.id).await?;
                 mail::enqueue(connection, &mail::Mail::SecondEnded { account: account.id }).await?;
-                note(connection, &account.id.to_string(), "totp.end", account.id, &request_id).await?;
+                let change = (json!({ "totp": true }), json!({ "totp": false }));
+                note_change(connection, &by.who(&account.id), "totp.end", account.id, change).await?;
                 Ok(())
             })
         });

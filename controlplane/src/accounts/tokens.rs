@@ -1,14 +1,15 @@
 //! Opaque tokens, for what cannot sign: made by somebody for themselves, or by who may do everything for nobody's account.
 
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::{Accounts, By, gone, mail, name};
+use super::{Accounts, By, gone, mail, name, note_change};
 use crate::auth::limits::{Limits, Narrowed};
 use crate::auth::scope::Scopes;
 use crate::auth::{self, Caller, Login, Scope};
 use crate::error::{Code, Problem};
 use crate::store::tokens::{self, Token};
-use crate::store::{accounts, audit, now_us};
+use crate::store::{accounts, now_us};
 
 /// The most tokens of an account that are not revoked.
 const MOST_TOKENS: i64 = 200;
@@ -56,6 +57,15 @@ impl Holder {
     }
 }
 
+/// Of a token, what the audit log is told of it when it comes and goes.
+fn told(token: &Token) -> Json {
+    let Token { account, name, scope, narrowed, expires_at_us, .. } = token;
+    let narrowed: Json = serde_json::from_str(narrowed).unwrap_or_default();
+    json!({
+        "account": account, "name": name, "scope": scope, "narrowed": narrowed, "expires_at_us": expires_at_us,
+    })
+}
+
 impl Accounts {
     /// Makes a token; it is nowhere afterwards but with the one who asked.
     ///
@@ -92,7 +102,7 @@ impl Accounts {
             expires_at_us: new.expires_at_us,
             ..Token::new(Uuid::now_v7(), &secret.hash().0, &scopes.to_string(), now)
         };
-        let (added, request_id) = (token.clone(), by.request_id.clone());
+        let (added, by) = (token.clone(), by.clone());
         let add = self.write(move |connection| {
             Box::pin(async move {
                 let (account, actor) = (holder.account(), &holder.actor);
@@ -109,7 +119,8 @@ impl Accounts {
                     ));
                 }
                 tokens::insert(connection, &added).await?;
-                audit::note(connection, actor, "token.create", &added.id.to_string(), &request_id).await?;
+                let change = (Json::Null, told(&added));
+                note_change(connection, &by.who(&actor), "token.create", added.id, change).await?;
                 Ok(())
             })
         });
@@ -139,14 +150,15 @@ impl Accounts {
         if let Some(account) = holder.account() {
             self.writes(account, by)?;
         }
-        let request_id = by.request_id.clone();
+        let by = by.clone();
         let revoke = self.write(move |connection| {
             Box::pin(async move {
                 let actor = &holder.actor;
+                let was = tokens::by_id(connection, id).await?.as_ref().map_or(Json::Null, told);
                 if !tokens::revoke(connection, id, holder.account(), now_us()).await? {
                     return Err(Problem::new(Code::TokenNotFound, "you have no such token"));
                 }
-                audit::note(connection, actor, "token.revoke", &id.to_string(), &request_id).await?;
+                note_change(connection, &by.who(&actor), "token.revoke", id, (was, Json::Null)).await?;
                 Ok(())
             })
         });

@@ -9,8 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method};
 
 use super::App;
-use super::client::Client;
-use super::envelope::RequestId;
+use super::whence;
 use super::write::{Payload, media_type, read_in_time};
 use crate::accounts::{By, Holder, Manager};
 use crate::auth::{Caller, Login, Scope};
@@ -54,7 +53,8 @@ impl<T> Asked<T> {
     /// `INSUFFICIENT_SCOPE`, `FORBIDDEN`.
     pub(crate) fn asker(&self, scope: Scope) -> Result<Asker, Problem> {
         let nobody = || Problem::new(Code::Unauthenticated, "this needs a token");
-        Asker::of(self.caller.as_ref().ok_or_else(nobody)?, scope, &self.by.request_id)
+        let caller = self.caller.as_ref().ok_or_else(nobody)?;
+        Asker::of(caller, scope, self.by.who(&caller.id))
     }
 
     /// Who may manage users.
@@ -92,14 +92,13 @@ impl<T: Payload> FromRequest<Arc<App>> for Asked<T> {
 
 /// Where a request comes from.
 pub(crate) fn by(parts: &Parts) -> By {
-    let client = parts.extensions.get::<Client>().map(|client| client.0);
     let agent = parts.headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
     let mut agent = String::from_utf8_lossy(agent).into_owned();
     agent.truncate(agent.floor_char_boundary(MOST_AGENT));
-    let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
     By {
-        client: client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        client: whence::client(&parts.extensions).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         agent,
-        request_id: request_id.unwrap_or_default(),
+        request_id: whence::request_id(&parts.extensions),
+        came_with: parts.extensions.get::<Caller>().map(Caller::brought),
     }
 }

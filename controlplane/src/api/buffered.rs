@@ -20,6 +20,7 @@ use crate::buffer::Buffer;
 use crate::buffer::entry::{Entry, Head, Key};
 use crate::error::{Cause, Problem};
 use crate::model::change::Idempotency;
+use crate::store::audit::Who;
 use crate::store::now_us;
 
 /// What a path begins with whose writes the buffer takes. Nodes, users, keys and tokens are not among them: what they are given
@@ -80,7 +81,7 @@ pub(super) async fn authenticate(app: &App, buffer: &Buffer, token: &str) -> Res
 pub(super) fn entry(
     change: Uuid,
     caller: &Caller,
-    request_id: &str,
+    who: &Who,
     parts: &Parts,
     idempotency: Option<&Idempotency>,
     body: Bytes,
@@ -94,7 +95,9 @@ pub(super) fn entry(
         caller: caller.id.clone(),
         narrowed: caller.limits.narrowed().clone(),
         came_with: caller.came_with(),
-        request_id: request_id.to_owned(),
+        client: who.client,
+        brought: who.came_with.clone(),
+        request_id: who.request_id.clone(),
         method: parts.method.as_str().to_owned(),
         target: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
         content_type: parts.headers.get(CONTENT_TYPE).and_then(text),

@@ -17,6 +17,7 @@ pub mod read;
 mod served;
 pub mod server;
 pub mod v1;
+pub(crate) mod whence;
 pub mod write;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use tokio::sync::Semaphore;
 use godwit_wire::name::Name;
 
 use crate::accounts::Accounts;
+use crate::audit::noted::Noted;
 use crate::auth::{self, Authenticator, Caller, Scope, Scopes, cookie};
 use crate::buffer::Buffer;
 use crate::commit::Committer;
@@ -49,7 +51,7 @@ use crate::store::{Pool, Views};
 use crate::tenants::Tenants;
 use crate::web;
 use admission::BodyRoom;
-use client::{Access, Client};
+use client::Access;
 
 /// What handlers work with.
 pub struct App {
@@ -79,6 +81,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Knows tokens.
     pub(crate) authenticator: Arc<Authenticator>,
+    /// What changes nothing and is in the audit log all the same.
+    pub(crate) noted: Noted,
     /// People.
     pub(crate) accounts: Accounts,
     /// Who owns zones.
@@ -140,7 +144,7 @@ async fn within_scope(request: Request, next: Next) -> Result<Response, Problem>
     let caller = caller.ok_or_else(|| Problem::new(Code::Unauthenticated, "this needs a token"))?;
     let scope = scope_of(&request);
     caller.scopes.require(scope)?;
-    if scope == Scope::Admin {
+    if matches!(scope, Scope::Admin | Scope::AuditRead) {
         caller.limits.allow_everything()?;
     }
     Ok(next.run(request).await)
@@ -157,6 +161,8 @@ fn scope_of(request: &Request) -> Scope {
         if is_read { Scope::RecordsRead } else { Scope::RecordsWrite }
     } else if below("/api/v1/domains") {
         if is_read { Scope::DomainsRead } else { Scope::DomainsWrite }
+    } else if below("/api/v1/audit") {
+        Scope::AuditRead
     } else {
         Scope::Admin
     }
@@ -196,8 +202,12 @@ async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> R
             return Err(Problem::new(Code::Unauthenticated, message));
         }
     };
-    let client = request.extensions().get::<Client>();
-    if !client.is_some_and(|client| caller.limits.allows_from(client.0)) {
+    let who = whence::who(request.extensions(), &caller);
+    if let Some(asker) = request.extensions().get::<whence::Asker>() {
+        asker.is(&who);
+    }
+    let peer = whence::client(request.extensions());
+    if !peer.is_some_and(|peer| caller.limits.allows_from(peer)) {
         return Err(Problem::new(
             Code::Forbidden,
             "this token is not good from where the request comes from",
@@ -215,6 +225,9 @@ async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> R
         }
         app.accounts.spends(&caller)?;
         app.authenticator.spend(&app.committer, &caller).await?;
+    }
+    if caller.login.is_none() {
+        app.noted.used(&who);
     }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)

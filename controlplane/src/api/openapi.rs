@@ -111,6 +111,8 @@ pub(super) fn routes(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::jobs::cancel))
         .routes(routes!(v1::jobs::retry))
         .routes(routes!(v1::jobs::mail_test))
+        .routes(routes!(v1::audit::list))
+        .routes(routes!(v1::audit::export))
         .routes(routes!(v1::reload::reload))
         .with_state(app)
 }

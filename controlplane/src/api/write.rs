@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::admission::Taken;
-use super::envelope::{AnswerBy, RequestId};
-use super::{App, buffered, dry_run, served};
+use super::envelope::AnswerBy;
+use super::{App, buffered, dry_run, served, whence};
 use crate::auth::{Caller, Scope};
 use crate::buffer::Carried;
 use crate::buffer::entry::Entry;
@@ -27,6 +27,7 @@ use crate::error::{Code, Problem};
 use crate::model::change::{self, Idempotency, IfMatch, Operation};
 use crate::observe::metrics::Limit;
 use crate::rates::Charge;
+use crate::store::audit::Who;
 
 /// The most octets of an ordinary body.
 pub const SMALL: usize = 1 << 20;
@@ -159,7 +160,7 @@ pub struct Write<T> {
     /// What its change is called.
     change: Uuid,
     caller: Caller,
-    request_id: String,
+    who: Who,
     if_match: Option<IfMatch>,
     idempotency: Option<Idempotency>,
     wait: Option<Duration>,
@@ -182,7 +183,7 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
             .map_err(|rejection| Problem::new(Code::MalformedRequest, rejection.body_text()))?;
         let caller = parts.extensions.get::<Caller>().cloned();
         let caller = caller.ok_or_else(|| Problem::new(Code::Unauthenticated, "this needs a token"))?;
-        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        let who = whence::who(&parts.extensions, &caller);
         let if_match = if_match(&parts.headers)?;
         let key = idempotency_key(&parts.headers)?;
         let wait = wait(&params)?;
@@ -204,9 +205,8 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
             hasher.update(&octets);
             Idempotency { key, request_hash: hasher.finalize().into() }
         });
-        let kept = (app.buffer.is_some() && replays.is_none() && params.dry_run != Some(true)).then(|| {
-            buffered::entry(change, &caller, &request_id, &parts, idempotency.as_ref(), octets.clone())
-        });
+        let kept = (app.buffer.is_some() && replays.is_none() && params.dry_run != Some(true))
+            .then(|| buffered::entry(change, &caller, &who, &parts, idempotency.as_ref(), octets.clone()));
         let media_type = media_type(&parts.headers);
         // With the room that it takes: a caller that goes away meanwhile does not end the reading.
         let read = move || (T::read(media_type.as_deref(), octets), room);
@@ -221,7 +221,7 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
             params,
             change,
             caller,
-            request_id,
+            who,
             if_match,
             idempotency,
             wait,
@@ -395,12 +395,12 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 impl<T> Write<T> {
-    /// Who asks, by the id of the token, and in which request: for what is no change of records, and takes none of the
+    /// Who asks, and how they came: for what is no change of records, and takes none of the
     /// parameters that go with one.
     ///
     /// # Errors
     /// `MALFORMED_REQUEST` when there is one.
-    pub(super) fn by(&self) -> Result<(String, String), Problem> {
+    pub(super) fn by(&self) -> Result<Who, Problem> {
         let is_plain = matches!(
             &self.params,
             WriteParams {
@@ -421,7 +421,7 @@ impl<T> Write<T> {
             let message = "this takes no parameters and no If-Match";
             return Err(Problem::new(Code::MalformedRequest, message));
         }
-        Ok((self.caller.id.clone(), self.request_id.clone()))
+        Ok(self.who.clone())
     }
 
     /// Commits operations, and answers when that is on disk, or applied where the caller waits for it.
@@ -447,8 +447,7 @@ impl<T> Write<T> {
         let access = self.caller.access.clone();
         let request = change::Request {
             id: self.change,
-            actor: self.caller.id.clone(),
-            request_id: self.request_id,
+            who: self.who,
             action,
             limits: self.caller.limits.clone(),
             access: self.caller.access.clone(),

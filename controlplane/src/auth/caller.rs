@@ -74,6 +74,16 @@ impl Caller {
         }))
     }
 
+    /// The same as the audit log has it: what it is, and its id.
+    pub(crate) fn brought(&self) -> String {
+        match (self.login, &self.by) {
+            (Some(login), _) => format!("session {}", login.session),
+            (None, Some(By::Key { key, .. })) => format!("key {key}"),
+            (None, Some(By::Token { token, .. })) => format!("token {token}"),
+            (None, None) => format!("token {}", self.id),
+        }
+    }
+
     /// Somebody whose right to a request was checked when it came.
     pub(crate) fn checked_before(id: String, limits: Arc<Limits>, access: Access) -> Caller {
         Caller {

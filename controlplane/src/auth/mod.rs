@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
+use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -37,7 +38,6 @@ pub use token::{Token, TokenHash};
 
 use crate::commit::Committer;
 use crate::error::{Code, Problem};
-use crate::store::batch::Batch;
 use crate::store::revocations::Revoked;
 use crate::store::sessions::Session;
 use crate::store::{Connection, Pool, audit, keys as keys_table, now_us, sessions, tokens};
@@ -300,7 +300,7 @@ impl Authenticator {
         let (key, access) = self.key(readers, id).await?.ok_or_else(unknown)?;
         let now = now_us();
         if key.expires_at_us.is_some_and(|expires| expires <= now) {
-            return Err(Problem::new(Code::TokenRevoked, "the key has expired"));
+            return Err(Problem::new(Code::TokenRevoked, "the key has expired").about("key", key.id));
         }
         let account = key.account.to_string();
         let expected = jwt::Expected {
@@ -314,10 +314,10 @@ impl Authenticator {
             return Err(refused(jwt::Refused::Issuer));
         }
         if key.is_suspended {
-            return Err(Problem::new(Code::Forbidden, "the account is suspended"));
+            return Err(Problem::new(Code::Forbidden, "the account is suspended").about("key", key.id));
         }
         if self.revoked.contains(key.account, &claims.jti) {
-            return Err(Problem::new(Code::TokenRevoked, "the token was revoked"));
+            return Err(Problem::new(Code::TokenRevoked, "the token was revoked").about("key", key.id));
         }
         let asked = Scopes::parse(&claims.scope).map_err(|name| {
             Problem::new(Code::InsufficientScope, format!("the token asks for {name}, which is no scope"))
@@ -467,17 +467,8 @@ pub async fn create(connection: &mut Connection, scope: &str) -> anyhow::Result<
     let id = Uuid::now_v7();
     let now = now_us();
     tokens::insert(connection, &tokens::Token::new(id, &token.hash().0, scope, now)).await?;
-    let object = id.to_string();
-    let entry = audit::Entry {
-        at_us: now,
-        actor: "local",
-        action: "token.create",
-        object: &object,
-        request_id: "",
-        change: None,
-    };
-    let mut batch = Batch::of(connection);
-    audit::insert(&mut batch, &entry);
-    batch.run(connection).await?;
+    let (who, object) = (audit::Who::local(), id.to_string());
+    let entry = audit::Entry::done(&who, "token.create", &object);
+    audit::write(connection, &entry.from_to(Json::Null, json!({ "scope": scope }))).await?;
     Ok(token)
 }

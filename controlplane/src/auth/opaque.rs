@@ -21,7 +21,7 @@ impl Authenticator {
         if !bool::from(found.hash.ct_eq(&hash.0)) {
             return Err(unknown());
         }
-        good(&found)?;
+        good(&found).map_err(|problem| problem.about("token", found.id))?;
         let scopes = Scopes::parse(&found.scope).map_err(|_| {
             Problem::new(Code::InsufficientScope, "the token has a scope that this version does not know")
         })?;

@@ -35,6 +35,8 @@ const TABLES: &[(&str, &[&str])] = &[
     ("history", &["zone_key", "version"]),
     ("undo_parts", &["zone_key", "version", "part"]),
     ("audit", &["id"]),
+    ("audit_chain", &["number"]),
+    ("audit_head", &["id"]),
     ("idempotency", &["caller", "key"]),
     ("batches", &["last_sequence"]),
     ("secrets", &["name"]),

@@ -11,12 +11,15 @@
 //! body       octets, as they came
 //! ```
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::auth::limits::Narrowed;
+use crate::store::audit::Who;
 
 const VERSION: u8 = 1;
 const HASH_OCTETS: usize = 32;
@@ -44,6 +47,11 @@ pub(crate) struct Head {
     /// The key or the token of an account that they came with.
     #[serde(default)]
     pub(crate) came_with: Option<Uuid>,
+    /// The address that it came from, and what it came with, as the audit log has it.
+    #[serde(default)]
+    pub(crate) client: Option<IpAddr>,
+    #[serde(default)]
+    pub(crate) brought: Option<String>,
     pub(crate) request_id: String,
     pub(crate) method: String,
     /// Path and query.
@@ -60,6 +68,19 @@ pub(crate) struct Key {
     pub(crate) key: String,
     /// See [`crate::model::change::Idempotency`].
     pub(crate) request_hash: [u8; 32],
+}
+
+impl Head {
+    /// Who asked, and how they came, as the audit log has it.
+    pub(crate) fn who(&self) -> Who {
+        Who {
+            actor: self.caller.clone(),
+            client: self.client,
+            came_with: self.brought.clone(),
+            request_id: self.request_id.clone(),
+            tenant: None,
+        }
+    }
 }
 
 impl Entry {
@@ -110,6 +131,8 @@ pub(super) mod tests {
             caller: "caller".to_owned(),
             narrowed: Narrowed { types: vec!["A".to_owned()], ..Narrowed::default() },
             came_with: (number % 3 == 1).then(|| Uuid::from_u128(u128::from(number))),
+            client: (number % 2 == 1).then(|| IpAddr::from([192, 0, 2, number])),
+            brought: (number % 2 == 1).then(|| format!("key {number}")),
             request_id: format!("request-{number}"),
             method: "PUT".to_owned(),
             target: "/api/v1/records/www.example.com.?type=A".to_owned(),

@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::commit::Done;
 use crate::error::{Cause, Code, Problem};
 use crate::observe::metrics::{Limit, Metrics};
+use crate::store::audit::Who;
 use crate::store::{Place, now_us};
 use entry::{Entry, Head, Key};
 use file::{File, Message};
@@ -90,8 +91,8 @@ struct State {
 pub(crate) struct Held {
     pub(crate) change: Uuid,
     pub(crate) accepted_at_us: i64,
-    pub(crate) caller: String,
-    pub(crate) request_id: String,
+    /// Who asked, and how they came.
+    pub(crate) who: Who,
     /// Method and the beginning of the target.
     pub(crate) request: String,
     octets: u64,
@@ -104,8 +105,7 @@ impl Held {
         Held {
             change: head.change,
             accepted_at_us: head.accepted_at_us,
-            caller: head.caller.clone(),
-            request_id: head.request_id.clone(),
+            who: head.who(),
             request: format!("{} {shown}", head.method),
             octets,
             key: head.key.clone(),
@@ -130,7 +130,7 @@ impl State {
     fn add(&mut self, number: u64, held: Held) {
         self.numbers.insert(held.change, number);
         if let Some(Key { key, .. }) = &held.key {
-            self.keys.insert((held.caller.clone(), key.clone()), number);
+            self.keys.insert((held.who.actor.clone(), key.clone()), number);
         }
         self.held.insert(number, held);
     }
@@ -140,7 +140,7 @@ impl State {
         self.octets = self.octets.saturating_sub(held.octets);
         self.numbers.remove(&held.change);
         if let Some(Key { key, .. }) = held.key {
-            let of_caller = (held.caller, key);
+            let of_caller = (held.who.actor, key);
             if self.keys.get(&of_caller) == Some(&number) {
                 self.keys.remove(&of_caller);
             }
@@ -249,7 +249,7 @@ impl Buffer {
         let state = self.state();
         let after = after.and_then(|change| state.numbers.get(&change).copied());
         let first = after.map_or(0, |number| number + 1);
-        let meant = state.held.range(first..).filter(|(_, held)| is_meant(&held.caller));
+        let meant = state.held.range(first..).filter(|(_, held)| is_meant(&held.who.actor));
         meant.take(limit).map(|(_, held)| held.clone()).collect()
     }
 
@@ -322,7 +322,7 @@ impl Buffer {
         let octets = entry.encode();
         let length = u64::try_from(octets.len()).unwrap_or(u64::MAX);
         let held = Held::of(&entry.head, length);
-        let (change, caller, key) = (held.change, held.caller.clone(), held.key.clone());
+        let (change, caller, key) = (held.change, held.who.actor.clone(), held.key.clone());
         let number = {
             let mut state = self.state();
             if let Some(key) = key

@@ -29,7 +29,7 @@ use crate::error::{Cause, Code, Problem};
 use crate::instance::{Stop, stopped};
 use crate::store::batch::Batch;
 use crate::store::buffered::{self, Outcome, Settled};
-use crate::store::now_us;
+use crate::store::{audit, now_us};
 
 /// How often a database that is away is asked whether it is back, and the pause before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -239,23 +239,27 @@ impl Replay {
         let is_conflict = matches!(outcome, Outcome::Conflict { .. });
         if let Outcome::Conflict { code, .. } = &outcome {
             // Without the sentence: names of records stay out of logs.
-            tracing::warn!(change = %held.change, request_id = held.request_id, code, "an accepted change could not be made");
+            tracing::warn!(change = %held.change, request_id = held.who.request_id, code, "an accepted change could not be made");
         }
         let settled = Settled {
             change: held.change,
             accepted_at_us: held.accepted_at_us,
             settled_at_us: now_us(),
-            actor: held.caller.clone(),
-            request_id: held.request_id.clone(),
+            actor: held.who.actor.clone(),
+            request_id: held.who.request_id.clone(),
             request: held.request.clone(),
             outcome,
         };
         loop {
-            let settled = settled.clone();
+            let (settled, who) = (settled.clone(), held.who.clone());
             let written = self.app.committer.write(move |connection| {
                 Box::pin(async move {
                     let mut batch = Batch::of(connection);
                     buffered::insert(&mut batch, &settled);
+                    if let Outcome::Conflict { code, .. } = &settled.outcome {
+                        let done = audit::Entry::done(&who, "request", &settled.request);
+                        audit::insert(&mut batch, &audit::Entry { refused: Some(code), ..done });
+                    }
                     Ok(batch.run(connection).await.map(|_| ())?)
                 })
             });
@@ -301,6 +305,7 @@ async fn make(router: Router, entry: &Entry, access: Access, link: Option<Link>)
     let extensions = request.extensions_mut();
     extensions.insert(Caller::checked_before(head.caller.clone(), limits, access));
     extensions.insert(RequestId(head.request_id.clone()));
+    extensions.insert(head.who());
     extensions.insert(Replays { change: head.change, link: Arc::new(Mutex::new(link)) });
     let failed =
         || Problem::new(Code::Internal, "the request failed inside the server; the log has the cause");

@@ -56,19 +56,17 @@ pub(crate) async fn write(
     let new = changes::New {
         id: request.id,
         at_us: now_us,
-        actor: &request.actor,
-        request_id: &request.request_id,
+        actor: &request.who.actor,
+        request_id: &request.who.request_id,
         payload: &payload,
         settled_by,
     };
     changes::insert(batch, &new, root_change, with.sequence);
+    let objects = objects(plan);
     let entry = audit::Entry {
         at_us: now_us,
-        actor: &request.actor,
-        action: request.action,
-        object: &objects(plan),
-        request_id: &request.request_id,
         change: Some(request.id),
+        ..audit::Entry::done(&request.who, request.action, &objects)
     };
     audit::insert(batch, &entry);
     let (id, committed_at_us) = (request.id, now_us);

@@ -589,7 +589,7 @@ async fn one(
 ) -> Result<Outcome, Problem> {
     let now = with.now_us;
     if let Some(idempotency) = &request.idempotency
-        && let Some(reply) = earlier_reply(connection, &request.actor, idempotency, now).await?
+        && let Some(reply) = earlier_reply(connection, &request.who.actor, idempotency, now).await?
     {
         return Ok(Outcome { reply, replayed: true, outbox: None, plan: None, confirm: None });
     }
@@ -609,7 +609,7 @@ async fn one(
     if let Some(Idempotency { key, request_hash }) = &request.idempotency {
         let response = serde_json::to_vec(&reply)
             .map_err(|error| Problem::new(Code::Internal, format!("the answer cannot be kept: {error}")))?;
-        idempotency::keep(&mut batch, &request.actor, key, request_hash, &response, now);
+        idempotency::keep(&mut batch, &request.who.actor, key, request_hash, &response, now);
     }
     batch.run(connection).await?;
     let plan = match known {

@@ -4,6 +4,7 @@
 //! error.
 
 mod accounts;
+mod audit;
 mod jobs;
 mod limits;
 pub mod load;
@@ -23,6 +24,7 @@ use crate::store::Place;
 use crate::store::place::without_password;
 
 pub use accounts::{Accounts, Jwt};
+pub use audit::Audit;
 pub use jobs::Jobs;
 pub use limits::{Limits, Rate};
 pub use load::{ConfigError, Sources};
@@ -37,6 +39,8 @@ const SECRETS_KEY: &str = "secrets.key";
 const BUFFER: &str = "buffer.redb";
 /// The same.
 const MAIL: &str = "mail";
+/// The same.
+const AUDIT_ANCHORS: &str = "audit-anchors.jsonl";
 
 /// Everything that may be set. `Config::default()` is what runs without any setting.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -56,6 +60,8 @@ pub struct Config {
     pub redis: Redis,
     /// Who may have an account, and for how long they are logged in.
     pub accounts: Accounts,
+    /// The audit log.
+    pub audit: Audit,
     /// Tokens of who has logged in.
     pub jwt: Jwt,
     /// How many requests somebody may send.
@@ -325,6 +331,12 @@ impl Config {
         self.buffer.file.clone().unwrap_or_else(|| self.store.data.join(BUFFER))
     }
 
+    /// The file that says where the audit log stood, minute by minute.
+    #[must_use]
+    pub fn audit_anchors(&self) -> PathBuf {
+        self.audit.anchors.clone().unwrap_or_else(|| self.store.data.join(AUDIT_ANCHORS))
+    }
+
     /// The folder of mail that is kept in files.
     #[must_use]
     pub fn mail_folder(&self) -> PathBuf {
@@ -527,6 +539,7 @@ impl Config {
         .or_else(|| self.limits.out_of_range())
         .or_else(|| self.jobs.out_of_range())
         .or_else(|| self.mail.out_of_range())
+        .or_else(|| self.audit.out_of_range())
     }
 
     /// Where metrics are served; `None` when they are off.

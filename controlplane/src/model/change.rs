@@ -11,6 +11,7 @@ use crate::auth::access::Access;
 use crate::auth::limits::Limits;
 use crate::error::Problem;
 use crate::past::At;
+use crate::store::audit::Who;
 
 /// One step of a change. All steps of a change commit together or not at all.
 #[derive(Clone, Debug)]
@@ -186,10 +187,8 @@ const PLAIN_STEPS: usize = 16;
 pub struct Request {
     /// The id of the change: UUIDv7.
     pub id: uuid::Uuid,
-    /// Who: the token's id.
-    pub actor: String,
-    /// Of the HTTP request, for the audit.
-    pub request_id: String,
+    /// Who, and how they came.
+    pub who: Who,
     /// What the audit says was done: `record.put`, `zone.import`, ….
     pub action: &'static str,
     /// What whoever asks is narrowed to.

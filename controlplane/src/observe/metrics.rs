@@ -1,7 +1,7 @@
 //! Prometheus metrics of the control plane. The names are a contract with whoever watches; `docs/metrics.md` lists them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -191,6 +191,12 @@ pub struct Metrics {
     jobs: Family<JobLabels, Counter>,
     jobs_waiting: Gauge,
     jobs_failed: Gauge,
+    audit_number: Gauge<i64, AtomicI64>,
+    audit_anchored_number: Gauge<i64, AtomicI64>,
+    audit_wait: Gauge<f64, AtomicU64>,
+    audit_anchor_errors: Counter,
+    audit_cuts: Counter,
+    audit_dropped: Counter,
 }
 
 impl Metrics {
@@ -357,6 +363,42 @@ impl Metrics {
         self.jobs_failed.set(failed);
     }
 
+    /// Notes how many rows of the audit log are chained, and for how long the first that is not has waited.
+    pub fn audit_chained(&self, number: i64) {
+        self.audit_number.set(number);
+    }
+
+    /// See there.
+    pub fn audit_waits(&self, wait: Duration) {
+        self.audit_wait.set(wait.as_secs_f64());
+    }
+
+    /// Notes up to which number the audit log was written down outside of the database.
+    pub fn audit_anchored(&self, number: i64) {
+        self.audit_anchored_number.set(number);
+    }
+
+    /// Counts that this could not be written.
+    pub fn audit_anchor_failed(&self) {
+        self.audit_anchor_errors.inc();
+    }
+
+    /// Counts that the audit log was found to end before where it has ended.
+    pub fn audit_cut(&self) {
+        self.audit_cuts.inc();
+    }
+
+    /// Counts a refusal, or a use of a key, that could not be written down.
+    pub fn audit_dropped(&self) {
+        self.audit_dropped.inc();
+    }
+
+    /// How many there were.
+    #[cfg(test)]
+    pub(crate) fn audit_dropped_so_far(&self) -> u64 {
+        self.audit_dropped.get()
+    }
+
     /// Registers everything under `godwit_controlplane_…`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("godwit_controlplane");
@@ -476,6 +518,36 @@ impl Metrics {
         registry.register("jobs", "Attempts at jobs, by kind and how they ended", self.jobs.clone());
         registry.register("jobs_waiting", "Jobs that wait", self.jobs_waiting.clone());
         registry.register("jobs_failed", "Jobs that were given up and are kept", self.jobs_failed.clone());
+        registry.register(
+            "audit_number",
+            "Rows of the audit log that are chained",
+            self.audit_number.clone(),
+        );
+        registry.register(
+            "audit_anchored_number",
+            "Number of the row up to which the audit log was written down outside of the database, by this process",
+            self.audit_anchored_number.clone(),
+        );
+        registry.register(
+            "audit_wait_seconds",
+            "For how long the first row of the audit log that is not chained has waited",
+            self.audit_wait.clone(),
+        );
+        registry.register(
+            "audit_anchor_errors",
+            "Times that an anchor of the audit log could not be written",
+            self.audit_anchor_errors.clone(),
+        );
+        registry.register(
+            "audit_cuts",
+            "Times that the audit log was found to end before where it has ended",
+            self.audit_cuts.clone(),
+        );
+        registry.register(
+            "audit_dropped",
+            "Refusals and uses of keys that found no room, or could not be written down",
+            self.audit_dropped.clone(),
+        );
         registry.register("panics", "Requests that failed by a panic", self.panics.clone());
         registry.register(
             "password_checks",

@@ -8,6 +8,7 @@
 //! | `internal_key` | the key pair of the internal listener's certificate (PKCS #8) |
 //! | `issuer_key` | the key pair that signs tokens of who has logged in (P-256, PKCS #8) |
 //! | `refresh_key` | what makes refresh tokens, and knows them again |
+//! | `audit_key` | what the audit log is chained with |
 //!
 //! What belongs to one row of another table is sealed there, bound to table, column and row ([`Vault::seal_row`]).
 
@@ -20,8 +21,8 @@ use anyhow::Context as _;
 use godwit_wire::feed::{SigningKey, VerifyingKey};
 use uuid::Uuid;
 
+use crate::audit::ChainKey;
 use crate::commit::{self, COMMIT, ROLLBACK};
-use crate::store::batch::Batch;
 use crate::store::{self, Connection, audit, damaged, nodes, now_us};
 use sealing::SealingKey;
 
@@ -30,6 +31,7 @@ const FEED_KEY_NEXT: &str = "feed_key_next";
 const INTERNAL_KEY: &str = "internal_key";
 const ISSUER_KEY: &str = "issuer_key";
 const REFRESH_KEY: &str = "refresh_key";
+const AUDIT_KEY: &str = "audit_key";
 /// The most nodes that a sentence names.
 const MOST_NAMED: usize = 5;
 
@@ -69,7 +71,7 @@ impl Vault {
         store::relay::hold(connection).await?;
         let mut kept = Vec::new();
         let mut missing = Vec::new();
-        for name in [FEED_KEY, FEED_KEY_NEXT, INTERNAL_KEY, ISSUER_KEY, REFRESH_KEY] {
+        for name in [FEED_KEY, FEED_KEY_NEXT, INTERNAL_KEY, ISSUER_KEY, REFRESH_KEY, AUDIT_KEY] {
             match store::secrets::read(connection, name).await? {
                 Some(sealed) => kept.push((name, sealed)),
                 None => missing.push(name),
@@ -139,6 +141,28 @@ impl Vault {
         self.secret(connection, REFRESH_KEY).await
     }
 
+    /// What the audit log is chained with.
+    ///
+    /// # Errors
+    /// Of the database, also when what it has cannot be opened.
+    pub(crate) async fn audit_key(&self, connection: &mut Connection) -> sqlx::Result<ChainKey> {
+        Ok(ChainKey::of(&self.secret(connection, AUDIT_KEY).await?))
+    }
+
+    /// The same for who only reads; `None` where nothing was ever chained.
+    ///
+    /// # Errors
+    /// When the file is not there or does not open it, or of the database.
+    pub(crate) async fn audit_key_of(
+        connection: &mut Connection,
+        file: &Path,
+    ) -> anyhow::Result<Option<ChainKey>> {
+        let Some(sealed) = store::secrets::read(connection, AUDIT_KEY).await? else { return Ok(None) };
+        let sealing = SealingKey::read(file)?.ok_or_else(|| not_opened(file, "is not there"))?;
+        let opened = sealing.open(AUDIT_KEY, &sealed);
+        Ok(Some(ChainKey::of(&opened.ok_or_else(|| not_opened(file, "is the key of others"))?)))
+    }
+
     /// Seals what stands in a column of one row: in another row, or another column, it does not open.
     ///
     /// # Errors
@@ -193,17 +217,7 @@ impl Vault {
         store::secrets::write(connection, FEED_KEY, &self.sealing.seal(FEED_KEY, &next)?, now).await?;
         let sealed = self.sealing.seal(FEED_KEY_NEXT, &after_it)?;
         store::secrets::write(connection, FEED_KEY_NEXT, &sealed, now).await?;
-        let mut batch = Batch::of(connection);
-        let entry = audit::Entry {
-            at_us: now,
-            actor: "local",
-            action: "feed_key.rotate",
-            object: FEED_KEY,
-            request_id: "",
-            change: None,
-        };
-        audit::insert(&mut batch, &entry);
-        batch.run(connection).await?;
+        audit::note(connection, &audit::Who::local(), "feed_key.rotate", FEED_KEY).await?;
         Ok(())
     }
 

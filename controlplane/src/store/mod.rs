@@ -7,6 +7,7 @@
 
 pub(crate) mod accounts;
 pub mod audit;
+pub(crate) mod audit_chain;
 pub mod batch;
 pub mod buffered;
 pub mod changes;
@@ -88,6 +89,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         Kind::Sqlite => &[database::SQLITE_ONLY, dump::SQLITE_ONLY, jobs::SQLITE_ONLY, schema::SQLITE_ONLY],
         Kind::Postgres => &[
             accounts::POSTGRES_ONLY,
+            audit_chain::POSTGRES_ONLY,
             zones::POSTGRES_ONLY,
             rrsets::POSTGRES_ONLY,
             nodes::POSTGRES_ONLY,
@@ -107,6 +109,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         schema::ALL,
         accounts::ALL,
         audit::ALL,
+        audit_chain::ALL,
         buffered::ALL,
         changes::ALL,
         history::ALL,

@@ -18,6 +18,7 @@ use crate::commit::Committer;
 use crate::commit::aside::Work;
 use crate::error::{Code, Problem};
 use crate::model::role::Role;
+use crate::store::audit::Who;
 use crate::store::revocations::{self, Revoked};
 use crate::store::tenants::{self, Tenant};
 use crate::store::{Connection, Views, audit, now_us};
@@ -51,8 +52,7 @@ pub(crate) struct Standing {
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
     /// As the audit knows them.
-    actor: String,
-    request_id: String,
+    who: Who,
     /// Whoever they are, what they may in which tenant.
     access: Access,
     /// The account that they have.
@@ -66,7 +66,7 @@ impl Asker {
     ///
     /// # Errors
     /// `INSUFFICIENT_SCOPE`, `FORBIDDEN` for a token that is narrowed.
-    pub(crate) fn of(caller: &Caller, scope: Scope, request_id: &str) -> Result<Asker, Problem> {
+    pub(crate) fn of(caller: &Caller, scope: Scope, who: Who) -> Result<Asker, Problem> {
         caller.scopes.require(scope)?;
         caller.limits.allow_everything()?;
         // Who is made a member goes on to be one when the token has ended that made them.
@@ -76,8 +76,7 @@ impl Asker {
         }
         let came_for = caller.by.as_ref().map(crate::auth::By::account);
         Ok(Asker {
-            actor: caller.id.clone(),
-            request_id: request_id.to_owned(),
+            who,
             access: caller.access.clone(),
             account: caller.login.map(|login| login.account).or(came_for),
             is_operator: caller.access.account().is_none() && caller.scopes.has(Scope::UsersAdmin),
@@ -117,7 +116,7 @@ impl Asker {
     }
 
     async fn note(&self, connection: &mut Connection, action: &str, object: &str) -> sqlx::Result<()> {
-        audit::note(connection, &self.actor, action, object, &self.request_id).await
+        audit::note(connection, &self.who, action, object).await
     }
 }
 

@@ -42,7 +42,6 @@ impl Signer {
     }
 
     /// What the server calls it.
-    #[allow(dead_code, reason = "on PostgreSQL alone")]
     pub(crate) fn kid(&self) -> &str {
         &self.kid
     }

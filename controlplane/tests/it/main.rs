@@ -9,6 +9,7 @@ const DATABASE: Kind = Kind::Sqlite;
 mod access;
 mod accounts;
 mod applied;
+mod audit;
 mod backup;
 mod cache;
 mod changes;

@@ -112,6 +112,18 @@ async fn a_key_writes_while_the_database_is_away_what_it_may() {
     until_drained(client).await;
     let made = state(client, &may).await;
     assert!(made["committed_at"].is_string(), "{made}");
+    // It is told as of who sent it, and from where that was.
+    let told = client.get(&format!("/api/v1/audit?change={may}")).await.expect(200).json();
+    let came_with = format!("key {}", some.kid());
+    assert_eq!(told["items"][0]["came_with"], json!(came_with), "{told}");
+    assert_eq!(
+        (&told["items"][0]["client"], &told["items"][0]["action"]),
+        (&json!("127.0.0.1"), &json!("record.put"))
+    );
+    let told = client.get("/api/v1/audit?outcome=refused&action=request").await.expect(200).json();
+    let refused = told["items"].as_array().unwrap().iter().filter(|row| row["came_with"] == json!(came_with));
+    let refused: Vec<&Value> = refused.map(|row| &row["code"]).collect();
+    assert_eq!(refused, ["FORBIDDEN"], "{told}");
     assert_eq!(state(client, &may_not).await["conflict"]["code"], "FORBIDDEN");
     client.get("/api/v1/records/other.example.com.").await.expect(404);
     for refused in [of_removed, of_revoked] {

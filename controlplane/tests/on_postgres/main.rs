@@ -11,6 +11,8 @@ mod access;
 mod accounts;
 #[path = "../it/applied.rs"]
 mod applied;
+#[path = "../it/audit.rs"]
+mod audit;
 #[path = "../it/backup.rs"]
 mod backup;
 mod buffer;

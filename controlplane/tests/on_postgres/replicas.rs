@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use godwit_controlplane::audit::verify;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
 use crate::concurrency::seed;
-use crate::harness::{Server, beside, folder};
+use crate::harness::{Server, beside, config, folder};
 use crate::ledger::Ledger;
 use crate::replica::Replica;
 
@@ -64,6 +65,44 @@ async fn p5_any_control_plane_takes_writes_and_all_data_planes_come_to_the_same(
     );
     one.replica.assert_content();
     other.replica.assert_content();
+}
+
+/// The one that chains is ended again and again while both write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r20_the_audit_log_is_one_chain_whoever_gives_sequences() {
+    let (mut one, mut other) = pair().await;
+    let seed = seed();
+    for turn in 0..4 {
+        let ledgers = [Arc::new(Ledger::named("a")), Arc::new(Ledger::named("b"))];
+        let mut writers = [ledgers[0].write(&one.client), ledgers[1].write(&other.client)];
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        // Of the two it is the one that leads.
+        let leads = one.metrics().contains("godwit_controlplane_relay_leader 1");
+        let ended = if leads { &mut one } else { &mut other };
+        let started = {
+            let (folder, token) = (ended.folder.clone(), ended.client.token.clone());
+            Server::start_in(folder, Replica::default(), Some(token), |_| {}).await
+        };
+        std::mem::replace(ended, started).stop().await;
+        for writer in &mut writers {
+            writer.shutdown().await;
+        }
+        assert!(ledgers.iter().any(|ledger| ledger.acknowledged() > 0), "turn {turn}; seed {seed}");
+    }
+    let config = config(one.folder.path());
+    let anchors = [config.audit_anchors()];
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let report = loop {
+        let report = verify(&config.store, &anchors, |_, _| {}).await.unwrap();
+        if report.unchained == 0 || std::time::Instant::now() > deadline {
+            break report;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(report.whole && report.unchained == 0 && report.anchors > 1, "{report:?}");
+    let mut connection = beside(one.folder.path()).await;
+    let rows: i64 = connection.query("SELECT count(*) FROM audit").fetch_value().await.unwrap();
+    assert!(report.checked > 20 && rows >= i64::try_from(report.checked).unwrap(), "{rows} {report:?}");
 }
 
 /// Changes of the same zones, several zones each, through both: no two wait for each other, none is lost.

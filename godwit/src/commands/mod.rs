@@ -1,5 +1,6 @@
-//! The commands for people, one file each. All but `zone check`, `token create` and `backup` speak to the API.
+//! The commands for people, one file each. All but `zone check`, `token create`, `audit` and `backup` speak to the API.
 
+pub(crate) mod audit;
 pub(crate) mod backup;
 mod dry_run;
 pub(crate) mod export;

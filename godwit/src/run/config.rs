@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{
-    Accounts, Api, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Limits, Mail, Relay, Sources,
-    Store,
+    Accounts, Api, Audit, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Limits, Mail, Relay,
+    Sources, Store,
 };
 use godwit_dataplane::config::{Answers, Cookies, Feed, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(super) relay: Relay,
     /// Who may have an account, and for how long they are logged in.
     pub(super) accounts: Accounts,
+    /// The audit log.
+    pub(super) audit: Audit,
     /// Tokens of who has logged in.
     pub(super) jwt: Jwt,
     /// How many requests somebody may send.
@@ -146,6 +148,22 @@ impl Config {
         Ok(store)
     }
 
+    /// The same, and the file that says where the audit log stood.
+    ///
+    /// # Errors
+    /// See there.
+    pub(crate) fn audit(
+        file: Option<PathBuf>,
+        data: Option<PathBuf>,
+    ) -> Result<(Store, PathBuf), ConfigError> {
+        let mut config = Sources::of_process(file, DEFAULT_FILE).load::<Config>()?;
+        if let Some(data) = data {
+            config.store.data = data;
+        }
+        let anchors = config.controlplane().audit_anchors();
+        Ok((config.store, anchors))
+    }
+
     /// The command line is the last word; lists on it replace those from below.
     fn override_with(&mut self, arguments: cli::Run) {
         let cli::Run { data, config: _, dns, api, metrics, workers, check_config: _ } = arguments;
@@ -204,6 +222,7 @@ impl Config {
             defaults: self.defaults.clone(),
             guard: self.guard,
             jobs: self.jobs,
+            audit: self.audit.clone(),
             mail: self.mail.clone(),
             accounts: self.accounts,
             jwt: self.jwt,

@@ -1,6 +1,7 @@
 //! Both planes together, as their users meet them: the real program on free ports, HTTP in, DNS out.
 
 mod api_to_answer;
+mod audit;
 mod cli;
 mod cli_faults;
 mod dns;

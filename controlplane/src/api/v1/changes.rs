@@ -326,7 +326,7 @@ impl AcceptedChange {
             state: "buffered",
             accepted_at: timestamp(held.accepted_at_us),
             request: held.request,
-            request_id: held.request_id,
+            request_id: held.who.request_id,
             conflict: None,
         }
     }
@@ -392,7 +392,7 @@ pub async fn look_up(
     let id = Uuid::try_parse(&text).map_err(|_| unknown())?;
     let is_own = |actor: &str| access.account().is_none_or(|account| actor == account.to_string());
     if let Some((held, before)) = app.buffer.as_ref().and_then(|buffer| buffer.held(id)) {
-        if !is_own(&held.caller) {
+        if !is_own(&held.who.actor) {
             return Err(unknown());
         }
         let state = ChangeState::unmade(id, "buffered", held.accepted_at_us);

@@ -19,7 +19,7 @@ use super::timestamp;
 use crate::error::{Code, Problem};
 use crate::mail::{MAIL_TEST, Recipient};
 use crate::store::batch::Batch;
-use crate::store::{audit, jobs, now_us};
+use crate::store::{audit, jobs};
 
 /// A job.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -152,14 +152,14 @@ pub async fn cancel(
     Segment(id): Segment,
     write: Write<Empty>,
 ) -> Result<Response, Problem> {
-    let (id, (actor, request_id)) = (read(&id)?, write.by()?);
+    let (id, who) = (read(&id)?, write.by()?);
     let cancelled = app.committer.write(move |connection| {
         Box::pin(async move {
             if !jobs::cancel(connection, id).await? {
                 jobs::by_id(connection, id).await?.ok_or_else(unknown)?;
                 return Err(Problem::new(Code::Conflict, "the job has ended already"));
             }
-            audit::note(connection, &actor, "job.cancel", &id.to_string(), &request_id).await?;
+            audit::note(connection, &who, "job.cancel", &id.to_string()).await?;
             jobs::by_id(connection, id).await?.ok_or_else(unknown)
         })
     });
@@ -181,7 +181,7 @@ pub async fn retry(
     Segment(id): Segment,
     write: Write<Empty>,
 ) -> Result<Response, Problem> {
-    let (id, (actor, request_id)) = (read(&id)?, write.by()?);
+    let (id, who) = (read(&id)?, write.by()?);
     let waiting = app.committer.write(move |connection| {
         Box::pin(async move {
             if !jobs::retry(connection, id).await? {
@@ -192,7 +192,7 @@ pub async fn retry(
                 };
                 return Err(Problem::new(Code::Conflict, message));
             }
-            audit::note(connection, &actor, "job.retry", &id.to_string(), &request_id).await?;
+            audit::note(connection, &who, "job.retry", &id.to_string()).await?;
             jobs::by_id(connection, id).await?.ok_or_else(unknown)
         })
     });
@@ -207,7 +207,7 @@ pub async fn retry(
     (status = 422, description = "INVALID_VALUE", body = ErrorBody),
 ))]
 pub async fn mail_test(State(app): State<Arc<App>>, write: Write<MailTest>) -> Result<Response, Problem> {
-    let (actor, request_id) = write.by()?;
+    let who = write.by()?;
     let to = write.body.to;
     if to.len() > MAX_ADDRESS {
         let message = format!("\"to\": expected an address of at most {MAX_ADDRESS} octets");
@@ -219,16 +219,7 @@ pub async fn mail_test(State(app): State<Arc<App>>, write: Write<MailTest>) -> R
         Box::pin(async move {
             let mut batch = Batch::of(connection);
             let id = jobs::enqueue(&mut batch, &new);
-            let (action, object, request_id) = ("mail.test", id.to_string(), request_id.as_str());
-            let entry = audit::Entry {
-                at_us: now_us(),
-                actor: &actor,
-                action,
-                object: &object,
-                request_id,
-                change: None,
-            };
-            audit::insert(&mut batch, &entry);
+            audit::insert(&mut batch, &audit::Entry::done(&who, "mail.test", &id.to_string()));
             batch.run(connection).await?;
             jobs::by_id(connection, id).await?.ok_or_else(unknown)
         })

@@ -1,5 +1,7 @@
 //! The resources of version 1, one file each.
 
+#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
+pub mod audit;
 pub mod auth;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod changes;

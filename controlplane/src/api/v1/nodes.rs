@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use godwit_wire::name::Name;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -148,7 +149,7 @@ fn named(quarantined: &BTreeMap<Name, u64>) -> Vec<String> {
     (status = 422, description = "INVALID_NAME", body = ErrorBody),
 ))]
 pub async fn create(State(app): State<Arc<App>>, write: Write<NewNode>) -> Result<Response, Problem> {
-    let (actor, request_id) = write.by()?;
+    let who = write.by()?;
     let name = write.body.name;
     if !is_name(&name) {
         let message =
@@ -180,7 +181,9 @@ pub async fn create(State(app): State<Arc<App>>, write: Write<NewNode>) -> Resul
             let node =
                 nodes::Node { id, name: named.clone(), last_key: keys.trusted[1].0, created_at_us: now };
             nodes::insert(connection, &node, &hash.0).await?;
-            audit::note(connection, &actor, "node.create", &named, &request_id).await?;
+            let after = json!({ "id": id });
+            let entry = audit::Entry::done(&who, "node.create", &named).from_to(Value::Null, after);
+            audit::write(connection, &entry).await?;
             Ok(keys)
         })
     });
@@ -203,14 +206,16 @@ pub async fn delete(
     Segment(name): Segment,
     write: Write<Empty>,
 ) -> Result<Response, Problem> {
-    let (actor, request_id) = write.by()?;
+    let who = write.by()?;
     let remove = app.committer.write(move |connection| {
         Box::pin(async move {
             let unknown =
                 || Problem::new(Code::NodeNotFound, format!("there is no node {name} that was added"));
             let id = nodes::by_name(connection, &name).await?.ok_or_else(unknown)?;
             nodes::remove(connection, id, now_us()).await?;
-            audit::note(connection, &actor, "node.delete", &name, &request_id).await?;
+            let before = json!({ "id": id });
+            let entry = audit::Entry::done(&who, "node.delete", &name).from_to(before, Value::Null);
+            audit::write(connection, &entry).await?;
             Ok(id)
         })
     });

@@ -15,6 +15,7 @@ use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
 use crate::relay::give;
 use crate::relay::log::After;
+use crate::store::audit::Who;
 use crate::store::relay::FeedState;
 use crate::store::testing::{self, Place};
 use crate::store::{Database, Pool, rrsets, zones};
@@ -88,8 +89,7 @@ fn zone(apex: &str, mode: PutMode) -> Operation {
 fn request(operation: Operation, dry_run: bool) -> Request {
     Request {
         id: Uuid::now_v7(),
-        actor: "local".to_owned(),
-        request_id: String::new(),
+        who: Who::local(),
         action: "test",
         limits: Arc::default(),
         access: Access::everything(),
