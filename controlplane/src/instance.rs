@@ -49,6 +49,7 @@ use crate::relay::signer::Signer;
 use crate::relay::stream::{Keys, Publisher, STAYS};
 use crate::relay::terms::{self, Holding};
 use crate::relay::{Applied, FeedSink};
+use crate::secrets::rotation::Rotation;
 use crate::secrets::{FeedKeys, Vault};
 use crate::start::{
     first_start, go_on, gone, history, lock_of, new_generation, open_beside, open_database, place, said,
@@ -137,7 +138,7 @@ impl Controlplane {
         let mut database = open_database(place, config.store.readers, config.store.exports).await?;
         let digest_key = history(&mut database.writer, digest_key).await.context("history of the feed")?;
         let writer = &mut database.writer;
-        let vault = Vault::open(writer, &config.store.secrets_key()).await.context("secrets")?;
+        let vault = Vault::unlock(writer, config.store.master_places()?).await.context("secrets")?;
         let feed_keys = vault.feed_keys(writer).await?;
         let internal_key = vault.internal_key(writer).await?;
         let issuer_key = vault.issuer_key(writer).await?;
@@ -226,7 +227,7 @@ impl Controlplane {
     pub async fn rotate_feed_key(store: &Store) -> anyhow::Result<()> {
         let (mut database, _lock) = open_beside(store).await?;
         history(&mut database.writer, None).await?;
-        let vault = Vault::open(&mut database.writer, &store.secrets_key()).await.context("secrets")?;
+        let vault = Vault::unlock(&mut database.writer, store.master_places()?).await.context("secrets")?;
         vault.rotate(&mut database.writer).await?;
         database.close().await?;
         Ok(())
@@ -360,6 +361,7 @@ impl Controlplane {
             publications,
             planes: Planes::new(progress.clone(), nodes.clone(), log.clone()),
             join,
+            vault: vault.clone(),
             metrics: metrics.clone(),
             authenticator: authenticator.clone(),
             accounts,
@@ -489,7 +491,7 @@ impl Controlplane {
         let exchange = Exchange {
             place: place.clone(),
             nodes,
-            vault,
+            vault: vault.clone(),
             signer: signer.clone(),
             metrics: metrics.clone(),
             stop: stop.clone(),
@@ -524,10 +526,11 @@ impl Controlplane {
             public_url,
             link_us: settings.link_us(),
         };
+        let rotation = Rotation { vault: vault.clone(), committer: committer.clone() };
         let runner = Runner {
             committer: committer.clone(),
             readers: readers.clone(),
-            kinds: Kinds::default().with(letters).with(Trial(mailer)),
+            kinds: Kinds::default().with(letters).with(Trial(mailer)).with(rotation),
             handle: jobs,
             config: config.jobs,
             metrics: metrics.clone(),

@@ -1,5 +1,6 @@
 //! The command line. What each command does is in `commands/` and `run/`.
 
+mod keys;
 mod people;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use godwit_dataplane::config::OrOff;
 
+pub(crate) use keys::Keys;
 pub(crate) use people::{Key, LogIn, Narrowed, Token, User, Whose};
 
 const EXAMPLES: &str = "\
@@ -59,6 +61,9 @@ pub(crate) enum Command {
     /// Add, list and remove the keys with which you sign tokens
     #[command(subcommand)]
     Key(Key),
+    /// List and change what secrets in the database are sealed with
+    #[command(subcommand)]
+    Keys(Keys),
     /// Make, list and revoke tokens; sign them with a key
     #[command(subcommand)]
     Token(Token),

@@ -42,6 +42,7 @@ use crate::jobs;
 use crate::observe::metrics::Metrics;
 use crate::relay::log::Log;
 use crate::relay::progress::Publications;
+use crate::secrets::Vault;
 use crate::store::Pool;
 use crate::web;
 use admission::BodyRoom;
@@ -64,6 +65,8 @@ pub struct App {
     pub planes: Planes,
     /// What nodes are told to join; `None` where they cannot ask.
     pub join: Option<Join>,
+    /// Secrets.
+    pub(crate) vault: Arc<Vault>,
     /// Counters.
     pub metrics: Metrics,
     /// Knows tokens.

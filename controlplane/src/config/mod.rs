@@ -17,6 +17,8 @@ use anyhow::Context as _;
 use godwit_wire::feed::{MAX_ANNOUNCED_URLS, MAX_URL_OCTETS};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::secrets::MasterPlaces;
+use crate::secrets::masters::digits;
 use crate::store::Place;
 use crate::store::place::without_password;
 
@@ -209,9 +211,14 @@ pub struct Store {
     pub url: Option<String>,
     /// A file that holds nothing but the URL, which may hold a password. Default none.
     pub url_file: Option<PathBuf>,
-    /// The file with the key that secrets in the database are sealed with: made by the first start, needed by every other one,
-    /// on every machine. Default `secrets.key` in the data folder.
+    /// The file with the master key of secrets in the database, 32 octets or 64 hexadecimal digits: made by the first start,
+    /// needed by every other one, on every machine. Default `secrets.key` in the data folder.
     pub secrets_key_file: Option<PathBuf>,
+    /// The master key itself in place of the file, as 64 hexadecimal digits: for the environment. Default none.
+    pub secrets_key: Option<Hidden>,
+    /// The file with the master key that is to take its place, while it is changed. Default the name of the other file with
+    /// `.next` behind it.
+    pub secrets_next_key_file: Option<PathBuf>,
     /// Connections that read. Default 4.
     pub readers: u32,
     /// Exports at once: each has a connection of its own. Default 2.
@@ -229,6 +236,8 @@ impl Default for Store {
             url: None,
             url_file: None,
             secrets_key_file: None,
+            secrets_key: None,
+            secrets_next_key_file: None,
             readers: 4,
             exports: 2,
             history_days: 30,
@@ -238,10 +247,19 @@ impl Default for Store {
 }
 
 impl Store {
-    /// The file with the key that secrets are sealed with.
-    #[must_use]
-    pub fn secrets_key(&self) -> PathBuf {
-        self.secrets_key_file.clone().unwrap_or_else(|| self.data.join(SECRETS_KEY))
+    /// Where master keys of secrets are.
+    ///
+    /// # Errors
+    /// When the one that was given is none.
+    pub(crate) fn master_places(&self) -> anyhow::Result<MasterPlaces> {
+        let file = self.secrets_key_file.clone().unwrap_or_else(|| self.data.join(SECRETS_KEY));
+        let next = self.secrets_next_key_file.clone().unwrap_or_else(|| {
+            let mut name = file.clone().into_os_string();
+            name.push(".next");
+            name.into()
+        });
+        let given = self.secrets_key.as_ref().map(|key| digits(&key.0).context("store.secrets_key"));
+        Ok(MasterPlaces { given: given.transpose()?, file, next })
     }
 
     /// The database of a server, where one is set.
@@ -257,6 +275,26 @@ impl Store {
         let context = || format!("store.url_file {}", file.display());
         let url = std::fs::read_to_string(file).with_context(context)?;
         Place::of_url(url.trim()).map(Some).map_err(wrong).with_context(context)
+    }
+}
+
+/// A setting that is shown to nobody.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(pub String);
+
+/// In place of what is not shown.
+const HIDDEN: &str = "(hidden)";
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl Serialize for Hidden {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        HIDDEN.serialize(serializer)
     }
 }
 
@@ -459,6 +497,16 @@ impl Config {
                 self.store.url.is_none() || self.store.url_file.is_none(),
                 "store.url_file",
                 "either store.url or store.url_file",
+            ),
+            (
+                self.store.secrets_key.as_ref().is_none_or(|key| digits(&key.0).is_some()),
+                "store.secrets_key",
+                "64 hexadecimal digits, as of openssl rand -hex 32",
+            ),
+            (
+                self.store.secrets_key.is_none() || self.store.secrets_key_file.is_none(),
+                "store.secrets_key_file",
+                "either store.secrets_key or store.secrets_key_file",
             ),
             (
                 (1_024..=1 << 40).contains(&self.buffer.max_octets),

@@ -206,7 +206,7 @@ fn checks(server: &Server) -> u64 {
 }
 
 /// The code of an app for a secret, so many steps from now.
-fn code(secret: &str, steps: u64) -> String {
+pub(crate) fn code(secret: &str, steps: u64) -> String {
     let totp =
         Builder::new().with_algorithm(Algorithm::SHA1).with_secret(Secret::try_from_base32(secret).unwrap());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();

@@ -37,5 +37,6 @@ mod program;
 mod records;
 mod replica;
 mod rollback;
+mod secrets;
 mod tokens;
 mod writes;

@@ -18,6 +18,11 @@ pub(crate) struct Office {
 
 impl Office {
     pub(crate) async fn open() -> Office {
+        Office::open_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn open_with(adjust: impl FnOnce(&mut godwit_controlplane::Config)) -> Office {
         let folder = folder();
         let mail = folder.path().join("mail");
         let place = mail.clone();
@@ -25,6 +30,7 @@ impl Office {
             config.mail.transport = godwit_controlplane::config::MailTransport::File;
             config.mail.folder = Some(place);
             config.mail.from = Some("godwit@dns.test".to_owned());
+            adjust(config);
         });
         Office { server: server.await, mail }
     }

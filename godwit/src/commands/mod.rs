@@ -1,10 +1,11 @@
-//! The commands for people, one file each. All but `zone check`, `token create` and `backup` speak to the API.
+//! The commands for people, one file each. All but `zone check`, `token create`, `token sign`, `keys make` and `backup` speak to the API.
 
 pub(crate) mod backup;
 mod dry_run;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod key;
+pub(crate) mod keys;
 mod large_zone;
 pub(crate) mod node;
 mod origin;

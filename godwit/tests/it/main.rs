@@ -8,6 +8,7 @@ mod escaping;
 mod first_run;
 mod hangup;
 mod http;
+mod keys;
 mod kill9;
 mod node;
 mod plane;

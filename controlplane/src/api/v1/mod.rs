@@ -3,6 +3,7 @@
 pub mod auth;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod changes;
+pub mod data_keys;
 pub mod domains;
 pub mod export;
 pub mod import;
