@@ -14,6 +14,7 @@ use crate::accounts::mail::Letters;
 use crate::accounts::{Accounts, Settings};
 use crate::api::admission::BodyRoom;
 use crate::api::server::Transport;
+use crate::api::server::certificate::Certificates;
 use crate::api::{self, App};
 use crate::auth::cookie::CookieKey;
 use crate::auth::jwt::issuer::Issuer;
@@ -93,6 +94,8 @@ pub struct Controlplane {
     revoked: Vec<(Revoked, i64)>,
     public_url: Arc<str>,
     listener: TcpListener,
+    /// What it shows of itself; `None` without TLS.
+    certificates: Option<Arc<Certificates>>,
     /// The one that nodes ask, and who it is.
     internal: Option<(TcpListener, Identity)>,
     new_token: Option<Token>,
@@ -126,7 +129,18 @@ impl Controlplane {
         first: FirstStart,
         digest_key: Option<DigestKey>,
     ) -> anyhow::Result<Controlplane> {
+        if let Some((key, expected)) = config.missing() {
+            anyhow::bail!("{key}: expected {expected}");
+        }
         let mailer = Mailer::of(&config)?;
+        let metrics = Metrics::default();
+        let certificates = match (&config.api.tls_certificate, &config.api.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let opened = Certificates::open(certificate.clone(), key.clone(), metrics.clone());
+                Some(opened.context("the certificate of the API")?)
+            }
+            _ => None,
+        };
         let place = place(&config.store)?;
         let lock = lock_of(&place, &config.store)?;
         if let Place::File(file) = &place
@@ -148,7 +162,6 @@ impl Controlplane {
         let new_token =
             first_start(&mut database, &config, first, &digest_key).await.context("first start")?;
         let state = go_on(&mut database.writer).await.context("state of the feed")?;
-        let metrics = Metrics::default();
         let buffer = buffer(&config, &database.place, &metrics)?;
         let listen = config.api.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("API address {listen}"))?;
@@ -176,6 +189,7 @@ impl Controlplane {
             revoked,
             public_url,
             listener,
+            certificates,
             internal,
             new_token,
             metrics,
@@ -270,6 +284,26 @@ impl Controlplane {
         self.listener.local_addr()
     }
 
+    /// `https`, or `http` where it has no certificate.
+    #[must_use]
+    pub fn api_scheme(&self) -> &'static str {
+        self.config.api.scheme()
+    }
+
+    /// Looks at what is in files and may change while it runs, the certificate; what is wrong is logged.
+    pub fn reloads(&self) -> impl Fn() + Send + use<> {
+        let certificates = self.certificates.clone();
+        move || {
+            if let Some(Err(error)) = certificates.as_ref().map(|certificates| certificates.look()) {
+                let error = format!("{error:#}");
+                tracing::error!(
+                    error,
+                    "the certificate of the API cannot be changed; the one of before is shown"
+                );
+            }
+        }
+    }
+
     /// Where nodes ask; `None` when they cannot.
     ///
     /// # Errors
@@ -303,6 +337,7 @@ impl Controlplane {
             revoked,
             public_url,
             listener,
+            certificates,
             internal,
             metrics,
             buffer,
@@ -361,6 +396,7 @@ impl Controlplane {
             publications,
             planes: Planes::new(progress.clone(), nodes.clone(), log.clone()),
             join,
+            certificates: certificates.clone(),
             vault: vault.clone(),
             metrics: metrics.clone(),
             authenticator: authenticator.clone(),
@@ -543,10 +579,17 @@ impl Controlplane {
             tokio::spawn(async move { progress.follow().await });
         }
         let router = api::router(app);
-        api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
-        for ending in
-            asking.into_iter().chain([exchanging, doing, hearing, noting]).chain(replaying).chain(recounting)
-        {
+        let transport = match &certificates {
+            Some(certificates) => {
+                let handshake_timeout = Duration::from_millis(config.api.handshake_timeout_ms);
+                Transport::tls(certificates.server()?, handshake_timeout)
+            }
+            None => Transport::Plain,
+        };
+        let watching = certificates.map(|certificates| tokio::spawn(certificates.watch(stop.clone())));
+        api::server::serve(listener, transport, router, limits(&config), metrics, stopped(stop)).await;
+        let ending = asking.into_iter().chain([exchanging, doing, hearing, noting]);
+        for ending in ending.chain(replaying).chain(recounting).chain(watching) {
             let _ = ending.await;
         }
         drop(committer);

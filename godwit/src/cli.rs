@@ -181,6 +181,10 @@ pub(crate) struct Target {
     #[arg(long, value_name = "URL", env = "GODWIT_URL", default_value = "http://127.0.0.1:8053")]
     pub(crate) url: String,
 
+    /// A file with the certificates that the API's comes from (PEM), where the system does not know them
+    #[arg(long, value_name = "FILE", env = "GODWIT_CA")]
+    pub(crate) ca: Option<PathBuf>,
+
     /// The token; better given as GODWIT_TOKEN or --token-file, since others may see the command line
     #[arg(
         long,

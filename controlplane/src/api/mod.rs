@@ -46,6 +46,7 @@ use crate::secrets::Vault;
 use crate::store::Pool;
 use crate::web;
 use admission::BodyRoom;
+use server::certificate::Certificates;
 
 /// What handlers work with.
 pub struct App {
@@ -65,6 +66,8 @@ pub struct App {
     pub planes: Planes,
     /// What nodes are told to join; `None` where they cannot ask.
     pub join: Option<Join>,
+    /// What the API shows of itself; `None` without TLS.
+    pub(crate) certificates: Option<Arc<Certificates>>,
     /// Secrets.
     pub(crate) vault: Arc<Vault>,
     /// Counters.

@@ -10,7 +10,7 @@ mod mail;
 mod redis;
 mod relay;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -74,15 +74,24 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Api {
-    /// Address and port. Default 127.0.0.1:8053: without TLS in front the API stays on this machine.
+    /// Address and port. Default 127.0.0.1:8053. One that other machines can reach takes a certificate, or `allow_plaintext`.
     pub listen: SocketAddr,
-    /// How the API is reached: what its tokens are good for (`aud`), and where the links in mails lead. Default `http://` and
-    /// the address, so needed where that is none that others can reach.
+    /// The file with its certificate and those above it (PEM). It is read again when it has changed. Default none: no TLS.
+    pub tls_certificate: Option<PathBuf>,
+    /// The file with the key of the certificate (PEM). Default none.
+    pub tls_key: Option<PathBuf>,
+    /// Whether other machines may reach it without TLS: passwords and tokens go over the network in the clear then, so for one
+    /// that nobody but a proxy reaches that has TLS itself. Default false.
+    pub allow_plaintext: bool,
+    /// How the API is reached: what its tokens are good for (`aud`), and where the links in mails lead. Default `https://`, or
+    /// `http://` without TLS, and the address, so needed where that is none that others can reach.
     pub public_url: Option<String>,
     /// Milliseconds that a request may take until its answer begins. Default 30000.
     pub request_timeout_ms: u64,
     /// Milliseconds of these that its body may take to come. Default 20000.
     pub body_timeout_ms: u64,
+    /// Milliseconds that TLS may take to begin. Default 10000.
+    pub handshake_timeout_ms: u64,
     /// Milliseconds that a connection may be open, or idle after an answer, until a whole header has come. Default 10000.
     pub header_timeout_ms: u64,
     /// Milliseconds that an answer may wait for a client that does not read. Default 10000.
@@ -111,7 +120,11 @@ impl Default for Api {
     fn default() -> Self {
         Api {
             listen: SocketAddr::from(([127, 0, 0, 1], 8053)),
+            tls_certificate: None,
+            tls_key: None,
+            allow_plaintext: false,
             public_url: None,
+            handshake_timeout_ms: 10_000,
             request_timeout_ms: 30_000,
             body_timeout_ms: 20_000,
             header_timeout_ms: 10_000,
@@ -133,8 +146,49 @@ impl Api {
     #[must_use]
     pub fn reached_at(&self, address: SocketAddr) -> String {
         let url = self.public_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
-        url.unwrap_or_else(|| format!("http://{address}"))
+        url.unwrap_or_else(|| format!("{}://{address}", self.scheme()))
     }
+
+    /// `https`, or `http` where it has no certificate.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls_certificate.is_some() { "https" } else { "http" }
+    }
+
+    /// The first key that is missing, with all layers together, and what was expected.
+    fn missing(&self) -> Option<(&'static str, &'static str)> {
+        let public_is_plain = self.public_url.as_deref().is_some_and(|url| url.starts_with("http://"));
+        [
+            (
+                self.tls_certificate.is_none() || self.tls_key.is_some(),
+                "api.tls_key",
+                "the file with the key of api.tls_certificate",
+            ),
+            (
+                self.tls_key.is_none() || self.tls_certificate.is_some(),
+                "api.tls_certificate",
+                "the file with the certificate of api.tls_key",
+            ),
+            (
+                self.tls_certificate.is_some() || self.allow_plaintext || is_here(self.listen.ip()),
+                "api.tls_certificate",
+                "a certificate (with api.tls_key), as other machines can reach api.listen and passwords and tokens would go \
+                 there in the clear; or api.allow_plaintext = true, where nobody but a proxy with TLS can reach it",
+            ),
+            (
+                self.tls_certificate.is_none() || !public_is_plain,
+                "api.public_url",
+                "a URL like https://dns.example.net, as the API has TLS",
+            ),
+        ]
+        .into_iter()
+        .find_map(|(good, key, expected)| (!good).then_some((key, expected)))
+    }
+}
+
+/// An address that this machine alone reaches.
+fn is_here(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 /// `[internal]`. How long a header may take and be, how long an answer may wait to be read, and how long requests get to end
@@ -434,6 +488,7 @@ impl Config {
                 "api.public_url",
                 "the URL that others reach it at, as links in mails lead there",
             ),
+            (timeout.contains(&self.api.handshake_timeout_ms), "api.handshake_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.request_timeout_ms), "api.request_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.body_timeout_ms), "api.body_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.header_timeout_ms), "api.header_timeout_ms", "100 to 3600000"),
@@ -538,6 +593,12 @@ impl Config {
         .or_else(|| self.redis.out_of_range())
         .or_else(|| self.jobs.out_of_range())
         .or_else(|| self.mail.out_of_range())
+    }
+
+    /// The first key that is missing, and what was expected. For all layers together: one may have what another lacks.
+    #[must_use]
+    pub fn missing(&self) -> Option<(&'static str, &'static str)> {
+        self.api.missing()
     }
 
     /// Where metrics are served; `None` when they are off.

@@ -39,6 +39,7 @@ pub enum Limit {
     Resyncs,
     Buffer,
     BufferDisk,
+    Resets,
 }
 
 impl Limit {
@@ -60,6 +61,7 @@ impl Limit {
         Limit::Resyncs,
         Limit::Buffer,
         Limit::BufferDisk,
+        Limit::Resets,
     ];
 }
 
@@ -82,6 +84,7 @@ impl EncodeLabelValue for Limit {
             Limit::Resyncs => "resyncs",
             Limit::Buffer => "buffer",
             Limit::BufferDisk => "buffer_disk",
+            Limit::Resets => "resets",
         };
         name.encode(encoder)
     }
@@ -168,6 +171,8 @@ pub struct Metrics {
     jobs: Family<JobLabels, Counter>,
     jobs_waiting: Gauge,
     jobs_failed: Gauge,
+    certificate_ends: Gauge,
+    certificate_failed: Gauge,
 }
 
 impl Metrics {
@@ -252,6 +257,12 @@ impl Metrics {
     /// Sets how many committed changes have no sequence.
     pub fn outbox(&self, depth: i64) {
         self.outbox_depth.set(depth);
+    }
+
+    /// Notes when the API's certificate ends, and whether its files cannot be used.
+    pub fn certificate(&self, ends_at: i64, failed: bool) {
+        self.certificate_ends.set(ends_at);
+        self.certificate_failed.set(i64::from(failed));
     }
 
     /// Notes whether this process publishes.
@@ -433,6 +444,16 @@ impl Metrics {
         registry.register("jobs", "Attempts at jobs, by kind and how they ended", self.jobs.clone());
         registry.register("jobs_waiting", "Jobs that wait", self.jobs_waiting.clone());
         registry.register("jobs_failed", "Jobs that were given up and are kept", self.jobs_failed.clone());
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the API's certificate ends; 0 without TLS",
+            self.certificate_ends.clone(),
+        );
+        registry.register(
+            "certificate_failed",
+            "1 while the files of the API's certificate cannot be used",
+            self.certificate_failed.clone(),
+        );
         registry.register("panics", "Requests that failed by a panic", self.panics.clone());
         registry.register(
             "password_checks",

@@ -38,5 +38,6 @@ mod records;
 mod replica;
 mod rollback;
 mod secrets;
+mod tls;
 mod tokens;
 mod writes;

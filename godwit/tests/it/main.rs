@@ -19,3 +19,4 @@ mod restart;
 mod rollback;
 mod several;
 mod shadow;
+mod tls;
