@@ -15,6 +15,7 @@ use crate::accounts::{Accounts, Settings};
 use crate::api::admission::BodyRoom;
 use crate::api::client::Access;
 use crate::api::server::Transport;
+use crate::api::server::certificate::Certificates;
 use crate::api::{self, App};
 use crate::audit::anchors::Anchors;
 use crate::audit::keeper::{ANCHOR, Keeper, LOOK};
@@ -55,6 +56,7 @@ use crate::relay::signer::Signer;
 use crate::relay::stream::{Keys, Publisher, STAYS};
 use crate::relay::terms::{self, Holding};
 use crate::relay::{Applied, FeedSink};
+use crate::secrets::rotation::Rotation;
 use crate::secrets::{FeedKeys, Vault};
 use crate::start::{
     first_start, go_on, gone, history, lock_of, new_generation, open_beside, open_database, place, said,
@@ -100,6 +102,8 @@ pub struct Controlplane {
     audit_key: ChainKey,
     public_url: Arc<str>,
     listener: TcpListener,
+    /// What it shows of itself; `None` without TLS.
+    certificates: Option<Arc<Certificates>>,
     /// The one that nodes ask, and who it is.
     internal: Option<(TcpListener, Identity)>,
     new_token: Option<Token>,
@@ -133,7 +137,18 @@ impl Controlplane {
         first: FirstStart,
         digest_key: Option<DigestKey>,
     ) -> anyhow::Result<Controlplane> {
+        if let Some((key, expected)) = config.missing() {
+            anyhow::bail!("{key}: expected {expected}");
+        }
         let mailer = Mailer::of(&config)?;
+        let metrics = Metrics::default();
+        let certificates = match (&config.api.tls_certificate, &config.api.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let opened = Certificates::open(certificate.clone(), key.clone(), metrics.clone());
+                Some(opened.context("the certificate of the API")?)
+            }
+            _ => None,
+        };
         let place = place(&config.store)?;
         let lock = lock_of(&place, &config.store)?;
         if let Place::File(file) = &place
@@ -145,7 +160,7 @@ impl Controlplane {
         let mut database = open_database(place, config.store.readers, config.store.exports).await?;
         let digest_key = history(&mut database.writer, digest_key).await.context("history of the feed")?;
         let writer = &mut database.writer;
-        let vault = Vault::open(writer, &config.store.secrets_key()).await.context("secrets")?;
+        let vault = Vault::unlock(writer, config.store.master_places()?).await.context("secrets")?;
         let feed_keys = vault.feed_keys(writer).await?;
         let internal_key = vault.internal_key(writer).await?;
         let issuer_key = vault.issuer_key(writer).await?;
@@ -156,7 +171,6 @@ impl Controlplane {
         let new_token =
             first_start(&mut database, &config, first, &digest_key).await.context("first start")?;
         let state = go_on(&mut database.writer).await.context("state of the feed")?;
-        let metrics = Metrics::default();
         let buffer = buffer(&config, &database.place, &metrics)?;
         let listen = config.api.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("API address {listen}"))?;
@@ -185,6 +199,7 @@ impl Controlplane {
             audit_key,
             public_url,
             listener,
+            certificates,
             internal,
             new_token,
             metrics,
@@ -236,7 +251,7 @@ impl Controlplane {
     pub async fn rotate_feed_key(store: &Store) -> anyhow::Result<()> {
         let (mut database, _lock) = open_beside(store).await?;
         history(&mut database.writer, None).await?;
-        let vault = Vault::open(&mut database.writer, &store.secrets_key()).await.context("secrets")?;
+        let vault = Vault::unlock(&mut database.writer, store.master_places()?).await.context("secrets")?;
         vault.rotate(&mut database.writer).await?;
         database.close().await?;
         Ok(())
@@ -279,6 +294,26 @@ impl Controlplane {
         self.listener.local_addr()
     }
 
+    /// `https`, or `http` where it has no certificate.
+    #[must_use]
+    pub fn api_scheme(&self) -> &'static str {
+        self.config.api.scheme()
+    }
+
+    /// Looks at what is in files and may change while it runs, the certificate; what is wrong is logged.
+    pub fn reloads(&self) -> impl Fn() + Send + use<> {
+        let certificates = self.certificates.clone();
+        move || {
+            if let Some(Err(error)) = certificates.as_ref().map(|certificates| certificates.look()) {
+                let error = format!("{error:#}");
+                tracing::error!(
+                    error,
+                    "the certificate of the API cannot be changed; the one of before is shown"
+                );
+            }
+        }
+    }
+
     /// Where nodes ask; `None` when they cannot.
     ///
     /// # Errors
@@ -313,6 +348,7 @@ impl Controlplane {
             audit_key,
             public_url,
             listener,
+            certificates,
             internal,
             metrics,
             buffer,
@@ -386,6 +422,8 @@ impl Controlplane {
             stop: stop.clone(),
             planes: Planes::new(progress.clone(), nodes.clone(), log.clone()),
             join,
+            certificates: certificates.clone(),
+            vault: vault.clone(),
             metrics: metrics.clone(),
             authenticator: authenticator.clone(),
             noted,
@@ -539,7 +577,7 @@ impl Controlplane {
         let exchange = Exchange {
             place: place.clone(),
             nodes,
-            vault,
+            vault: vault.clone(),
             signer: signer.clone(),
             metrics: metrics.clone(),
             stop: stop.clone(),
@@ -580,10 +618,11 @@ impl Controlplane {
             public_url,
             link_us: settings.link_us(),
         };
+        let rotation = Rotation { vault: vault.clone(), committer: committer.clone() };
         let runner = Runner {
             committer: committer.clone(),
             readers: readers.clone(),
-            kinds: Kinds::default().with(letters).with(Trial(mailer)),
+            kinds: Kinds::default().with(letters).with(Trial(mailer)).with(rotation),
             handle: jobs,
             config: config.jobs,
             metrics: metrics.clone(),
@@ -596,13 +635,18 @@ impl Controlplane {
             tokio::spawn(async move { progress.follow().await });
         }
         let router = api::router(app);
-        api::server::serve(listener, Transport::Plain, router, limits(&config), metrics, stopped(stop)).await;
-        for ending in asking
-            .into_iter()
-            .chain([exchanging, doing, hearing, noting, telling, keeping, chaining])
-            .chain(replaying)
-            .chain(recounting)
-        {
+        let transport = match &certificates {
+            Some(certificates) => {
+                let handshake_timeout = Duration::from_millis(config.api.handshake_timeout_ms);
+                Transport::tls(certificates.server()?, handshake_timeout)
+            }
+            None => Transport::Plain,
+        };
+        let watching = certificates.map(|certificates| tokio::spawn(certificates.watch(stop.clone())));
+        api::server::serve(listener, transport, router, limits(&config), metrics, stopped(stop)).await;
+        let ending =
+            asking.into_iter().chain([exchanging, doing, hearing, noting, telling, keeping, chaining]);
+        for ending in ending.chain(replaying).chain(recounting).chain(watching) {
             let _ = ending.await;
         }
         drop(committer);

@@ -35,6 +35,7 @@ pub use config::Config;
 pub use instance::{Controlplane, FirstStart, Stop};
 pub use relay::shadow::Program;
 pub use relay::{Applied, Entries, FeedRequest, FeedSink, Position, ZoneState};
+pub use secrets::make_master_key;
 
 /// Opens the database, serves the API, and publishes to `sink` until `stop` says so.
 ///

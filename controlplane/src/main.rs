@@ -144,8 +144,11 @@ fn configure(arguments: Arguments) -> Result<Config, ConfigError> {
     if arguments.metrics.is_some() {
         config.metrics.listen = arguments.metrics;
     }
-    match config.out_of_range() {
-        Some((key, expected)) => Err(ConfigError::of_command_line(key, expected)),
+    if let Some((key, expected)) = config.out_of_range() {
+        return Err(ConfigError::of_command_line(key, expected));
+    }
+    match config.missing() {
+        Some((key, expected)) => Err(ConfigError::of_configuration(key, expected)),
         None => Ok(config),
     }
 }
@@ -176,6 +179,18 @@ fn migrated(config: &Config, migrate: Migrate) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// At each SIGHUP, has what changed in files looked at now, and not a moment later.
+fn reload_on_hangup(reload: impl Fn() + Send + 'static) -> anyhow::Result<()> {
+    let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let mut hangup = hangup.context("listening for signals")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload();
+        }
+    });
+    Ok(())
+}
+
 fn run(config: Config) -> anyhow::Result<()> {
     log::start(&config.log.filter)?;
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
@@ -187,7 +202,8 @@ fn run(config: Config) -> anyhow::Result<()> {
             let shown = writeln!(std::io::stdout().lock(), "admin token: {}", token.reveal());
             shown.context("the admin token could not be printed; `godwit token create` makes another")?;
         }
-        say(format_args!("api: http://{}", controlplane.api_address()?));
+        say(format_args!("api: {}://{}", controlplane.api_scheme(), controlplane.api_address()?));
+        reload_on_hangup(controlplane.reloads())?;
         if let Some(address) = metrics_address {
             let bound = endpoint::serve(address, controlplane.metrics().registry(), controlplane.metrics()).await?;
             say(format_args!("metrics: http://{bound}/metrics"));

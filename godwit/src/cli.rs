@@ -1,5 +1,6 @@
 //! The command line. What each command does is in `commands/` and `run/`.
 
+mod keys;
 mod people;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use godwit_dataplane::config::OrOff;
 
+pub(crate) use keys::Keys;
 pub(crate) use people::{Key, LogIn, Narrowed, Token, User, Whose};
 
 const EXAMPLES: &str = "\
@@ -59,6 +61,9 @@ pub(crate) enum Command {
     /// Add, list and remove the keys with which you sign tokens
     #[command(subcommand)]
     Key(Key),
+    /// List and change what secrets in the database are sealed with
+    #[command(subcommand)]
+    Keys(Keys),
     /// Make, list and revoke tokens; sign them with a key
     #[command(subcommand)]
     Token(Token),
@@ -200,6 +205,10 @@ pub(crate) struct Target {
     /// The API
     #[arg(long, value_name = "URL", env = "GODWIT_URL", default_value = "http://127.0.0.1:8053")]
     pub(crate) url: String,
+
+    /// A file with the certificates that the API's comes from (PEM), where the system does not know them
+    #[arg(long, value_name = "FILE", env = "GODWIT_CA")]
+    pub(crate) ca: Option<PathBuf>,
 
     /// The token; better given as GODWIT_TOKEN or --token-file, since others may see the command line
     #[arg(

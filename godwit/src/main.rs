@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Node(command) => commands::node::main(command, output),
         Command::User(command) => commands::user::main(command, output),
         Command::Key(command) => commands::key::main(command, output),
+        Command::Keys(command) => commands::keys::main(command, output),
         Command::Backup(command) => commands::backup::main(command, output),
         Command::Audit(command) => commands::audit::main(command, output),
         Command::Token(command) => commands::token::main(command, output),

@@ -8,10 +8,9 @@ use crate::auth::{Login, totp};
 use crate::error::{Code, Problem};
 use crate::secrets::Vault;
 use crate::store::accounts::{self, Account};
+use crate::store::data_keys::TOTP;
 use crate::store::{Connection, now_us};
 
-/// What the secret is sealed for.
-const COLUMN: &str = "accounts.totp";
 const US_PER_S: u64 = 1_000_000;
 
 /// Refuses who does not give a code where one is asked for, and uses up the one that is given.
@@ -30,7 +29,7 @@ pub(super) async fn check(
             "this account asks for a code: send \"code\", from the app or one of the recovery codes";
         return Err(Problem::new(Code::TotpRequired, message));
     };
-    let secret = secret(vault, account)?;
+    let secret = secret(connection, vault, account).await?;
     let taken = match totp::step(&secret, code, seconds(now_us)) {
         Some(step) => accounts::take_step(connection, account.id, step).await?,
         None => accounts::take_code(connection, account.id, &totp::code_hash(code)).await?,
@@ -42,10 +41,14 @@ pub(super) async fn check(
     }
 }
 
-fn secret(vault: &Vault, account: &Account) -> Result<[u8; totp::SECRET_OCTETS], Problem> {
+async fn secret(
+    connection: &mut Connection,
+    vault: &Vault,
+    account: &Account,
+) -> Result<[u8; totp::SECRET_OCTETS], Problem> {
     let sealed = account.totp.as_deref().unwrap_or_default();
-    let opened = vault.open_row(COLUMN, account.id, sealed).and_then(|secret| secret.try_into().ok());
-    opened.ok_or_else(|| {
+    let opened = vault.open(connection, TOTP.name, &account.id.to_string(), sealed).await?;
+    opened.and_then(|secret| secret.try_into().ok()).ok_or_else(|| {
         tracing::error!(account = %account.id, "the secret of one-time passwords cannot be opened");
         Problem::new(Code::Internal, "a stored row could not be read; the log has the cause")
     })
@@ -68,15 +71,14 @@ impl Accounts {
     ) -> Result<totp::Offer, Problem> {
         let account = self.confirmed(login, password, by).await?;
         let no_numbers = |_| Problem::new(Code::Internal, "no random numbers from the system");
-        let secret = crate::secrets::sealing::random().map_err(no_numbers)?;
-        let sealed = self.vault.seal_row(COLUMN, account.id, &secret);
-        let sealed = sealed.map_err(|_| Problem::new(Code::Internal, "the secret could not be sealed"))?;
+        let secret: [u8; totp::SECRET_OCTETS] = crate::secrets::sealing::random().map_err(no_numbers)?;
         let offer = totp::offer(&secret, host(self.issuer.audience()), &account.email)?;
-        let by = by.clone();
+        let (vault, by) = (self.vault.clone(), by.clone());
         let offered = self.write(move |connection| {
             Box::pin(async move {
                 let id = login.account;
                 note(connection, &by.who(&id), "totp.offer", id).await?;
+                let sealed = vault.seal(connection, TOTP.name, &id.to_string(), &secret).await?;
                 Ok(accounts::offer_totp(connection, id, &sealed).await?)
             })
         });
@@ -112,7 +114,7 @@ impl Accounts {
                     || Problem::new(Code::Conflict, "no secret waits for a code: ask for one first");
                 let sealed = account.totp.clone().filter(|_| account.totp_since_us.is_none());
                 let sealed = sealed.ok_or_else(none_waits)?;
-                let secret = secret(&vault, &account)?;
+                let secret = secret(connection, &vault, &account).await?;
                 let wrong =
                     || Problem::new(Code::Forbidden, "the code is wrong: is the clock of the device right?");
                 let step = totp::step(&secret, &code, seconds(now)).ok_or_else(wrong)?;

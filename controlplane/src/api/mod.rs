@@ -47,11 +47,13 @@ use crate::observe::metrics::Metrics;
 use crate::rates::{self, Charge, Rates};
 use crate::relay::log::Log;
 use crate::relay::progress::Publications;
+use crate::secrets::Vault;
 use crate::store::{Pool, Views};
 use crate::tenants::Tenants;
 use crate::web;
 use admission::BodyRoom;
 use client::Access;
+use server::certificate::Certificates;
 
 /// What handlers work with.
 pub struct App {
@@ -77,6 +79,10 @@ pub struct App {
     pub planes: Planes,
     /// What nodes are told to join; `None` where they cannot ask.
     pub join: Option<Join>,
+    /// What the API shows of itself; `None` without TLS.
+    pub(crate) certificates: Option<Arc<Certificates>>,
+    /// Secrets.
+    pub(crate) vault: Arc<Vault>,
     /// Counters.
     pub metrics: Metrics,
     /// Knows tokens.

@@ -114,6 +114,10 @@ pub(super) fn routes(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::audit::list))
         .routes(routes!(v1::audit::export))
         .routes(routes!(v1::reload::reload))
+        .routes(routes!(v1::data_keys::list))
+        .routes(routes!(v1::data_keys::rotate))
+        .routes(routes!(v1::data_keys::rewrap))
+        .routes(routes!(v1::data_keys::finish))
         .with_state(app)
 }
 

@@ -159,7 +159,7 @@ pub async fn verify(
         "database {place}: its schema is older than this program; start the server once, or godwit-controlplane migrate up"
     );
     let mut reading = place.connect_reading().await.map_err(said).with_context(told)?;
-    let key = Vault::audit_key_of(&mut reading, &store.secrets_key()).await?;
+    let key = Vault::audit_key_of(&mut reading, store.master_places()?).await?;
     let mut report = all(&mut reading, key.as_ref(), &known, &mut progress).await.map_err(said)?;
     report.no_anchors = no_anchors;
     reading.close().await.map_err(said).with_context(told)?;

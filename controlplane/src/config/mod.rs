@@ -13,13 +13,15 @@ mod networks;
 mod redis;
 mod relay;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use godwit_wire::feed::{MAX_ANNOUNCED_URLS, MAX_URL_OCTETS};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::secrets::MasterPlaces;
+use crate::secrets::masters::digits;
 use crate::store::Place;
 use crate::store::place::without_password;
 
@@ -84,14 +86,21 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Api {
-    /// Address and port. Default 127.0.0.1:8053: without TLS in front the API stays on this machine.
+    /// Address and port. Default 127.0.0.1:8053. One that other machines can reach takes a certificate, or `allow_plaintext`.
     pub listen: SocketAddr,
     /// The program does not keep tenants apart, for tests of what the database does by itself. In no release.
     #[cfg(debug_assertions)]
     #[serde(skip)]
     pub without_checks: bool,
-    /// How the API is reached: what its tokens are good for (`aud`), and where the links in mails lead. Default `http://` and
-    /// the address, so needed where that is none that others can reach.
+    /// The file with its certificate and those above it (PEM). It is read again when it has changed. Default none: no TLS.
+    pub tls_certificate: Option<PathBuf>,
+    /// The file with the key of the certificate (PEM). Default none.
+    pub tls_key: Option<PathBuf>,
+    /// Whether other machines may reach it without TLS: passwords and tokens go over the network in the clear then, so for one
+    /// that nobody but a proxy reaches that has TLS itself. Default false.
+    pub allow_plaintext: bool,
+    /// How the API is reached: what its tokens are good for (`aud`), and where the links in mails lead. Default `https://`, or
+    /// `http://` without TLS, and the address, so needed where that is none that others can reach.
     pub public_url: Option<String>,
     /// Networks of proxies that are believed whom they speak for (`X-Forwarded-For`, `Forwarded`). Default none.
     pub trusted_proxies: Networks,
@@ -103,6 +112,8 @@ pub struct Api {
     pub request_timeout_ms: u64,
     /// Milliseconds of these that its body may take to come. Default 20000.
     pub body_timeout_ms: u64,
+    /// Milliseconds that TLS may take to begin. Default 10000.
+    pub handshake_timeout_ms: u64,
     /// Milliseconds that a connection may be open, or idle after an answer, until a whole header has come. Default 10000.
     pub header_timeout_ms: u64,
     /// Milliseconds that an answer may wait for a client that does not read. Default 10000.
@@ -135,10 +146,14 @@ impl Default for Api {
             #[cfg(debug_assertions)]
             without_checks: false,
             listen: SocketAddr::from(([127, 0, 0, 1], 8053)),
+            tls_certificate: None,
+            tls_key: None,
+            allow_plaintext: false,
             public_url: None,
             trusted_proxies: Networks::default(),
             allow: Networks::default(),
             deny: Networks::default(),
+            handshake_timeout_ms: 10_000,
             request_timeout_ms: 30_000,
             body_timeout_ms: 20_000,
             header_timeout_ms: 10_000,
@@ -161,8 +176,49 @@ impl Api {
     #[must_use]
     pub fn reached_at(&self, address: SocketAddr) -> String {
         let url = self.public_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
-        url.unwrap_or_else(|| format!("http://{address}"))
+        url.unwrap_or_else(|| format!("{}://{address}", self.scheme()))
     }
+
+    /// `https`, or `http` where it has no certificate.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls_certificate.is_some() { "https" } else { "http" }
+    }
+
+    /// The first key that is missing, with all layers together, and what was expected.
+    fn missing(&self) -> Option<(&'static str, &'static str)> {
+        let public_is_plain = self.public_url.as_deref().is_some_and(|url| url.starts_with("http://"));
+        [
+            (
+                self.tls_certificate.is_none() || self.tls_key.is_some(),
+                "api.tls_key",
+                "the file with the key of api.tls_certificate",
+            ),
+            (
+                self.tls_key.is_none() || self.tls_certificate.is_some(),
+                "api.tls_certificate",
+                "the file with the certificate of api.tls_key",
+            ),
+            (
+                self.tls_certificate.is_some() || self.allow_plaintext || is_here(self.listen.ip()),
+                "api.tls_certificate",
+                "a certificate (with api.tls_key), as other machines can reach api.listen and passwords and tokens would go \
+                 there in the clear; or api.allow_plaintext = true, where nobody but a proxy with TLS can reach it",
+            ),
+            (
+                self.tls_certificate.is_none() || !public_is_plain,
+                "api.public_url",
+                "a URL like https://dns.example.net, as the API has TLS",
+            ),
+        ]
+        .into_iter()
+        .find_map(|(good, key, expected)| (!good).then_some((key, expected)))
+    }
+}
+
+/// An address that this machine alone reaches.
+fn is_here(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 /// `[internal]`. How long a header may take and be, how long an answer may wait to be read, and how long requests get to end
@@ -245,9 +301,14 @@ pub struct Store {
     pub url: Option<String>,
     /// A file that holds nothing but the URL, which may hold a password. Default none.
     pub url_file: Option<PathBuf>,
-    /// The file with the key that secrets in the database are sealed with: made by the first start, needed by every other one,
-    /// on every machine. Default `secrets.key` in the data folder.
+    /// The file with the master key of secrets in the database, 32 octets or 64 hexadecimal digits: made by the first start,
+    /// needed by every other one, on every machine. Default `secrets.key` in the data folder.
     pub secrets_key_file: Option<PathBuf>,
+    /// The master key itself in place of the file, as 64 hexadecimal digits: for the environment. Default none.
+    pub secrets_key: Option<Hidden>,
+    /// The file with the master key that is to take its place, while it is changed. Default the name of the other file with
+    /// `.next` behind it.
+    pub secrets_next_key_file: Option<PathBuf>,
     /// Connections that read. Default 4.
     pub readers: u32,
     /// Exports at once: each has a connection of its own. Default 2.
@@ -265,6 +326,8 @@ impl Default for Store {
             url: None,
             url_file: None,
             secrets_key_file: None,
+            secrets_key: None,
+            secrets_next_key_file: None,
             readers: 4,
             exports: 2,
             history_days: 30,
@@ -274,10 +337,19 @@ impl Default for Store {
 }
 
 impl Store {
-    /// The file with the key that secrets are sealed with.
-    #[must_use]
-    pub fn secrets_key(&self) -> PathBuf {
-        self.secrets_key_file.clone().unwrap_or_else(|| self.data.join(SECRETS_KEY))
+    /// Where master keys of secrets are.
+    ///
+    /// # Errors
+    /// When the one that was given is none.
+    pub(crate) fn master_places(&self) -> anyhow::Result<MasterPlaces> {
+        let file = self.secrets_key_file.clone().unwrap_or_else(|| self.data.join(SECRETS_KEY));
+        let next = self.secrets_next_key_file.clone().unwrap_or_else(|| {
+            let mut name = file.clone().into_os_string();
+            name.push(".next");
+            name.into()
+        });
+        let given = self.secrets_key.as_ref().map(|key| digits(&key.0).context("store.secrets_key"));
+        Ok(MasterPlaces { given: given.transpose()?, file, next })
     }
 
     /// The database of a server, where one is set.
@@ -293,6 +365,26 @@ impl Store {
         let context = || format!("store.url_file {}", file.display());
         let url = std::fs::read_to_string(file).with_context(context)?;
         Place::of_url(url.trim()).map(Some).map_err(wrong).with_context(context)
+    }
+}
+
+/// A setting that is shown to nobody.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(pub String);
+
+/// In place of what is not shown.
+const HIDDEN: &str = "(hidden)";
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl Serialize for Hidden {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        HIDDEN.serialize(serializer)
     }
 }
 
@@ -443,6 +535,7 @@ impl Config {
                 "api.trusted_proxies",
                 "networks of proxies, not of everybody",
             ),
+            (timeout.contains(&self.api.handshake_timeout_ms), "api.handshake_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.request_timeout_ms), "api.request_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.body_timeout_ms), "api.body_timeout_ms", "100 to 3600000"),
             (timeout.contains(&self.api.header_timeout_ms), "api.header_timeout_ms", "100 to 3600000"),
@@ -509,6 +602,16 @@ impl Config {
                 "either store.url or store.url_file",
             ),
             (
+                self.store.secrets_key.as_ref().is_none_or(|key| digits(&key.0).is_some()),
+                "store.secrets_key",
+                "64 hexadecimal digits, as of openssl rand -hex 32",
+            ),
+            (
+                self.store.secrets_key.is_none() || self.store.secrets_key_file.is_none(),
+                "store.secrets_key_file",
+                "either store.secrets_key or store.secrets_key_file",
+            ),
+            (
                 (1_024..=1 << 40).contains(&self.buffer.max_octets),
                 "buffer.max_octets",
                 "1024 to 1099511627776",
@@ -540,6 +643,12 @@ impl Config {
         .or_else(|| self.jobs.out_of_range())
         .or_else(|| self.mail.out_of_range())
         .or_else(|| self.audit.out_of_range())
+    }
+
+    /// The first key that is missing, and what was expected. For all layers together: one may have what another lacks.
+    #[must_use]
+    pub fn missing(&self) -> Option<(&'static str, &'static str)> {
+        self.api.missing()
     }
 
     /// Where metrics are served; `None` when they are off.

@@ -78,12 +78,14 @@ impl Exchange {
             }
             if Instant::now() >= read_at {
                 read_at = Instant::now() + LOOK;
+                self.vault.say(&mut connection, ours).await?;
                 self.metrics.live_nodes(self.nodes.live().len());
                 if self.signer.replace(self.vault.feed_keys(&mut connection).await?) {
                     tracing::info!("the feed is signed with the next key from now on");
                 }
             }
             if self.waited(TURN).await {
+                self.vault.leave(&mut connection, ours).await?;
                 return Ok(());
             }
         }

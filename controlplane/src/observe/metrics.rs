@@ -46,6 +46,7 @@ pub enum Limit {
     RateAccount,
     RateToken,
     RateZone,
+    Resets,
 }
 
 impl Limit {
@@ -74,6 +75,7 @@ impl Limit {
         Limit::RateAccount,
         Limit::RateToken,
         Limit::RateZone,
+        Limit::Resets,
     ];
 }
 
@@ -103,6 +105,7 @@ impl EncodeLabelValue for Limit {
             Limit::RateAccount => "rate_account",
             Limit::RateToken => "rate_token",
             Limit::RateZone => "rate_zone",
+            Limit::Resets => "resets",
         };
         name.encode(encoder)
     }
@@ -197,6 +200,8 @@ pub struct Metrics {
     audit_anchor_errors: Counter,
     audit_cuts: Counter,
     audit_dropped: Counter,
+    certificate_ends: Gauge,
+    certificate_failed: Gauge,
 }
 
 impl Metrics {
@@ -291,6 +296,12 @@ impl Metrics {
     /// Sets how many committed changes have no sequence.
     pub fn outbox(&self, depth: i64) {
         self.outbox_depth.set(depth);
+    }
+
+    /// Notes when the API's certificate ends, and whether its files cannot be used.
+    pub fn certificate(&self, ends_at: i64, failed: bool) {
+        self.certificate_ends.set(ends_at);
+        self.certificate_failed.set(i64::from(failed));
     }
 
     /// Notes whether this process publishes.
@@ -547,6 +558,16 @@ impl Metrics {
             "audit_dropped",
             "Refusals and uses of keys that found no room, or could not be written down",
             self.audit_dropped.clone(),
+        );
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the API's certificate ends; 0 without TLS",
+            self.certificate_ends.clone(),
+        );
+        registry.register(
+            "certificate_failed",
+            "1 while the files of the API's certificate cannot be used",
+            self.certificate_failed.clone(),
         );
         registry.register("panics", "Requests that failed by a panic", self.panics.clone());
         registry.register(

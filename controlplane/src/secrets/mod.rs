@@ -1,5 +1,5 @@
 //! The keys that all control planes of one database share, kept in it and sealed: with the database alone, or a copy of it,
-//! nobody can sign a change or pass for the control plane. What they are sealed with is in a file: [`sealing`].
+//! nobody can sign a change or pass for the control plane.
 //!
 //! | name | what it is |
 //! |---|---|
@@ -7,15 +7,21 @@
 //! | `feed_key_next` | that of the key after it, which data planes know already |
 //! | `internal_key` | the key pair of the internal listener's certificate (PKCS #8) |
 //! | `issuer_key` | the key pair that signs tokens of who has logged in (P-256, PKCS #8) |
-//! | `refresh_key` | what makes refresh tokens, and knows them again |
+//! | `refresh_key` | what makes refresh tokens and the cookies of sessions, and knows them again |
 //! | `audit_key` | what the audit log is chained with |
 //!
-//! What belongs to one row of another table is sealed there, bound to table, column and row ([`Vault::seal_row`]).
+//! What belongs to one row of another table is sealed there. All of it is sealed with a data key, and that with a master key:
+//!
+//! - `sealing`: how;
+//! - `masters`: what is never in the database;
+//! - `rotation`: other data keys and other master keys while control planes run.
 
+pub(crate) mod masters;
+pub(crate) mod rotation;
 pub(crate) mod sealing;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use anyhow::Context as _;
 use godwit_wire::feed::{SigningKey, VerifyingKey};
@@ -23,8 +29,13 @@ use uuid::Uuid;
 
 use crate::audit::ChainKey;
 use crate::commit::{self, COMMIT, ROLLBACK};
+use crate::store::data_keys::{self, SECRETS};
 use crate::store::{self, Connection, audit, damaged, nodes, now_us};
-use sealing::SealingKey;
+pub(crate) use masters::MasterPlaces;
+pub use masters::make_master_key;
+use masters::{Master, Masters};
+use rotation::place_of;
+use sealing::{By, OCTETS, SealingKey};
 
 const FEED_KEY: &str = "feed_key";
 const FEED_KEY_NEXT: &str = "feed_key_next";
@@ -32,13 +43,19 @@ const INTERNAL_KEY: &str = "internal_key";
 const ISSUER_KEY: &str = "issuer_key";
 const REFRESH_KEY: &str = "refresh_key";
 const AUDIT_KEY: &str = "audit_key";
+const NAMES: [&str; 6] = [FEED_KEY, FEED_KEY_NEXT, INTERNAL_KEY, ISSUER_KEY, REFRESH_KEY, AUDIT_KEY];
 /// The most nodes that a sentence names.
 const MOST_NAMED: usize = 5;
+/// What a control plane said of its master key is forgotten after a day.
+const FORGOTTEN_US: i64 = 86_400_000_000;
 
 /// The secrets of an open database.
 #[derive(Debug)]
 pub(crate) struct Vault {
-    sealing: SealingKey,
+    places: MasterPlaces,
+    masters: RwLock<Masters>,
+    /// Data keys that were opened. Another process may have made more: they are looked up when something is sealed with one.
+    keys: RwLock<BTreeMap<i64, Arc<SealingKey>>>,
 }
 
 /// What the feed is signed with.
@@ -53,40 +70,57 @@ pub(crate) struct FeedKeys {
 }
 
 impl Vault {
-    /// Opens the secrets of a database with the key in a file; both are made where there were none. Of several control planes
+    /// Opens the secrets of a database with a master key; both are made where there were none. Of several control planes
     /// that start at once one makes them.
     ///
     /// # Errors
-    /// When the database has secrets and the file is not there or does not open them, or of either.
-    pub(crate) async fn open(connection: &mut Connection, file: &Path) -> anyhow::Result<Vault> {
+    /// When the database has secrets and the master key is not there or does not open them, or of either.
+    pub(crate) async fn unlock(connection: &mut Connection, places: MasterPlaces) -> anyhow::Result<Vault> {
         connection.control(&[commit::begin(connection.kind())]).await?;
-        let opened = Vault::open_held(connection, file).await;
+        let opened = Vault::open_held(connection, places).await;
         let end = if opened.is_ok() { COMMIT } else { ROLLBACK };
         connection.control(&[end]).await?;
         opened
     }
 
-    async fn open_held(connection: &mut Connection, file: &Path) -> anyhow::Result<Vault> {
+    async fn open_held(connection: &mut Connection, places: MasterPlaces) -> anyhow::Result<Vault> {
         // Others that start at once wait here.
         store::relay::hold(connection).await?;
         let mut kept = Vec::new();
         let mut missing = Vec::new();
-        for name in [FEED_KEY, FEED_KEY_NEXT, INTERNAL_KEY, ISSUER_KEY, REFRESH_KEY, AUDIT_KEY] {
+        for name in NAMES {
             match store::secrets::read(connection, name).await? {
                 Some(sealed) => kept.push((name, sealed)),
                 None => missing.push(name),
             }
         }
-        let there = SealingKey::read(file)?;
-        let sealing = match there {
-            Some(sealing) => sealing,
+        let wrapped = data_keys::wrapped(connection).await?;
+        let mut masters = Masters::read(&places)?;
+        if masters.own.is_none() && masters.next.is_none() {
+            if !kept.is_empty() || !wrapped.is_empty() {
+                return Err(not_opened(&places, "is not there", &wrapped));
+            }
             // On disk before anything is sealed with it.
-            None if kept.is_empty() => SealingKey::make(file)?,
-            None => return Err(not_opened(file, "is not there")),
-        };
-        let opens = |(name, sealed): &(&str, Vec<u8>)| sealing.open(name, sealed).is_some();
-        if !kept.iter().all(opens) {
-            return Err(not_opened(file, "is the key of others"));
+            masters.own = Some(Master::make(&places.file)?);
+        }
+        let vault = Vault { places, masters: RwLock::new(masters), keys: RwLock::default() };
+        if wrapped.is_empty() {
+            vault.begin(connection, &kept).await?;
+        }
+        for wrapped in &wrapped {
+            if vault.data_key(connection, wrapped.key).await?.is_none() {
+                let why = match vault.masters().own.as_ref() {
+                    Some(own) => format!("has the key {}", own.id),
+                    None => "is not there".to_owned(),
+                };
+                let of_it = data_keys::wrapped_of(connection, wrapped.key).await?;
+                return Err(not_opened(&vault.places, &why, &of_it));
+            }
+        }
+        for (name, sealed) in &kept {
+            if vault.open(connection, SECRETS.name, name, sealed).await?.is_none() {
+                anyhow::bail!("the secret {name} of the database does not open: it is damaged");
+            }
         }
         for name in missing {
             let secret = match name {
@@ -96,9 +130,152 @@ impl Vault {
                 }
                 _ => sealing::random::<32>()?.to_vec(),
             };
-            store::secrets::write(connection, name, &sealing.seal(name, &secret)?, now_us()).await?;
+            let sealed = vault.seal(connection, SECRETS.name, name, &secret).await?;
+            store::secrets::write(connection, name, &sealed, now_us()).await?;
         }
-        Ok(Vault { sealing })
+        Ok(vault)
+    }
+
+    /// Makes the first data key: of a new database, or of one whose secrets are sealed with the master key itself, by a version
+    /// that knew no data keys.
+    async fn begin(&self, connection: &mut Connection, kept: &[(&str, Vec<u8>)]) -> anyhow::Result<()> {
+        let own = {
+            let held = self.masters();
+            let first = held.all().next().context("there is no master key")?;
+            let opens = |(name, sealed): &(&str, Vec<u8>)| first.key.open(name, sealed).is_some();
+            if !kept.iter().all(opens) {
+                return Err(not_opened(&self.places, "is the key of others", &[]));
+            }
+            first.id.clone()
+        };
+        self.add_data_key(connection, &[own]).await?;
+        Ok(())
+    }
+
+    fn masters(&self) -> RwLockReadGuard<'_, Masters> {
+        self.masters.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks whether there are other master keys now. Where that cannot be found out, it goes on with those of before.
+    fn look_again(&self) {
+        match Masters::read(&self.places) {
+            // Whoever takes both away has those that are in use still.
+            Ok(found) if found.own.is_none() && found.next.is_none() => {}
+            Ok(found) => {
+                let mut held = self.masters.write().unwrap_or_else(PoisonError::into_inner);
+                let id = |master: &Option<Master>| master.as_ref().map(|master| master.id.clone());
+                if id(&held.own) != id(&found.own) {
+                    tracing::info!(master = id(&found.own), "another master key counts from now on");
+                }
+                *held = found;
+            }
+            Err(error) => tracing::error!(error = format!("{error:#}"), "a master key could not be read"),
+        }
+    }
+
+    /// Says to the other control planes of the database which master key is here. For a connection of PostgreSQL.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn say(&self, connection: &mut Connection, ours: Uuid) -> sqlx::Result<()> {
+        self.look_again();
+        let own = self.masters().own.as_ref().map(|own| own.id.clone());
+        data_keys::say(connection, ours, &own.unwrap_or_default()).await
+    }
+
+    /// Says that there is none here any more.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn leave(&self, connection: &mut Connection, ours: Uuid) -> sqlx::Result<()> {
+        data_keys::leave(connection, ours, FORGOTTEN_US).await
+    }
+
+    /// A data key; `None` where no master key that is here opens it.
+    async fn data_key(&self, connection: &mut Connection, key: i64) -> sqlx::Result<Option<Arc<SealingKey>>> {
+        if let Some(known) = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(octets) = self.data_key_octets(connection, key).await? else { return Ok(None) };
+        let opened = Arc::new(SealingKey::of(&octets));
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(key, opened.clone());
+        Ok(Some(opened))
+    }
+
+    async fn data_key_octets(
+        &self,
+        connection: &mut Connection,
+        key: i64,
+    ) -> sqlx::Result<Option<[u8; OCTETS]>> {
+        let wrapped = data_keys::wrapped_of(connection, key).await?;
+        let open = || {
+            let held = self.masters();
+            wrapped.iter().find_map(|wrapped| {
+                let master = held.get(&wrapped.master)?;
+                let octets = master.key.open(&place_of(key, &wrapped.master), &wrapped.sealed)?;
+                octets.try_into().ok()
+            })
+        };
+        if let Some(octets) = open() {
+            return Ok(Some(octets));
+        }
+        // They may have been changed a moment ago.
+        self.look_again();
+        let opened = open();
+        if opened.is_none() {
+            let expected: Vec<&str> = wrapped.iter().map(|wrapped| wrapped.master.as_str()).collect();
+            tracing::error!(
+                key,
+                master = expected.join(" or "),
+                "a data key cannot be opened: its master key is not here"
+            );
+        }
+        Ok(opened)
+    }
+
+    /// Seals what stands in a column (`table.column`) of one row, in the transaction that writes it there: in another row, or
+    /// another column, it does not open.
+    ///
+    /// # Errors
+    /// Of the database, or when the system has no random numbers.
+    pub(crate) async fn seal(
+        &self,
+        connection: &mut Connection,
+        column: &str,
+        row: &str,
+        secret: &[u8],
+    ) -> sqlx::Result<Vec<u8>> {
+        let newest = data_keys::newest_held(connection).await?;
+        let newest = newest.ok_or_else(|| damaged("data_keys", "the newest"))?;
+        let key = self.data_key(connection, newest).await?;
+        let key = key.ok_or_else(|| damaged("wrapped_keys", "sealed"))?;
+        key.seal(By::Data(newest), &format!("{column} {row}"), secret).map_err(not_sealed)
+    }
+
+    /// Opens what was sealed for this column of this row; `None` when it was not.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn open(
+        &self,
+        connection: &mut Connection,
+        column: &str,
+        row: &str,
+        sealed: &[u8],
+    ) -> sqlx::Result<Option<Vec<u8>>> {
+        let place = format!("{column} {row}");
+        match By::of(sealed) {
+            Some(By::Data(key)) => {
+                let key = self.data_key(connection, key).await?;
+                Ok(key.and_then(|key| key.open(&place, sealed)))
+            }
+            Some(By::Master) => {
+                // These were bound to their name alone.
+                let place = if column == SECRETS.name { row } else { &place };
+                Ok(self.masters().all().find_map(|master| master.key.open(place, sealed)))
+            }
+            None => Ok(None),
+        }
     }
 
     /// What the feed is signed with from now on.
@@ -110,8 +287,8 @@ impl Vault {
         let [signing, next] = store::secrets::read_two(connection, [FEED_KEY, FEED_KEY_NEXT]).await?;
         let (signing, _) = signing.ok_or_else(|| damaged("secrets", FEED_KEY))?;
         let (next, made_at_us) = next.ok_or_else(|| damaged("secrets", FEED_KEY_NEXT))?;
-        let signing = self.signing_key(FEED_KEY, &signing)?;
-        let next = self.signing_key(FEED_KEY_NEXT, &next)?;
+        let signing = self.signing_key(connection, FEED_KEY, &signing).await?;
+        let next = self.signing_key(connection, FEED_KEY_NEXT, &next).await?;
         let trusted = [signing.verifying_key(), next.verifying_key()];
         let number = u64::try_from(made_at_us).map_err(|_| damaged("secrets", FEED_KEY_NEXT))?;
         Ok(FeedKeys { signing: Arc::new(signing), trusted, number })
@@ -152,28 +329,21 @@ impl Vault {
     /// The same for who only reads; `None` where nothing was ever chained.
     ///
     /// # Errors
-    /// When the file is not there or does not open it, or of the database.
+    /// When no master key that is there opens it, or of the database.
     pub(crate) async fn audit_key_of(
         connection: &mut Connection,
-        file: &Path,
+        places: MasterPlaces,
     ) -> anyhow::Result<Option<ChainKey>> {
         let Some(sealed) = store::secrets::read(connection, AUDIT_KEY).await? else { return Ok(None) };
-        let sealing = SealingKey::read(file)?.ok_or_else(|| not_opened(file, "is not there"))?;
-        let opened = sealing.open(AUDIT_KEY, &sealed);
-        Ok(Some(ChainKey::of(&opened.ok_or_else(|| not_opened(file, "is the key of others"))?)))
-    }
-
-    /// Seals what stands in a column of one row: in another row, or another column, it does not open.
-    ///
-    /// # Errors
-    /// When the system has no random numbers.
-    pub(crate) fn seal_row(&self, column: &str, row: Uuid, secret: &[u8]) -> anyhow::Result<Vec<u8>> {
-        self.sealing.seal(&format!("{column} {row}"), secret)
-    }
-
-    /// Opens what was sealed for this column of this row.
-    pub(crate) fn open_row(&self, column: &str, row: Uuid, sealed: &[u8]) -> Option<Vec<u8>> {
-        self.sealing.open(&format!("{column} {row}"), sealed)
+        let masters = Masters::read(&places)?;
+        let wrapped = data_keys::wrapped(connection).await?;
+        if masters.own.is_none() && masters.next.is_none() {
+            return Err(not_opened(&places, "is not there", &wrapped));
+        }
+        let vault = Vault { places, masters: RwLock::new(masters), keys: RwLock::default() };
+        let opened = vault.open(connection, SECRETS.name, AUDIT_KEY, &sealed).await?;
+        let opened = opened.ok_or_else(|| not_opened(&vault.places, "is the key of others", &wrapped))?;
+        Ok(Some(ChainKey::of(&opened)))
     }
 
     /// Makes the next key the one that signs, and another the next. Refused while a node does not know the key that would
@@ -214,32 +384,52 @@ impl Vault {
         // Whatever the clock says: nodes take what has the higher number.
         let now = now_us().max(i64::try_from(before.number).unwrap_or(i64::MAX).saturating_add(1));
         let after_it = sealing::random::<32>()?;
-        store::secrets::write(connection, FEED_KEY, &self.sealing.seal(FEED_KEY, &next)?, now).await?;
-        let sealed = self.sealing.seal(FEED_KEY_NEXT, &after_it)?;
+        let sealed = self.seal(connection, SECRETS.name, FEED_KEY, &next).await?;
+        store::secrets::write(connection, FEED_KEY, &sealed, now).await?;
+        let sealed = self.seal(connection, SECRETS.name, FEED_KEY_NEXT, &after_it).await?;
         store::secrets::write(connection, FEED_KEY_NEXT, &sealed, now).await?;
         audit::note(connection, &audit::Who::local(), "feed_key.rotate", FEED_KEY).await?;
         Ok(())
     }
 
-    fn signing_key(&self, name: &'static str, sealed: &[u8]) -> sqlx::Result<SigningKey> {
-        let seed = self.sealing.open(name, sealed).ok_or_else(|| damaged("secrets", name))?;
-        let seed: [u8; 32] = seed.try_into().map_err(|_| damaged("secrets", name))?;
+    async fn signing_key(
+        &self,
+        connection: &mut Connection,
+        name: &'static str,
+        sealed: &[u8],
+    ) -> sqlx::Result<SigningKey> {
+        let seed = self.open(connection, SECRETS.name, name, sealed).await?;
+        let seed: Option<[u8; 32]> = seed.and_then(|seed| seed.try_into().ok());
+        let seed = seed.ok_or_else(|| damaged("secrets", name))?;
         SigningKey::from_seed(&seed).map_err(|_| damaged("secrets", name))
     }
 
     async fn secret(&self, connection: &mut Connection, name: &'static str) -> sqlx::Result<Vec<u8>> {
-        let sealed = store::secrets::read(connection, name).await?;
-        let opened = sealed.and_then(|sealed| self.sealing.open(name, &sealed));
+        let sealed = store::secrets::read(connection, name).await?.ok_or_else(|| damaged("secrets", name))?;
+        let opened = self.open(connection, SECRETS.name, name, &sealed).await?;
         opened.ok_or_else(|| damaged("secrets", name))
     }
 }
 
-fn not_opened(file: &Path, why: &str) -> anyhow::Error {
-    anyhow::anyhow!(
-        "the database has secrets that cannot be opened: {} {why}; copy secrets.key from the data folder of the control \
-         plane that made them",
-        file.display()
-    )
+/// The system has no random numbers.
+fn not_sealed(error: anyhow::Error) -> sqlx::Error {
+    sqlx::Error::Encode(error.into())
+}
+
+fn not_opened(places: &MasterPlaces, why: &str, wrapped: &[data_keys::Wrapped]) -> anyhow::Error {
+    let mut expected: Vec<&str> = wrapped.iter().map(|wrapped| wrapped.master.as_str()).collect();
+    expected.sort_unstable();
+    expected.dedup();
+    let with = match expected.as_slice() {
+        [] => String::new(),
+        ids => format!(", as they are sealed with the master key {}", ids.join(" or ")),
+    };
+    let remedy = match places.given {
+        Some(_) => "set it to the key of the control plane that made them",
+        None => "copy secrets.key from the data folder of the control plane that made them",
+    };
+    let at = places.told();
+    anyhow::anyhow!("the database has secrets that cannot be opened{with}: {at} {why}; {remedy}")
 }
 
 #[cfg(test)]

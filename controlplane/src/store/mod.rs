@@ -12,6 +12,7 @@ pub mod batch;
 pub mod buffered;
 pub mod changes;
 pub mod connection;
+pub(crate) mod data_keys;
 pub mod database;
 pub(crate) mod dump;
 pub mod history;
@@ -94,6 +95,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
             rrsets::POSTGRES_ONLY,
             nodes::POSTGRES_ONLY,
             changes::POSTGRES_ONLY,
+            data_keys::POSTGRES_ONLY,
             relay::POSTGRES_ONLY,
             connection::POSTGRES_ONLY,
             database::POSTGRES_ONLY,
@@ -112,6 +114,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         audit_chain::ALL,
         buffered::ALL,
         changes::ALL,
+        data_keys::ALL,
         history::ALL,
         idempotency::ALL,
         jobs::ALL,

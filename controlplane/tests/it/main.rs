@@ -42,6 +42,8 @@ mod rates;
 mod records;
 mod replica;
 mod rollback;
+mod secrets;
 mod tenants;
+mod tls;
 mod tokens;
 mod writes;

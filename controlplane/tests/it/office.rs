@@ -21,6 +21,7 @@ impl Office {
         Office::open_with(|_| {}).await
     }
 
+    /// The same with other settings.
     pub(crate) async fn open_with(adjust: impl FnOnce(&mut godwit_controlplane::Config)) -> Office {
         let folder = folder();
         let mail = folder.path().join("mail");

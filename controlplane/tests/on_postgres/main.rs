@@ -75,6 +75,8 @@ mod replica;
 mod replicas;
 #[path = "../it/rollback.rs"]
 mod rollback;
+#[path = "../it/secrets.rs"]
+mod secrets;
 mod server_faults;
 mod shadow;
 mod shared;

@@ -100,6 +100,9 @@ pub(crate) struct LogIn {
     /// The API
     #[arg(long, value_name = "URL", env = "GODWIT_URL", default_value = "http://127.0.0.1:8053")]
     pub(crate) url: String,
+    /// A file with the certificates that the API's comes from (PEM), where the system does not know them
+    #[arg(long, value_name = "FILE", env = "GODWIT_CA")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,10 +1,11 @@
 //! A client of the API: one connection, one request at a time, errors that say what to do.
 //!
 //! Every write carries an `Idempotency-Key`, so that it can be sent again when a connection breaks: it is carried out
-//! once. No TLS yet: the API listens on this machine, or behind something that has it.
+//! once.
 
 mod error;
 mod target;
+mod tls;
 
 use std::time::Duration;
 
@@ -15,9 +16,12 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::CertificateError;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsConnector;
 
 pub(crate) use error::ClientError;
 use target::Endpoint;
@@ -293,6 +297,35 @@ async fn connect(endpoint: &Endpoint) -> Result<SendRequest<Full<Bytes>>, Client
         })?;
     // A request is written in one piece: waiting for more would only delay it.
     let _ = stream.set_nodelay(true);
+    let Some((name, config)) = &endpoint.tls else { return spoken(endpoint, stream).await };
+    let begun = TlsConnector::from(config.clone()).connect(name.clone(), stream);
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, begun)
+        .await
+        .map_err(|_| unreachable(format!("TLS did not begin within {} s", CONNECT_TIMEOUT.as_secs())))?
+        .map_err(|error| unreachable(told(&error)))?;
+    spoken(endpoint, stream).await
+}
+
+/// Why TLS did not begin, for people.
+fn told(error: &std::io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "its certificate comes from nobody who is known here: --ca (or GODWIT_CA) names a file with the certificate of \
+             who made it"
+                .to_owned()
+        }
+        Some(rustls::Error::InvalidMessage(_)) => "it does not speak TLS: http:// in place of https://?".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// HTTP/1.1 over a connection.
+async fn spoken(
+    endpoint: &Endpoint,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+    let unreachable = |reason: String| ClientError::Unreachable { url: endpoint.url.clone(), reason };
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
     // What breaks a connection is told to the request that it breaks.

@@ -2,12 +2,16 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use hyper::Uri;
 use hyper::header::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 
+use super::tls;
 use crate::cli::Target;
 use crate::output::Wrong;
 
@@ -25,6 +29,8 @@ pub(crate) struct Endpoint {
     pub(crate) base: String,
     /// The value of `Authorization`.
     pub(crate) token: Option<HeaderValue>,
+    /// For whom TLS is spoken, and how; `None` without TLS.
+    pub(crate) tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
 }
 
 impl Endpoint {
@@ -37,22 +43,24 @@ impl Endpoint {
         }
         let wrong = |reason: &str| Wrong(format!("--url {url}: {reason}"));
         let uri: Uri = url.parse().map_err(|_| wrong("not a URL, as http://127.0.0.1:8053"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                let reason = "https is not spoken yet: run this on the machine of the API with \
-                              http://127.0.0.1:8053, or through a tunnel to it";
-                return Err(wrong(reason).into());
-            }
-            _ => return Err(wrong("expected http://HOST:PORT").into()),
-        }
+        let port = match uri.scheme_str() {
+            Some("http") => 80,
+            Some("https") => 443,
+            _ => return Err(wrong("expected https://HOST:PORT or http://HOST:PORT").into()),
+        };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("it names no host"))?;
-        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+        let tls = if port == 443 {
+            let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+            Some((name.map_err(|_| wrong("it names no host"))?, tls::config(target.ca.as_deref())?))
+        } else {
+            None
+        };
+        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(port));
         let base = uri.path().trim_end_matches('/').to_owned();
         if uri.query().is_some() {
             return Err(wrong("a query has no place here").into());
         }
-        Ok(Endpoint { authority, base, token: token(target)?, url })
+        Ok(Endpoint { authority, base, token: token(target)?, tls, url })
     }
 }
 
@@ -92,7 +100,7 @@ mod tests {
     use super::*;
 
     fn of(url: &str) -> Result<Endpoint, String> {
-        let target = Target { url: url.to_owned(), token: None, token_file: None };
+        let target = Target { url: url.to_owned(), ca: None, token: None, token_file: None };
         Endpoint::of(&target).map_err(|error| error.to_string())
     }
 
@@ -107,9 +115,8 @@ mod tests {
             assert_eq!((endpoint.authority.as_str(), endpoint.base.as_str()), (authority, base), "{url}");
         }
         for (url, expected) in [
-            ("https://127.0.0.1:8053", "https is not spoken yet"),
             ("127.0.0.1:8053", "127.0.0.1:8053"),
-            ("ftp://a", "expected http://"),
+            ("ftp://a", "expected https://"),
             ("http://a/?x", "query"),
             ("http://user:secret@a/", "no place in it"),
         ] {
@@ -132,8 +139,12 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             assert_eq!(token_of_file(&file).unwrap(), "gw_x");
         }
-        let target =
-            Target { url: "http://a".to_owned(), token: Some("secret\u{e9}".to_owned()), token_file: None };
+        let target = Target {
+            url: "http://a".to_owned(),
+            ca: None,
+            token: Some("secret\u{e9}".to_owned()),
+            token_file: None,
+        };
         let error = Endpoint::of(&target).unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
     }

@@ -74,7 +74,12 @@ pub(super) fn within(
     login: &LogIn,
     work: impl FnOnce(&mut Client, &Value, &str) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let target = |token: Option<String>| Target { url: login.url.clone(), token, token_file: None };
+    let target = |token: Option<String>| Target {
+        url: login.url.clone(),
+        ca: login.ca.clone(),
+        token,
+        token_file: None,
+    };
     let mut stranger = Client::new(&target(None))?;
     let password = asked("Password")?;
     let body = json!({ "email": login.email, "password": password, "code": login.code });

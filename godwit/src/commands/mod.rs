@@ -1,4 +1,5 @@
-//! The commands for people, one file each. All but `zone check`, `token create`, `audit` and `backup` speak to the API.
+//! The commands for people, one file each. All but `zone check`, `token create`, `token sign`, `keys make`, `audit verify` and `backup`
+//! speak to the API.
 
 pub(crate) mod audit;
 pub(crate) mod backup;
@@ -6,6 +7,7 @@ mod dry_run;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod key;
+pub(crate) mod keys;
 mod large_zone;
 pub(crate) mod node;
 mod origin;

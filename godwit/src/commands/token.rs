@@ -68,7 +68,7 @@ fn of(
     let Whose { email, code, target } = whose.clone();
     match email {
         Some(email) => {
-            let login = LogIn { email, code, url: target.url };
+            let login = LogIn { email, code, url: target.url, ca: target.ca };
             super::key::within(&login, |client, _, password| work(client, Some(password)))
         }
         None => work(&mut Client::new(&target)?, None),

@@ -130,7 +130,7 @@ impl Config {
         if let Some((key, expected)) = config.out_of_range() {
             return Err(ConfigError::of_command_line(&key, expected));
         }
-        match config.dataplane().missing() {
+        match config.dataplane().missing().or_else(|| config.controlplane().missing()) {
             Some((key, expected)) => Err(ConfigError::of_configuration(key, expected)),
             None => Ok(config),
         }

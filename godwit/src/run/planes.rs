@@ -76,7 +76,8 @@ impl Planes {
         }
         // From here on there are records to serve, or will be in a moment.
         self.has_snapshot = true;
-        say(format_args!("godwit: API at http://{} (described at /docs)", controlplane.api_address()?));
+        let (scheme, address) = (controlplane.api_scheme(), controlplane.api_address()?);
+        say(format_args!("godwit: API at {scheme}://{address} (described at /docs)"));
         let registry = controlplane.metrics().registry();
         self.beside.set(move || Metrics::text(&registry));
         let (taken, received) = mpsc::channel(1);

@@ -1,15 +1,20 @@
 //! The listener: connections, their limits, and how they end.
 //!
+//! - `certificate`, `validity`: what the API shows of itself inside TLS, and another one when its files have changed;
 //! - `clients`: how many connections there are, in all and for each client;
+//! - `multiplexed`: a connection of HTTP/2;
 //! - `patient`: a connection whose peer has to read what it asked for;
 //! - `transport`: with TLS or without.
 //!
 //! How long a header may take to come, how long it may be, and how long a connection may stay idle between requests is
 //! hyper's business; what a request may take is that of [`super::admission`].
 
+pub(crate) mod certificate;
 mod clients;
+mod multiplexed;
 mod patient;
 mod transport;
+mod validity;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -80,7 +85,7 @@ pub async fn serve(
     let (cut, _) = watch::channel(());
     let (stopping, _) = watch::channel(());
     let refusal = Refusal::new(&limits);
-    let http = http(&limits);
+    let (http, http2) = (http(&limits), multiplexed::http(&limits));
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -113,11 +118,12 @@ pub async fn serve(
         let stream = Patient::new(stream, &limits, metrics.clone());
         let has_begun = stream.has_begun();
         let service = TowerToHyperService::new(router.clone());
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let service = move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             service.call(request)
-        });
-        let (http, transport, watcher) = (http.clone(), transport.clone(), graceful.watcher());
+        };
+        let (http, http2) = (http.clone(), http2.clone());
+        let (transport, watcher) = (transport.clone(), graceful.watcher());
         let (metrics, mut cut, mut stopping) = (metrics.clone(), cut.subscribe(), stopping.subscribe());
         tokio::spawn(async move {
             let _place = place;
@@ -132,7 +138,11 @@ pub async fn serve(
                     return;
                 }
             };
-            let connection = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
+            if stream.is_multiplexed() {
+                multiplexed::serve(stream, &http2, &limits, &metrics, service, stopping, cut).await;
+                return drop(watcher);
+            }
+            let connection = watcher.watch(http.serve_connection(TokioIo::new(stream), service_fn(service)));
             let ended = tokio::select! {
                 ended = connection => ended,
                 _ = cut.changed() => return,
@@ -147,6 +157,7 @@ pub async fn serve(
         });
     }
     drop((listener, stopping));
+    // Those of HTTP/2 are waited for, too: each has its watcher until it ends.
     if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still open when the time to end them was over");
     }

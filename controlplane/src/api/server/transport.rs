@@ -61,6 +61,13 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<Patient>>),
 }
 
+impl Stream {
+    /// Whether the client chose HTTP/2.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        matches!(self, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod auth;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod changes;
+pub mod data_keys;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod domains;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]

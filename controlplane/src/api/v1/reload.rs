@@ -32,7 +32,7 @@ pub struct Reloaded {
     pub ms: u64,
 }
 
-/// Waits until every data plane that lives serves all that is committed. Changes reach it by themselves: this only says when, and
+/// Reads the API's certificate again, and waits until every data plane that lives serves all that is committed. Changes reach it by themselves: this only says when, and
 /// fails where they do not.
 #[utoipa::path(post, path = "/api/v1/reload", tag = "operation", responses(
     (status = 200, description = "All is served", body = Reloaded),
@@ -41,6 +41,11 @@ pub struct Reloaded {
 pub async fn reload(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let started = Instant::now();
     let failed = |message: &str| Problem::new(Code::ReloadFailed, message);
+    if let Some(certificates) = &app.certificates {
+        certificates
+            .look()
+            .map_err(|error| failed(&format!("{error:#}; the certificate of before is shown")))?;
+    }
     let planes = &app.planes;
     // What every one of them has.
     let lowest = || planes.live().iter().map(|plane| plane.applied.sequence).min();
