@@ -270,9 +270,13 @@ fn errors_say_what_to_do() {
     assert!(stderr.contains("is `godwit run` running?") && stderr.contains(&url), "{stderr}");
     let (_, stderr) = refused(godwit().args(["--json", "zone", "list", "--url", &url]));
     assert_eq!(serde_json::from_str::<Value>(&stderr).unwrap()["code"], "CONNECTION_REFUSED");
-    let (code, stderr) = refused(godwit().args(["zone", "list", "--url", "https://127.0.0.1:1"]));
+    let (code, stderr) = refused(godwit().args(["zone", "list", "--url", "ftp://127.0.0.1:1"]));
     assert_eq!(code, 2);
-    assert!(stderr.contains("https is not spoken yet"), "{stderr}");
+    assert!(stderr.contains("expected https://"), "{stderr}");
+    let with_ca = ["zone", "list", "--url", "https://127.0.0.1:1", "--ca", "/nonexistent"];
+    let (code, stderr) = refused(godwit().args(with_ca));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("--ca /nonexistent"), "{stderr}");
     let (code, stderr) = refused(godwit().args(["zone", "list", "--token-file", "/nonexistent"]));
     assert_eq!(code, 2);
     assert!(stderr.contains("--token-file /nonexistent"), "{stderr}");
