@@ -36,6 +36,10 @@ use crate::internal::{self, Internal};
 use crate::jobs::runner::Runner;
 use crate::jobs::{self, Kinds};
 use crate::mail::{Mailer, Trial};
+use crate::names::check::Check;
+use crate::names::claims::Claims;
+use crate::names::suffixes::Suffixes;
+use crate::names::{DAY_US, Rules};
 use crate::observe::metrics::Metrics;
 use crate::relay::cache::{self, Cache};
 use crate::relay::feed::{Feed, Listing};
@@ -103,6 +107,8 @@ pub struct Controlplane {
     shadow: Option<Program>,
     /// What jobs send mail with.
     mailer: Arc<Mailer>,
+    /// Which names tenants make zones of.
+    rules: Arc<Rules>,
     /// Of the data folder, held as long as the database in it is open.
     _lock: Option<File>,
 }
@@ -127,6 +133,7 @@ impl Controlplane {
         digest_key: Option<DigestKey>,
     ) -> anyhow::Result<Controlplane> {
         let mailer = Mailer::of(&config)?;
+        let rules = Arc::new(Rules::of(&config.names)?);
         let place = place(&config.store)?;
         let lock = lock_of(&place, &config.store)?;
         if let Place::File(file) = &place
@@ -182,6 +189,7 @@ impl Controlplane {
             buffer,
             shadow: None,
             mailer: Arc::new(mailer),
+            rules,
             _lock: lock,
         })
     }
@@ -308,6 +316,7 @@ impl Controlplane {
             buffer,
             shadow,
             mailer,
+            rules,
             new_token: _,
             _lock,
         } = self;
@@ -369,6 +378,13 @@ impl Controlplane {
             authenticator: authenticator.clone(),
             accounts,
             tenants: Tenants::new(committer.clone(), authenticator.clone(), views.clone()),
+            suffixes: Suffixes { committer: committer.clone(), views: views.clone(), rules: rules.clone() },
+            claims: Claims {
+                committer: committer.clone(),
+                views: views.clone(),
+                rules: rules.clone(),
+                jobs: jobs.clone(),
+            },
             public_url: public_url.clone(),
             request_timeout: Duration::from_millis(config.api.request_timeout_ms),
             body_timeout: Duration::from_millis(config.api.body_timeout_ms),
@@ -398,6 +414,7 @@ impl Controlplane {
                 history_kept: Duration::from_secs(u64::from(config.store.history_days) * 86_400),
                 jobs_kept: Duration::from_secs(u64::from(config.jobs.kept_days) * 86_400),
                 guard: config.guard,
+                rules,
                 prune_every: PRUNE_EVERY,
             }
             .run(),
@@ -530,10 +547,16 @@ impl Controlplane {
             public_url,
             link_us: settings.link_us(),
         };
+        let check = Check {
+            committer: committer.clone(),
+            readers: readers.clone(),
+            resolvers: config.names.resolvers().into(),
+            grace_us: i64::from(config.names.grace_days) * DAY_US,
+        };
         let runner = Runner {
             committer: committer.clone(),
             readers: readers.clone(),
-            kinds: Kinds::default().with(letters).with(Trial(mailer)),
+            kinds: Kinds::default().with(letters).with(Trial(mailer)).with(check),
             handle: jobs,
             config: config.jobs,
             metrics: metrics.clone(),

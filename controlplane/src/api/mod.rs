@@ -39,6 +39,8 @@ use crate::error::{Code, Problem};
 use crate::internal::join::Join;
 use crate::internal::planes::Planes;
 use crate::jobs;
+use crate::names::claims::Claims;
+use crate::names::suffixes::Suffixes;
 use crate::observe::metrics::Metrics;
 use crate::relay::log::Log;
 use crate::relay::progress::Publications;
@@ -73,6 +75,10 @@ pub struct App {
     pub(crate) accounts: Accounts,
     /// Who owns zones.
     pub(crate) tenants: Tenants,
+    /// Below which zones tenants take names.
+    pub(crate) suffixes: Suffixes,
+    /// Which names they prove to be theirs.
+    pub(crate) claims: Claims,
     /// How the API is reached.
     pub(crate) public_url: Arc<str>,
     /// How long a request may take until its answer begins.

@@ -7,6 +7,7 @@ mod accounts;
 mod jobs;
 pub mod load;
 mod mail;
+mod names;
 mod redis;
 mod relay;
 
@@ -24,6 +25,7 @@ pub use accounts::{Accounts, Jwt};
 pub use jobs::Jobs;
 pub use load::{ConfigError, Sources};
 pub use mail::{Mail, Transport as MailTransport};
+pub use names::Names;
 pub use redis::Redis;
 pub use relay::Relay;
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub accounts: Accounts,
     /// Tokens of who has logged in.
     pub jwt: Jwt,
+    /// Which names tenants make zones of.
+    pub names: Names,
     /// What new zones start with.
     pub defaults: Defaults,
     /// Which changes have to be confirmed.
@@ -496,6 +500,7 @@ impl Config {
         .or_else(|| self.redis.out_of_range())
         .or_else(|| self.jobs.out_of_range())
         .or_else(|| self.mail.out_of_range())
+        .or_else(|| self.names.out_of_range())
     }
 
     /// Where metrics are served; `None` when they are off.
@@ -511,7 +516,7 @@ impl Config {
 }
 
 impl load::Checked for Config {
-    const LISTS: &'static [&'static str] = &["defaults.ns"];
+    const LISTS: &'static [&'static str] = &["defaults.ns", "names.reserved", "names.resolvers"];
 
     fn out_of_range(&self) -> Option<(String, &'static str)> {
         Config::out_of_range(self).map(|(key, expected)| (key.to_owned(), expected))

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod batch;
 pub mod buffered;
 pub mod changes;
+pub(crate) mod claims;
 pub mod connection;
 pub mod database;
 pub(crate) mod dump;
@@ -30,6 +31,7 @@ pub mod secrets;
 pub(crate) mod sessions;
 pub mod sets;
 pub(crate) mod signals;
+pub(crate) mod suffixes;
 pub(crate) mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -99,6 +101,8 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
             jobs::POSTGRES_ONLY,
             schema::POSTGRES_ONLY,
             signals::POSTGRES_ONLY,
+            claims::POSTGRES_ONLY,
+            suffixes::POSTGRES_ONLY,
             tenants::POSTGRES_ONLY,
         ],
     };
@@ -109,6 +113,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         audit::ALL,
         buffered::ALL,
         changes::ALL,
+        claims::ALL,
         history::ALL,
         idempotency::ALL,
         jobs::ALL,
@@ -122,6 +127,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         &rrsets::composed(),
         secrets::ALL,
         sessions::ALL,
+        suffixes::ALL,
         tenants::ALL,
         tokens::ALL,
         withheld::ALL,

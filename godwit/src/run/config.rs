@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{
-    Accounts, Api, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Mail, Relay, Sources, Store,
+    Accounts, Api, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Mail, Names, Relay, Sources,
+    Store,
 };
 use godwit_dataplane::config::{Answers, Cookies, Feed, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub(super) accounts: Accounts,
     /// Tokens of who has logged in.
     pub(super) jwt: Jwt,
+    /// Which names tenants make zones of.
+    pub(super) names: Names,
     /// What new zones start with.
     pub(super) defaults: Defaults,
     /// Which changes have to be confirmed.
@@ -94,7 +97,8 @@ impl Default for Server {
 }
 
 impl Checked for Config {
-    const LISTS: &'static [&'static str] = &["server.listen", "defaults.ns", "rate_limit.exempt"];
+    const LISTS: &'static [&'static str] =
+        &["server.listen", "defaults.ns", "names.reserved", "names.resolvers", "rate_limit.exempt"];
 
     fn out_of_range(&self) -> Option<(String, &'static str)> {
         self.dataplane()
@@ -191,6 +195,7 @@ impl Config {
             defaults: self.defaults.clone(),
             guard: self.guard,
             jobs: self.jobs,
+            names: self.names.clone(),
             mail: self.mail.clone(),
             accounts: self.accounts,
             jwt: self.jwt,

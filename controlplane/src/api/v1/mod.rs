@@ -4,6 +4,8 @@ pub mod auth;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod changes;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
+pub mod claims;
+#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod domains;
 pub mod export;
 pub mod grants;
@@ -17,6 +19,7 @@ pub mod nodes;
 pub mod records;
 pub mod reload;
 pub mod rollback;
+pub mod suffixes;
 pub mod tenants;
 pub mod tokens;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
