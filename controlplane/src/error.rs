@@ -20,6 +20,8 @@ pub enum Code {
     Forbidden,
     InsufficientScope,
     EmailNotVerified,
+    OwnershipRequired,
+    NameReserved,
     RecordNotFound,
     DomainNotFound,
     ChangeNotFound,
@@ -33,12 +35,14 @@ pub enum Code {
     KeyNotFound,
     TokenNotFound,
     TenantNotFound,
+    ClaimNotFound,
     NotFound,
     MethodNotAllowed,
     RecordExists,
     DomainExists,
     NodeExists,
     UserExists,
+    NameQuarantined,
     Conflict,
     ConfirmationRequired,
     VersionConflict,
@@ -71,6 +75,8 @@ impl Code {
         Code::Forbidden,
         Code::InsufficientScope,
         Code::EmailNotVerified,
+        Code::OwnershipRequired,
+        Code::NameReserved,
         Code::RecordNotFound,
         Code::DomainNotFound,
         Code::ChangeNotFound,
@@ -84,12 +90,14 @@ impl Code {
         Code::KeyNotFound,
         Code::TokenNotFound,
         Code::TenantNotFound,
+        Code::ClaimNotFound,
         Code::NotFound,
         Code::MethodNotAllowed,
         Code::RecordExists,
         Code::DomainExists,
         Code::NodeExists,
         Code::UserExists,
+        Code::NameQuarantined,
         Code::Conflict,
         Code::ConfirmationRequired,
         Code::VersionConflict,
@@ -133,6 +141,8 @@ impl Code {
             Code::Forbidden => ("FORBIDDEN", StatusCode::FORBIDDEN),
             Code::InsufficientScope => ("INSUFFICIENT_SCOPE", StatusCode::FORBIDDEN),
             Code::EmailNotVerified => ("EMAIL_NOT_VERIFIED", StatusCode::FORBIDDEN),
+            Code::OwnershipRequired => ("OWNERSHIP_REQUIRED", StatusCode::FORBIDDEN),
+            Code::NameReserved => ("NAME_RESERVED", StatusCode::FORBIDDEN),
             Code::RecordNotFound => ("RECORD_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::DomainNotFound => ("DOMAIN_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::ChangeNotFound => ("CHANGE_NOT_FOUND", StatusCode::NOT_FOUND),
@@ -146,12 +156,14 @@ impl Code {
             Code::KeyNotFound => ("KEY_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::TokenNotFound => ("TOKEN_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::TenantNotFound => ("TENANT_NOT_FOUND", StatusCode::NOT_FOUND),
+            Code::ClaimNotFound => ("CLAIM_NOT_FOUND", StatusCode::NOT_FOUND),
             Code::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND),
             Code::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
             Code::RecordExists => ("RECORD_EXISTS", StatusCode::CONFLICT),
             Code::DomainExists => ("DOMAIN_EXISTS", StatusCode::CONFLICT),
             Code::NodeExists => ("NODE_EXISTS", StatusCode::CONFLICT),
             Code::UserExists => ("USER_EXISTS", StatusCode::CONFLICT),
+            Code::NameQuarantined => ("NAME_QUARANTINED", StatusCode::CONFLICT),
             Code::Conflict => ("CONFLICT", StatusCode::CONFLICT),
             Code::ConfirmationRequired => ("CONFIRMATION_REQUIRED", StatusCode::CONFLICT),
             Code::VersionConflict => ("VERSION_CONFLICT", StatusCode::PRECONDITION_FAILED),
@@ -271,6 +283,10 @@ fn is_suspension(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| code == "GW002") || error.message().contains("no such tenant, or it is")
 }
 
+fn is_quarantine(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| code == "GW003") || error.message().contains("released by somebody else")
+}
+
 /// The cause goes to the log, once, here; the caller learns whether it is worth trying again.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Problem {
@@ -299,6 +315,9 @@ impl From<sqlx::Error> for Problem {
             ),
             sqlx::Error::Database(error) if is_suspension(&*error) => {
                 Problem::new(Code::Forbidden, "there is no such tenant, or it is suspended")
+            }
+            sqlx::Error::Database(error) if is_quarantine(&*error) => {
+                Problem::new(Code::NameQuarantined, "the name was somebody else's a short time ago")
             }
             sqlx::Error::Database(error) if error.code().is_some_and(|code| code == "42501") => {
                 tracing::error!(%error, "the database refused what the program had allowed");

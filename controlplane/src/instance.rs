@@ -42,6 +42,10 @@ use crate::internal::{self, Internal};
 use crate::jobs::runner::Runner;
 use crate::jobs::{self, Kinds};
 use crate::mail::{Mailer, Trial};
+use crate::names::check::Check;
+use crate::names::claims::Claims;
+use crate::names::suffixes::Suffixes;
+use crate::names::{DAY_US, Rules};
 use crate::observe::metrics::Metrics;
 use crate::rates::Rates;
 use crate::relay::cache::{self, Cache};
@@ -114,6 +118,8 @@ pub struct Controlplane {
     shadow: Option<Program>,
     /// What jobs send mail with.
     mailer: Arc<Mailer>,
+    /// Which names tenants make zones of.
+    rules: Arc<Rules>,
     /// Of the data folder, held as long as the database in it is open.
     _lock: Option<File>,
 }
@@ -149,6 +155,7 @@ impl Controlplane {
             }
             _ => None,
         };
+        let rules = Arc::new(Rules::of(&config.names)?);
         let place = place(&config.store)?;
         let lock = lock_of(&place, &config.store)?;
         if let Place::File(file) = &place
@@ -206,6 +213,7 @@ impl Controlplane {
             buffer,
             shadow: None,
             mailer: Arc::new(mailer),
+            rules,
             _lock: lock,
         })
     }
@@ -354,6 +362,7 @@ impl Controlplane {
             buffer,
             shadow,
             mailer,
+            rules,
             new_token: _,
             _lock,
         } = self;
@@ -429,6 +438,13 @@ impl Controlplane {
             noted,
             accounts,
             tenants: Tenants::new(committer.clone(), authenticator.clone(), views.clone()),
+            suffixes: Suffixes { committer: committer.clone(), views: views.clone(), rules: rules.clone() },
+            claims: Claims {
+                committer: committer.clone(),
+                views: views.clone(),
+                rules: rules.clone(),
+                jobs: jobs.clone(),
+            },
             public_url: public_url.clone(),
             access: Arc::new(Access {
                 proxies: config.api.trusted_proxies.clone(),
@@ -466,6 +482,7 @@ impl Controlplane {
                 history_kept: Duration::from_secs(u64::from(config.store.history_days) * 86_400),
                 jobs_kept: Duration::from_secs(u64::from(config.jobs.kept_days) * 86_400),
                 guard: config.guard,
+                rules,
                 prune_every: PRUNE_EVERY,
             }
             .run(),
@@ -618,11 +635,17 @@ impl Controlplane {
             public_url,
             link_us: settings.link_us(),
         };
+        let check = Check {
+            committer: committer.clone(),
+            readers: readers.clone(),
+            resolvers: config.names.resolvers().into(),
+            grace_us: i64::from(config.names.grace_days) * DAY_US,
+        };
         let rotation = Rotation { vault: vault.clone(), committer: committer.clone() };
         let runner = Runner {
             committer: committer.clone(),
             readers: readers.clone(),
-            kinds: Kinds::default().with(letters).with(Trial(mailer)).with(rotation),
+            kinds: Kinds::default().with(letters).with(Trial(mailer)).with(check).with(rotation),
             handle: jobs,
             config: config.jobs,
             metrics: metrics.clone(),

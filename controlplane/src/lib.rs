@@ -20,6 +20,7 @@ mod internal;
 pub mod jobs;
 pub mod mail;
 pub mod model;
+mod names;
 pub mod observe;
 pub mod past;
 mod rates;

@@ -19,6 +19,7 @@ use crate::config::{Config, Store};
 use crate::instance::FirstStart;
 use crate::model::change::{Operation, PutMode, PutZone, Request};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
+use crate::names::Rules;
 use crate::relay::{give, recount};
 use crate::store::audit::Who;
 use crate::store::batch::Batch;
@@ -219,9 +220,10 @@ async fn make_example(
         dry_run: false,
         confirm: None,
     };
-    let mut plan = Plan::make(connection, &request, &Known::default()).await?;
+    let rules = Rules::of(&config.names)?;
+    let mut plan = Plan::make(connection, &request, &Known::default(), &rules).await?;
     let mut batch = Batch::of(connection);
-    let with = With { digest_key, sequence: None, now_us: now_us() };
+    let with = With { digest_key, sequence: None, rules: &rules, now_us: now_us() };
     record::write(&mut batch, connection, &request, &mut plan, with).await?;
     batch.run(connection).await?;
     Ok(())

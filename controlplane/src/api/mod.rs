@@ -43,6 +43,8 @@ use crate::instance::Stop;
 use crate::internal::join::Join;
 use crate::internal::planes::Planes;
 use crate::jobs;
+use crate::names::claims::Claims;
+use crate::names::suffixes::Suffixes;
 use crate::observe::metrics::Metrics;
 use crate::rates::{self, Charge, Rates};
 use crate::relay::log::Log;
@@ -93,6 +95,10 @@ pub struct App {
     pub(crate) accounts: Accounts,
     /// Who owns zones.
     pub(crate) tenants: Tenants,
+    /// Below which zones tenants take names.
+    pub(crate) suffixes: Suffixes,
+    /// Which names they prove to be theirs.
+    pub(crate) claims: Claims,
     /// How the API is reached.
     pub(crate) public_url: Arc<str>,
     /// Who may ask, and which proxies are believed.

@@ -29,6 +29,7 @@ use super::{App, v1};
         (name = "auth", description = "Registering, logging in, and links"),
         (name = "me", description = "The account of who has logged in"),
         (name = "users", description = "Accounts, for who manages them"),
+        (name = "names", description = "Which names tenants make zones of"),
         (name = "tenants", description = "Who owns zones, and who acts for them"),
     ),
     security(("token" = [])),
@@ -87,6 +88,11 @@ pub(super) fn of_people(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::events::listen))
         .routes(routes!(v1::grants::list))
         .routes(routes!(v1::grants::put, v1::grants::delete))
+        .routes(routes!(v1::suffixes::list))
+        .routes(routes!(v1::suffixes::look_up, v1::suffixes::put, v1::suffixes::delete))
+        .routes(routes!(v1::claims::list, v1::claims::create))
+        .routes(routes!(v1::claims::look_up, v1::claims::delete))
+        .routes(routes!(v1::claims::check))
         .with_state(app)
 }
 

@@ -49,6 +49,7 @@ async fn world(kind: Kind) -> World {
         line: Line::of(writer),
         guarded: None,
         acts_for: None,
+        rules: Arc::new(crate::names::Rules::usual()),
         place: at.clone(),
         queues,
         sequences: match kind {

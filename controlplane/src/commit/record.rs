@@ -13,6 +13,7 @@ use crate::error::{Code, Problem};
 use crate::model::change::Request;
 use crate::model::soa::{serial_of, set_serial};
 use crate::model::zone::{Zone, is_newer, next_serial};
+use crate::names::{self, Rules};
 use crate::store::batch::Batch;
 use crate::store::changes::Waiting;
 use crate::store::{Connection, audit, changes, history, rrsets, zones};
@@ -24,6 +25,8 @@ pub(crate) struct With<'a> {
     pub(crate) digest_key: &'a DigestKey,
     /// The sequence that it gets if it changes anything; `None` where the relay gives it after the commit.
     pub(crate) sequence: Option<u64>,
+    /// Which names are kept for whom.
+    pub(crate) rules: &'a Rules,
     /// When.
     pub(crate) now_us: i64,
 }
@@ -103,7 +106,7 @@ async fn write_zone(
     connection: &mut Connection,
     request: &Request,
     plan: &mut ZonePlan,
-    With { digest_key, now_us, .. }: With<'_>,
+    With { digest_key, rules, now_us, .. }: With<'_>,
 ) -> Result<ZoneChange, Problem> {
     let was = plan.existed.then(|| plan.zone.clone());
     let base_version = if plan.existed { plan.zone.version } else { 0 };
@@ -130,6 +133,7 @@ async fn write_zone(
         } else {
             zone.created_at_us = now_us;
             zone.id = zones::insert(connection, zone).await?;
+            names::made(connection, zone, request.access.account().is_none()).await?;
         }
         let steps = difference(plan);
         let mut puts = Vec::with_capacity(steps.len());
@@ -166,6 +170,7 @@ async fn write_zone(
     };
     undo::write(batch, connection, plan, entry).await?;
     if plan.removed {
+        rules.released(batch, &plan.zone);
         zones::delete(batch, &plan.zone, now_us);
     }
     let zone = &plan.zone;

@@ -23,6 +23,7 @@ use super::{
 use crate::config::Guard;
 use crate::error::{Cause, Code, Problem};
 use crate::model::change::{Idempotency, Request};
+use crate::names::Rules;
 use crate::observe::metrics::Metrics;
 use crate::relay::batches::{self, Made};
 use crate::relay::log::Log;
@@ -32,7 +33,7 @@ use crate::store::connection::is_lost;
 use crate::store::relay::FeedState;
 use crate::store::{
     Connection, Kind, Place, buffered, changes, history, idempotency, jobs, keys, log, now_us, registrations,
-    relay, revocations, sessions, zones,
+    relay, revocations, sessions, suffixes, zones,
 };
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
@@ -66,6 +67,8 @@ pub(crate) struct Writer {
     pub(crate) metrics: Metrics,
     /// What has to be confirmed.
     pub(crate) guard: Guard,
+    /// Which names tenants make zones of.
+    pub(crate) rules: Arc<Rules>,
     /// How long changes and history are kept.
     pub(crate) history_kept: Duration,
     /// How long jobs that ended are kept.
@@ -317,7 +320,7 @@ impl Writer {
             if job.is_withdrawn() {
                 continue;
             }
-            let with = With { digest_key: &self.digest_key, sequence, now_us: now_us() };
+            let with = With { digest_key: &self.digest_key, sequence, rules: &self.rules, now_us: now_us() };
             // What they may was looked up when the request came, and its body may have taken long.
             if connection.kind() == Kind::Sqlite && job.request.access.account().is_some() {
                 match job.request.access.again(connection).await {
@@ -493,7 +496,8 @@ impl Writer {
             let links = registrations::prune(connection, now, PRUNE_STEP).await?;
             let logins = sessions::prune(connection, now, ended_before, PRUNE_STEP).await?;
             let tokens = revocations::prune(connection, now, PRUNE_STEP).await?
-                + keys::prune(connection, now, PRUNE_STEP).await?;
+                + keys::prune(connection, now, PRUNE_STEP).await?
+                + suffixes::prune(connection, now, PRUNE_STEP).await?;
             Ok::<[u64; 9], sqlx::Error>([
                 answers, versions, sets, batches, settled, ended, links, logins, tokens,
             ])
@@ -594,7 +598,7 @@ async fn one(
         return Ok(Outcome { reply, replayed: true, outbox: None, plan: None, confirm: None });
     }
     let nothing = Known::default();
-    let mut plan = Plan::make(connection, request, known.as_deref().unwrap_or(&nothing)).await?;
+    let mut plan = Plan::make(connection, request, known.as_deref().unwrap_or(&nothing), with.rules).await?;
     let cost = guard.cost(connection, &plan).await?;
     let confirm = cost.as_ref().map(|cost| cost.names);
     if let Some(cost) = cost.filter(|_| request.confirm != confirm && !request.dry_run) {

@@ -9,6 +9,7 @@ mod jobs;
 mod limits;
 pub mod load;
 mod mail;
+mod names;
 mod networks;
 mod redis;
 mod relay;
@@ -31,6 +32,7 @@ pub use jobs::Jobs;
 pub use limits::{Limits, Rate};
 pub use load::{ConfigError, Sources};
 pub use mail::{Mail, Transport as MailTransport};
+pub use names::Names;
 pub use networks::{Networks, NoNetwork};
 pub use redis::Redis;
 pub use relay::Relay;
@@ -68,6 +70,8 @@ pub struct Config {
     pub jwt: Jwt,
     /// How many requests somebody may send.
     pub limits: Limits,
+    /// Which names tenants make zones of.
+    pub names: Names,
     /// What new zones start with.
     pub defaults: Defaults,
     /// Which changes have to be confirmed.
@@ -643,6 +647,7 @@ impl Config {
         .or_else(|| self.jobs.out_of_range())
         .or_else(|| self.mail.out_of_range())
         .or_else(|| self.audit.out_of_range())
+        .or_else(|| self.names.out_of_range())
     }
 
     /// The first key that is missing, and what was expected. For all layers together: one may have what another lacks.
@@ -664,8 +669,16 @@ impl Config {
 }
 
 impl load::Checked for Config {
-    const LISTS: &'static [&'static str] =
-        &["defaults.ns", "api.trusted_proxies", "api.allow", "api.deny", "internal.allow", "internal.deny"];
+    const LISTS: &'static [&'static str] = &[
+        "defaults.ns",
+        "names.reserved",
+        "names.resolvers",
+        "api.trusted_proxies",
+        "api.allow",
+        "api.deny",
+        "internal.allow",
+        "internal.deny",
+    ];
 
     fn out_of_range(&self) -> Option<(String, &'static str)> {
         Config::out_of_range(self).map(|(key, expected)| (key.to_owned(), expected))

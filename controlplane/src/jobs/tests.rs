@@ -56,6 +56,7 @@ impl Place {
             history_kept: Duration::from_secs(3_600),
             jobs_kept: Duration::from_secs(3_600),
             guard: Guard::default(),
+            rules: Arc::new(crate::names::Rules::usual()),
             prune_every: PRUNE_EVERY,
         };
         tokio::spawn(writer.run());

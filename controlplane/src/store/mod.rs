@@ -11,6 +11,7 @@ pub(crate) mod audit_chain;
 pub mod batch;
 pub mod buffered;
 pub mod changes;
+pub(crate) mod claims;
 pub mod connection;
 pub(crate) mod data_keys;
 pub mod database;
@@ -32,6 +33,7 @@ pub mod secrets;
 pub(crate) mod sessions;
 pub mod sets;
 pub(crate) mod signals;
+pub(crate) mod suffixes;
 pub(crate) mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -103,6 +105,8 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
             jobs::POSTGRES_ONLY,
             schema::POSTGRES_ONLY,
             signals::POSTGRES_ONLY,
+            claims::POSTGRES_ONLY,
+            suffixes::POSTGRES_ONLY,
             tenants::POSTGRES_ONLY,
         ],
     };
@@ -115,6 +119,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         buffered::ALL,
         changes::ALL,
         data_keys::ALL,
+        claims::ALL,
         history::ALL,
         idempotency::ALL,
         jobs::ALL,
@@ -128,6 +133,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         &rrsets::composed(),
         secrets::ALL,
         sessions::ALL,
+        suffixes::ALL,
         tenants::ALL,
         tokens::ALL,
         withheld::ALL,

@@ -84,7 +84,12 @@ impl Asker {
     }
 
     /// Refuses who is less in a tenant; to who is nothing there, there is none. What they are is looked up where it is changed.
-    async fn need(&self, connection: &mut Connection, number: u32, least: Role) -> Result<Role, Problem> {
+    pub(crate) async fn need(
+        &self,
+        connection: &mut Connection,
+        number: u32,
+        least: Role,
+    ) -> Result<Role, Problem> {
         if self.is_operator || self.access.is_unchecked() {
             return Ok(Role::Owner);
         }
@@ -102,20 +107,30 @@ impl Asker {
         Err(Problem::new(Code::Forbidden, message))
     }
 
+    /// Which tenants are theirs.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// The account for which the database is to see no more than that may.
-    fn guard(&self) -> Option<Uuid> {
+    pub(crate) fn guard(&self) -> Option<Uuid> {
         self.access.account().filter(|_| !self.is_operator)
     }
 
     /// An operator only.
-    fn operates(&self) -> Result<(), Problem> {
+    pub(crate) fn operates(&self) -> Result<(), Problem> {
         if self.is_operator || self.access.is_unchecked() {
             return Ok(());
         }
         Err(Problem::new(Code::InsufficientScope, "this takes an operator, with the scope users:admin"))
     }
 
-    async fn note(&self, connection: &mut Connection, action: &str, object: &str) -> sqlx::Result<()> {
+    pub(crate) async fn note(
+        &self,
+        connection: &mut Connection,
+        action: &str,
+        object: &str,
+    ) -> sqlx::Result<()> {
         audit::note(connection, &self.who, action, object).await
     }
 }

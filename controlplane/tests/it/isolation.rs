@@ -81,6 +81,16 @@ fn requests() -> Vec<Foreign> {
         foreign("POST /api/v1/changes", "/api/v1/changes?zone=ZONE", json!({ "changes": [step("x")] }), NOT_THERE),
         foreign("POST /api/v1/changes", "/api/v1/changes?zone=ZONE", json!({ "changes": [{ "op": "remove_value", "name": "@", "type": "NS", "value": ["x.test."] }] }), NOT_THERE),
         foreign("GET /api/v1/changes/{id}", "/api/v1/changes/CHANGE", none(), NOT_THERE),
+        foreign("GET /api/v1/suffixes", "/api/v1/suffixes", none(), LIST),
+        foreign("GET /api/v1/suffixes/{zone}", "/api/v1/suffixes/ZONE", none(), &[404, 410]),
+        foreign("PUT /api/v1/suffixes/{zone}", "/api/v1/suffixes/ZONE", json!({}), OPERATORS),
+        foreign("DELETE /api/v1/suffixes/{zone}", "/api/v1/suffixes/ZONE", none(), &[403, 404]),
+        foreign("GET /api/v1/claims", "/api/v1/claims", none(), LIST),
+        foreign("GET /api/v1/claims", "/api/v1/claims?tenant=TENANT", none(), LIST),
+        foreign("POST /api/v1/claims", "/api/v1/claims", json!({ "name": "mine.test.", "tenant": 1 }), OPERATORS),
+        foreign("GET /api/v1/claims/{id}", "/api/v1/claims/CLAIM", none(), NOT_THERE),
+        foreign("DELETE /api/v1/claims/{id}", "/api/v1/claims/CLAIM", none(), NOT_THERE),
+        foreign("POST /api/v1/claims/{id}/check", "/api/v1/claims/CLAIM/check", none(), NOT_THERE),
         foreign("GET /api/v1/tenants", "/api/v1/tenants", none(), LIST),
         foreign("POST /api/v1/tenants", "/api/v1/tenants", json!({ "name": "x", "owner": "USER" }), OPERATORS),
         foreign("GET /api/v1/tenants/{number}", "/api/v1/tenants/TENANT", none(), NOT_THERE),
@@ -179,6 +189,8 @@ async fn victim(office: &Office) -> Victim {
     vera.client.json("PATCH", &format!("/api/v1/tenants/{tenant}"), &named).await.expect(200);
     let empty =
         vera.client.json("POST", "/api/v1/tenants", &json!({ "name": PLANTED })).await.expect(201).json();
+    let claim = json!({ "name": "claimed.test.", "tenant": tenant });
+    let claim = vera.client.json("POST", "/api/v1/claims", &claim).await.expect(201).json();
     let signer = key(&vera, &json!({ "name": PLANTED })).await;
     let token = json!({ "name": PLANTED, "scope": "records:read", "password": PASSWORD });
     let token = vera.client.json("POST", "/api/v1/tokens", &token).await.expect(201).json();
@@ -205,6 +217,7 @@ async fn victim(office: &Office) -> Victim {
         ("SESSION", vec![vera.session.clone()]),
         ("JOB", vec![text(&jobs["items"][0]["id"])]),
         ("NODE", vec!["node-planted".to_owned()]),
+        ("CLAIM", vec![text(&claim["id"])]),
     ];
     Victim { person: vera, objects }
 }
@@ -251,7 +264,7 @@ async fn state(office: &Office, victim: &Victim) -> Vec<Value> {
         state.push(own.get(&members).await.expect(200).json());
     }
     state.push(tenants);
-    for path in ["/api/v1/users/me/keys", "/api/v1/tokens", "/api/v1/users/me"] {
+    for path in ["/api/v1/users/me/keys", "/api/v1/tokens", "/api/v1/users/me", "/api/v1/claims"] {
         state.push(own.get(path).await.expect(200).json());
     }
     let sessions = own.get("/api/v1/users/me/sessions").await.expect(200).json();

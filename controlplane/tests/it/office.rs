@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use godwit_controlplane::config::Names;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Client, Server, folder};
@@ -21,6 +22,17 @@ impl Office {
         Office::open_with(|_| {}).await
     }
 
+    /// One where names are given as they are without any setting.
+    pub(crate) async fn with_names(adjust: impl FnOnce(&mut Names)) -> Office {
+        Office::open_with(|config| {
+            config.names = Names::default();
+            // Nobody outside is asked.
+            config.names.resolvers = vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()];
+            adjust(&mut config.names);
+        })
+        .await
+    }
+
     /// The same with other settings.
     pub(crate) async fn open_with(adjust: impl FnOnce(&mut godwit_controlplane::Config)) -> Office {
         let folder = folder();
@@ -30,6 +42,9 @@ impl Office {
             config.mail.transport = godwit_controlplane::config::MailTransport::File;
             config.mail.folder = Some(place);
             config.mail.from = Some("godwit@dns.test".to_owned());
+            // Whose a name is is asked in tests of that alone: see `with_names`.
+            config.names.require_proof = false;
+            config.names.quarantine_days = 0;
             adjust(config);
         });
         Office { server: server.await, mail }

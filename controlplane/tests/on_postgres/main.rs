@@ -22,6 +22,8 @@ mod cache;
 mod cache_writes;
 #[path = "../it/changes.rs"]
 mod changes;
+#[path = "../it/claims.rs"]
+mod claims;
 #[path = "../it/concurrency.rs"]
 mod concurrency;
 #[path = "../it/confirmation.rs"]
@@ -58,10 +60,14 @@ mod keys;
 mod ledger;
 #[path = "../it/limits.rs"]
 mod limits;
+#[path = "../it/names.rs"]
+mod names;
 #[path = "../it/node.rs"]
 mod node;
 #[path = "../it/office.rs"]
 mod office;
+#[path = "../it/overlap.rs"]
+mod overlap;
 #[path = "../it/past.rs"]
 mod past;
 #[path = "../it/program.rs"]

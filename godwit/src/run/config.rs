@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{
-    Accounts, Api, Audit, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Limits, Mail, Relay,
-    Sources, Store,
+    Accounts, Api, Audit, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Limits, Mail, Names,
+    Relay, Sources, Store,
 };
 use godwit_dataplane::config::{Answers, Cookies, Feed, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(super) jwt: Jwt,
     /// How many requests somebody may send.
     pub(super) limits: Limits,
+    /// Which names tenants make zones of.
+    pub(super) names: Names,
     /// What new zones start with.
     pub(super) defaults: Defaults,
     /// Which changes have to be confirmed.
@@ -102,6 +104,8 @@ impl Checked for Config {
     const LISTS: &'static [&'static str] = &[
         "server.listen",
         "defaults.ns",
+        "names.reserved",
+        "names.resolvers",
         "rate_limit.exempt",
         "api.trusted_proxies",
         "api.allow",
@@ -223,6 +227,7 @@ impl Config {
             guard: self.guard,
             jobs: self.jobs,
             audit: self.audit.clone(),
+            names: self.names.clone(),
             mail: self.mail.clone(),
             accounts: self.accounts,
             jwt: self.jwt,

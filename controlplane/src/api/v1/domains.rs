@@ -31,6 +31,7 @@ use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::name_key;
 use crate::model::soa::{DEFAULT_APEX_TTL_S, Soa, default_mailbox, ns_rrset};
 use crate::model::zone::{TtlPolicy, Zone};
+use crate::names::idna;
 use crate::store::{Connection, zones};
 use crate::validate::{DEFAULT_TTL_S, name, record};
 
@@ -91,7 +92,7 @@ pub struct SoaBody {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateBody {
-    /// Its apex.
+    /// Its apex; outside ASCII as people write it.
     #[schema(example = "example.com.")]
     pub name: String,
     /// Its SOA.
@@ -315,11 +316,12 @@ pub async fn look_up(
     responses(
         (status = 201, description = "Made", body = Domain),
         (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
-        (status = 409, description = "DOMAIN_EXISTS", body = ErrorBody),
+        (status = 403, description = "FORBIDDEN, OWNERSHIP_REQUIRED, NAME_RESERVED", body = ErrorBody),
+        (status = 409, description = "DOMAIN_EXISTS, NAME_QUARANTINED, CONFLICT", body = ErrorBody),
         (status = 422, description = "INVALID_NAME, INVALID_VALUE", body = ErrorBody),
 ))]
 pub async fn create(State(app): State<Arc<App>>, write: Write<CreateBody>) -> Result<Response, Problem> {
-    let apex = name::absolute(&write.body.name)?;
+    let apex = idna::read(&write.body.name)?;
     let ns = match &write.body.ns {
         Some(texts) => {
             texts.iter().map(|text| name::absolute(text)).collect::<Result<Vec<Name>, Problem>>()?

@@ -5,6 +5,8 @@ pub mod audit;
 pub mod auth;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod changes;
+#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
+pub mod claims;
 pub mod data_keys;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod domains;
@@ -22,6 +24,7 @@ pub mod nodes;
 pub mod records;
 pub mod reload;
 pub mod rollback;
+pub mod suffixes;
 pub mod tenants;
 pub mod tokens;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]

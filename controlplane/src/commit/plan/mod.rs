@@ -21,6 +21,7 @@ use crate::model::name_key;
 use crate::model::role::Role;
 use crate::model::soa::{Soa, serial_of, set_serial};
 use crate::model::zone::{TtlPolicy, Zone};
+use crate::names::{self, Place, Rules};
 use crate::store::zones::Longest;
 use crate::store::{Connection, rrsets, tenants, zones};
 use crate::validate::zone as rules;
@@ -52,20 +53,22 @@ impl Plan {
     ///
     /// # Errors
     /// What speaks against it.
-    pub async fn make(
+    pub(crate) async fn make(
         connection: &mut Connection,
         request: &Request,
         known: &Known,
+        rules: &Rules,
     ) -> Result<Plan, Problem> {
         let mut plan = Plan::default();
         let count = request.operations.len();
         for (index, operation) in request.operations.iter().enumerate() {
-            let done = plan.operate(connection, operation, request, count, known).await;
+            let done = plan.operate(connection, operation, request, count, (known, rules)).await;
             done.map_err(|problem| located(problem, index, count))?;
         }
         plan.keep_serials();
         plan.permit(&request.limits)?;
         plan.judge()?;
+        names::refuse_wildcards(connection, &plan).await?;
         Ok(plan)
     }
 
@@ -129,7 +132,7 @@ impl Plan {
         operation: &Operation,
         request: &Request,
         count: usize,
-        known: &Known,
+        (known, rules): (&Known, &Rules),
     ) -> Result<(), Problem> {
         let (if_match, limits) = (request.if_match.as_ref(), &request.limits);
         // Before anything is looked at: what it is about tells nothing to who may not touch it.
@@ -154,7 +157,7 @@ impl Plan {
             Operation::Delete { owner, rtype: None, .. } => limits.allow_owner(owner)?,
         }
         match operation {
-            Operation::PutZone(put) => self.put_zone(connection, put, request).await,
+            Operation::PutZone(put) => self.put_zone(connection, put, request, rules).await,
             Operation::PatchZone { apex, ttl_policy, soa } => {
                 let zone = self.existing_zone(connection, apex, request).await?;
                 if let Some(policy) = ttl_policy {
@@ -182,7 +185,7 @@ impl Plan {
                 plan.removed = true;
                 Ok(())
             }
-            Operation::Rollback { apex, to } => self.rollback(connection, apex, *to, request).await,
+            Operation::Rollback { apex, to } => self.rollback(connection, apex, *to, request, rules).await,
             Operation::RollbackAll { to, max_zones } => {
                 self.rollback_all(connection, *to, *max_zones, if_match).await
             }
@@ -220,6 +223,7 @@ impl Plan {
         connection: &mut Connection,
         put: &PutZone,
         request: &Request,
+        rules: &Rules,
     ) -> Result<(), Problem> {
         let (apex, access, if_match) = (&put.apex, &request.access, request.if_match.as_ref());
         let found = match zones::longest_seen(connection, &[apex.as_ref()], true).await? {
@@ -242,7 +246,7 @@ impl Plan {
         self.check_version(found.as_ref(), apex, if_match)?;
         let owner_number = match &found {
             Some(zone) => zone.owner_number,
-            None => new_owner(connection, apex, put.tenant, access).await?,
+            None => new_owner(connection, apex, put.tenant, access, rules).await?,
         };
         let departed = match found {
             Some(_) => None,
@@ -483,38 +487,44 @@ async fn new_owner(
     apex: &Name,
     named: Option<u32>,
     access: &Access,
+    rules: &Rules,
 ) -> Result<u32, Problem> {
     let owner = access.owner_of_new(named)?;
-    let Some(_) = access.account() else {
-        if owner > 0 && tenants::by_number(connection, owner).await?.is_none() {
-            return Err(Problem::new(Code::TenantNotFound, format!("there is no tenant {owner}")));
-        }
-        return Ok(owner);
-    };
-    may_be_below(connection, apex, owner, access).await?;
+    if access.account().is_some() {
+        may_be_made(connection, apex, owner, access, rules).await?;
+    } else if owner > 0 && tenants::by_number(connection, owner).await?.is_none() {
+        return Err(Problem::new(Code::TenantNotFound, format!("there is no tenant {owner}")));
+    }
+    names::to_be_made(connection, apex.as_ref()).await?;
     Ok(owner)
 }
 
-/// Refuses a zone of a tenant below one of somebody else's who has not granted that.
-pub(super) async fn may_be_below(
+/// Whether a tenant may have a new zone of this name: inside of what is its own, below a suffix, or where it has proven that the
+/// name is its own.
+async fn may_be_made(
     connection: &mut Connection,
     apex: &Name,
     owner: u32,
     access: &Access,
+    rules: &Rules,
 ) -> Result<(), Problem> {
+    if let Some(suffix) = names::suffix_of(connection, apex.as_ref()).await? {
+        return rules.may_take_below(connection, &suffix, apex, owner).await;
+    }
     let above: Vec<NameRef<'_>> =
         std::iter::successors(apex.as_ref().parent(), |name| name.parent()).collect();
-    let may = match zones::longest_seen(connection, &above, false).await? {
-        Longest::Nothing => true,
-        Longest::Zone(zone) => zone.owner_number == owner || access.role_of(&zone) >= Some(Role::Admin),
-        Longest::Hidden => false,
+    let place = match zones::longest_seen(connection, &above, false).await? {
+        Longest::Nothing => Place::Free,
+        Longest::Zone(zone) if zone.owner_number == owner || access.role_of(&zone) >= Some(Role::Admin) => {
+            Place::Inside
+        }
+        Longest::Zone(_) | Longest::Hidden => {
+            let message =
+                format!("{apex} is below a zone of somebody else's, who would have to grant you admin of it");
+            return Err(Problem::new(Code::Forbidden, message));
+        }
     };
-    if may {
-        return Ok(());
-    }
-    let message =
-        format!("{apex} is below a zone of somebody else's, who would have to grant you admin of it");
-    Err(Problem::new(Code::Forbidden, message))
+    rules.may_take(connection, apex, owner, place).await
 }
 
 /// Says which of several changes is meant.

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use godwit_wire::name::{Name, NameRef};
 
-use super::{Plan, READ_WHOLE_FROM, READ_WHOLE_RATIO, ZonePlan};
+use super::{Plan, READ_WHOLE_FROM, READ_WHOLE_RATIO, ZonePlan, may_be_made};
 use crate::error::{Code, Problem};
 use crate::model::change::{IfMatch, Request};
 use crate::model::name_key;
 use crate::model::role::Role;
 use crate::model::zone::Zone;
+use crate::names::{self, Rules};
 use crate::past::{self, At, Past};
 use crate::store::{Connection, Kind, history, relay, rrsets, tenants, zones};
 
@@ -27,6 +28,7 @@ impl Plan {
         apex: &Name,
         to: At,
         request: &Request,
+        rules: &Rules,
     ) -> Result<(), Problem> {
         let (access, if_match) = (&request.access, request.if_match.as_ref());
         let found = zones::lock_by_name(connection, apex.as_ref()).await?;
@@ -45,12 +47,12 @@ impl Plan {
         };
         past.needs(found.as_ref(), access)?;
         let owner = past.zone.owner_number;
-        if found.is_none() && access.account().is_some() {
-            super::may_be_below(connection, apex, owner, access).await?;
-        }
         if found.is_none() && access.role_in(owner) < Some(Role::Admin) {
             let message = format!("that makes the zone {apex}, which takes admin in its tenant");
             return Err(Problem::new(Code::Forbidden, message));
+        }
+        if found.is_none() && access.account().is_some() {
+            may_be_made(connection, apex, owner, access, rules).await?;
         }
         self.bring_back(connection, apex, past).await?;
         Ok(())
@@ -147,6 +149,7 @@ impl Plan {
                 refuse_taken(connection, apex, then.owner_number).await?;
                 let mut plan = ZonePlan::new(apex.clone(), then.ttl_policy, then.owner_number);
                 plan.departed = zones::take_departed(connection, apex.as_ref()).await?;
+                names::to_be_made(connection, apex.as_ref()).await?;
                 plan
             }
         };

@@ -58,6 +58,7 @@ async fn at_rest(kind: Kind) -> (Writer, Running) {
         history_kept: Duration::from_secs(3600),
         jobs_kept: Duration::from_secs(3_600),
         guard: Guard::default(),
+        rules: Arc::new(Rules::usual()),
         prune_every: PRUNE_EVERY,
     };
     (writer, Running { committer, readers, log, place: test_place, closed: Some(close) })

@@ -52,9 +52,9 @@ async fn with_zones(writer: &mut Writer, names: &[&str]) {
     for (now_us, name) in (1..).zip(names) {
         let request = request(zone(name, PutMode::Create), false);
         let connection = &mut writer.line.connection;
-        let mut plan = Plan::make(connection, &request, &Known::default()).await.unwrap();
+        let mut plan = Plan::make(connection, &request, &Known::default(), &writer.rules).await.unwrap();
         let mut batch = Batch::of(connection);
-        let with = With { digest_key: &writer.digest_key, sequence: None, now_us };
+        let with = With { digest_key: &writer.digest_key, sequence: None, rules: &writer.rules, now_us };
         record::write(&mut batch, connection, &request, &mut plan, with).await.unwrap();
         batch.run(connection).await.unwrap();
     }

@@ -1,0 +1,79 @@
+//! `[names]`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Which names tenants make zones of.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Names {
+    /// Whether a tenant has to prove that a name is its own before it makes a zone of it. Default true; without, tenants are
+    /// trusted.
+    pub require_proof: bool,
+    /// Days for which a name that a tenant gave up is given to nobody else: longer than a certificate for it lives. Default 200.
+    pub quarantine_days: u32,
+    /// Labels that nobody takes below a suffix, besides those that are built in; one that ends in * stands for all that begin
+    /// so. Default none.
+    pub reserved: Vec<String>,
+    /// A file with a public suffix list in place of the one that is built in; read again when it changes. Default none.
+    pub public_suffix_list: Option<PathBuf>,
+    /// Resolvers that are asked for the proof of a name, by address and port: two have to have seen it. Default 9.9.9.9:53 and
+    /// 1.1.1.1:53.
+    pub resolvers: Vec<String>,
+    /// Days for which the proof of a name may be gone until it counts no more. Default 14.
+    pub grace_days: u32,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Names {
+            require_proof: true,
+            quarantine_days: 200,
+            reserved: Vec::new(),
+            public_suffix_list: None,
+            resolvers: vec!["9.9.9.9:53".to_owned(), "1.1.1.1:53".to_owned()],
+            grace_days: 14,
+        }
+    }
+}
+
+impl Names {
+    /// The resolvers, each once.
+    #[must_use]
+    pub fn resolvers(&self) -> Vec<SocketAddr> {
+        let mut all: Vec<SocketAddr> = self.resolvers.iter().filter_map(|text| text.parse().ok()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// The first key whose value is out of range, and what was expected.
+    pub(super) fn out_of_range(&self) -> Option<(&'static str, &'static str)> {
+        let mut addresses: Vec<_> = self.resolvers().iter().map(SocketAddr::ip).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let on_this_machine = addresses.iter().all(std::net::IpAddr::is_loopback);
+        let are_good =
+            self.resolvers().len() == self.resolvers.len() && (2..=8).contains(&self.resolvers.len());
+        let is_label = |label: &String| {
+            let label = label.strip_suffix('*').unwrap_or(label);
+            let is_good = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_';
+            (1..=63).contains(&label.len()) && label.bytes().all(is_good)
+        };
+        [
+            (self.quarantine_days <= 3_650, "names.quarantine_days", "at most 3650"),
+            (self.reserved.iter().all(is_label), "names.reserved", "labels like shop, or shop*"),
+            // Two ports of one address are one resolver, but for tests.
+            (
+                are_good && (addresses.len() >= 2 || on_this_machine),
+                "names.resolvers",
+                "2 to 8 addresses with ports, like 9.9.9.9:53, of different machines",
+            ),
+            ((1..=365).contains(&self.grace_days), "names.grace_days", "1 to 365"),
+        ]
+        .into_iter()
+        .find_map(|(good, key, expected)| (!good).then_some((key, expected)))
+    }
+}

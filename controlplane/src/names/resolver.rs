@@ -1,0 +1,184 @@
+//! What a resolver says about the TXT records of a name: asked by UDP, and by TCP where the answer is too long for that. The port
+//! is the system's choice and the id random, so that somebody who does not see the question cannot answer it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use domain::base::Message;
+use domain::base::iana::{Class, Rcode, Rtype};
+use domain::base::name::ToName as _;
+use domain::rdata::Txt;
+use godwit_wire::name::Name;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Datagrams get lost.
+const ATTEMPTS: usize = 2;
+/// The most octets of an answer by UDP, where no more is asked for (RFC 1035 §2.3.4).
+const DATAGRAM: usize = 512;
+
+/// What may be read of an answer.
+#[derive(Debug, Eq, PartialEq)]
+enum Answer {
+    /// The texts.
+    Texts(Vec<Vec<u8>>),
+    /// It does not fit.
+    Cut,
+    /// It is none to this question.
+    Other,
+    /// The resolver knows nothing.
+    Failed(String),
+}
+
+/// The texts of a name, each in one piece; none where it has none, or is not there.
+///
+/// # Errors
+/// Why nothing is known.
+pub(super) async fn texts(resolver: SocketAddr, name: &Name) -> Result<Vec<Vec<u8>>, String> {
+    let mut last = Err("it does not answer".to_owned());
+    for _ in 0..ATTEMPTS {
+        last = match tokio::time::timeout(PATIENCE, ask(resolver, name)).await {
+            Ok(Ok(texts)) => return Ok(texts),
+            Ok(Err(reason)) => Err(reason),
+            Err(_) => Err("it does not answer".to_owned()),
+        };
+    }
+    last
+}
+
+async fn ask(resolver: SocketAddr, name: &Name) -> Result<Vec<Vec<u8>>, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let question = question(name)?;
+    let any = match resolver.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await.map_err(failed)?;
+    socket.connect(resolver).await.map_err(failed)?;
+    socket.send(&question).await.map_err(failed)?;
+    let mut octets = [0; DATAGRAM];
+    loop {
+        let len = socket.recv(&mut octets).await.map_err(failed)?;
+        match read(octets.get(..len).unwrap_or_default(), &question) {
+            Answer::Texts(texts) => return Ok(texts),
+            Answer::Failed(reason) => return Err(reason),
+            Answer::Cut => return ask_by_tcp(resolver, &question).await,
+            // Somebody else's: the right one may still come.
+            Answer::Other => {}
+        }
+    }
+}
+
+async fn ask_by_tcp(resolver: SocketAddr, question: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let asked = async {
+        let mut stream = TcpStream::connect(resolver).await?;
+        let len = u16::try_from(question.len()).unwrap_or(u16::MAX);
+        stream.write_all(&[&len.to_be_bytes(), question].concat()).await?;
+        let len = stream.read_u16().await?;
+        let mut octets = vec![0; usize::from(len)];
+        stream.read_exact(&mut octets).await?;
+        Ok(octets)
+    };
+    let octets = asked.await.map_err(|error: std::io::Error| error.to_string())?;
+    match read(&octets, question) {
+        Answer::Texts(texts) => Ok(texts),
+        Answer::Failed(reason) => Err(reason),
+        Answer::Cut | Answer::Other => Err("its answer is none".to_owned()),
+    }
+}
+
+/// The TXT records of a name, with recursion.
+fn question(name: &Name) -> Result<Vec<u8>, String> {
+    let mut id = [0; 2];
+    getrandom::fill(&mut id).map_err(|error| error.to_string())?;
+    let mut packet = vec![id[0], id[1], 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    packet.extend_from_slice(name.as_ref().as_wire());
+    packet.extend_from_slice(&Rtype::TXT.to_int().to_be_bytes());
+    packet.extend_from_slice(&Class::IN.to_int().to_be_bytes());
+    Ok(packet)
+}
+
+fn read(octets: &[u8], question: &[u8]) -> Answer {
+    texts_of(octets, question).unwrap_or(Answer::Other)
+}
+
+/// `None`: it is no answer to the question.
+fn texts_of(octets: &[u8], question: &[u8]) -> Option<Answer> {
+    let (message, asked) = (Message::from_octets(octets).ok()?, Message::from_octets(question).ok()?);
+    let (said, meant) = (message.sole_question().ok()?, asked.sole_question().ok()?);
+    let header = message.header();
+    let is_ours = header.qr()
+        && header.id() == asked.header().id()
+        && said.qname().name_eq(meant.qname())
+        && said.qtype() == meant.qtype()
+        && said.qclass() == meant.qclass();
+    if !is_ours {
+        return None;
+    }
+    if header.tc() {
+        return Some(Answer::Cut);
+    }
+    if !matches!(header.rcode(), Rcode::NOERROR | Rcode::NXDOMAIN) {
+        return Some(Answer::Failed(format!("it answers {}", header.rcode())));
+    }
+    // Behind aliases they are those of the last name.
+    let records = message.answer().ok()?.limit_to::<Txt<_>>();
+    let texts = records.filter_map(Result::ok).map(|record| {
+        let strings = record.data().iter();
+        strings.fold(Vec::new(), |mut text, part| {
+            text.extend_from_slice(part);
+            text
+        })
+    });
+    Some(Answer::Texts(texts.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> Name {
+        "_godwit-challenge.example.com.".parse().unwrap()
+    }
+
+    /// An answer with one text in two strings.
+    fn answer(question: &[u8]) -> Vec<u8> {
+        let mut answer = question.to_vec();
+        answer[2] = 0x81;
+        answer[7] = 1;
+        answer.extend_from_slice(&[0xC0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, 6, 2, b'a', b'b', 2, b'c', b'd']);
+        answer
+    }
+
+    #[test]
+    fn only_an_answer_to_the_question_counts() {
+        let question = question(&name()).unwrap();
+        let good = answer(&question);
+        assert_eq!(read(&good, &question), Answer::Texts(vec![b"abcd".to_vec()]));
+        let changed = |at: usize, octet: u8| {
+            let mut octets = good.clone();
+            octets[at] = octet;
+            read(&octets, &question)
+        };
+        // The id, the bit of answers, a letter of the name, its type.
+        for (at, octet) in [(0, !good[0]), (1, !good[1]), (2, 1), (14, b'x'), (good.len() - 21, 1)] {
+            assert_eq!(changed(at, octet), Answer::Other, "{at}");
+        }
+        assert_eq!(changed(2, 0x83), Answer::Cut);
+        assert_eq!(changed(3, 3), Answer::Texts(vec![b"abcd".to_vec()]));
+        assert!(matches!(changed(3, 2), Answer::Failed(_)));
+        for len in 0..good.len() {
+            let _ = read(&good[..len], &question);
+        }
+        assert_eq!(read(&good[..11], &question), Answer::Other);
+    }
+
+    #[test]
+    fn ids_differ() {
+        let ids: std::collections::HashSet<Vec<u8>> =
+            (0..64).map(|_| question(&name()).unwrap()[..2].to_vec()).collect();
+        assert!(ids.len() > 48, "{}", ids.len());
+    }
+}
