@@ -8,6 +8,7 @@ ARGS ?=
 # How long each fuzz target runs.
 FUZZ_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),20)
 # How long attacks are measured.
+ATTACK_EXAMPLES ?= 30
 ATTACK_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),120)
 # How long everything goes on at once.
 SOAK_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),600)
@@ -23,7 +24,7 @@ export RUSTDOCFLAGS = -D warnings
 # Tests compare with what is checked in, and never rewrite it.
 export INSTA_UPDATE = no
 
-.PHONY: help build run run-cluster test unit bench fuzz fuzz-volume fuzz-served worst-packet miri loom seeds proof proof-table loadtest loadtest-churn attack-dns soak chaos lint doc deps clean
+.PHONY: help build run run-cluster test unit bench fuzz fuzz-volume fuzz-served worst-packet miri loom seeds proof proof-table loadtest loadtest-churn attack attack-dns soak chaos lint doc deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +102,9 @@ loadtest-churn: ## measure what changes through the API cost those who ask (ARGS
 attack-dns: ## attack Godwit, NSD, Knot DNS, BIND and PowerDNS for SECONDS=120 and print one table (ARGS='--part slow')
 	cargo build --release --locked -p godwit-loadtest -p godwit-dataplane
 	target/release/godwit-loadtest attack-dns --seconds $(ATTACK_SECONDS) $(ARGS)
+
+attack: deps ## attack the API of a server of its own: made-up requests, tokens, limits, foreign objects (ATTACK_EXAMPLES=30)
+	testkit/attack/run $(ATTACK_EXAMPLES)
 
 soak: ## everything at once with a fault each minute for SECONDS=600: answers, writes, memory, descriptors (ARGS='--fault kill')
 	cargo build --release --locked -p godwit-loadtest -p godwit-dataplane -p godwit
