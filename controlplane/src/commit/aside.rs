@@ -73,10 +73,10 @@ impl Writer {
         if !done.is_closed() {
             let written = match guard.filter(|_| self.place.kind() == Kind::Postgres) {
                 None => self.transact_aside(begin).await,
-                Some(account) => match self.to_guarded(account).await {
+                Some(account) => match self.go_guarded(account).await {
                     Ok(own) => {
                         let written = self.transact_aside(begin).await;
-                        self.from_guarded(own);
+                        self.go_back(own);
                         written
                     }
                     Err(error) => Err(error.into()),

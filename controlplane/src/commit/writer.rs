@@ -224,17 +224,17 @@ impl Writer {
 
     /// The same by the connection that is shown no more than who asks may see.
     async fn transact_guarded(&mut self, account: Uuid, group: Vec<Job>) {
-        match self.to_guarded(account).await {
+        match self.go_guarded(account).await {
             Ok(own) => {
                 self.transact_some(group).await;
-                self.from_guarded(own);
+                self.go_back(own);
             }
             Err(error) => refuse_all(group, &error),
         }
     }
 
-    /// Goes on with the connection for tenants, for one account; gives the other one, for [`Writer::from_guarded`].
-    pub(super) async fn to_guarded(&mut self, account: Uuid) -> sqlx::Result<Line> {
+    /// Goes on with the connection for tenants, for one account; gives the other one, for [`Writer::go_back`].
+    pub(super) async fn go_guarded(&mut self, account: Uuid) -> sqlx::Result<Line> {
         let line = match self.guarded.take() {
             Some(line) => line,
             None => Line::of(self.place.connect_guarded().await.inspect_err(|error| {
@@ -246,7 +246,7 @@ impl Writer {
     }
 
     /// Goes on with the other one.
-    pub(super) fn from_guarded(&mut self, own: Line) {
+    pub(super) fn go_back(&mut self, own: Line) {
         self.acts_for = None;
         self.guarded = Some(std::mem::replace(&mut self.line, own));
     }

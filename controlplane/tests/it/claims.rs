@@ -375,8 +375,7 @@ async fn claims_are_seen_by_their_tenants_and_made_by_admins() {
     let (bert, his) = with_tenant(&office, "bert@example.org").await;
     let made = claim(&anna.client, "bücher.example").await;
     assert_eq!(made["name"], json!("xn--bcher-kva.example."));
-    let member = format!("/api/v1/tenants/{hers}/members/{}", crate::tenants::id(&bert).await);
-    anna.client.json("PUT", &member, &json!({ "role": "viewer" })).await.expect(200);
+    crate::tenants::join(&anna.client, hers, &bert, "viewer").await;
     let since = Instant::now();
     while bert.client.get("/api/v1/claims").await.expect(200).json()["items"].as_array().unwrap().is_empty() {
         assert!(since.elapsed() < Duration::from_secs(5));

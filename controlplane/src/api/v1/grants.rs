@@ -38,7 +38,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    fn of(grant: tenants::Grant) -> Grant {
+    fn of(grant: &tenants::Grant) -> Grant {
         Grant { tenant: grant.tenant, role: grant.role, since: timestamp(grant.since_us) }
     }
 }
@@ -57,7 +57,7 @@ pub(crate) async fn list(
     asked: Asked<Empty>,
 ) -> Result<Response, Problem> {
     let grants = app.tenants.grants(&asked.asker(Scope::DomainsRead)?, &name::absolute(&text)?).await?;
-    Ok(Json(Page { items: grants.into_iter().map(Grant::of).collect(), next: None }).into_response())
+    Ok(Json(Page { items: grants.iter().map(Grant::of).collect(), next: None }).into_response())
 }
 
 /// Grants a tenant something of a zone, in place of what it was granted before: `viewer`, `editor` or `admin`.
@@ -79,7 +79,7 @@ pub(crate) async fn put(
     let asker = asked.asker(Scope::DomainsWrite)?;
     let apex = name::absolute(&zone)?;
     let grant = app.tenants.put_grant(asker, apex, number(&tenant)?, asked.body.role).await?;
-    Ok(Json(Grant::of(grant)).into_response())
+    Ok(Json(Grant::of(&grant)).into_response())
 }
 
 /// Takes a grant back. What was made below the zone stays.
