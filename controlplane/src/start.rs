@@ -77,6 +77,10 @@ pub(crate) async fn open_beside(store: &Store) -> anyhow::Result<(Database, Opti
     Ok((open_database(place, 1, 1).await?, lock))
 }
 
+/// How often, and after what pauses, a folder that is in use is tried again.
+const LOCK_TRIES: u32 = 10;
+const LOCK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Keeps every other process out of the folder for as long as the file is open.
 fn lock(data: &Path) -> anyhow::Result<File> {
     // Nobody else on the machine has business in it.
@@ -84,7 +88,16 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     made.with_context(|| format!("data folder {}", data.display()))?;
     let path = data.join(LOCK);
     let file = File::create(&path).with_context(|| format!("lock {}", path.display()))?;
-    match file.try_lock() {
+    let mut tried = file.try_lock();
+    // A child process of who has just stopped has the file open until it has become another program.
+    for _ in 0..LOCK_TRIES {
+        if !matches!(tried, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(LOCK_AGAIN);
+        tried = file.try_lock();
+    }
+    match tried {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             anyhow::bail!("the data folder {} is in use by another process", data.display())
