@@ -20,6 +20,7 @@ use super::{App, v1};
                        with 504 TIMEOUT. Requests that are counted say in RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset and \
                        RateLimit-Policy how their sender stands.",
     ),
+    components(schemas(v1::changes::Wanted)),
     tags(
         (name = "records", description = "RRsets"),
         (name = "domains", description = "Zones"),

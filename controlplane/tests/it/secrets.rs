@@ -388,9 +388,15 @@ async fn keys_are_changed_while_everybody_goes_on() {
     let other = match crate::DATABASE {
         Kind::Sqlite => None,
         Kind::Postgres => {
-            let token = Some(office.client().token.clone());
-            let start =
-                Server::start_in(folder.clone(), crate::replica::Replica::default(), token, reached_at);
+            let (token, mail) = (Some(office.client().token.clone()), office.mail.clone());
+            let replica = crate::replica::Replica::default();
+            // Either of them sends what mail there is.
+            let start = Server::start_in(folder.clone(), replica, token, move |config| {
+                reached_at(config);
+                config.mail.transport = godwit_controlplane::config::MailTransport::File;
+                config.mail.folder = Some(mail);
+                config.mail.from = Some("godwit@dns.test".to_owned());
+            });
             Some(start.await)
         }
     };
