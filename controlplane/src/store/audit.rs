@@ -1,5 +1,5 @@
 //! `audit`: who did what to what, when, from where and with what, and what came of it. Rows are written in the transaction of what
-//! they tell, and never change again; how they are chained is in [`super::audit_chain`].
+//! they tell, and never change again; how they are chained is in `audit_chain.rs`.
 
 use std::net::IpAddr;
 
