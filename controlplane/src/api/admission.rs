@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -13,6 +13,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::App;
+use super::pieces::Pieces;
 use crate::error::{Code, Problem};
 use crate::observe::metrics::{Limit, Metrics};
 
@@ -47,13 +48,12 @@ pub(crate) async fn within(
 
 /// An answer that keeps a place until it is with the connection.
 pub(crate) fn holding(response: Response, place: OwnedSemaphorePermit) -> Response {
-    response.map(|body| Body::new(Held { body, rest: Bytes::new(), _place: place }))
+    response.map(|body| Body::new(Held { body: Pieces::of(body, PIECE_OCTETS), _place: place }))
 }
 
 /// The body of an answer that keeps its request in flight until it is gone.
 struct Held {
-    body: Body,
-    rest: Bytes,
+    body: Pieces,
     _place: OwnedSemaphorePermit,
 }
 
@@ -65,31 +65,15 @@ impl hyper::body::Body for Held {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = self.get_mut();
-        while this.rest.is_empty() {
-            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => this.rest = data,
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-                },
-                end => return Poll::Ready(end),
-            }
-        }
-        let piece = this.rest.split_to(this.rest.len().min(PIECE_OCTETS));
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper.saturating_add(rest));
-        }
-        hint.set_lower(hint.lower().saturating_add(rest));
-        hint
+        self.body.size_hint()
     }
 }
 
@@ -158,7 +142,7 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let whole = Bytes::from(vec![7; PIECE_OCTETS * 2 + 5]);
         let place = places.clone().try_acquire_owned().unwrap();
-        let mut held = Held { body: Body::from(whole.clone()), rest: Bytes::new(), _place: place };
+        let mut held = Held { body: Pieces::of(Body::from(whole.clone()), PIECE_OCTETS), _place: place };
         let mut pieces = Vec::new();
         while !held.is_end_stream() {
             assert_eq!(held.size_hint().exact(), Some((whole.len() - pieces.len()) as u64));

@@ -94,6 +94,14 @@ pub fn id(cursor: &str) -> Result<Uuid, Problem> {
     Uuid::from_slice(&key(cursor)?).map_err(|_| malformed())
 }
 
+/// Cuts rows, of which one more than the limit was asked for, to the limit; where the list goes on, by the cursor of a row.
+pub(crate) fn cut<R>(rows: &mut Vec<R>, limit: i64, cursor: impl Fn(&R) -> String) -> Option<String> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    rows.last().filter(|_| more).map(cursor)
+}
+
 /// A page of rows of which one more than the limit was asked for, and where the list goes on, by the ids of the rows.
 pub(crate) fn by_id<R, T>(
     mut rows: Vec<R>,
@@ -101,10 +109,7 @@ pub(crate) fn by_id<R, T>(
     id: impl Fn(&R) -> Uuid,
     item: impl Fn(R) -> T,
 ) -> Page<T> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|last| of_key(id(last).as_bytes()));
+    let next = cut(&mut rows, limit, |row| of_key(id(row).as_bytes()));
     Page { items: rows.into_iter().map(item).collect(), next }
 }
 

@@ -13,6 +13,7 @@ mod dry_run;
 pub mod envelope;
 pub mod health;
 pub mod openapi;
+mod pieces;
 pub mod read;
 mod served;
 pub mod server;

@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::super::pieces::Pieces;
 use super::Limits;
 use super::transport::Stream;
 use crate::observe::metrics::{Limit, Metrics};
@@ -207,8 +208,7 @@ impl Drop for Open {
 
 /// An answer in small pieces. Whoever is not asked for the next one waits for the client.
 struct Answer {
-    body: Body,
-    rest: Bytes,
+    body: Pieces,
     open: Open,
 }
 
@@ -216,7 +216,7 @@ impl Answer {
     fn new(body: Body, open: Open) -> Answer {
         // It is asked for the first piece once there is room for it.
         open.waits_for_client(true);
-        Answer { body, rest: Bytes::new(), open }
+        Answer { body: Pieces::of(body, PIECE_OCTETS), open }
     }
 }
 
@@ -236,34 +236,21 @@ impl hyper::body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
         this.open.waits_for_client(false);
-        while this.rest.is_empty() {
-            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => this.rest = data,
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-                },
-                end => {
-                    // An answer that breaks off does so by our own doing.
-                    this.open.is_done = true;
-                    return Poll::Ready(end);
-                }
-            }
+        let given = ready!(Pin::new(&mut this.body).poll_frame(context));
+        match &given {
+            Some(Ok(frame)) if frame.is_data() => this.open.waits_for_client(true),
+            Some(Ok(_)) => {}
+            // An answer that breaks off does so by our own doing.
+            None | Some(Err(_)) => this.open.is_done = true,
         }
-        let piece = this.rest.split_to(this.rest.len().min(PIECE_OCTETS));
-        this.open.waits_for_client(true);
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(given)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper.saturating_add(rest));
-        }
-        hint.set_lower(hint.lower().saturating_add(rest));
-        hint
+        self.body.size_hint()
     }
 }

@@ -1,17 +1,14 @@
 //! `/audit`: who did what, page by page, and all of it at once as JSON or CSV.
 
 use std::fmt::Write as _;
-use std::io;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use godwit_wire::presentation::Printable;
-use http_body_util::channel::{Channel, Sender};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -22,18 +19,14 @@ use super::super::App;
 use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::Params;
+use super::sending::{self, Broken, Sending};
 use super::{micros, timestamp};
 use crate::error::{Code, Problem};
-use crate::observe::metrics::Limit;
 use crate::store::audit::{self, At, Audited, DONE, Filter, REFUSED};
 use crate::store::{Connection, changes};
 
 /// Rows that are read at once for an export.
 const STEP: i64 = 500;
-/// From so many octets on, what was written is sent.
-const PIECE_OCTETS: usize = 64 << 10;
-/// Pieces that may wait for the client.
-const PIECES: usize = 2;
 /// The clock that named a change may be another one than that of its row.
 const CLOCKS_US: i64 = 60_000_000;
 
@@ -181,28 +174,9 @@ pub async fn export(
         Some(_) => return Err(Problem::new(Code::MalformedRequest, "\"format\": expected json or csv")),
     };
     let AuditExportParams { actor, action, object, outcome, change, since, until, .. } = params;
-    let mut transaction = app.views.begin_long(None).await.map_err(|error| {
-        if matches!(error, sqlx::Error::PoolTimedOut) {
-            app.metrics.limited(Limit::Exports);
-            return Problem::new(Code::DbPoolTimeout, "other exports are under way; try again");
-        }
-        Problem::from(error)
-    })?;
+    let mut transaction = sending::begin(&app, None).await?;
     let asked = Asked { actor, action, object, outcome, change, since, until };
     let (filter, until) = asked.filter(&mut transaction).await?;
-    let (sender, body) = Channel::new(PIECES);
-    let pieces = Pieces { sender: Some(sender), text: String::new() };
-    tokio::spawn(async move {
-        let all = pieces.send_all(transaction, &filter, until, form);
-        match tokio::time::timeout(app.export_timeout, all).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "an export of the audit log ended early"),
-            Err(_) => {
-                app.metrics.limited(Limit::ExportTime);
-                tracing::warn!("an export of the audit log took too long and was cut");
-            }
-        }
-    });
     let (media_type, name) = match form {
         Form::Json => ("application/json", "attachment; filename=\"audit.json\""),
         Form::Csv => ("text/csv; charset=utf-8; header=present", "attachment; filename=\"audit.csv\""),
@@ -211,7 +185,8 @@ pub async fn export(
         (CONTENT_TYPE, HeaderValue::from_static(media_type)),
         (CONTENT_DISPOSITION, HeaderValue::from_static(name)),
     ];
-    Ok((headers, Body::new(body)).into_response())
+    let body = sending::body(app, "the audit log", move |to| send_all(to, transaction, filter, until, form));
+    Ok((headers, body).into_response())
 }
 
 /// What both ask for.
@@ -282,73 +257,36 @@ enum Form {
 const COLUMNS: &str =
     "id,at,actor,client,came_with,request_id,action,object,outcome,code,change,before,after\r\n";
 
-/// What is on its way to the client. Dropped before its end it breaks the answer off: a part must not look like all.
-struct Pieces {
-    sender: Option<Sender<Bytes, io::Error>>,
-    text: String,
-}
-
-/// Why an export ended early.
-#[derive(Debug, thiserror::Error)]
-enum Broken {
-    #[error("the client is gone")]
-    Client,
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-}
-
-impl Pieces {
-    async fn send_all(
-        mut self,
-        mut transaction: Connection,
-        filter: &Filter,
-        until: At,
-        form: Form,
-    ) -> Result<(), Broken> {
-        self.text.push_str(if form == Form::Csv { COLUMNS } else { "[" });
-        let (mut before, mut is_first) = (Some(until), true);
-        while let Some(at) = before {
-            let (rows, next) = audit::list(&mut transaction, filter, at, STEP).await?;
-            before = next;
-            for row in rows {
-                match form {
-                    Form::Csv => write_csv(&row, &mut self.text),
-                    Form::Json => {
-                        self.text.push_str(if is_first { "\n" } else { ",\n" });
-                        // What is written here always has a form in JSON.
-                        let entry = serde_json::to_string(&Entry::from(row));
-                        self.text.push_str(&entry.unwrap_or_default());
-                    }
-                }
-                is_first = false;
-                if self.text.len() >= PIECE_OCTETS {
-                    self.send().await?;
+async fn send_all(
+    mut to: Sending,
+    mut transaction: Connection,
+    filter: Filter,
+    until: At,
+    form: Form,
+) -> Result<(), Broken> {
+    to.text.push_str(if form == Form::Csv { COLUMNS } else { "[" });
+    let (mut before, mut is_first) = (Some(until), true);
+    while let Some(at) = before {
+        let (rows, next) = audit::list(&mut transaction, &filter, at, STEP).await?;
+        before = next;
+        for row in rows {
+            match form {
+                Form::Csv => write_csv(&row, &mut to.text),
+                Form::Json => {
+                    to.text.push_str(if is_first { "\n" } else { ",\n" });
+                    // What is written here always has a form in JSON.
+                    let entry = serde_json::to_string(&Entry::from(row));
+                    to.text.push_str(&entry.unwrap_or_default());
                 }
             }
-        }
-        if form == Form::Json {
-            self.text.push_str("\n]\n");
-        }
-        // Nothing was written: this only ends it.
-        transaction.end_reading().await?;
-        self.send().await?;
-        self.sender = None;
-        Ok(())
-    }
-
-    async fn send(&mut self) -> Result<(), Broken> {
-        let piece = Bytes::from(std::mem::take(&mut self.text));
-        let Some(sender) = &mut self.sender else { return Err(Broken::Client) };
-        sender.send_data(piece).await.map_err(|_| Broken::Client)
-    }
-}
-
-impl Drop for Pieces {
-    fn drop(&mut self) {
-        if let Some(sender) = self.sender.take() {
-            sender.abort(io::ErrorKind::Interrupted.into());
+            is_first = false;
+            to.send_full().await?;
         }
     }
+    if form == Form::Json {
+        to.text.push_str("\n]\n");
+    }
+    to.end(transaction).await
 }
 
 /// A line of CSV (RFC 4180).

@@ -251,11 +251,7 @@ pub async fn list(
             found
         }
     };
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = listed.len() > limit;
-    listed.truncate(limit);
-    let next =
-        listed.last().filter(|_| more).map(|last| cursor::of_key(&name_key::encode(last.apex.as_ref())));
+    let next = cursor::cut(&mut listed, limit, |last| cursor::of_key(&name_key::encode(last.apex.as_ref())));
     Ok(Json(Page { items: listed.iter().map(Domain::of).collect(), next }).into_response())
 }
 

@@ -24,6 +24,7 @@ pub mod nodes;
 pub mod records;
 pub mod reload;
 pub mod rollback;
+mod sending;
 pub mod suffixes;
 pub mod tenants;
 pub mod tokens;

@@ -79,11 +79,7 @@ pub(crate) async fn list(
     let limit = cursor::limit(params.limit)?;
     let after = params.cursor.as_deref().map(cursor::key).transpose()?;
     let mut listed = app.suffixes.list(&asker, after.as_deref(), limit + 1).await?;
-    let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = listed.len() > most;
-    listed.truncate(most);
-    let next =
-        listed.last().filter(|_| more).map(|last| cursor::of_key(&name_key::encode(last.zone.as_ref())));
+    let next = cursor::cut(&mut listed, limit, |last| cursor::of_key(&name_key::encode(last.zone.as_ref())));
     Ok(Json(Page { items: listed.iter().map(|one| suffix(&app, one)).collect(), next }).into_response())
 }
 

@@ -150,10 +150,7 @@ pub(crate) async fn list(
     let after = params.cursor.as_deref().map(cursor::number).transpose()?.unwrap_or_default();
     let after = u32::try_from(after).unwrap_or(u32::MAX);
     let mut listed = app.tenants.list(&asker, after, limit + 1).await?;
-    let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = listed.len() > most;
-    listed.truncate(most);
-    let next = listed.last().filter(|_| more).map(|last| cursor::of_number(u64::from(last.tenant.number)));
+    let next = cursor::cut(&mut listed, limit, |last| cursor::of_number(u64::from(last.tenant.number)));
     Ok(Json(Page { items: listed.into_iter().map(Tenant::of).collect(), next }).into_response())
 }
 

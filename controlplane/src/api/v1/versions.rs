@@ -155,10 +155,7 @@ pub async fn list(
     let mut listed = history::list(&mut connection, apex.as_ref(), stop, limit + 1).await?;
     let oldest = history::oldest(&mut connection, apex.as_ref()).await?;
     connection.end_reading().await?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = listed.len() > limit;
-    listed.truncate(limit);
-    let next = listed.last().filter(|_| more).map(|last| cursor::of_number(last.version));
+    let next = cursor::cut(&mut listed, limit, |last| cursor::of_number(last.version));
     let count = listed.len();
     listed.retain(|listed| access.sees_past(listed.owner_number, zone.as_ref()));
     // What was somebody else's then is not shown, nor what came before it.
@@ -169,7 +166,7 @@ pub async fn list(
     if let (Some(zone), None) = (&zone, oldest) {
         items.push(Version::bare(zone.version, i64::from(zone.serial), zone.updated_at_us));
     } else if let Some(history::Oldest { version, before: Some((serial, since_us)), .. }) = oldest
-        && !more
+        && next.is_none()
         && is_all
         && version > 1
     {
