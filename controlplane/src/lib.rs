@@ -1,8 +1,8 @@
 //! The API and the database behind the data planes: decides what is true and tells the world.
 //!
 //! A change passes `api` → `validate` → `commit` (one transaction: rows, history, audit, outbox) → `relay` (order, batches)
-//! → a data plane: that of the same process, or those on other machines, which ask `internal`. Nothing points backwards. Users
-//! and roles are not here yet: there is the administrator's token.
+//! → a data plane: that of the same process, or those on other machines, which ask `internal`. Nothing points backwards. Who
+//! may what is decided in `auth` for each request, and for tenants by the database as well.
 
 mod accounts;
 pub mod api;
@@ -27,16 +27,19 @@ mod rates;
 pub mod relay;
 mod secrets;
 mod start;
+mod stop;
 pub mod store;
 mod tenants;
 pub mod validate;
 mod web;
 
 pub use config::Config;
-pub use instance::{Controlplane, FirstStart, Stop};
+pub use instance::Controlplane;
 pub use relay::shadow::Program;
 pub use relay::{Applied, Entries, FeedRequest, FeedSink, Position, ZoneState};
 pub use secrets::make_master_key;
+pub use start::FirstStart;
+pub use stop::Stop;
 
 /// Opens the database, serves the API, and publishes to `sink` until `stop` says so.
 ///

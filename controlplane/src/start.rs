@@ -16,7 +16,6 @@ use crate::commit::plan::Plan;
 use crate::commit::record::{self, With};
 use crate::commit::{self, COMMIT};
 use crate::config::{Config, Store};
-use crate::instance::FirstStart;
 use crate::model::change::{Operation, PutMode, PutZone, Request};
 use crate::model::soa::{Soa, default_mailbox, ns_rrset};
 use crate::names::Rules;
@@ -35,6 +34,17 @@ const LOCK: &str = "lock";
 
 /// The zone that a first start may serve (names and addresses: RFC 2606, RFC 5737).
 const EXAMPLE: &str = "$TTL 300\n@ IN SOA ns1 hostmaster 1 7200 3600 1209600 60\n@ IN NS ns1\nns1 IN A 192.0.2.53\nwww IN A 192.0.2.1\n";
+
+/// What a new database holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FirstStart {
+    /// No zones.
+    Empty,
+    /// `example.com` with a `www` that has an address.
+    ExampleZone,
+    /// There must be one that is not new: a data plane has zones of it, which an empty one would take away.
+    Never,
+}
 
 /// Where the database is.
 pub(crate) fn place(store: &Store) -> anyhow::Result<Place> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Authenticator;
-use crate::instance::Stop;
+use crate::stop::Stop;
 use crate::store::revocations::Revoked;
 use crate::store::{Pool, now_us, revocations};
 

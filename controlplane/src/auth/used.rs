@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Authenticator;
 use crate::commit::Committer;
-use crate::instance::Stop;
+use crate::stop::Stop;
 use crate::store::batch::Batch;
 use crate::store::{now_us, tokens};
 

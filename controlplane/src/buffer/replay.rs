@@ -26,7 +26,7 @@ use crate::auth::limits::Limits;
 use crate::auth::{self, Access, Caller};
 use crate::commit::{Chain, Link};
 use crate::error::{Cause, Code, Problem};
-use crate::instance::{Stop, stopped};
+use crate::stop::{Stop, stopped};
 use crate::store::batch::Batch;
 use crate::store::buffered::{self, Outcome, Settled};
 use crate::store::{audit, now_us};

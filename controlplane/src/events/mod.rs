@@ -13,8 +13,8 @@ use godwit_wire::feed::{Batch, ChangeSet};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use crate::instance::Stop;
 use crate::relay::log::Log;
+use crate::stop::Stop;
 use crate::store::{Pool, changes, log as stored};
 
 /// Changes that wait for a listener who is slow: whoever is further behind is told to begin anew.

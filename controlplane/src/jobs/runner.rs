@@ -14,8 +14,8 @@ use crate::api::envelope::caught;
 use crate::commit::Committer;
 use crate::config;
 use crate::error::{Code, Problem};
-use crate::instance::{Stop, stopped};
 use crate::observe::metrics::{JobOutcome, Metrics};
+use crate::stop::{Stop, stopped};
 use crate::store::jobs::{self, Attempt, End, Job, State};
 use crate::store::{Connection, Pool, now_us};
 

@@ -12,8 +12,8 @@ use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use tokio::sync::Notify;
 
 use super::bucket::{Answer, Bucket, Key, Of, Pace};
-use crate::instance::{Stop, stopped};
 use crate::observe::metrics::Metrics;
+use crate::stop::{Stop, stopped};
 
 /// What is kept is the moment at which a bucket is full again, in microseconds of the clock of Redis, until then and no longer. One
 /// that is further away than that of an empty bucket is of a clock that was put back, or of other settings: the bucket is empty.

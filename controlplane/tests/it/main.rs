@@ -46,6 +46,7 @@ mod records;
 mod replica;
 mod rollback;
 mod secrets;
+mod sessions;
 mod tenants;
 mod tls;
 mod tokens;

@@ -84,6 +84,8 @@ mod rollback;
 #[path = "../it/secrets.rs"]
 mod secrets;
 mod server_faults;
+#[path = "../it/sessions.rs"]
+mod sessions;
 mod shadow;
 mod shared;
 mod shared_rates;

@@ -17,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::validity;
-use crate::instance::{Stop, stopped};
 use crate::observe::metrics::Metrics;
+use crate::stop::{Stop, stopped};
 use crate::store::now_us;
 
 /// How often it is looked whether the files have changed.

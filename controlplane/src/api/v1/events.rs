@@ -28,8 +28,8 @@ use crate::auth::{self, Caller, cookie};
 use crate::error::{Code, Problem};
 use crate::events::told::{Event, Topic, events};
 use crate::events::{Message, Missed};
-use crate::instance::{Stop, stopped};
 use crate::observe::metrics::Limit;
+use crate::stop::{Stop, stopped};
 use crate::store::jobs;
 use crate::validate::name;
 

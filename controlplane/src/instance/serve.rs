@@ -1,341 +1,62 @@
-//! One running control plane: what is opened in which order, and how it ends.
+//! What runs in a control plane, and in which order it ends.
 
-use std::fs::File;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use godwit_wire::feed::DigestKey;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
+use super::Controlplane;
+use super::publish::Published;
 use crate::accounts::mail::Letters;
 use crate::accounts::{Accounts, Settings};
 use crate::api::admission::BodyRoom;
 use crate::api::client::Access;
 use crate::api::server::Transport;
-use crate::api::server::certificate::Certificates;
 use crate::api::{self, App};
 use crate::audit::anchors::Anchors;
 use crate::audit::keeper::{ANCHOR, Keeper, LOOK};
-use crate::audit::{ChainKey, noted};
-use crate::auth::cookie::CookieKey;
-use crate::auth::jwt::issuer::Issuer;
+use crate::audit::noted;
 use crate::auth::password::Passwords;
-use crate::auth::refresh::RefreshKey;
 use crate::auth::revoked::Listener;
-use crate::auth::{self, Authenticator, Scopes, Token, used};
+use crate::auth::{Authenticator, used};
 use crate::buffer::replay::Replay;
-use crate::buffer::{Bounds, Buffer};
 use crate::commit;
 use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
-use crate::config::{Config, MailTransport, Networks, Store};
+use crate::config::{Config, MailTransport, Networks};
 use crate::events::Hub;
 use crate::internal::exchange::Exchange;
-use crate::internal::feed::{CachePlace, StreamPlace, Ways};
+use crate::internal::feed::Ways;
 use crate::internal::join::Join;
 use crate::internal::nodes::Nodes;
 use crate::internal::planes::Planes;
-use crate::internal::tls::Identity;
 use crate::internal::{self, Internal};
 use crate::jobs::runner::Runner;
 use crate::jobs::{self, Kinds};
-use crate::mail::{Mailer, Trial};
+use crate::mail::Trial;
+use crate::names::DAY_US;
 use crate::names::check::Check;
 use crate::names::claims::Claims;
 use crate::names::suffixes::Suffixes;
-use crate::names::{DAY_US, Rules};
-use crate::observe::metrics::Metrics;
 use crate::rates::Rates;
-use crate::relay::cache::{self, Cache};
 use crate::relay::feed::{Feed, Listing};
 use crate::relay::lead::Relay;
 use crate::relay::log::Log;
 use crate::relay::progress::{Progress, Publications};
-use crate::relay::reader::Reader;
 use crate::relay::recount::hourly::Hourly;
-use crate::relay::shadow::{Program, Shadow};
+use crate::relay::shadow::Shadow;
 use crate::relay::signer::Signer;
-use crate::relay::stream::{Keys, Publisher, STAYS};
-use crate::relay::terms::{self, Holding};
 use crate::relay::{Applied, FeedSink};
 use crate::secrets::rotation::Rotation;
-use crate::secrets::{FeedKeys, Vault};
-use crate::start::{
-    first_start, go_on, gone, history, lock_of, new_generation, open_beside, open_database, place, said,
-};
+use crate::stop::{Stop, stopped};
 use crate::store::relay::FeedState;
-use crate::store::revocations::{self, Revoked};
-use crate::store::schema::Step;
-use crate::store::{Database, Kind, Place};
+use crate::store::{Database, Kind};
 use crate::tenants::Tenants;
 use crate::validate::name;
-
 /// How long a data plane gets, when it is time to stop, to take up what was committed last.
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Becomes true when it is time to stop; also when its sender is gone.
-pub type Stop = watch::Receiver<bool>;
-
-/// What a new database holds.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FirstStart {
-    /// No zones.
-    Empty,
-    /// `example.com` with a `www` that has an address.
-    ExampleZone,
-    /// There must be one that is not new: a data plane has zones of it, which an empty one would take away.
-    Never,
-}
-
-/// A control plane whose database is open and whose address is bound.
-#[derive(Debug)]
-pub struct Controlplane {
-    config: Config,
-    database: Database,
-    state: FeedState,
-    digest_key: DigestKey,
-    vault: Arc<Vault>,
-    feed_keys: FeedKeys,
-    issuer: Arc<Issuer>,
-    refresh: RefreshKey,
-    cookies: CookieKey,
-    /// What is good no more, before anybody is let in.
-    revoked: Vec<(Revoked, i64)>,
-    audit_key: ChainKey,
-    public_url: Arc<str>,
-    listener: TcpListener,
-    /// What it shows of itself; `None` without TLS.
-    certificates: Option<Arc<Certificates>>,
-    /// The one that nodes ask, and who it is.
-    internal: Option<(TcpListener, Identity)>,
-    new_token: Option<Token>,
-    metrics: Metrics,
-    /// What takes writes while the database is away.
-    buffer: Option<Arc<Buffer>>,
-    /// What judges change sets before they are published.
-    shadow: Option<Program>,
-    /// What jobs send mail with.
-    mailer: Arc<Mailer>,
-    /// Which names tenants make zones of.
-    rules: Arc<Rules>,
-    /// Of the data folder, held as long as the database in it is open.
-    _lock: Option<File>,
-}
-
-/// Names a deployment, its database, and every restored copy of it: what tokens of ours say as their issuer.
-fn instance_id(digest_key: &DigestKey) -> uuid::Uuid {
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &digest_key.0);
-    let mut octets = [0; 16];
-    octets.copy_from_slice(&ring::hmac::sign(&key, b"godwit instance id").as_ref()[..16]);
-    uuid::Builder::from_custom_bytes(octets).into_uuid()
-}
-
 impl Controlplane {
-    /// Locks the data folder, opens the database, makes what a first start needs, and binds the API's address. `digest_key`:
-    /// what a data plane's digests are keyed with already; a new database takes it over.
-    ///
-    /// # Errors
-    /// When any of it fails, with the path or address that it failed at.
-    pub async fn open(
-        config: Config,
-        first: FirstStart,
-        digest_key: Option<DigestKey>,
-    ) -> anyhow::Result<Controlplane> {
-        if let Some((key, expected)) = config.missing() {
-            anyhow::bail!("{key}: expected {expected}");
-        }
-        let mailer = Mailer::of(&config)?;
-        let metrics = Metrics::default();
-        let certificates = match (&config.api.tls_certificate, &config.api.tls_key) {
-            (Some(certificate), Some(key)) => {
-                let opened = Certificates::open(certificate.clone(), key.clone(), metrics.clone());
-                Some(opened.context("the certificate of the API")?)
-            }
-            _ => None,
-        };
-        let rules = Arc::new(Rules::of(&config.names)?);
-        let place = place(&config.store)?;
-        let lock = lock_of(&place, &config.store)?;
-        if let Place::File(file) = &place
-            && first == FirstStart::Never
-            && !file.try_exists().with_context(|| format!("database {place}"))?
-        {
-            return Err(gone(&place));
-        }
-        let mut database = open_database(place, config.store.readers, config.store.exports).await?;
-        let digest_key = history(&mut database.writer, digest_key).await.context("history of the feed")?;
-        let writer = &mut database.writer;
-        let vault = Vault::unlock(writer, config.store.master_places()?).await.context("secrets")?;
-        let feed_keys = vault.feed_keys(writer).await?;
-        let internal_key = vault.internal_key(writer).await?;
-        let issuer_key = vault.issuer_key(writer).await?;
-        let refresh_key = vault.refresh_key(writer).await?;
-        let audit_key = vault.audit_key(writer).await?;
-        let (refresh, cookies) = (RefreshKey::of(&refresh_key), CookieKey::of(&refresh_key));
-        let revoked = revocations::since(writer, 0).await.context("what was revoked")?;
-        let new_token =
-            first_start(&mut database, &config, first, &digest_key).await.context("first start")?;
-        let state = go_on(&mut database.writer).await.context("state of the feed")?;
-        let buffer = buffer(&config, &database.place, &metrics)?;
-        let listen = config.api.listen;
-        let listener = TcpListener::bind(listen).await.with_context(|| format!("API address {listen}"))?;
-        let public_url: Arc<str> = config.api.reached_at(listener.local_addr()?).into();
-        let (id, ttl) = (instance_id(&digest_key), i64::from(config.jwt.ttl));
-        let issuer = Arc::new(Issuer::new(&issuer_key, id, public_url.to_string(), ttl)?);
-        let internal = match config.internal.address()? {
-            Some(listen) => {
-                let identity = Identity::of(&internal_key, listen.ip())?;
-                let bound = TcpListener::bind(listen).await;
-                Some((bound.with_context(|| format!("internal address {listen}"))?, identity))
-            }
-            None => None,
-        };
-        Ok(Controlplane {
-            config,
-            database,
-            state,
-            digest_key,
-            vault: Arc::new(vault),
-            feed_keys,
-            issuer,
-            refresh,
-            cookies,
-            revoked,
-            audit_key,
-            public_url,
-            listener,
-            certificates,
-            internal,
-            new_token,
-            metrics,
-            buffer,
-            shadow: None,
-            mailer: Arc::new(mailer),
-            rules,
-            _lock: lock,
-        })
-    }
-
-    /// This, with a program that judges change sets before they are published, where the database is one of a server and the
-    /// configuration wants it. Without, nothing is judged.
-    #[must_use]
-    pub fn shadowed_by(self, program: Program) -> Controlplane {
-        Controlplane { shadow: Some(program), ..self }
-    }
-
-    /// Makes a token beside a control plane that does not run.
-    ///
-    /// # Errors
-    /// When the folder is in use or the database cannot be opened.
-    pub async fn create_token(store: &Store, scope: &str) -> anyhow::Result<Token> {
-        Scopes::parse(scope).map_err(|name| anyhow::anyhow!("scope \"{name}\" is none"))?;
-        let (mut database, _lock) = open_beside(store).await?;
-        let token = auth::create(&mut database.writer, scope).await?;
-        database.close().await?;
-        Ok(token)
-    }
-
-    /// Starts a new generation beside a control plane that does not run: data planes that have seen later changes than
-    /// this database (a restored copy) take it as the truth all the same.
-    ///
-    /// # Errors
-    /// When the folder is in use or the database cannot be opened.
-    pub async fn start_generation(store: &Store) -> anyhow::Result<()> {
-        let (mut database, _lock) = open_beside(store).await?;
-        history(&mut database.writer, None).await?;
-        let started = new_generation(&mut database.writer).await?;
-        anyhow::ensure!(started, "the clock is behind the start of the present generation");
-        database.close().await?;
-        Ok(())
-    }
-
-    /// Makes the feed's next key the one that signs, and a new next one. A database of a server may be in use: who uses it
-    /// signs with that key a moment later.
-    ///
-    /// # Errors
-    /// When a node would not know the key, the folder is in use, or the database or its secrets cannot be opened.
-    pub async fn rotate_feed_key(store: &Store) -> anyhow::Result<()> {
-        let (mut database, _lock) = open_beside(store).await?;
-        history(&mut database.writer, None).await?;
-        let vault = Vault::unlock(&mut database.writer, store.master_places()?).await.context("secrets")?;
-        vault.rotate(&mut database.writer).await?;
-        database.close().await?;
-        Ok(())
-    }
-
-    /// Brings the schema of a database up to date; gives its steps. A database of a server may be in use.
-    ///
-    /// # Errors
-    /// When the folder is in use, the database cannot be had, or its schema is newer than this program.
-    pub async fn migrate(store: &Store) -> anyhow::Result<Vec<Step>> {
-        let place = place(store)?;
-        let _lock = lock_of(&place, store)?;
-        let done = async {
-            place.migrate().await?;
-            place.steps().await
-        };
-        done.await.map_err(said).with_context(|| format!("database {place}"))
-    }
-
-    /// The steps of the schema, and whether the database has them. It may be in use.
-    ///
-    /// # Errors
-    /// When the database cannot be had.
-    pub async fn schema(store: &Store) -> anyhow::Result<Vec<Step>> {
-        let place = place(store)?;
-        place.steps().await.map_err(said).with_context(|| format!("database {place}"))
-    }
-
-    /// The administrator's token that a first start made. It is not shown again: print it.
-    #[must_use]
-    pub fn new_token(&self) -> Option<&Token> {
-        self.new_token.as_ref()
-    }
-
-    /// Where the API listens.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn api_address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// `https`, or `http` where it has no certificate.
-    #[must_use]
-    pub fn api_scheme(&self) -> &'static str {
-        self.config.api.scheme()
-    }
-
-    /// Looks at what is in files and may change while it runs, the certificate; what is wrong is logged.
-    pub fn reloads(&self) -> impl Fn() + Send + use<> {
-        let certificates = self.certificates.clone();
-        move || {
-            if let Some(Err(error)) = certificates.as_ref().map(|certificates| certificates.look()) {
-                let error = format!("{error:#}");
-                tracing::error!(
-                    error,
-                    "the certificate of the API cannot be changed; the one of before is shown"
-                );
-            }
-        }
-    }
-
-    /// Where nodes ask; `None` when they cannot.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn internal_address(&self) -> std::io::Result<Option<SocketAddr>> {
-        self.internal.as_ref().map(|(listener, _)| listener.local_addr()).transpose()
-    }
-
-    /// Its counters, to be served.
-    #[must_use]
-    pub fn metrics(&self) -> Metrics {
-        self.metrics.clone()
-    }
-
     /// Serves until `stop` says so: first the listeners end, then the writer, then the relay, the database last.
     ///
     /// # Errors
@@ -506,53 +227,17 @@ impl Controlplane {
             }
         };
         let mut ways = Ways { urls, signer: Some(signer.clone()), ..Ways::default() };
-        let mut publishing = Vec::new();
-        let (keys, cached) =
-            (Keys::with_prefix(&config.redis.prefix), cache::place::Keys::with_prefix(&config.redis.prefix));
-        let readable = vec![
-            keys.stream.clone(),
-            keys.head.clone(),
-            cached.index.clone(),
-            cached.head.clone(),
-            format!("{}*", cached.zones),
-        ];
-        if let Some(place) = config.redis.streams()? {
-            let told = config.redis.nodes()?;
-            let reader = told.as_ref().and_then(|(_, told)| Reader::of(told, &place, readable.clone()));
-            let (stream, head) = (keys.stream.clone(), keys.head.clone());
-            ways.redis = told.map(|(url, _)| StreamPlace { url, stream, head });
-            let all = nodes.clone();
-            let publisher = Publisher {
-                holding: Holding { place, reader, term: term.subscribe() },
-                keys,
-                log: log.clone(),
-                readers: readers.clone(),
-                signer: signer.clone(),
-                overtaken: committer.overtaken(),
-                applied: Box::new(move |generation| all.applied_by_all(generation)),
-                stays: STAYS,
-                metrics: metrics.clone(),
-            };
-            publishing.push(tokio::spawn(terms::run(publisher)));
-        }
-        if let Some(place) = config.redis.cache()? {
-            let nodes = config.redis.nodes_of_cache()?;
-            let reader = nodes.as_ref().and_then(|(_, nodes)| Reader::of(nodes, &place, readable));
-            let cache::place::Keys { index, head, zones, .. } = cached.clone();
-            ways.cache =
-                nodes.map(|(url, nodes)| CachePlace { url, database: nodes.database(), index, head, zones });
-            let cache = Cache {
-                holding: Holding { place, reader, term: term.subscribe() },
-                keys: cached,
-                log: log.clone(),
-                readers: readers.clone(),
-                digest_key: digest_key.clone(),
-                signer: signer.clone(),
-                overtaken: committer.overtaken(),
-                metrics: metrics.clone(),
-            };
-            publishing.push(tokio::spawn(terms::run(cache)));
-        }
+        let published = Published {
+            log: log.clone(),
+            readers: readers.clone(),
+            digest_key: digest_key.clone(),
+            signer: signer.clone(),
+            nodes: nodes.clone(),
+            overtaken: committer.overtaken(),
+            term: term.clone(),
+            metrics: metrics.clone(),
+        };
+        let mut publishing = published.publish(&config.redis, &mut ways)?;
         let recounting = (config.store.recount_seconds > 0).then(|| {
             let hourly = Hourly {
                 place: place.clone(),
@@ -699,17 +384,6 @@ impl Controlplane {
     }
 }
 
-/// What takes writes while the database is away: a server can be.
-fn buffer(config: &Config, place: &Place, metrics: &Metrics) -> anyhow::Result<Option<Arc<Buffer>>> {
-    if place.kind() == Kind::Sqlite || !config.buffer.enabled {
-        return Ok(None);
-    }
-    let bounds = Bounds { octets: config.buffer.max_octets, changes: config.buffer.max_changes };
-    let tokens_for = Duration::from_secs(config.buffer.token_seconds);
-    let file = config.buffer_file();
-    Buffer::open(&file, place.clone(), bounds, tokens_for, metrics.clone()).map(Arc::new).map(Some)
-}
-
 /// Until a data plane has applied all up to the end of the log.
 async fn level(mut applied: watch::Receiver<Applied>, end: FeedState) {
     let is_level =
@@ -729,9 +403,4 @@ fn limits(config: &Config) -> api::server::Limits {
         read_octets_per_s: api.read_octets_per_s,
         drain_timeout: Duration::from_millis(api.drain_timeout_ms),
     }
-}
-
-/// Resolves when it is time to stop.
-pub(crate) async fn stopped(mut stop: Stop) {
-    let _ = stop.wait_for(|stop| *stop).await;
 }
