@@ -170,7 +170,7 @@ async fn write_zone(
     };
     undo::write(batch, connection, plan, entry).await?;
     if plan.removed {
-        rules.released(batch, &plan.zone);
+        rules.released(connection, batch, &plan.zone).await?;
         zones::delete(batch, &plan.zone, now_us);
     }
     let zone = &plan.zone;

@@ -322,7 +322,6 @@ impl Controlplane {
         };
         let check = Check {
             committer: committer.clone(),
-            readers: readers.clone(),
             resolvers: config.names.resolvers().into(),
             grace_us: i64::from(config.names.grace_days) * DAY_US,
         };

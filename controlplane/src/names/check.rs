@@ -14,7 +14,7 @@ use crate::commit::Committer;
 use crate::error::Problem;
 use crate::jobs::{Claimed, Failure, Kind, Lease, Work};
 use crate::store::claims::{self, Claim, State};
-use crate::store::{Connection, Pool, audit, now_us};
+use crate::store::{Connection, audit, now_us};
 
 /// The kind of the job.
 pub(crate) const KIND: &str = "claims.check";
@@ -32,7 +32,6 @@ const DOUBT_US: i64 = 3_600_000_000;
 /// Does jobs of the kind.
 pub(crate) struct Check {
     pub(crate) committer: Committer,
-    pub(crate) readers: Pool,
     /// Who is asked.
     pub(crate) resolvers: Arc<[SocketAddr]>,
     /// How long a proof may be gone.
@@ -100,8 +99,13 @@ impl Kind for Check {
 
 impl Check {
     async fn due(&self) -> Result<Vec<Claim>, Problem> {
-        let mut connection = self.readers.acquire().await?;
-        Ok(claims::due(&mut connection, now_us(), AT_ONCE).await?)
+        let take = self.committer.write(|connection| {
+            Box::pin(async move {
+                let now = now_us();
+                Ok(claims::take_due(connection, now, now.saturating_add(AGAIN_US), AT_ONCE).await?)
+            })
+        });
+        take.await
     }
 }
 
@@ -141,8 +145,11 @@ async fn settle(connection: &mut Connection, id: Uuid, seen: Seen, grace_us: i64
     claim.found = Some(seen.said());
     let mut check_at = Some(now.saturating_add(if seen.is_there() { DAY_US } else { DOUBT_US }));
     match before {
-        // It has ended while it was looked for.
-        State::Failed | State::Expired => return Ok(()),
+        // It has ended while it was looked for: that it was looked for again says nothing.
+        State::Failed | State::Expired => {
+            claim = found;
+            check_at = None;
+        }
         State::Pending if now >= claim.expires_at_us => {
             claim.state = State::Expired;
             check_at = None;

@@ -24,10 +24,13 @@ use crate::error::{Code, Problem};
 use crate::model::zone::Zone;
 use crate::store::batch::Batch;
 use crate::store::suffixes::Suffix;
+use crate::store::zones::{self, Longest};
 use crate::store::{Connection, claims as stored, now_us, suffixes as taken};
 use public::Public;
 use words::Words;
 
+/// So many times as many names as a tenant may have below a suffix may be kept from others by it.
+const KEPT_RATIO: i64 = 2;
 /// Microseconds of a day.
 pub(crate) const DAY_US: i64 = 86_400_000_000;
 
@@ -44,8 +47,10 @@ pub(crate) struct Rules {
 /// What a tenant makes a zone of, as far as it is the operator's to say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Place {
-    /// Inside of a zone of its own, or of which it was granted admin.
+    /// Inside of a zone of its own, or of another tenant's of which it was granted admin.
     Inside,
+    /// Inside of a zone of the operator of which it was granted admin.
+    Granted,
     /// Below nothing that is anybody's here.
     Free,
 }
@@ -106,11 +111,18 @@ impl Rules {
         if place == Place::Inside {
             return Ok(());
         }
-        if self.require_proof && claimant(connection, apex.as_ref()).await? != Some(tenant) {
-            let message = format!(
-                "tenant {tenant} has not proven that {apex} is its own: claim it, or a name above it, with POST /api/v1/claims"
-            );
-            return Err(Problem::new(Code::OwnershipRequired, message));
+        if place == Place::Free {
+            match claimant(connection, apex.as_ref()).await? {
+                Some(proven) if proven == tenant => {}
+                // Where no proof is asked for, what somebody has proven is theirs all the same.
+                None if !self.require_proof => {}
+                _ => {
+                    let message = format!(
+                        "tenant {tenant} has not proven that {apex} is its own: claim it, or a name above it, with POST /api/v1/claims"
+                    );
+                    return Err(Problem::new(Code::OwnershipRequired, message));
+                }
+            }
         }
         not_quarantined(connection, apex, tenant).await
     }
@@ -141,10 +153,21 @@ impl Rules {
             return Err(Problem::new(Code::NameReserved, format!("{apex} is reserved by the operator")));
         }
         not_quarantined(connection, apex, tenant).await?;
-        if taken::count_of(connection, zone, tenant).await? >= suffix.per_tenant {
+        let held = taken::count_of(connection, zone, tenant).await?;
+        if held >= suffix.per_tenant {
             let message = format!(
                 "tenant {tenant} has {} names below {} already, which is the most",
                 suffix.per_tenant, suffix.zone
+            );
+            return Err(Problem::new(Code::Conflict, message));
+        }
+        // Taking and giving up keeps names from everybody else, too.
+        let most = suffix.per_tenant.saturating_mul(KEPT_RATIO);
+        if held + taken::kept_of(connection, zone, tenant, apex.as_ref(), now_us()).await? >= most {
+            let message = format!(
+                "tenant {tenant} has, with those that it gave up and that are kept for it, {most} names below {}, which is the \
+                 most: take one of those back",
+                suffix.zone
             );
             return Err(Problem::new(Code::Conflict, message));
         }
@@ -155,12 +178,30 @@ impl Rules {
         Ok(())
     }
 
-    /// Keeps the name of a zone that a tenant gave up for that tenant.
-    pub(crate) fn released(&self, batch: &mut Batch, zone: &Zone) {
-        if zone.owner_number > 0 && self.quarantine_us > 0 {
-            let until_us = now_us().saturating_add(self.quarantine_us);
-            taken::quarantine(batch, zone.apex.as_ref(), zone.owner_number, until_us);
+    /// Keeps the name of a zone that a tenant gave up for that tenant, but for what is inside of a tenant's zone: there that one
+    /// decides.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn released(
+        &self,
+        connection: &mut Connection,
+        batch: &mut Batch,
+        zone: &Zone,
+    ) -> sqlx::Result<()> {
+        if zone.owner_number == 0 || self.quarantine_us == 0 {
+            return Ok(());
         }
+        let above: Vec<NameRef<'_>> =
+            std::iter::successors(zone.apex.as_ref().parent(), |name| name.parent()).collect();
+        if let Longest::Zone(above) = zones::longest_seen(connection, &above, false).await?
+            && above.owner_number > 0
+        {
+            return Ok(());
+        }
+        let until_us = now_us().saturating_add(self.quarantine_us);
+        taken::quarantine(batch, zone.apex.as_ref(), zone.owner_number, until_us);
+        Ok(())
     }
 }
 
@@ -192,15 +233,21 @@ pub(crate) async fn made(connection: &mut Connection, zone: &Zone, by_operator: 
     Ok(())
 }
 
-/// Keeps a name for nobody any more, before a zone of it is made by who may.
+/// Keeps a name for nobody any more, before a zone of it is made for the tenant for which it was kept, or by an operator. What is
+/// kept for somebody else stays, for the database to see.
 ///
 /// # Errors
 /// Of the database.
-pub(crate) async fn to_be_made(connection: &mut Connection, apex: NameRef<'_>) -> sqlx::Result<()> {
-    if taken::quarantined(connection, apex).await?.is_some() {
-        taken::release(connection, apex).await?;
+pub(crate) async fn to_be_made(
+    connection: &mut Connection,
+    apex: NameRef<'_>,
+    owner: u32,
+    by_operator: bool,
+) -> sqlx::Result<()> {
+    match taken::quarantined(connection, apex).await? {
+        Some((of, _)) if by_operator || of == owner => taken::release(connection, apex).await,
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Refuses a wildcard right below a suffix: it would answer for every name that nobody has taken.

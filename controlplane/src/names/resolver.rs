@@ -123,9 +123,10 @@ fn texts_of(octets: &[u8], question: &[u8]) -> Option<Answer> {
     if !matches!(header.rcode(), Rcode::NOERROR | Rcode::NXDOMAIN) {
         return Some(Answer::Failed(format!("it answers {}", header.rcode())));
     }
-    // Behind aliases they are those of the last name.
-    let records = message.answer().ok()?.limit_to::<Txt<_>>();
-    let texts = records.filter_map(Result::ok).map(|record| {
+    // Not those behind an alias: a wildcard that is one would have whoever has its target prove the names of others.
+    let records = message.answer().ok()?.limit_to::<Txt<_>>().filter_map(Result::ok);
+    let own = records.filter(|record| record.owner().name_eq(meant.qname()));
+    let texts = own.map(|record| {
         let strings = record.data().iter();
         strings.fold(Vec::new(), |mut text, part| {
             text.extend_from_slice(part);
@@ -173,6 +174,19 @@ mod tests {
             let _ = read(&good[..len], &question);
         }
         assert_eq!(read(&good[..11], &question), Answer::Other);
+    }
+
+    #[test]
+    fn what_stands_behind_an_alias_proves_nothing() {
+        let question = question(&name()).unwrap();
+        let mut octets = question.clone();
+        octets[2] = 0x81;
+        octets[7] = 2;
+        // CNAME a.b., which has the text.
+        octets.extend_from_slice(&[0xC0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 5, 1, b'a', 1, b'b', 0]);
+        let target = u8::try_from(octets.len() - 5).unwrap();
+        octets.extend_from_slice(&[0xC0, target, 0, 16, 0, 1, 0, 0, 0, 60, 0, 5, 4, b'a', b'b', b'c', b'd']);
+        assert_eq!(read(&octets, &question), Answer::Texts(Vec::new()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use godwit_wire::name::Name;
 
+use super::claims::hold;
 use super::{Rules, look, wildcard_of};
 use crate::auth::access::no_zone;
 use crate::commit::Committer;
@@ -55,6 +56,8 @@ impl Suffixes {
         let is_listed = self.rules.lists(&apex);
         let put = self.committer.write_for(asker.guard(), move |connection| {
             Box::pin(async move {
+                // Names that are being taken are found, or wait. Claims come before locks, as everywhere.
+                hold(connection, &apex).await?;
                 let zone =
                     zones::lock_by_name(connection, apex.as_ref()).await?.ok_or_else(|| no_zone(&apex))?;
                 if zone.owner_number != 0 {

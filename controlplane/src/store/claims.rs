@@ -22,9 +22,11 @@ const OPEN_OF: &str =
     select!("WHERE tenant = $1 AND name_key = $2 AND state IN ('pending', 'verified', 'lapsed')");
 const LIST: &str = select!("WHERE id > $1 ORDER BY id LIMIT $2");
 const LIST_OF: &str = select!("WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3");
-const DUE: &str = select!("WHERE check_at_us <= $1 ORDER BY check_at_us LIMIT $2");
+/// Who looks at one puts it off for all others, and for itself.
+const TAKE_DUE: &str = "UPDATE claims SET check_at_us = $2 WHERE check_at_us <= $1 AND id IN (SELECT id FROM claims WHERE check_at_us <= $1 ORDER BY check_at_us LIMIT $3) RETURNING id, tenant, name_key, state, token, created_at_us, expires_at_us, seen_at_us, checked_at_us, found, check_at_us";
 const COUNT_OF: &str = "SELECT count(*) FROM claims WHERE tenant = $1";
-const ASK: &str = "UPDATE claims SET check_at_us = $2 WHERE id = $1";
+const ASK: &str =
+    "UPDATE claims SET check_at_us = $2 WHERE id = $1 AND state IN ('pending', 'verified', 'lapsed')";
 const DELETE: &str = "DELETE FROM claims WHERE id = $1";
 const SETTLE: &str = "UPDATE claims SET state = $2, seen_at_us = $3, checked_at_us = $4, found = $5, check_at_us = $6 WHERE id = $1";
 /// Somebody else has proven it.
@@ -36,7 +38,7 @@ const CLAIMANT_POSTGRES: &str = "SELECT godwit_claimant($1)";
 
 /// Every statement of this file that both get.
 pub(super) const ALL: &[&str] =
-    &[INSERT, BY_ID, OPEN_OF, LIST, LIST_OF, DUE, COUNT_OF, ASK, DELETE, SETTLE, FAIL_OTHERS, CLAIMANT];
+    &[INSERT, BY_ID, OPEN_OF, LIST, LIST_OF, TAKE_DUE, COUNT_OF, ASK, DELETE, SETTLE, FAIL_OTHERS, CLAIMANT];
 
 /// Statements of this file that PostgreSQL alone gets.
 pub(super) const POSTGRES_ONLY: &[&str] = &[CLAIMANT_POSTGRES];
@@ -161,12 +163,18 @@ pub(crate) async fn list(
     rows.fetch_all().await?.iter().map(claim).collect()
 }
 
-/// Those whose proof is to be looked for by now.
+/// Those whose proof is to be looked for by now. They are not so for others until `again_us`, whatever becomes of who looks.
 ///
 /// # Errors
 /// Of the database.
-pub(crate) async fn due(connection: &mut Connection, now_us: i64, limit: i64) -> sqlx::Result<Vec<Claim>> {
-    connection.query(DUE).bind(now_us).bind(limit).fetch_all().await?.iter().map(claim).collect()
+pub(crate) async fn take_due(
+    connection: &mut Connection,
+    now_us: i64,
+    again_us: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Claim>> {
+    let take = connection.query(TAKE_DUE).bind(now_us).bind(again_us).bind(limit);
+    take.fetch_all().await?.iter().map(claim).collect()
 }
 
 /// How many a tenant has.

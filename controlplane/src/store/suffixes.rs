@@ -30,6 +30,8 @@ const USES_POSTGRES: &str = "SELECT godwit_uses($1, $2)";
 const QUARANTINE: &str = "INSERT INTO quarantined_names (name_key, owner_number, until_us) VALUES ($1, $2, $3) ON CONFLICT (name_key) DO UPDATE SET owner_number = excluded.owner_number, until_us = excluded.until_us";
 const QUARANTINED: &str = "SELECT owner_number, until_us FROM quarantined_names WHERE name_key = $1";
 const RELEASE: &str = "DELETE FROM quarantined_names WHERE name_key = $1";
+/// Those at or below a name that are kept for a tenant, but for one of them.
+const KEPT_OF: &str = "SELECT count(*) FROM quarantined_names WHERE owner_number = $1 AND name_key > $2 AND name_key < $3 AND name_key <> $4 AND until_us > $5";
 const PRUNE: &str = "DELETE FROM quarantined_names WHERE name_key IN (SELECT name_key FROM quarantined_names WHERE until_us < $1 ORDER BY until_us LIMIT $2)";
 
 /// Every statement of this file that both get.
@@ -46,6 +48,7 @@ pub(super) const ALL: &[&str] = &[
     QUARANTINE,
     QUARANTINED,
     RELEASE,
+    KEPT_OF,
     PRUNE,
 ];
 
@@ -175,11 +178,33 @@ pub(crate) async fn uses(
     match connection.kind() {
         Kind::Postgres => connection.query(USES_POSTGRES).bind(zone).bind(key).fetch_value().await,
         Kind::Sqlite => {
-            // No octet of a label is above it that often.
-            let beyond = [key.as_slice(), &[0xFF; 64]].concat();
+            let beyond = beyond(&key);
             connection.query(USES).bind(zone).bind(key).bind(beyond).fetch_value().await
         }
     }
+}
+
+/// Behind the keys of all names at and below one.
+fn beyond(key: &[u8]) -> Vec<u8> {
+    // No octet of a label is above it that often.
+    [key, &[0xFF; 64]].concat()
+}
+
+/// How many names below a suffix are kept for a tenant that gave them up, but for one name.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn kept_of(
+    connection: &mut Connection,
+    suffix: NameRef<'_>,
+    tenant: u32,
+    but: NameRef<'_>,
+    now_us: i64,
+) -> sqlx::Result<i64> {
+    let key = name_key::encode(suffix);
+    let beyond = beyond(&key);
+    let kept = connection.query(KEPT_OF).bind(i64::from(tenant)).bind(key).bind(beyond);
+    kept.bind(name_key::encode(but)).bind(now_us).fetch_value().await
 }
 
 /// Keeps a name for whom it was until then.

@@ -309,6 +309,59 @@ async fn r10_of_several_that_prove_a_name_the_first_wins() {
     office.server.stop().await;
 }
 
+/// What one control plane ends while another is asked for it is not looked for again and again.
+#[tokio::test]
+async fn a_claim_that_has_ended_is_looked_for_no_more() {
+    let (office, _resolvers) = office().await;
+    let (anna, _) = with_tenant(&office, "anna@example.org").await;
+    let ended = claim(&anna.client, "ended.example.").await;
+    let other = claim(&anna.client, "other.example.").await;
+    let mut beside = office.server.beside().await;
+    let end = "UPDATE claims SET state = 'expired', found = 'ended', check_at_us = 1 WHERE id = (SELECT id FROM claims ORDER BY id LIMIT 1)";
+    assert_eq!(beside.query(end).execute().await.unwrap(), 1);
+    checked(&anna.client, &other).await;
+    let since = Instant::now();
+    loop {
+        let waiting: i64 = beside
+            .query("SELECT count(*) FROM claims WHERE state = 'expired' AND check_at_us IS NOT NULL")
+            .fetch_value()
+            .await
+            .unwrap();
+        if waiting == 0 {
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(20), "it is looked for again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let found = anna.client.get(&path(&ended)).await.expect(200).json();
+    assert_eq!((&found["state"], &found["found"]), (&json!("expired"), &json!("ended")));
+    drop(beside);
+    office.server.stop().await;
+}
+
+/// Where no proof is asked for, what somebody has proven is theirs all the same.
+#[tokio::test]
+async fn r10_what_is_proven_is_nobody_elses_without_proof() {
+    let resolvers = [Resolver::start().await, Resolver::start().await];
+    let addresses = resolvers.iter().map(|resolver| resolver.address.to_string()).collect();
+    let office = Office::with_names(|names| {
+        names.resolvers = addresses;
+        names.require_proof = false;
+    })
+    .await;
+    let (anna, _) = with_tenant(&office, "anna@example.org").await;
+    let (bert, _) = with_tenant(&office, "bert@example.org").await;
+    let proven = claim(&anna.client, "proven.example.").await;
+    let (name, value) = proof(&proven);
+    resolvers.iter().for_each(|resolver| resolver.has(&name, &[&value]));
+    assert_eq!(checked(&anna.client, &proven).await["state"], json!("verified"));
+    refused(&bert, "proven.example.").await;
+    refused(&bert, "below.proven.example.").await;
+    zone(&bert.client, "nobodys.example.").await.expect(201);
+    zone(&anna.client, "below.proven.example.").await.expect(201);
+    office.server.stop().await;
+}
+
 #[tokio::test]
 async fn r10_a_proof_comes_in_time_and_stays() {
     let (office, resolvers) = office().await;

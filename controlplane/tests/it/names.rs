@@ -246,6 +246,55 @@ async fn r9_a_name_that_was_given_up_is_kept_for_whom_it_was() {
     office.server.stop().await;
 }
 
+/// To be let into a zone of the operator's is not to be given what was somebody else's there.
+#[tokio::test]
+async fn r9_a_name_in_a_granted_zone_is_kept_too() {
+    let office = shared(5).await;
+    let (anna, hers) = with_tenant(&office, "anna@example.org").await;
+    let (bert, his) = with_tenant(&office, "bert@example.org").await;
+    zone(office.client(), "corp.example.").await.expect(201);
+    for tenant in [hers, his] {
+        let grant = format!("/api/v1/domains/corp.example./grants/{tenant}");
+        office.client().json("PUT", &grant, &json!({ "role": "admin" })).await.expect(200);
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while zone(&anna.client, "x.corp.example.").await.status != 201 {
+        assert!(std::time::Instant::now() < deadline, "she was granted it");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    // What is inside of hers is hers to decide about, and nothing of it is kept.
+    zone(&anna.client, "in.x.corp.example.").await.expect(201);
+    anna.client.delete_zone("in.x.corp.example.").await;
+    anna.client.delete_zone("x.corp.example.").await;
+    let refused = zone(&bert.client, "x.corp.example.").await.expect(409);
+    assert_eq!(refused.code(), "NAME_QUARANTINED");
+    let mut beside = office.server.beside().await;
+    let kept: i64 = beside.query("SELECT count(*) FROM quarantined_names").fetch_value().await.unwrap();
+    assert_eq!(kept, 1);
+    drop(beside);
+    zone(&bert.client, "y.corp.example.").await.expect(201);
+    zone(&anna.client, "x.corp.example.").await.expect(201);
+    office.server.stop().await;
+}
+
+/// Else whoever takes and gives up name after name has all of them.
+#[tokio::test]
+async fn r9_so_many_names_are_kept_for_one_and_no_more() {
+    let office = shared(2).await;
+    let (anna, _) = with_tenant(&office, "anna@example.org").await;
+    let (bert, _) = with_tenant(&office, "bert@example.org").await;
+    for name in ["a1.dyn.example.", "a2.dyn.example.", "a3.dyn.example.", "a4.dyn.example."] {
+        zone(&anna.client, name).await.expect(201);
+        anna.client.delete_zone(name).await;
+    }
+    let refused = zone(&anna.client, "a5.dyn.example.").await.expect(409);
+    assert_eq!(refused.code(), "CONFLICT");
+    assert!(refused.text.contains("take one of those back"), "{}", refused.text);
+    zone(&anna.client, "a3.dyn.example.").await.expect(201);
+    zone(&bert.client, "a5.dyn.example.").await.expect(201);
+    office.server.stop().await;
+}
+
 #[tokio::test]
 async fn r9_nobody_takes_a_name_below_which_others_register() {
     // Also where tenants are trusted with names.

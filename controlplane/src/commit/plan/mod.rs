@@ -495,7 +495,7 @@ async fn new_owner(
     } else if owner > 0 && tenants::by_number(connection, owner).await?.is_none() {
         return Err(Problem::new(Code::TenantNotFound, format!("there is no tenant {owner}")));
     }
-    names::to_be_made(connection, apex.as_ref()).await?;
+    names::to_be_made(connection, apex.as_ref(), owner, access.account().is_none()).await?;
     Ok(owner)
 }
 
@@ -516,7 +516,11 @@ async fn may_be_made(
     let place = match zones::longest_seen(connection, &above, false).await? {
         Longest::Nothing => Place::Free,
         Longest::Zone(zone) if zone.owner_number == owner || access.role_of(&zone) >= Some(Role::Admin) => {
-            Place::Inside
+            if zone.owner_number == 0 {
+                Place::Granted
+            } else {
+                Place::Inside
+            }
         }
         Longest::Zone(_) | Longest::Hidden => {
             let message =

@@ -54,11 +54,11 @@ impl Plan {
         if found.is_none() && access.account().is_some() {
             may_be_made(connection, apex, owner, access, rules).await?;
         }
-        self.bring_back(connection, apex, past).await?;
+        self.bring_back(connection, apex, past, access.account().is_none()).await?;
         Ok(())
     }
 
-    /// Makes everything what it was after a sequence, zone by zone, as far as one change can.
+    /// Makes everything what it was after a sequence, as an operator asks for, zone by zone, as far as one change can.
     pub(super) async fn rollback_all(
         &mut self,
         connection: &mut Connection,
@@ -97,7 +97,7 @@ impl Plan {
                 continue;
             }
             let here = match (past, found) {
-                (Some(past), _) => self.bring_back(connection, apex, past).await?,
+                (Some(past), _) => self.bring_back(connection, apex, past, true).await?,
                 // It was made, or came back, since.
                 (None, Some(zone)) => {
                     let held = rrsets::count(connection, zone.id).await?;
@@ -126,6 +126,7 @@ impl Plan {
         connection: &mut Connection,
         apex: &Name,
         past: Past,
+        by_operator: bool,
     ) -> Result<usize, Problem> {
         let then = past.zone.clone();
         let present = zones::by_name(connection, apex.as_ref()).await?;
@@ -149,7 +150,7 @@ impl Plan {
                 refuse_taken(connection, apex, then.owner_number).await?;
                 let mut plan = ZonePlan::new(apex.clone(), then.ttl_policy, then.owner_number);
                 plan.departed = zones::take_departed(connection, apex.as_ref()).await?;
-                names::to_be_made(connection, apex.as_ref()).await?;
+                names::to_be_made(connection, apex.as_ref(), then.owner_number, by_operator).await?;
                 plan
             }
         };
