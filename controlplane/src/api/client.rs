@@ -127,7 +127,7 @@ fn rsplit_unquoted(line: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
         let mut is_quoted = false;
         for at in (0..line.len()).rev() {
             match line[at] {
-                b'"' => is_quoted = !is_quoted,
+                b'"' if !is_escaped(&line[..at]) => is_quoted = !is_quoted,
                 octet if octet == separator && !is_quoted => {
                     rest = Some(&line[..at]);
                     return Some(&line[at + 1..]);
@@ -138,6 +138,11 @@ fn rsplit_unquoted(line: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
         rest = None;
         Some(line)
     })
+}
+
+/// Whether what comes next is escaped: the backslashes before it that do not escape each other are one too many.
+fn is_escaped(before: &[u8]) -> bool {
+    before.iter().rev().take_while(|&&octet| octet == b'\\').count() % 2 == 1
 }
 
 /// An address as proxies write it: alone, or with a port; that of IPv6 in brackets, or alone without.
@@ -234,6 +239,14 @@ mod tests {
             // What is in quotes is none of it.
             (&["for=203.0.113.9;host=\"a,for=198.51.100.1\""], "203.0.113.9"),
             (&["for=203.0.113.9;host=\"a;for=198.51.100.1\""], "203.0.113.9"),
+            // Nor what is in them behind quotes that the client sent, as a proxy that writes its host escapes them.
+            (&["for=203.0.113.9;host=\"a\\\",for=198.51.100.1;x=\\\"\""], "203.0.113.9"),
+            (&["for=203.0.113.9;host=\"a\\\",for=198.51.100.1\""], "203.0.113.9"),
+            (&["for=203.0.113.9;host=\"\\\",for=198.51.100.1,\\\"\";proto=https"], "203.0.113.9"),
+            (&["for=203.0.113.9;host=\"\\\\\";by=10.0.0.1"], "203.0.113.9"),
+            (&["for=198.51.100.1, for=203.0.113.9;host=\"a\\\\\\\"\""], "203.0.113.9"),
+            // One that is escaped where nothing is quoted is not understood.
+            (&["for=198.51.100.1, for=203.0.113.9;host=\"a\\\""], "10.0.0.1"),
             // A quote that is never closed hides nothing.
             (&["for=\"198.51.100.1, for=203.0.113.9"], "203.0.113.9"),
             (&["for=\"", "for=203.0.113.9"], "203.0.113.9"),

@@ -465,9 +465,6 @@ impl<T> Write<T> {
             (Some(buffer), Some(kept)) => buffer.carry(kept, self.caller.unchecked, commit).await,
             _ => commit.await.map(Carried::Made),
         };
-        if let (Some(charge), Err(problem)) = (&self.charge, &carried) {
-            charge.refused(problem).await;
-        }
         let mut done = match carried? {
             Carried::Made(done) => done,
             Carried::Accepted { change, again } => return Ok(buffered::accepted(change, again)),

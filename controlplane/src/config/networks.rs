@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 /// Networks; one that is written without a length is one address.
@@ -21,10 +21,18 @@ impl TryFrom<Vec<String>> for Networks {
     fn try_from(texts: Vec<String>) -> Result<Networks, NoNetwork> {
         let read = |text: String| {
             let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            network.map_err(|_| NoNetwork(text))
+            network.ok().and_then(canonical).ok_or(NoNetwork(text))
         };
         texts.into_iter().map(read).collect::<Result<_, _>>().map(Networks)
     }
+}
+
+/// Addresses are asked for in their canonical form, so networks of IPv4 that are written as ones of IPv6 (`::ffff:192.0.2.0/120`) are
+/// those of IPv4: nothing would ever be in them. `None` where one is more than all of IPv4.
+fn canonical(network: IpNet) -> Option<IpNet> {
+    let IpNet::V6(six) = network else { return Some(network) };
+    let Some(address) = six.addr().to_ipv4_mapped() else { return Some(network) };
+    Ipv4Net::new(address, six.prefix_len().checked_sub(96)?).ok().map(IpNet::V4)
 }
 
 impl From<Networks> for Vec<String> {
@@ -77,8 +85,26 @@ mod tests {
     }
 
     #[test]
+    fn networks_of_ipv4_that_are_written_as_ones_of_ipv6_are_those_of_ipv4() {
+        let some =
+            networks(&["::ffff:192.0.2.66", "::ffff:198.51.100.0/120", "::ffff:c0a8:100/128"]).unwrap();
+        for (address, is_in) in [
+            ("192.0.2.66", true),
+            ("192.0.2.67", false),
+            ("198.51.100.255", true),
+            ("198.51.101.0", false),
+            ("192.168.1.0", true),
+        ] {
+            assert_eq!(some.contains(address.parse().unwrap()), is_in, "{address}");
+        }
+        let all = networks(&["::ffff:0:0/96"]).unwrap();
+        assert!(all.contains("192.0.2.1".parse().unwrap()) && all.has_everybody());
+        assert!(!networks(&["::1/128", "2001:db8::/96"]).unwrap().contains("0.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
     fn what_is_no_network_is_quoted() {
-        for text in ["", "example.com", "192.0.2.0/33", "192.0.2"] {
+        for text in ["", "example.com", "192.0.2.0/33", "192.0.2", "::ffff:0:0/95", "::ffff:192.0.2.1/24"] {
             assert_eq!(networks(&["192.0.2.1", text]), Err(NoNetwork(text.to_owned())));
         }
     }

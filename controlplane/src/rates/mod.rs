@@ -245,7 +245,7 @@ impl Charge {
         self.take_with(&[]).await
     }
 
-    /// The same for a change, and for the zones that it is about.
+    /// The same for a change, and for the zones that it is about, as far as who asks may change them.
     ///
     /// # Errors
     /// `RATE_LIMITED`: it is counted for nothing.
@@ -255,6 +255,8 @@ impl Charge {
         operations: &[Operation],
         caller: &Caller,
     ) -> Result<(), Problem> {
+        // Who is over what is counted by now does not have the database asked.
+        self.look()?;
         if self.state().stage == Stage::Over {
             return Ok(());
         }
@@ -285,24 +287,6 @@ impl Charge {
         let standing = Standing::of(&buckets, &answer);
         self.state().standing = standing;
         standing
-    }
-
-    /// Gives back what was taken of zones where the change was refused as one of somebody who may not make it: who has no right to a
-    /// zone does not use up what others may change of it.
-    pub(crate) async fn refused(&self, problem: &Problem) {
-        if !matches!(problem.code.status().as_u16(), 403 | 404) {
-            return;
-        }
-        let of_zones = |bucket: &&Bucket| bucket.of == Of::Zone;
-        let back =
-            self.state().buckets.iter().filter(of_zones).map(|bucket| bucket.taking(-1)).collect::<Vec<_>>();
-        if !back.is_empty() {
-            self.rates.take(&back).await;
-            // What Redis says is missing at least, this process may have more of.
-            if self.rates.shared.is_some() {
-                self.rates.local.take(&back);
-            }
-        }
     }
 
     fn refuse(&self, standing: Option<Standing>) -> Result<(), Problem> {

@@ -10,6 +10,7 @@ use godwit_redis::{Connection, Place, Timeouts};
 use redis::{ErrorKind, RedisError, RedisResult};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::bucket::{Answer, Bucket, Key, Of, Pace};
 use crate::observe::metrics::Metrics;
@@ -126,13 +127,18 @@ impl Shared {
                         slot.number += 1;
                     }
                     self.metrics.rates_shared(true);
+                    let began = Instant::now();
                     tokio::select! {
                         () = &mut stop => return,
                         () = self.lost.notified() => {}
                     }
                     self.metrics.rates_shared(false);
                     // Who lost it has said so.
-                    (pause, is_told) = (AGAIN, true);
+                    is_told = true;
+                    // One that lets us in and fails at once is not asked ten times a second.
+                    if began.elapsed() > AGAIN_MAX {
+                        pause = AGAIN;
+                    }
                 }
                 Err(error) => {
                     if !is_told {
@@ -153,8 +159,10 @@ impl Shared {
     /// A connection over which it counts: who may not, or answers too late, is not there.
     async fn connect(&self, place: &Place) -> RedisResult<Connection> {
         let mut connection = place.connect(TIMEOUTS).await?;
-        let pace = Pace { interval_us: 1, depth_us: 1 };
-        let trial = Bucket { of: Of::Address, key: Key::default(), pace, takes: 0 };
+        // It takes something, for a millisecond: one that is full answers and writes nothing. Nobody else has the same.
+        let pace = Pace { interval_us: 1_000, depth_us: 1_000 };
+        let key: Key = *uuid::Uuid::new_v4().as_bytes();
+        let trial = Bucket { of: Of::Address, key, pace, takes: 1 };
         self.ask(&mut connection, &[trial]).await?;
         Ok(connection)
     }
@@ -225,6 +233,16 @@ mod tests {
     fn bucket(n: u8, per_minute: u32, burst: u32, takes: i64) -> Bucket {
         let pace = Pace::of(Rate { per_minute, burst }).unwrap();
         Bucket { of: Of::Token, key: [n; 16], pace, takes }
+    }
+
+    /// It answers, and keeps nothing.
+    #[tokio::test]
+    async fn a_redis_that_is_full_does_not_count() {
+        let redis = Redis::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]).unwrap();
+        let shared = Shared::new("t:", PATIENCE, Metrics::default());
+        let place = Place::parse(&redis.url(0)).unwrap();
+        let Err(error) = shared.connect(&place).await else { panic!("it is taken for one that counts") };
+        assert!(error.to_string().contains("OOM"), "{error}");
     }
 
     /// Slow buckets, so that it does not matter how long the test takes.

@@ -1,4 +1,5 @@
-//! Which zones a change is about, before it is judged. Of a change of many names and zones the first count.
+//! Which zones a change counts for, before it is judged: those that are there, and that who asks may change. Who may not change a zone
+//! uses up nothing of what others may change of it, whatever comes of the change. Of one of many names and zones the first count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +7,9 @@ use godwit_wire::name::{Name, NameRef};
 
 use crate::api::App;
 use crate::auth::Caller;
-use crate::commit::plan::lowest_apex;
+use crate::commit::plan::{allow, lowest_apex};
 use crate::model::change::{Operation, PutZone};
+use crate::model::role::Role;
 use crate::model::zone::Zone;
 use crate::store::zones;
 
@@ -16,29 +18,46 @@ const MOST: usize = 64;
 /// Names that are looked up for it.
 const MOST_NAMES: usize = 1_024;
 
-/// See the module. Where the database says nothing, those alone that the change names.
+/// See the module. Where the database does not say what is whose, there are none.
 pub(super) async fn of(app: &App, operations: &[Operation], caller: &Caller) -> Vec<Name> {
+    if caller.unchecked {
+        return Vec::new();
+    }
     let mut names = BTreeSet::new();
-    for owner in operations.iter().filter_map(holder) {
+    for operation in operations {
         if names.len() >= MOST_NAMES {
             break;
         }
-        names.extend(upwards(owner).map(NameRef::to_owned));
+        match named(operation) {
+            Some(apex) => names.extend([apex.clone()]),
+            None => names.extend(holder(operation).into_iter().flat_map(upwards).map(NameRef::to_owned)),
+        }
     }
-    let known =
-        if names.is_empty() || caller.unchecked { BTreeMap::new() } else { look_up(app, &names).await };
+    let known = if names.is_empty() { BTreeMap::new() } else { look_up(app, &names).await };
     let mut found = BTreeSet::new();
     for operation in operations {
         if found.len() >= MOST {
             break;
         }
-        let zone = named(operation).cloned().or_else(|| {
-            let mut above = upwards(holder(operation)?).map(NameRef::to_owned);
-            above.find(|name| known.contains_key(name))
-        });
-        found.extend(zone);
+        let zone = match named(operation) {
+            Some(apex) => known.get(apex),
+            None => holder(operation)
+                .and_then(|lowest| upwards(lowest).find_map(|name| known.get(&name.to_owned()))),
+        };
+        found.extend(zone.filter(|zone| may(caller, operation, zone)).map(|zone| zone.apex.clone()));
     }
     found.into_iter().collect()
+}
+
+/// Whether it is not refused for who asks, as far as that is known without what is in the zone.
+fn may(caller: &Caller, operation: &Operation, zone: &Zone) -> bool {
+    let (access, limits) = (&caller.access, &caller.limits);
+    let needed = match operation {
+        Operation::DeleteZone { .. } => access.need_at_home(zone, Role::Admin),
+        _ => access.need(zone, Role::Editor),
+    };
+    let allowed = needed.and_then(|()| allow(operation, limits, access));
+    allowed.and_then(|()| limits.allow_zone(&zone.apex)).is_ok()
 }
 
 async fn look_up(app: &App, names: &BTreeSet<Name>) -> BTreeMap<Name, Zone> {

@@ -194,6 +194,26 @@ async fn what_is_forbidden_is_not_counted_for_the_zone() {
     }
 }
 
+/// Nor who learns that it is somebody else's, or fails before that: neither is refused as one who may not.
+#[tokio::test]
+async fn what_a_stranger_tries_is_not_counted_for_the_zone() {
+    let office = crate::office::Office::open_with(|config| config.limits.zone_writes = at_once(2)).await;
+    let eva = office.somebody("eva@example.org").await.client;
+    eva.json("POST", "/api/v1/domains", &json!({ "name": "eva.test." })).await.expect(201);
+    for n in 0..3 {
+        eva.json("POST", "/api/v1/domains", &json!({ "name": "example.com." })).await.expect(409);
+        // Of her own zone two, which are over then.
+        let status = if n < 2 { 409 } else { 429 };
+        put(&eva, &["a.eva.test.", "a.eva.test.", "x.example.com.", "y.example.com."]).await.expect(status);
+    }
+    let owner = writer(&office.server).await;
+    for _ in 0..2 {
+        put(&owner, &["www.example.com."]).await.expect(200);
+    }
+    put(&owner, &["www.example.com."]).await.expect(429);
+    office.server.stop().await;
+}
+
 /// Also what never comes as far as a change.
 #[tokio::test]
 async fn requests_that_are_wrong_are_counted() {

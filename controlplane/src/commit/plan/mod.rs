@@ -134,28 +134,9 @@ impl Plan {
         count: usize,
         (known, rules): (&Known, &Rules),
     ) -> Result<(), Problem> {
-        let (if_match, limits) = (request.if_match.as_ref(), &request.limits);
+        let if_match = request.if_match.as_ref();
         // Before anything is looked at: what it is about tells nothing to who may not touch it.
-        match operation {
-            Operation::PutZone(PutZone { apex, .. })
-            | Operation::PatchZone { apex, .. }
-            | Operation::DeleteZone { apex }
-            | Operation::Rollback { apex, .. } => limits.allow_whole_zone(apex)?,
-            Operation::RollbackAll { .. } => {
-                limits.allow_everything()?;
-                if !request.access.is_everything() {
-                    return Err(Problem::new(Code::Forbidden, "this is about the zones of everybody"));
-                }
-            }
-            Operation::Put { owner, rtype, .. }
-            | Operation::AddValues { owner, rtype, .. }
-            | Operation::RemoveValues { owner, rtype, .. }
-            | Operation::Delete { owner, rtype: Some(rtype), .. } => {
-                limits.allow_owner(owner)?;
-                limits.allow_record(owner, *rtype)?;
-            }
-            Operation::Delete { owner, rtype: None, .. } => limits.allow_owner(owner)?,
-        }
+        allow(operation, &request.limits, &request.access)?;
         match operation {
             Operation::PutZone(put) => self.put_zone(connection, put, request, rules).await,
             Operation::PatchZone { apex, ttl_policy, soa } => {
@@ -478,6 +459,34 @@ fn refuse_presigned(zone: &Zone) -> Result<(), Problem> {
 /// What is said of a name that is in no zone, or in one that somebody does not see.
 pub(crate) fn no_zone_for(owner: &Name) -> Problem {
     Problem::new(Code::DomainNotFound, format!("no zone here holds {owner}"))
+}
+
+/// Refuses what who asks may not do, as far as that is known without what is there.
+///
+/// # Errors
+/// `FORBIDDEN`.
+pub(crate) fn allow(operation: &Operation, limits: &Limits, access: &Access) -> Result<(), Problem> {
+    match operation {
+        Operation::PutZone(PutZone { apex, .. })
+        | Operation::PatchZone { apex, .. }
+        | Operation::DeleteZone { apex }
+        | Operation::Rollback { apex, .. } => limits.allow_whole_zone(apex),
+        Operation::RollbackAll { .. } => {
+            limits.allow_everything()?;
+            if !access.is_everything() {
+                return Err(Problem::new(Code::Forbidden, "this is about the zones of everybody"));
+            }
+            Ok(())
+        }
+        Operation::Put { owner, rtype, .. }
+        | Operation::AddValues { owner, rtype, .. }
+        | Operation::RemoveValues { owner, rtype, .. }
+        | Operation::Delete { owner, rtype: Some(rtype), .. } => {
+            limits.allow_owner(owner)?;
+            limits.allow_record(owner, *rtype)
+        }
+        Operation::Delete { owner, rtype: None, .. } => limits.allow_owner(owner),
+    }
 }
 
 /// Whose a new zone is, if it may be: nobody gets between somebody else's zone and what is below it. The database decides that
