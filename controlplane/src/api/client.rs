@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::whence::Asker;
 use crate::config::Networks;
 use crate::error::{Code, Problem};
 use crate::observe::metrics::{Limit, Metrics};
@@ -45,7 +46,15 @@ pub(crate) async fn within(
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
     let peer = peer.ok_or_else(|| Problem::new(Code::Internal, "it is not known where this comes from"))?;
     let client = access.client(peer, request.headers())?;
+    // Before it is let in: where it is refused, further out is told from where.
+    let asker = request.extensions().get::<Asker>();
+    if let Some(asker) = asker {
+        asker.comes_from(client);
+    }
     if !access.lets_in(client) {
+        if let Some(asker) = asker {
+            asker.stays_outside();
+        }
         access.metrics.limited(Limit::Networks);
         return Err(Problem::new(Code::Forbidden, "requests are not taken from this address"));
     }
@@ -119,7 +128,8 @@ fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
 }
 
 /// Parts between separators that are not within quotes, from the right: a quote that somebody opened further left and left open
-/// hides nothing of what a proxy has written behind it.
+/// hides nothing of what a proxy has written behind it. A quote behind a backslash is part of what is quoted (RFC 9110 §5.6.4): a
+/// proxy writes the host as the client sent it, with any quotes that it likes.
 fn rsplit_unquoted(line: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {

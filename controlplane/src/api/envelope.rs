@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::App;
-use super::whence::{self, Asker};
+use super::whence::Asker;
 use crate::error::{Code, Problem};
 use crate::observe::metrics::Limit;
 use crate::rates::Standing;
@@ -67,7 +67,7 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     request.extensions_mut().insert(RequestId(id.clone()));
     let answer_by = tokio::time::Instant::now() + app.request_timeout.mul_f32(0.9);
     request.extensions_mut().insert(AnswerBy(answer_by));
-    let (asker, client) = (Asker::default(), whence::client(request.extensions()));
+    let asker = Asker::default();
     request.extensions_mut().insert(asker.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let is_docs = request.uri().path().starts_with("/docs");
@@ -94,7 +94,7 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     };
     let standing = response.extensions_mut().remove::<Standing>();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        app.noted.refused(asker.who(client, &id), method.as_str(), &path, &problem);
+        app.noted.refused(asker.who(&id), asker.is_outside(), method.as_str(), &path, &problem);
         // RFC 9110 §15.5.6: 405 says what is allowed.
         let allow = response.headers_mut().remove(ALLOW);
         response = with_body(&problem, &id);

@@ -1,6 +1,7 @@
 //! Where a request comes from, and with what: for limits by address, and for the audit log.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use axum::http::Extensions;
@@ -10,20 +11,43 @@ use super::envelope::RequestId;
 use crate::auth::Caller;
 use crate::store::audit::Who;
 
-/// Who turned out to ask, for what is outside of where that is found out.
+/// Who turned out to ask and from where, for what is outside of where that is found out.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asker(Arc<OnceLock<Who>>);
+pub(crate) struct Asker(Arc<Found>);
+
+#[derive(Debug, Default)]
+struct Found {
+    who: OnceLock<Who>,
+    client: OnceLock<IpAddr>,
+    is_outside: AtomicBool,
+}
 
 impl Asker {
     /// It is these.
     pub(crate) fn is(&self, who: &Who) {
-        let _ = self.0.set(who.clone());
+        let _ = self.0.who.set(who.clone());
+    }
+
+    /// The request comes from there.
+    pub(crate) fn comes_from(&self, client: IpAddr) {
+        let _ = self.0.client.set(client);
+    }
+
+    /// Nobody is let in from there.
+    pub(crate) fn stays_outside(&self) {
+        self.0.is_outside.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is so.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.0.is_outside.load(Ordering::Relaxed)
     }
 
     /// Who it is; of strangers where they come from.
-    pub(crate) fn who(&self, client: Option<IpAddr>, request_id: &str) -> Who {
+    pub(crate) fn who(&self, request_id: &str) -> Who {
+        let client = self.0.client.get().copied();
         let stranger = || Who { client, request_id: request_id.to_owned(), ..Who::default() };
-        self.0.get().cloned().unwrap_or_else(stranger)
+        self.0.who.get().cloned().unwrap_or_else(stranger)
     }
 }
 

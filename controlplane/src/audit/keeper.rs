@@ -17,10 +17,10 @@ use tokio::time::Instant;
 
 use super::anchors::{Anchor, Anchors};
 use super::{ChainKey, hex};
-use crate::Stop;
 use crate::commit::{COMMIT, Committer, ROLLBACK, begin};
 use crate::observe::metrics::Metrics;
-use crate::store::audit::{self, Who};
+use crate::stop::{Stop, is_over};
+use crate::store::audit::{self, Audited, Who};
 use crate::store::audit_chain::{self, Hash, Head};
 use crate::store::{Connection, Kind, Place, Pool, now_us};
 
@@ -29,7 +29,9 @@ pub(crate) const LOOK: Duration = Duration::from_millis(300);
 /// How often the head is written down outside of the database.
 pub(crate) const ANCHOR: Duration = Duration::from_secs(60);
 /// Rows that are chained, or deleted, at once.
-const STEP: i64 = 500;
+pub(super) const STEP: i64 = 500;
+/// So often this is done before it is looked whether it is time to stop, or somebody else's term.
+pub(super) const STEPS: u32 = 20;
 /// The pause between two steps that delete, while there is more.
 const PRUNE_AGAIN: Duration = Duration::from_millis(100);
 /// The pause after an error.
@@ -64,6 +66,7 @@ pub(super) struct Leading {
     /// The highest id that was seen.
     seen_id: i64,
     settling: Option<Settling>,
+    pass: Option<Pass>,
     anchored: i64,
     anchor_at: Instant,
     prune_at: Instant,
@@ -75,16 +78,23 @@ struct Settling {
     writers: Option<BTreeSet<String>>,
 }
 
+/// Rows are gone through in the order of their ids; where that stands, and what is settled at its end.
+struct Pass {
+    after: i64,
+    settled_id: Option<i64>,
+}
+
 impl Keeper {
     /// Runs until it is told to stop.
     pub(crate) async fn run(mut self) {
         let mut leading: Option<Leading> = None;
         let mut stop = self.stop.clone();
         loop {
-            let is_last = *stop.borrow();
+            let is_last = is_over(&stop);
             let term = *self.term.borrow_and_update();
             let pause = match self.round(&mut leading, term).await {
-                Ok(()) => self.look,
+                Ok(true) => Duration::ZERO,
+                Ok(false) => self.look,
                 Err(error) => {
                     tracing::warn!(%error, "the audit log could not be chained; it is tried again");
                     leading = None;
@@ -104,27 +114,28 @@ impl Keeper {
         }
     }
 
-    async fn round(&self, leading: &mut Option<Leading>, term: Option<u64>) -> anyhow::Result<()> {
+    /// Whether there is more to be chained at once.
+    async fn round(&self, leading: &mut Option<Leading>, term: Option<u64>) -> anyhow::Result<bool> {
         let Some(epoch) = term.and_then(|epoch| i64::try_from(epoch).ok()) else {
             *leading = None;
-            return Ok(());
+            return Ok(false);
         };
         let mut led = match leading.take().filter(|leading| leading.epoch == epoch) {
             Some(led) => led,
             None => self.begin(epoch).await?,
         };
-        self.step(&mut led).await?;
+        let is_more = self.step(&mut led).await?;
         if Instant::now() >= led.anchor_at {
             led.anchor_at = Instant::now() + self.anchor;
             self.look_at_head(&mut led).await?;
             self.anchor(&mut led).await;
         }
         if Instant::now() >= led.prune_at {
-            let is_more = self.prune(&mut led).await?;
-            led.prune_at = Instant::now() + if is_more { PRUNE_AGAIN } else { ANCHOR };
+            let is_aged = self.prune(&mut led).await?;
+            led.prune_at = Instant::now() + if is_aged { PRUNE_AGAIN } else { ANCHOR };
         }
         *leading = Some(led);
-        Ok(())
+        Ok(is_more)
     }
 
     /// Begins where the chain ends.
@@ -153,59 +164,85 @@ impl Keeper {
             own,
             seen_id,
             settling: None,
+            pass: None,
             anchored,
             anchor_at: now + self.anchor,
             prune_at: now,
         })
     }
 
-    /// Chains all that was written until now.
-    pub(super) async fn step(&self, led: &mut Leading) -> anyhow::Result<()> {
-        // Before the rows are read: what ends in between is read with them.
-        let settled_id = match &mut led.own {
-            Some(connection) => settled(connection, &mut led.settling).await?,
-            None => None,
+    /// Chains what was written until now, or the first of it; whether there is more.
+    pub(super) async fn step(&self, led: &mut Leading) -> anyhow::Result<bool> {
+        let mut pass = match led.pass.take() {
+            Some(pass) => pass,
+            None => {
+                // Before the rows are read: what ends in between is read with them.
+                let settled_id = match &mut led.own {
+                    Some(connection) => settled(connection, &mut led.settling).await?,
+                    None => None,
+                };
+                Pass { after: led.head.settled_id, settled_id }
+            }
         };
-        loop {
+        let mut is_over = false;
+        for _ in 0..STEPS {
             let from = &led.head;
             let rows = match &mut led.own {
-                Some(connection) => audit_chain::unchained(connection, from.settled_id, STEP).await?,
+                Some(connection) => audit_chain::unchained(connection, pass.after, STEP).await?,
                 None => {
                     let mut reading = self.readers.acquire().await?;
-                    audit_chain::unchained(&mut reading, from.settled_id, STEP).await?
+                    audit_chain::unchained(&mut reading, pass.after, STEP).await?
                 }
             };
-            let Some(last) = rows.last() else { break };
-            let waited_us = now_us().saturating_sub(rows.iter().map(|row| row.at_us).min().unwrap_or(0));
-            self.metrics.audit_waits(Duration::from_micros(u64::try_from(waited_us).unwrap_or(0)));
-            led.seen_id = led.seen_id.max(last.id);
+            is_over = i64::try_from(rows.len()).is_ok_and(|rows| rows < STEP);
+            let Some((last_id, _)) = rows.last() else { break };
+            pass.after = *last_id;
+            led.seen_id = led.seen_id.max(*last_id);
             let mut to = Head { epoch: led.epoch, ..from.clone() };
             if led.own.is_none() {
-                to.settled_id = last.id;
+                to.settled_id = *last_id;
             }
-            let mut added: Vec<(i64, Hash)> = Vec::with_capacity(rows.len());
-            for row in &rows {
+            let (mut added, mut first_us) = (Vec::<(i64, Hash)>::with_capacity(rows.len()), now_us());
+            for (id, row) in &rows {
+                // It stays beside the chain, where it is found; what comes behind it does not wait for it.
+                let Some(row) = row else {
+                    self.fault(*id, "a row that is not chained holds what no row of ours does");
+                    continue;
+                };
+                first_us = first_us.min(row.at_us);
                 to.number += 1;
                 to.hash = self.key.row(&to.hash, to.number, row);
-                added.push((row.id, to.hash));
+                added.push((*id, to.hash));
             }
-            let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= STEP);
+            let waited_us = now_us().saturating_sub(first_us);
+            self.metrics.audit_waits(Duration::from_micros(u64::try_from(waited_us).unwrap_or(0)));
             if !self.go_on(led, to, added).await? {
-                return Ok(());
+                return Ok(false);
             }
-            if !is_full {
+            self.metrics.audit_chained(led.head.number);
+            if is_over {
                 break;
             }
         }
+        if !is_over {
+            led.pass = Some(pass);
+            return Ok(true);
+        }
         self.metrics.audit_waits(Duration::ZERO);
         self.metrics.audit_chained(led.head.number);
-        if let Some(id) = settled_id {
+        if let Some(id) = pass.settled_id {
             led.head.settled_id = id;
         }
         if led.own.is_some() && led.settling.is_none() && led.seen_id > led.head.settled_id {
             led.settling = Some(Settling { id: led.seen_id, writers: None });
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Says that something is other than it was written.
+    fn fault(&self, at: i64, what: &'static str) {
+        self.metrics.audit_fault();
+        tracing::error!(at, what, "THE AUDIT LOG IS NOT AS IT WAS WRITTEN; godwit audit verify says more");
     }
 
     /// Moves the head; whether it was where it was left.
@@ -245,6 +282,9 @@ impl Keeper {
             led.anchored = found.number;
         }
         led.seen_id = led.seen_id.max(found.settled_id);
+        if found.number != led.head.number || found.hash != led.head.hash {
+            led.pass = None;
+        }
         led.head = found;
         Ok(())
     }
@@ -282,17 +322,38 @@ impl Keeper {
     }
 
     /// Deletes some rows that are past their time; whether there may be more. Where the chain begins then is written down before.
+    /// When a row was written is believed as far as its hash says so: who can write to the database has no row go before its time.
     pub(super) async fn prune(&self, led: &mut Leading) -> anyhow::Result<bool> {
         let kept_us = i64::try_from(self.kept.as_micros()).unwrap_or(i64::MAX);
         let before_us = now_us().saturating_sub(kept_us);
+        let Head { start_number, start_hash, start_proof, .. } = &led.head;
+        if !self.key.is_start(*start_number, start_hash, start_proof.as_deref()) {
+            self.fault(
+                *start_number,
+                "nothing vouches for where the chain is said to begin: nothing is deleted",
+            );
+            return Ok(false);
+        }
         let first = match &mut led.own {
-            Some(connection) => audit_chain::first(connection, led.head.start_number, STEP).await?,
-            None => {
-                audit_chain::first(&mut self.readers.acquire().await?, led.head.start_number, STEP).await?
-            }
+            Some(connection) => audit_chain::chained(connection, *start_number, STEP).await?,
+            None => audit_chain::chained(&mut self.readers.acquire().await?, *start_number, STEP).await?,
         };
-        let aged = first.iter().take_while(|(_, _, at_us)| *at_us < before_us).count();
-        let Some((number, hash, _)) = first[..aged].last().copied() else { return Ok(false) };
+        let (mut number, mut hash, mut aged) = (*start_number, *start_hash, 0);
+        for one in &first {
+            let is_next =
+                |row: &&Audited| one.number == number + 1 && self.key.row(&hash, one.number, row) == one.hash;
+            let Some(row) = one.row.as_ref().filter(is_next) else {
+                self.fault(number + 1, "a row is altered, or gone: nothing is deleted");
+                return Ok(false);
+            };
+            if row.at_us >= before_us {
+                break;
+            }
+            (number, hash, aged) = (one.number, one.hash, aged + 1);
+        }
+        if aged == 0 {
+            return Ok(false);
+        }
         let proof = self.key.start(number, &hash);
         let anchor = Anchor { begins_behind: true, ..Anchor::now(number, &hash) };
         // Without it nobody could tell later that this was us.
@@ -326,7 +387,7 @@ impl Keeper {
         } else {
             self.look_at_head(led).await?;
         }
-        Ok(began && i64::try_from(aged).is_ok_and(|aged| aged >= STEP))
+        Ok(began && aged >= STEP)
     }
 }
 

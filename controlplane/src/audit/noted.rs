@@ -1,21 +1,21 @@
 //! What changes nothing and is in the audit log all the same: that somebody was refused, and that a key or a token was used.
 //!
 //! Nobody waits for it to be written, and it cannot fill the database. Of refusals so many are written down in a while, of one client
-//! and of all, and then how many were left out. Of a key or a token it is its first use from an address within an hour. What waits
-//! to be written is bounded too: what finds no room is counted by a metric.
+//! and of all, and then how many were left out. Of a key or a token it is its first use from an address within an hour that is
+//! written down. What waits to be written is bounded too: what finds no room is counted by a metric.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
 
-use crate::Stop;
 use crate::api::server::client_of;
 use crate::commit::Committer;
 use crate::error::{Code, Problem};
 use crate::observe::metrics::Metrics;
+use crate::stop::{Stop, is_over};
 use crate::store::audit::{self, Entry, Who};
 use crate::store::batch::Batch;
 use crate::store::now_us;
@@ -25,14 +25,15 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Refusals of whom nobody knows: of one client, and of all.
 const STRANGER: u64 = 5;
 const STRANGERS: u64 = 10;
+/// Refusals of whom nobody lets in from where they are, whoever they are: of one client, and of all. They hide nothing of the others.
+const OUTSIDER: u64 = 1;
+const OUTSIDERS: u64 = 5;
 /// Refusals of who is known, of one and of all.
 const CALLER: u64 = 10;
 const CALLERS: u64 = 30;
 /// Uses of keys and tokens, of one account and of all.
 const USER: u64 = 10;
 const USERS: u64 = 100;
-/// Those of one are counted of so many.
-const MOST_COUNTED: usize = 1_024;
 /// A key that was used from an address is not told of again for so long.
 const USED_FOR: Duration = Duration::from_secs(3_600);
 /// Keys with addresses of which it is remembered.
@@ -62,7 +63,7 @@ struct Note {
 pub(crate) struct Noted {
     sender: mpsc::Sender<Note>,
     bounds: Arc<Mutex<Bounds>>,
-    used: Arc<Mutex<HashMap<(String, String), Instant>>>,
+    used: Arc<Mutex<Used>>,
     metrics: Metrics,
 }
 
@@ -81,16 +82,17 @@ pub(crate) fn channel(metrics: Metrics) -> (Noted, Queue) {
 
 impl Noted {
     /// A request was refused: to `who`, where that is known, or to whom nobody knows.
-    pub(crate) fn refused(&self, who: Who, method: &str, path: &str, problem: &Problem) {
+    pub(crate) fn refused(&self, who: Who, is_outside: bool, method: &str, path: &str, problem: &Problem) {
         if !matches!(problem.code.status().as_u16(), 401 | 403) {
             return;
         }
         let (class, of) = if who.actor.is_empty() {
-            (Class::Stranger, who.client.map(|client| client_of(client).to_string()).unwrap_or_default())
+            let class = if is_outside { Class::Outsider } else { Class::Stranger };
+            (class, from(&who))
         } else {
             (Class::Caller, who.actor.clone())
         };
-        if !self.admit(class, of) {
+        if !self.admit(class, of, Instant::now()) {
             return;
         }
         let about = problem.about.clone();
@@ -102,7 +104,7 @@ impl Noted {
             ("request", format!("{method} {}", &path[..end]), who.came_with.clone().or(about))
         };
         let who = Who { came_with, ..who };
-        self.send(Note {
+        let _ = self.send(Note {
             at_us: now_us(),
             who,
             action,
@@ -114,50 +116,77 @@ impl Noted {
 
     /// A key or a token was used.
     pub(crate) fn used(&self, who: &Who) {
+        self.used_at(who, Instant::now());
+    }
+
+    fn used_at(&self, who: &Who, now: Instant) {
         let Some(brought) = who.came_with.clone() else { return };
-        let from = who.client.map(|client| client_of(client).to_string()).unwrap_or_default();
-        if !self.is_first(brought.clone(), from) || !self.admit(Class::User, who.actor.clone()) {
-            return;
-        }
         let (action, object) = match brought.split_once(' ') {
             Some(("key", id)) => ("key.use", id.to_owned()),
             Some(("token", id)) => ("token.use", id.to_owned()),
             _ => return,
         };
-        self.send(Note { at_us: now_us(), who: who.clone(), action, object, refused: None, after: None });
-    }
-
-    fn is_first(&self, brought: String, from: String) -> bool {
+        let key = (brought, from(who));
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let key = (brought, from);
-        if used.get(&key).is_some_and(|at| now.duration_since(*at) < USED_FOR) {
-            return false;
+        if used.is_known(&key, now) || !self.admit(Class::User, who.actor.clone(), now) {
+            return;
         }
-        if used.len() >= MOST_USED {
-            used.retain(|_, at| now.duration_since(*at) < USED_FOR);
+        let note = Note { at_us: now_us(), who: who.clone(), action, object, refused: None, after: None };
+        // What was left out is told the next time.
+        if self.send(note) {
+            used.remember(key, now);
         }
-        if used.len() < MOST_USED {
-            used.insert(key, now);
-        }
-        true
     }
 
-    fn admit(&self, class: Class, of: String) -> bool {
-        let mut bounds = self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
-        bounds.admit(class, of, Instant::now())
+    fn admit(&self, class: Class, of: String, now: Instant) -> bool {
+        self.bounds.lock().unwrap_or_else(PoisonError::into_inner).admit(class, of, now)
     }
 
-    fn send(&self, note: Note) {
-        if self.sender.try_send(note).is_err() {
+    /// Whether there was room for it.
+    fn send(&self, note: Note) -> bool {
+        let is_sent = self.sender.try_send(note).is_ok();
+        if !is_sent {
             self.metrics.audit_dropped();
         }
+        is_sent
+    }
+}
+
+/// The client that a request comes from, as text; of one that comes from nowhere none.
+fn from(who: &Who) -> String {
+    who.client.map(|client| client_of(client).to_string()).unwrap_or_default()
+}
+
+/// Keys and tokens that were used, each with the client that it came from, and when that was told.
+#[derive(Debug, Default)]
+struct Used {
+    at: HashMap<(String, String), Instant>,
+    /// The same, as they came: the first is the first that is forgotten, so that nobody looks through all of them.
+    order: VecDeque<(String, String)>,
+}
+
+impl Used {
+    fn is_known(&self, key: &(String, String), now: Instant) -> bool {
+        self.at.get(key).is_some_and(|at| now.duration_since(*at) < USED_FOR)
+    }
+
+    /// Remembers one that is not known.
+    fn remember(&mut self, key: (String, String), now: Instant) {
+        while let Some(first) = self.order.front()
+            && (self.at.len() >= MOST_USED || !self.is_known(first, now))
+        {
+            self.at.remove(first);
+            self.order.pop_front();
+        }
+        self.at.insert(key.clone(), now);
+        self.order.push_back(key);
     }
 }
 
 /// Of whom something is told.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Class {
+    Outsider,
     Stranger,
     Caller,
     User,
@@ -167,6 +196,7 @@ impl Class {
     /// How many are written down in a while: of one, and of all.
     fn most(self) -> (u64, u64) {
         match self {
+            Class::Outsider => (OUTSIDER, OUTSIDERS),
             Class::Stranger => (STRANGER, STRANGERS),
             Class::Caller => (CALLER, CALLERS),
             Class::User => (USER, USERS),
@@ -201,8 +231,7 @@ impl Bounds {
         let (most_of_one, most) = class.most();
         let of_all = self.of_all.entry(class).or_default();
         let key = (class, of);
-        let is_full = self.of_one.len() >= MOST_COUNTED && !self.of_one.contains_key(&key);
-        if *of_all >= most || is_full || self.of_one.get(&key).is_some_and(|count| *count >= most_of_one) {
+        if *of_all >= most || self.of_one.get(&key).is_some_and(|count| *count >= most_of_one) {
             *self.left_out.entry(class).or_default() += 1;
             return false;
         }
@@ -232,7 +261,8 @@ impl Bounds {
         let untold = std::mem::take(&mut self.untold);
         let count = |class: Class| untold.get(&class).copied().unwrap_or(0);
         Some(json!({
-            "of_strangers": count(Class::Stranger), "of_callers": count(Class::Caller), "uses": count(Class::User),
+            "of_outsiders": count(Class::Outsider), "of_strangers": count(Class::Stranger),
+            "of_callers": count(Class::Caller), "uses": count(Class::User),
         }))
     }
 }
@@ -245,7 +275,7 @@ pub(crate) async fn keep(mut queue: Queue, committer: Committer, metrics: Metric
             _ = stop.wait_for(|stop| *stop) => None,
             () = tokio::time::sleep(LOOK) => None,
         };
-        let is_last = *stop.borrow();
+        let is_last = is_over(&stop);
         let mut notes: Vec<Note> = first.into_iter().collect();
         while notes.len() < AT_ONCE || is_last {
             let Ok(note) = queue.notes.try_recv() else { break };
@@ -298,7 +328,7 @@ async fn write(committer: &Committer, notes: &[Note], metrics: &Metrics, stop: &
             })
         });
         let Err(problem) = write.await else { return };
-        if *stop.borrow() || problem.code == Code::Internal {
+        if is_over(stop) || problem.code == Code::Internal {
             tracing::warn!(%problem, notes = notes.len(), "refusals could not be written down");
             notes.iter().for_each(|_| metrics.audit_dropped());
             return;
@@ -338,7 +368,7 @@ mod tests {
         assert!(!bounds.admit(Class::Caller, "anna".to_owned(), start));
         assert!(bounds.admit(Class::Caller, "bert".to_owned(), start));
         let told = bounds.untold(start + WINDOW, false).unwrap();
-        assert_eq!(told, json!({ "of_strangers": 95, "of_callers": 1, "uses": 0 }));
+        assert_eq!(told, json!({ "of_outsiders": 0, "of_strangers": 95, "of_callers": 1, "uses": 0 }));
         assert!(bounds.untold(start + WINDOW, false).is_none());
         assert!(bounds.admit(Class::Caller, "anna".to_owned(), start + WINDOW));
     }
@@ -359,7 +389,7 @@ mod tests {
             std::iter::from_fn(|| queue.notes.try_recv().ok()).map(|note| note.who.client).collect();
         assert_eq!(told, [who(1).client, who(2).client]);
         for n in 0..QUEUE + 7 {
-            noted.send(Note {
+            let _ = noted.send(Note {
                 at_us: 1,
                 who: who(1),
                 action: "request",
@@ -369,5 +399,66 @@ mod tests {
             });
         }
         assert_eq!(noted.metrics.audit_dropped_so_far(), 7);
+        // Neither is one that found no room taken for one that was told.
+        noted.used(&who(3));
+        while queue.notes.try_recv().is_ok() {}
+        noted.used(&who(3));
+        assert_eq!(queue.notes.try_recv().unwrap().who.client, who(3).client);
+    }
+
+    #[test]
+    fn a_first_use_that_was_left_out_is_told_the_next_time() {
+        let (noted, mut queue) = channel(Metrics::default());
+        let who = |client: u64| Who {
+            actor: "anna".to_owned(),
+            client: Some(std::net::Ipv4Addr::from_bits(u32::try_from(client).unwrap()).into()),
+            came_with: Some("key 1".to_owned()),
+            ..Who::default()
+        };
+        let start = Instant::now();
+        for n in 0..USER + 1 {
+            noted.used_at(&who(n), start);
+        }
+        let later = start + 2 * WINDOW;
+        for n in 0..USER + 1 {
+            noted.used_at(&who(n), later);
+        }
+        let told: Vec<_> =
+            std::iter::from_fn(|| queue.notes.try_recv().ok()).map(|note| note.who.client).collect();
+        let expected: Vec<_> = (0..USER + 1).map(|n| who(n).client).collect();
+        assert_eq!(told, expected);
+    }
+
+    /// Whoever uses a key from ever other addresses takes no more memory, and what was told last stays known.
+    #[test]
+    fn what_was_used_is_remembered_up_to_a_number_and_the_oldest_are_forgotten() {
+        let (mut used, start) = (Used::default(), Instant::now());
+        let key = |n: usize| ("key 1".to_owned(), n.to_string());
+        for n in 0..MOST_USED + 10 {
+            assert!(!used.is_known(&key(n), start));
+            used.remember(key(n), start);
+            assert!(used.is_known(&key(n), start));
+        }
+        assert_eq!((used.at.len(), used.order.len()), (MOST_USED, MOST_USED));
+        assert!(!used.is_known(&key(9), start) && used.is_known(&key(10), start));
+        let later = start + USED_FOR;
+        assert!(!used.is_known(&key(MOST_USED), later));
+        used.remember(key(MOST_USED), later);
+        assert_eq!((used.at.len(), used.order.len()), (1, 1), "what is past its time is forgotten");
+    }
+
+    /// Nor do those from where nobody is let in hide anything of the others.
+    #[test]
+    fn r20_who_is_let_in_from_nowhere_hides_nothing_of_who_is() {
+        let (noted, mut queue) = channel(Metrics::default());
+        let problem = Problem::new(Code::Forbidden, "no");
+        let who = |client: u8| Who { client: Some([192, 0, 2, client].into()), ..Who::default() };
+        for n in 0..100 {
+            noted.refused(who(n % 50), true, "GET", "/", &problem);
+        }
+        noted.refused(who(99), false, "POST", "/api/v1/auth/login", &problem);
+        let told: Vec<_> =
+            std::iter::from_fn(|| queue.notes.try_recv().ok()).map(|note| note.action).collect();
+        assert_eq!(told, ["request", "request", "request", "request", "request", "login"]);
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::anchors::{self, Anchors};
-use super::keeper::{ANCHOR, Keeper, LOOK, Leading};
+use super::keeper::{ANCHOR, Keeper, LOOK, Leading, STEP, STEPS};
 use super::verify::{Report, Wrong, all};
 use super::{ChainKey, hex};
 use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
@@ -455,6 +455,131 @@ async fn r20_an_end_that_is_cut_off_while_it_runs_is_told_and_stays_known() {
         assert_eq!(known.keys().collect::<Vec<_>>(), [&10]);
         let report = world.verify_with(&known).await;
         assert_eq!(report.wrong, Some(Wrong::Cut { number: 9, was: 10, by: "anchor" }));
+    }
+}
+
+/// The server would delete them, and vouch for it.
+#[tokio::test]
+async fn r20_rows_that_are_made_to_look_old_do_not_go() {
+    for mut world in worlds().await {
+        let mut led = world.led(10).await;
+        world.disarm().await;
+        for (nth, (harm, left)) in [
+            ("UPDATE audit SET at_us = 0 WHERE id <= 5", 10),
+            ("DELETE FROM audit WHERE id = 1", 9),
+            ("DELETE FROM audit_chain WHERE number = 1", 9),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            world.connection.query(harm).execute().await.unwrap();
+            world.keeper.look_at_head(&mut led).await.unwrap();
+            assert!(!world.keeper.prune(&mut led).await.unwrap());
+            let count = "SELECT count(*) FROM audit";
+            assert_eq!(world.connection.query(count).fetch_value::<i64>().await.unwrap(), left, "{harm}");
+            assert_eq!(world.keeper.metrics.audit_faults_so_far(), u64::try_from(nth).unwrap() + 1, "{harm}");
+        }
+        assert!(!world.verify().await.whole);
+    }
+}
+
+/// The server would vouch for it from then on.
+#[tokio::test]
+async fn r20_nothing_goes_behind_a_beginning_that_nothing_vouches_for() {
+    for mut world in worlds().await {
+        world.add_at(5, now_us() - 2 * 86_400_000_000).await;
+        let mut led = world.led(5).await;
+        let move_start = "UPDATE audit_head SET start_number = 3, start_hash = (SELECT hash FROM audit_chain WHERE number = 3), start_proof = start_hash";
+        world.connection.query(move_start).execute().await.unwrap();
+        world.keeper.look_at_head(&mut led).await.unwrap();
+        assert!(!world.keeper.prune(&mut led).await.unwrap());
+        let count = "SELECT count(*) FROM audit";
+        assert_eq!(world.connection.query(count).fetch_value::<i64>().await.unwrap(), 10);
+        assert_eq!(world.keeper.metrics.audit_faults_so_far(), 1);
+        assert_eq!(world.verify().await.wrong, Some(Wrong::Start { number: 3 }));
+    }
+}
+
+/// With the key in it, so that what is left looks like a log that nobody ever wrote to.
+#[tokio::test]
+async fn r20_a_log_that_is_gone_with_its_key_is_found() {
+    for mut world in worlds().await {
+        let led = world.led(10).await;
+        let known: BTreeMap<i64, String> = [(10, hex(&led.head.hash))].into_iter().collect();
+        world.disarm().await;
+        let reset = "UPDATE audit_head SET number = 0, hash = start_hash, settled_id = 0";
+        for (harm, expected) in [
+            (reset, Some(Wrong::Keyless)),
+            ("DELETE FROM audit", Some(Wrong::Keyless)),
+            ("DELETE FROM audit_chain", Some(Wrong::Cut { number: 0, was: 10, by: "anchor" })),
+        ] {
+            world.connection.query(harm).execute().await.unwrap();
+            let report = all(&mut world.connection, None, &known, &mut |_, _| {}).await.unwrap();
+            assert_eq!(report.wrong, expected, "{harm}");
+        }
+        let report = all(&mut world.connection, None, &BTreeMap::new(), &mut |_, _| {}).await.unwrap();
+        assert!(report.whole, "one that nobody ever wrote to: {report:?}");
+    }
+}
+
+/// Many rows, as after an upgrade: it is looked in between whether it is time to stop, and nothing is read again and again.
+#[tokio::test]
+async fn r20_a_pass_goes_on_where_it_was_and_who_came_late_is_in_the_next() {
+    for mut world in worlds().await {
+        let mut late = world.place.connect().await;
+        if world.kind == Kind::Postgres {
+            late.control(&["BEGIN"]).await.unwrap();
+            let who = Who { actor: "late".to_owned(), ..Who::default() };
+            audit::write(&mut late, &Entry::done(&who, "test", "")).await.unwrap();
+        }
+        let at_once = STEP * i64::from(STEPS);
+        let many = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < $1) INSERT INTO audit (at_us, actor, action, object, request_id) SELECT $2, 'x', 'test', '', '' FROM n";
+        world.connection.query(many).bind(at_once + 700).bind(now_us()).execute().await.unwrap();
+        let mut led = world.keeper.begin(1).await.unwrap();
+        assert!(world.keeper.step(&mut led).await.unwrap(), "there is more");
+        assert_eq!(led.head.number, at_once);
+        let mut all = at_once + 700;
+        if world.kind == Kind::Postgres {
+            late.control(&["COMMIT"]).await.unwrap();
+        }
+        assert!(!world.keeper.step(&mut led).await.unwrap());
+        assert_eq!(led.head.number, all, "what was gone through is not read again");
+        for _ in 0..4 {
+            assert!(!world.keeper.step(&mut led).await.unwrap());
+        }
+        all += i64::from(world.kind == Kind::Postgres);
+        assert_eq!((led.head.number, led.head.settled_id), (all, all));
+        let report = world.verify().await;
+        assert_eq!((report.whole, report.unchained), (true, 0), "{report:?}");
+    }
+}
+
+/// Whoever can add rows does not stop the chain with one that cannot be read.
+#[tokio::test]
+async fn r20_a_row_that_is_damaged_stops_nothing_and_is_found() {
+    // With PostgreSQL no column takes it.
+    let mut world = world(Kind::Sqlite).await;
+    let mut led = world.led(2).await;
+    let damaged = "INSERT INTO audit (at_us, actor, action, object, request_id, change_id) VALUES (1, 'x', 'x', 'x', '', x'01')";
+    world.connection.query(damaged).execute().await.unwrap();
+    world.keeper.step(&mut led).await.unwrap();
+    world.add(2).await;
+    world.keeper.step(&mut led).await.unwrap();
+    assert_eq!((led.head.number, world.keeper.metrics.audit_faults_so_far()), (4, 1));
+    assert_eq!(world.verify().await.wrong, Some(Wrong::Stray { id: 3 }));
+}
+
+/// Such as by a head that says that it was moved in a term that never comes.
+#[tokio::test]
+async fn r20_a_log_that_is_not_chained_for_long_is_not_whole() {
+    for mut world in worlds().await {
+        let mut led = world.led(2).await;
+        world.connection.query("UPDATE audit_head SET epoch = 9000000000000000").execute().await.unwrap();
+        world.add(1).await;
+        assert!(world.keeper.step(&mut led).await.is_err());
+        assert!(world.verify().await.whole, "it may be chained in a moment");
+        world.add_at(1, now_us() - 90_500_000).await;
+        assert_eq!(world.verify().await.wrong, Some(Wrong::Unchained { for_s: 90 }));
     }
 }
 

@@ -18,6 +18,8 @@ use crate::store::{Connection, now_us};
 
 /// Rows that are read at once.
 const STEP: i64 = 1_000;
+/// For how long a row may wait to be chained, in seconds: a second is usual, and another process takes over within some.
+const LONGEST_WAIT_S: u64 = 60;
 
 /// What was found.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -99,6 +101,11 @@ pub enum Wrong {
     Headless,
     /// The key that the chain was made with is gone from the database.
     Keyless,
+    /// Rows are not chained for long: nobody does it, or somebody has seen to it that nobody can.
+    Unchained {
+        /// Seconds since the first of them was written.
+        for_s: u64,
+    },
 }
 
 impl fmt::Display for Wrong {
@@ -129,6 +136,10 @@ impl fmt::Display for Wrong {
             ),
             Wrong::Headless => f.write_str("the head of the chain is gone from the database"),
             Wrong::Keyless => f.write_str("the key of the chain is gone from the database"),
+            Wrong::Unchained { for_s } => write!(
+                f,
+                "rows wait to be chained for {for_s} s: no server has given sequences since, or its log says why it cannot"
+            ),
         }
     }
 }
@@ -183,8 +194,10 @@ pub(super) async fn all(
     report.hash = hex(&head.hash);
     report.wrong = match key {
         Some(key) => chain(reading, key, &head, known, &mut report, progress).await?,
-        // Nothing was ever chained.
-        None if head.number == 0 => None,
+        // Nothing was ever chained, unless somebody outside of the database knows better.
+        None if head.number == 0 && head.start_number == 0 && is_empty(reading).await? => {
+            known.last_key_value().map(|(&was, _)| Wrong::Cut { number: 0, was, by: "anchor" })
+        }
         None => Some(Wrong::Keyless),
     };
     if report.wrong.is_none() {
@@ -192,6 +205,11 @@ pub(super) async fn all(
     }
     report.whole = report.wrong.is_none();
     Ok(report)
+}
+
+/// Whether no row is chained.
+async fn is_empty(reading: &mut Connection) -> sqlx::Result<bool> {
+    Ok(audit_chain::chained(reading, i64::MIN, 1).await?.is_empty())
 }
 
 /// The rows of the chain, in their order.
@@ -292,5 +310,6 @@ async fn beside(reading: &mut Connection, head: &Head, report: &mut Report) -> s
     }
     let waited_us = first_us.map_or(0, |first| now_us().saturating_sub(first));
     report.unchained_for_s = u64::try_from(waited_us / 1_000_000).unwrap_or(0);
-    Ok(None)
+    let for_s = report.unchained_for_s;
+    Ok((for_s > LONGEST_WAIT_S).then_some(Wrong::Unchained { for_s }))
 }

@@ -122,7 +122,10 @@ impl Controlplane {
         let hearing = tokio::spawn(listener_of_revocations.run());
         let noting = tokio::spawn(used::keep(authenticator.clone(), committer.clone(), stop.clone()));
         let (noted, notes) = noted::channel(metrics.clone());
-        let keeping = tokio::spawn(noted::keep(notes, committer.clone(), metrics.clone(), stop.clone()));
+        // What is answered last is written down and chained too: both end when no request is left.
+        let (end_keeping, keeping_stop) = watch::channel(false);
+        let (end_chaining, chaining_stop) = watch::channel(false);
+        let keeping = tokio::spawn(noted::keep(notes, committer.clone(), metrics.clone(), keeping_stop));
         let accounts = Accounts::new(
             committer.clone(),
             authenticator.clone(),
@@ -260,7 +263,7 @@ impl Controlplane {
             look: LOOK,
             anchor: ANCHOR,
             metrics: metrics.clone(),
-            stop: stop.clone(),
+            stop: chaining_stop,
         };
         let chaining = tokio::spawn(keeper.run());
         let feeding = sink.map(|sink| {
@@ -351,9 +354,13 @@ impl Controlplane {
         };
         let watching = certificates.map(|certificates| tokio::spawn(certificates.watch(stop.clone())));
         api::server::serve(listener, transport, router, limits(&config), metrics, stopped(stop)).await;
-        let ending =
-            asking.into_iter().chain([exchanging, doing, hearing, noting, telling, keeping, chaining]);
+        let ending = asking.into_iter().chain([exchanging, doing, hearing, noting, telling]);
         for ending in ending.chain(replaying).chain(recounting).chain(watching) {
+            let _ = ending.await;
+        }
+        // One after the other: what was noted is chained as well.
+        for (end, ending) in [(end_keeping, keeping), (end_chaining, chaining)] {
+            let _ = end.send(true);
             let _ = ending.await;
         }
         drop(committer);

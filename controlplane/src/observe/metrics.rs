@@ -199,6 +199,7 @@ pub struct Metrics {
     audit_wait: Gauge<f64, AtomicU64>,
     audit_anchor_errors: Counter,
     audit_cuts: Counter,
+    audit_faults: Counter,
     audit_dropped: Counter,
     certificate_ends: Gauge,
     certificate_failed: Gauge,
@@ -399,6 +400,17 @@ impl Metrics {
         self.audit_cuts.inc();
     }
 
+    /// Counts that something of the audit log was found to be other than it was written.
+    pub fn audit_fault(&self) {
+        self.audit_faults.inc();
+    }
+
+    /// How often it was.
+    #[cfg(test)]
+    pub(crate) fn audit_faults_so_far(&self) -> u64 {
+        self.audit_faults.get()
+    }
+
     /// Counts a refusal, or a use of a key, that could not be written down.
     pub fn audit_dropped(&self) {
         self.audit_dropped.inc();
@@ -553,6 +565,11 @@ impl Metrics {
             "audit_cuts",
             "Times that the audit log was found to end before where it has ended",
             self.audit_cuts.clone(),
+        );
+        registry.register(
+            "audit_faults",
+            "Times that rows of the audit log were found to be other than they were written, as they were to be chained or deleted",
+            self.audit_faults.clone(),
         );
         registry.register(
             "audit_dropped",

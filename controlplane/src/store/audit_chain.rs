@@ -16,7 +16,6 @@ const UNCHAINED: &str = concat!(
 );
 const MOVE: &str = "UPDATE audit_head SET number = $1, hash = $2, epoch = $3, settled_id = $4 WHERE id = 1 AND number = $5 AND hash = $6 AND epoch <= $3";
 const ADD: &str = "INSERT INTO audit_chain (number, audit_id, hash) VALUES ($1, $2, $3)";
-const AGED: &str = "SELECT c.number, c.hash, a.at_us FROM audit_chain c JOIN audit a ON a.id = c.audit_id WHERE c.number > $1 ORDER BY c.number LIMIT $2";
 const BEGIN_BEHIND: &str = "UPDATE audit_head SET start_number = $1, start_hash = $2, start_proof = $3 WHERE id = 1 AND start_number = $4 AND epoch <= $5 AND number >= $1";
 const DELETE_ROWS: &str =
     "DELETE FROM audit WHERE id IN (SELECT audit_id FROM audit_chain WHERE number > $1 AND number <= $2)";
@@ -37,7 +36,7 @@ pub(super) const POSTGRES_ONLY: &[&str] = &[WRITERS, GO_ON];
 
 /// Every statement of this file that both get.
 pub(super) const ALL: &[&str] =
-    &[HEAD, UNCHAINED, MOVE, ADD, AGED, BEGIN_BEHIND, DELETE_ROWS, DELETE_CHAIN, CHAINED, NUMBERED];
+    &[HEAD, UNCHAINED, MOVE, ADD, BEGIN_BEHIND, DELETE_ROWS, DELETE_CHAIN, CHAINED, NUMBERED];
 
 /// A hash of the chain.
 pub(crate) type Hash = [u8; 32];
@@ -92,17 +91,25 @@ pub(crate) async fn head(connection: &mut Connection) -> sqlx::Result<Option<Hea
     }))
 }
 
-/// Rows behind an id that are not chained yet, in the order of their ids.
+/// Rows behind an id that are not chained yet, in the order of their ids, and these; `None` of one that holds what no row of ours does.
 ///
 /// # Errors
 /// Of the database.
 pub(crate) async fn unchained(
     connection: &mut Connection,
-    settled_id: i64,
+    after: i64,
     limit: i64,
-) -> sqlx::Result<Vec<Audited>> {
-    let rows = connection.query(UNCHAINED).bind(settled_id).bind(limit).fetch_all().await?;
-    rows.iter().map(audited).collect()
+) -> sqlx::Result<Vec<(i64, Option<Audited>)>> {
+    let rows = connection.query(UNCHAINED).bind(after).bind(limit).fetch_all().await?;
+    rows.iter().map(|row| Ok((row.get("id")?, undamaged(audited(row))?))).collect()
+}
+
+/// `None` where a row is damaged.
+fn undamaged<T>(read: sqlx::Result<T>) -> sqlx::Result<Option<T>> {
+    match read {
+        Err(error) if is_damage(&error) => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Who is about to add rows, as the server names them; nobody else has the same name, at any time. For PostgreSQL.
@@ -147,19 +154,6 @@ pub(crate) async fn go_on(
     batch.run(connection).await.map(|_| true)
 }
 
-/// The first rows of the chain: number, hash, and when they were written.
-///
-/// # Errors
-/// Of the database.
-pub(crate) async fn first(
-    connection: &mut Connection,
-    start_number: i64,
-    limit: i64,
-) -> sqlx::Result<Vec<(i64, Hash, i64)>> {
-    let rows = connection.query(AGED).bind(start_number).bind(limit).fetch_all().await?;
-    rows.iter().map(|row| Ok((row.get("number")?, hash(row, "hash")?, row.get("at_us")?))).collect()
-}
-
 /// Has the chain begin behind a row, in an open transaction, and deletes what is before that; whether it began where it was found to.
 ///
 /// # Errors
@@ -191,17 +185,13 @@ pub(crate) async fn chained(
     let rows = connection.query(CHAINED).bind(after).bind(limit).fetch_all().await?;
     let read = |row: &Row| {
         let is_there: bool = row.get("is_there")?;
-        let (found, unreadable) = match is_there.then(|| audited(row)).transpose() {
-            Ok(found) => (found, false),
-            Err(error) if is_damage(&error) => (None, true),
-            Err(error) => return Err(error),
-        };
+        let found = if is_there { undamaged(audited(row))? } else { None };
         Ok(Chained {
             number: row.get("number")?,
             audit_id: row.get("audit_id")?,
             hash: hash(row, "hash")?,
+            unreadable: is_there && found.is_none(),
             row: found,
-            unreadable,
         })
     };
     rows.iter().map(read).collect()

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use godwit_controlplane::audit::{Report, Wrong, verify};
 use godwit_controlplane::store::Kind;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::accounts::code;
 use crate::harness::{Answer, Client, Server, beside, config, folder};
@@ -327,6 +328,7 @@ async fn r20_refusals_and_uses_of_keys_are_in_the_log_and_a_flood_does_not_fill_
     let account = format!("account {}", me["id"].as_str().unwrap());
     assert_eq!(of(&rows[1]), (json!(""), json!(account), json!("UNAUTHENTICATED")));
     assert_eq!(of(&rows[0]), (json!(""), json!(""), json!("UNAUTHENTICATED")));
+    assert!(rows.iter().all(|row| row["client"] == "127.0.0.1"), "{rows:?}");
     // A token that was revoked is named.
     let token = json!({ "name": "x", "scope": "domains:read" });
     let made = admin.json("POST", "/api/v1/tokens", &token).await.expect(201).json();
@@ -356,6 +358,80 @@ async fn r20_refusals_and_uses_of_keys_are_in_the_log_and_a_flood_does_not_fill_
     let left_out: u64 = rows.iter().map(|row| row["after"]["of_strangers"].as_u64().unwrap()).sum();
     assert_eq!(left_out + u64::try_from(strangers).unwrap() + 2, 303, "logins are among them: {rows:?}");
     again.stop().await;
+}
+
+/// Neither strangers with one address, nor hosts that nobody lets in, hide what comes from elsewhere.
+#[tokio::test]
+async fn r20_who_floods_hides_nobody_elses_failed_logins() {
+    let networks = |texts: &[&str]| {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        godwit_controlplane::config::Networks::try_from(texts).unwrap()
+    };
+    let office = Office::open_with(|config| {
+        config.api.trusted_proxies = networks(&["127.0.0.1"]);
+        config.api.deny = networks(&["192.0.2.0/24"]);
+    })
+    .await;
+    let stranger = Client { token: "gw_x".to_owned(), ..office.client().clone() };
+    for n in 0..30 {
+        let banned = format!("192.0.2.{n}");
+        for (from, status) in [("203.0.113.1", 401), (&banned, 403)] {
+            stranger
+                .send("GET", "/api/v1/domains", &[("x-forwarded-for", from)], vec![])
+                .await
+                .expect(status);
+        }
+    }
+    let wrong = json!({ "email": "nobody@example.org", "password": "wrong password" });
+    let headers = [("x-forwarded-for", "203.0.113.2"), ("authorization", "")];
+    stranger.json_with("POST", "/api/v1/auth/login", &headers, &wrong).await.expect(401);
+    let rows = until(office.client(), "action=login&outcome=refused", 1).await;
+    assert_eq!(rows[0]["client"], "203.0.113.2", "{rows:?}");
+    let (rows, _) = list(office.client(), "action=request&outcome=refused&limit=1000").await;
+    let clients: BTreeSet<&str> = rows.iter().map(|row| row["client"].as_str().unwrap()).collect();
+    assert!(clients.contains("203.0.113.1") && clients.contains("192.0.2.0"), "{clients:?}");
+    office.server.stop().await;
+}
+
+/// A request that is answered while it ends is written down and chained as well.
+#[tokio::test]
+async fn r20_what_is_done_and_refused_while_a_server_ends_is_chained() {
+    let server = Server::start_in(folder(), Replica::default(), None, |_| {}).await;
+    let mut streams = Vec::new();
+    let body = br#"{"name":"late.example.com.","type":"A","value":["192.0.2.1"]}"#;
+    // The second has a login of which it is not known yet that it is none.
+    let login = br#"{"email":"a@example.org","password":"wrong password"}"#;
+    for (path, body) in [("/api/v1/records", &body[..]), ("/api/v1/auth/login", &login[..])] {
+        let mut stream = tokio::net::TcpStream::connect(server.client.address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n",
+            server.client.token,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        streams.push((stream, body));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let stopping = tokio::spawn(server.stop());
+    // Longer than what waits for nothing takes to end.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    for ((mut stream, body), status) in streams.into_iter().zip(["201", "401"]) {
+        stream.write_all(body).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).await.unwrap();
+        let text = String::from_utf8_lossy(&answer[..read]).into_owned();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{text}");
+    }
+    let (folder, ..) = stopping.await.unwrap();
+    let report = check(folder.path()).await;
+    assert!(report.whole && report.unchained == 0, "{report:?}");
+    let mut connection = beside(folder.path()).await;
+    for (action, expected) in [("record.create", 1), ("login", 1)] {
+        let count = "SELECT count(*) FROM audit WHERE action = $1";
+        let found: i64 = connection.query(count).bind(action).fetch_value().await.unwrap();
+        assert_eq!(found, expected, "{action}");
+    }
 }
 
 #[tokio::test]
