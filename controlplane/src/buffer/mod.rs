@@ -8,7 +8,7 @@
 //! whether it came about may go to the buffer too.
 //!
 //! - [`entry`]: what is kept of a request;
-//! - [`file`]: the file and the thread that has it;
+//! - [`mod@file`]: the file and the thread that has it;
 //! - [`replay`]: the task that makes changes of what is kept.
 
 pub(crate) mod entry;

@@ -29,7 +29,7 @@ const COUNT_NAMES: &str = "SELECT count(DISTINCT owner_key) FROM rrsets WHERE zo
 /// Row numbers of zones, with commas between.
 const OF_ZONES: &str = "SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE zone_id = ANY (string_to_array($1, ',')::BIGINT[]) ORDER BY zone_id, owner_key, rtype";
 
-/// Row numbers of zones, with commas between, and as many owner names (see [`keys`]). Each is looked up by itself, whatever the planner
+/// Row numbers of zones, with commas between, and as many owner names (see [`keys()`]). Each is looked up by itself, whatever the planner
 /// thinks of how many there are.
 const OF_OWNERS: &str = "SELECT held.zone_id, held.owner_key, held.rtype, held.ttl, held.rdata, held.rrsigs FROM unnest(string_to_array($1, ',')::BIGINT[], string_to_array($2, ',')) AS wanted (zone_id, owner) CROSS JOIN LATERAL (SELECT zone_id, owner_key, rtype, ttl, rdata, rrsigs FROM rrsets WHERE rrsets.zone_id = wanted.zone_id AND rrsets.owner_key = decode(substr(wanted.owner, 2), 'hex') OFFSET 0) AS held";
 
