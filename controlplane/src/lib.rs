@@ -23,6 +23,7 @@ pub mod model;
 mod names;
 pub mod observe;
 pub mod past;
+mod places;
 mod rates;
 pub mod relay;
 mod secrets;

@@ -25,11 +25,15 @@ const PIECE_OCTETS: usize = 64 << 10;
 /// Lets so many requests in at once. A request is in flight until its answer is with the connection but for the last
 /// pieces. Probes are let in always: they ask whether this process lives.
 pub(super) async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    // Who listens has a place of their own: they stay.
-    if matches!(request.uri().path(), "/health" | "/ready" | "/api/v1/events") {
+    let path = request.uri().path();
+    if matches!(path, "/health" | "/ready") {
         return next.run(request).await;
     }
-    within(&app.in_flight, &app.metrics, request, next).await
+    let stays = matches!(path, "/api/v1/events" | "/api/v1/ws");
+    let Ok(place) = app.in_flight.clone().try_acquire_owned() else { return full(&app.metrics) };
+    let response = next.run(request).await;
+    // Who listens has a place of their own from then on: they stay.
+    if stays { response } else { holding(response, place) }
 }
 
 /// Lets a request in while there is a place.
@@ -39,25 +43,27 @@ pub(crate) async fn within(
     request: Request,
     next: Next,
 ) -> Response {
-    let Ok(place) = places.clone().try_acquire_owned() else {
-        metrics.limited(Limit::Requests);
-        return Problem::new(Code::RateLimited, "too many requests are in flight; try again").into_response();
-    };
+    let Ok(place) = places.clone().try_acquire_owned() else { return full(metrics) };
     holding(next.run(request).await, place)
 }
 
+fn full(metrics: &Metrics) -> Response {
+    metrics.limited(Limit::Requests);
+    Problem::new(Code::RateLimited, "too many requests are in flight; try again").into_response()
+}
+
 /// An answer that keeps a place until it is with the connection.
-pub(crate) fn holding(response: Response, place: OwnedSemaphorePermit) -> Response {
+pub(crate) fn holding<P: Send + Unpin + 'static>(response: Response, place: P) -> Response {
     response.map(|body| Body::new(Held { body: Pieces::of(body, PIECE_OCTETS), _place: place }))
 }
 
 /// The body of an answer that keeps its request in flight until it is gone.
-struct Held {
+struct Held<P> {
     body: Pieces,
-    _place: OwnedSemaphorePermit,
+    _place: P,
 }
 
-impl hyper::body::Body for Held {
+impl<P: Unpin> hyper::body::Body for Held<P> {
     type Data = Bytes;
     type Error = axum::Error;
 

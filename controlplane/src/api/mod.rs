@@ -21,12 +21,13 @@ pub mod v1;
 pub(crate) mod whence;
 pub mod write;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::Method;
+use axum::http::{Extensions, Method};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use tokio::sync::Semaphore;
@@ -40,12 +41,14 @@ use crate::buffer::Buffer;
 use crate::commit::Committer;
 use crate::error::{Code, Problem};
 use crate::events::Hub;
+use crate::events::latest::Latest;
 use crate::internal::join::Join;
 use crate::internal::planes::Planes;
 use crate::jobs;
 use crate::names::claims::Claims;
 use crate::names::suffixes::Suffixes;
 use crate::observe::metrics::Metrics;
+use crate::places::Places;
 use crate::rates::{self, Charge, Rates};
 use crate::relay::log::Log;
 use crate::relay::progress::Publications;
@@ -74,8 +77,12 @@ pub struct App {
     pub publications: Arc<Publications>,
     /// Tells what happens.
     pub(crate) hub: Arc<Hub>,
-    /// A place for each who listens.
-    pub(crate) listeners: Arc<Semaphore>,
+    /// A place for each who listens, by account.
+    pub(crate) listeners: Arc<Places<String>>,
+    /// A place for each of whom it is not known yet who they are, by client.
+    pub(crate) unknown: Arc<Places<IpAddr>>,
+    /// Jobs as they are, for who listens.
+    pub(crate) latest: Latest,
     /// Becomes true when it is time to stop.
     pub(crate) stop: Stop,
     /// Who serves what is published.
@@ -208,40 +215,53 @@ async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> R
                 let message = "a cookie changes something from our own pages alone";
                 return Err(Problem::new(Code::Forbidden, message));
             }
-            app.authenticator.of_cookie(&app.readers, &app.committer, value).await?
+            app.authenticator.of_cookie(&app.readers, Some(&app.committer), value).await?
         }
         (None, None) => {
             let message = "this needs a token: send \"Authorization: Bearer …\"";
             return Err(Problem::new(Code::Unauthenticated, message));
         }
     };
-    let who = whence::who(request.extensions(), &caller);
-    if let Some(asker) = request.extensions().get::<whence::Asker>() {
+    let_in(&app, request.extensions(), &caller, buffered::is_change(&request)).await?;
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+/// Lets somebody in who is known, and counts what they do. `is_change`: it is counted once its body says which zones it is about.
+///
+/// # Errors
+/// `FORBIDDEN`, `INSUFFICIENT_SCOPE`, `RATE_LIMITED`, `TOKEN_REVOKED`, or the database's.
+async fn let_in(
+    app: &Arc<App>,
+    extensions: &Extensions,
+    caller: &Caller,
+    is_change: bool,
+) -> Result<(), Problem> {
+    let who = whence::who(extensions, caller);
+    if let Some(asker) = extensions.get::<whence::Asker>() {
         asker.is(&who);
     }
-    let peer = whence::client(request.extensions());
+    let peer = whence::client(extensions);
     if !peer.is_some_and(|peer| caller.limits.allows_from(peer)) {
         return Err(Problem::new(
             Code::Forbidden,
             "this token is not good from where the request comes from",
         ));
     }
-    if let Some(charge) = request.extensions().get::<Arc<Charge>>() {
-        charge.is_of(&caller);
-        // A change is counted once its body says which zones it is about.
-        if buffered::is_change(&request) { charge.look()? } else { charge.take().await? }
+    if let Some(charge) = extensions.get::<Arc<Charge>>() {
+        charge.is_of(caller);
+        if is_change { charge.look()? } else { charge.take().await? }
     }
     if caller.spends {
         // Where there is nothing that it may, nothing is used up.
         if caller.scopes == Scopes::NONE {
             return Err(Problem::new(Code::InsufficientScope, "the token may do nothing"));
         }
-        app.accounts.spends(&caller)?;
-        app.authenticator.spend(&app.committer, &caller).await?;
+        app.accounts.spends(caller)?;
+        app.authenticator.spend(&app.committer, caller).await?;
     }
     if caller.login.is_none() {
         app.noted.used(&who);
     }
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    Ok(())
 }

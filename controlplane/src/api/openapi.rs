@@ -59,6 +59,8 @@ pub(super) fn of_strangers(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::auth::forgot))
         .routes(routes!(v1::auth::reset))
         .routes(routes!(v1::auth::email))
+        // Who they are may come later.
+        .routes(routes!(v1::events::socket::listen))
         .with_state(app)
 }
 

@@ -97,6 +97,11 @@ impl Access {
         self.0.iter().flat_map(|member| member.roles.keys().copied())
     }
 
+    /// Whether they are a member of one.
+    pub(crate) fn acts_for(&self, tenant: u32) -> bool {
+        self.tenants().any(|of| of == tenant)
+    }
+
     /// What they are in a tenant.
     pub(crate) fn role_in(&self, tenant: u32) -> Option<Role> {
         match &self.0 {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::access::Access;
 use super::limits::Limits;
 use super::scope::{Scope, Scopes};
+use crate::store::revocations::Revoked;
 
 /// Who is asking.
 #[derive(Clone, Debug)]
@@ -56,9 +57,29 @@ impl By {
 }
 
 impl Caller {
+    /// The account that they are of; `None` of who has a token that is nobody's.
+    pub(crate) fn account(&self) -> Option<Uuid> {
+        let logged_in = self.login.map(|login| login.account);
+        logged_in.or_else(|| self.by.as_ref().map(By::account))
+    }
+
     /// Whether they are of an account.
     pub(crate) fn is_of_account(&self) -> bool {
-        self.login.is_some() || self.by.is_some()
+        self.account().is_some()
+    }
+
+    /// Whether it is about them, or what they came with, that something is good no more, or not as it was.
+    pub(crate) fn is_concerned_by(&self, revoked: &Revoked) -> bool {
+        match (revoked, &self.by) {
+            (Revoked::Key(id), Some(By::Key { key, .. })) => key == id,
+            (Revoked::Token(of, named), Some(By::Key { account, jti, .. })) => account == of && jti == named,
+            (Revoked::Key(_) | Revoked::Token(..), _) => false,
+            (Revoked::Tenant(number), _) => self.access.acts_for(*number),
+            (Revoked::Account(id), _) => match self.account() {
+                Some(account) => account == *id,
+                None => self.id == id.to_string(),
+            },
+        }
     }
 
     /// Whether they came with a token of nobody's account that is not bounded: as the one of the first start.

@@ -25,7 +25,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::watch;
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
 pub(crate) use access::Access;
@@ -53,6 +53,8 @@ use used::Used;
 pub const ADMIN: &str = "admin";
 
 const US_PER_S: i64 = 1_000_000;
+/// What waits for who hears of it late: whoever is further behind looks at all.
+const NEWS: usize = 256;
 /// A session of a browser is noted to be in use once in so long.
 const TOUCHED_EVERY_US: i64 = 3_600 * US_PER_S;
 
@@ -80,8 +82,8 @@ pub(crate) struct Authenticator {
     revoked: Tokens,
     used: Used,
     remembered: Remembered<Known>,
-    /// Counts what is good no more, or not as it was, once each.
-    news: watch::Sender<u64>,
+    /// Tells what is good no more, or not as it was, once each.
+    news: broadcast::Sender<Revoked>,
 }
 
 impl Authenticator {
@@ -103,7 +105,7 @@ impl Authenticator {
             revoked: Tokens::default(),
             used: Used::default(),
             remembered: Remembered::default(),
-            news: watch::Sender::new(0),
+            news: broadcast::Sender::new(NEWS),
         }
     }
 
@@ -181,14 +183,14 @@ impl Authenticator {
         Err(Problem::new(Code::TokenRevoked, message))
     }
 
-    /// Whose cookie this is.
+    /// Whose cookie this is. That its session is in use is written down by the one who is given, where it is.
     ///
     /// # Errors
     /// `UNAUTHENTICATED`, `TOKEN_REVOKED`, or the database's.
     pub(crate) async fn of_cookie(
         &self,
         readers: &Pool,
-        committer: &Committer,
+        in_use: Option<&Committer>,
         value: &str,
     ) -> Result<Caller, Problem> {
         let hash = key_of(value);
@@ -199,8 +201,10 @@ impl Authenticator {
         let session = self.cookies.read(value).ok_or_else(unknown)?;
         let (found, access) = self.session(readers, session).await?;
         let now = now_us();
-        if found.used_at_us < now.saturating_sub(TOUCHED_EVERY_US) {
-            // It is in use: nobody waits for that to be written down.
+        if let Some(committer) = in_use
+            && found.used_at_us < now.saturating_sub(TOUCHED_EVERY_US)
+        {
+            // Nobody waits for that.
             let committer = committer.clone();
             tokio::spawn(async move {
                 let touch = committer.write(move |connection| {
@@ -363,14 +367,15 @@ impl Authenticator {
         if claims.sub == account { Ok(()) } else { Err(wrong(jwt::Refused::Issuer)) }
     }
 
-    /// Changes when something is heard of for the first time that is good no more, or not as it was.
-    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+    /// What is heard of for the first time that is good no more, or not as it was.
+    pub(crate) fn news(&self) -> broadcast::Receiver<Revoked> {
         self.news.subscribe()
     }
 
-    /// Tells that something was.
-    pub(crate) fn tell_news(&self) {
-        self.news.send_modify(|count| *count = count.wrapping_add(1));
+    /// Tells of something that was.
+    pub(crate) fn tell_news(&self, revoked: Revoked) {
+        // Nobody may be there to hear it.
+        let _ = self.news.send(revoked);
     }
 
     /// Forgets what is refused for its age, too.
@@ -383,27 +388,21 @@ impl Authenticator {
         match revoked {
             Revoked::Key(id) => {
                 self.keys.forget(|key, _| key.id == *id);
-                let is_it = |by: &By| matches!(by, By::Key { key, .. } if key == id);
-                self.remembered.forget(|known| known.caller.by.as_ref().is_some_and(is_it));
             }
             Revoked::Account(id) => {
                 self.keys.forget(|key, _| key.account == *id);
-                self.remembered.forget(|known| known.is_of(*id));
             }
             Revoked::Tenant(number) => {
-                let acts_for = |access: &Access| access.tenants().any(|tenant| tenant == *number);
-                self.keys.forget(|_, access| acts_for(access));
-                self.remembered.forget(|known| acts_for(&known.caller.access));
+                self.keys.forget(|_, access| access.acts_for(*number));
             }
             Revoked::Token(account, jti) => {
                 if self.revoked.contains(*account, jti) {
                     return;
                 }
                 self.revoked.add(*account, jti, until_us);
-                let is_it = |by: &By| matches!(by, By::Key { account: of, jti: named, .. } if of == account && named == jti);
-                self.remembered.forget(|known| known.caller.by.as_ref().is_some_and(is_it));
             }
         }
+        self.remembered.forget(|known| known.caller.is_concerned_by(revoked));
     }
 }
 
@@ -416,12 +415,6 @@ fn refused(why: jwt::Refused) -> Problem {
 impl Known {
     fn is_good(&self) -> bool {
         self.until_s.is_none_or(|until| now_us() / US_PER_S < until)
-    }
-
-    /// Whether it is one of an account.
-    fn is_of(&self, account: Uuid) -> bool {
-        let logged_in = self.caller.login.is_some_and(|login| login.account == account);
-        logged_in || self.caller.by.as_ref().is_some_and(|by| by.account() == account)
     }
 }
 

@@ -77,16 +77,18 @@ impl Listener {
         let heard = revocations::since(&mut connection, since_us).await?;
         drop(connection);
         self.authenticator.sweep();
-        let mut is_news = false;
+        let mut news = Vec::new();
         let mut now_known = HashSet::with_capacity(heard.len());
         for (revoked, until_us) in heard {
             self.authenticator.heard(&revoked, until_us);
-            is_news |= !known.contains(&(revoked.clone(), until_us));
+            if !known.contains(&(revoked.clone(), until_us)) {
+                news.push(revoked.clone());
+            }
             now_known.insert((revoked, until_us));
         }
         *known = now_known;
-        if is_news {
-            self.authenticator.tell_news();
+        for revoked in news {
+            self.authenticator.tell_news(revoked);
         }
         Ok(())
     }

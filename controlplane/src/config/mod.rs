@@ -138,6 +138,8 @@ pub struct Api {
     pub max_requests: usize,
     /// Who may listen to events at once. Default 1024.
     pub max_listeners: usize,
+    /// Of whom so many may be of one account. Default 64.
+    pub max_listeners_per_account: usize,
     /// Octets of a request's header, its first line included. Default 16384.
     pub max_header_octets: usize,
     /// Octets of the bodies of all requests in flight together. Default 134217728.
@@ -169,6 +171,7 @@ impl Default for Api {
             max_connections_per_client: 128,
             max_requests: 512,
             max_listeners: 1024,
+            max_listeners_per_account: 64,
             max_header_octets: 16 << 10,
             max_body_octets: 128 << 20,
         }
@@ -559,6 +562,11 @@ impl Config {
             ),
             ((1..=1_000_000).contains(&self.api.max_requests), "api.max_requests", "1 to 1000000"),
             ((1..=1_000_000).contains(&self.api.max_listeners), "api.max_listeners", "1 to 1000000"),
+            (
+                (1..=1_000_000).contains(&self.api.max_listeners_per_account),
+                "api.max_listeners_per_account",
+                "1 to 1000000",
+            ),
             (
                 (1_024..=64 << 10).contains(&self.api.max_header_octets),
                 "api.max_header_octets",

@@ -2,15 +2,18 @@
 //! all of them tell the same, whichever took a change.
 //!
 //! - [`Hub`]: decodes each change once, for all who listen, and keeps the latest;
-//! - `told`: what of a change somebody is told.
+//! - `told`: what of a change somebody is told;
+//! - `latest`: jobs as they are now, looked at once for all who listen.
 
+pub(crate) mod latest;
 pub(crate) mod told;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use godwit_wire::feed::{Batch, ChangeSet};
-use tokio::sync::broadcast;
+use godwit_wire::feed::{Batch, ChangeSet, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use uuid::Uuid;
 
 use crate::relay::log::Log;
@@ -18,12 +21,20 @@ use crate::stop::Stop;
 use crate::store::{Pool, changes, log as stored};
 
 /// Changes that wait for a listener who is slow: whoever is further behind is told to begin anew.
-const WAITING: usize = 1_024;
-/// Changes that are kept for who comes back, and the records of those.
+const WAITING: usize = 512;
+/// Changes that are kept for who comes back, and octets of those.
 const KEPT: usize = 4_096;
-const KEPT_RECORDS: usize = 100_000;
-/// The most changes that are read from the database for who comes back after a longer time.
+const KEPT_OCTETS: usize = 16 << 20;
+/// Records of a change that has more octets are not told one by one: who listens to records is told to read the zone.
+pub(crate) const WHOLE_OCTETS: usize = 64 << 10;
+/// What is held of a zone, and of an RRset, beside what it says.
+const BESIDE_OCTETS: usize = 128;
+/// The most changes that are read from the database for who comes back after a longer time, and octets of those.
 const MOST_READ: u64 = 2_000;
+const MOST_READ_OCTETS: u64 = 8 << 20;
+/// Who is told what was read may be slow: so many hold that at once, and who finds no turn in time begins anew.
+const READERS: usize = 4;
+const TURN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A change that was published.
 #[derive(Clone, Debug)]
@@ -32,14 +43,47 @@ pub(crate) struct Published {
     pub(crate) sequence: u64,
     /// Its id.
     pub(crate) id: Uuid,
-    /// What it says.
+    /// What it says; without records where it is not whole.
     pub(crate) set: ChangeSet,
+    /// Whether its records are there.
+    pub(crate) is_whole: bool,
 }
 
 impl Published {
-    fn of(sequence: u64, set: ChangeSet) -> Published {
-        Published { sequence, id: Uuid::from_bytes(set.id), set }
+    fn of(sequence: u64, mut set: ChangeSet) -> Published {
+        let is_whole = octets(&set) <= WHOLE_OCTETS;
+        if !is_whole {
+            for zone in &mut set.zones {
+                match &mut zone.kind {
+                    ZoneChangeKind::Update(steps) => *steps = Vec::new(),
+                    ZoneChangeKind::Replace(sets) => *sets = Vec::new(),
+                    ZoneChangeKind::Remove => {}
+                }
+            }
+        }
+        Published { sequence, id: Uuid::from_bytes(set.id), set, is_whole }
     }
+}
+
+/// What a change takes in memory, nearly.
+fn octets(set: &ChangeSet) -> usize {
+    let record = |set: &OwnedRrset| {
+        let rdata = set.rrset.rdata.iter().chain(&set.rrset.rrsigs);
+        BESIDE_OCTETS + rdata.map(|octets| octets.len() + size_of::<Box<[u8]>>()).sum::<usize>()
+    };
+    let step = |step: &RrsetChange| match step {
+        RrsetChange::Put(set) => record(set),
+        RrsetChange::Delete { .. } => BESIDE_OCTETS,
+    };
+    let zone = |zone: &ZoneChange| {
+        let records = match &zone.kind {
+            ZoneChangeKind::Update(steps) => steps.iter().map(step).sum(),
+            ZoneChangeKind::Replace(sets) => sets.iter().map(record).sum(),
+            ZoneChangeKind::Remove => 0,
+        };
+        BESIDE_OCTETS + records
+    };
+    BESIDE_OCTETS + set.zones.iter().map(zone).sum::<usize>()
 }
 
 /// What listeners hear.
@@ -57,30 +101,38 @@ pub(crate) struct Hub {
     messages: broadcast::Sender<Message>,
     recent: Mutex<Recent>,
     log: Arc<Log>,
+    turns: Arc<Semaphore>,
 }
 
 /// Consecutive changes up to the last one that was told.
 #[derive(Debug, Default)]
 struct Recent {
     changes: VecDeque<Arc<Published>>,
-    records: usize,
+    octets: usize,
     /// Sequence of the last one.
     last: u64,
 }
 
 /// What somebody who comes back has missed.
 #[derive(Debug)]
-pub(crate) enum Missed {
-    /// These.
-    Changes(Vec<Arc<Published>>),
-    /// It is not known any more.
-    Unknown,
+pub(crate) struct Missed {
+    /// Sequence of the change that they came with: what is up to it they have heard, from wherever.
+    pub(crate) after: u64,
+    /// What came since.
+    pub(crate) changes: Vec<Arc<Published>>,
+    /// Of who holds what nobody else does.
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Hub {
     pub(crate) fn new(log: Arc<Log>) -> Hub {
         let recent = Recent { last: log.end().sequence, ..Recent::default() };
-        Hub { messages: broadcast::Sender::new(WAITING), recent: Mutex::new(recent), log }
+        Hub {
+            messages: broadcast::Sender::new(WAITING),
+            recent: Mutex::new(recent),
+            log,
+            turns: Arc::new(Semaphore::new(READERS)),
+        }
     }
 
     /// From now on what happens is heard.
@@ -99,7 +151,7 @@ impl Hub {
             if now.generation != generation || now.sequence < last {
                 generation = now.generation;
                 self.begin_anew(now.sequence);
-            } else if now.sequence > last {
+            } else if now.sequence > last && !self.pass_over(now.sequence) {
                 self.take(last, now.sequence);
             }
             tokio::select! {
@@ -107,6 +159,17 @@ impl Hub {
                 changed = end.changed() => if changed.is_err() { return },
             }
         }
+    }
+
+    /// Goes on behind what nobody listens to; whether that is so. Who begins to listen at this moment finds what was passed over to
+    /// be missing, or hears it.
+    fn pass_over(&self, end: u64) -> bool {
+        let mut recent = self.recent();
+        let is_silent = self.messages.receiver_count() == 0;
+        if is_silent {
+            *recent = Recent { last: end, ..Recent::default() };
+        }
+        is_silent
     }
 
     fn take(&self, after: u64, end: u64) {
@@ -127,29 +190,34 @@ impl Hub {
         let _ = self.messages.send(Message::Gap);
     }
 
-    /// What came after a change, up to now. To be asked once one listens: what is heard too is among it.
+    /// What came after a change, up to now; `None` where that is not known any more. To be asked once one listens: what is heard too
+    /// is among it.
     ///
     /// # Errors
     /// Of the database.
-    pub(crate) async fn missed_since(&self, readers: &Pool, change: Uuid) -> sqlx::Result<Missed> {
+    pub(crate) async fn missed_since(&self, readers: &Pool, change: Uuid) -> sqlx::Result<Option<Missed>> {
         if let Some(missed) = self.recent().after(change) {
-            return Ok(Missed::Changes(missed));
+            return Ok(Some(missed));
         }
+        let turn = tokio::time::timeout(TURN_TIMEOUT, self.turns.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Ok(None) };
         let mut connection = readers.acquire().await?;
         let state = changes::state(&mut connection, change).await?;
-        let Some(after) = state.and_then(|state| state.sequence) else { return Ok(Missed::Unknown) };
+        let Some(after) = state.and_then(|state| state.sequence) else { return Ok(None) };
         let last = self.recent().last;
         if after >= last {
             // Another control plane was ahead of this one: what is to come is heard.
-            return Ok(Missed::Changes(Vec::new()));
+            return Ok(Some(Missed { after, changes: Vec::new(), _turn: None }));
         }
-        if last - after > MOST_READ {
-            return Ok(Missed::Unknown);
+        let count = last - after;
+        // One that is not kept any more may have been about anything.
+        let found = stored::weight(&mut connection, after + 1, last, MOST_READ).await?;
+        if found.change_sets != count || found.octets > MOST_READ_OCTETS {
+            return Ok(None);
         }
         let read = stored::change_sets(&mut connection, after + 1, last).await?;
-        // One that is not kept any more may have been about anything.
-        if read.len() as u64 != last - after {
-            return Ok(Missed::Unknown);
+        if read.len() as u64 != count {
+            return Ok(None);
         }
         let published = read.into_iter().map(|one| {
             let set = if one.withheld { None } else { ChangeSet::decode(&one.payload).ok() };
@@ -160,7 +228,7 @@ impl Hub {
             };
             Arc::new(Published::of(one.sequence, set.unwrap_or(none)))
         });
-        Ok(Missed::Changes(published.collect()))
+        Ok(Some(Missed { after, changes: published.collect(), _turn: Some(turn) }))
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -171,18 +239,19 @@ impl Hub {
 impl Recent {
     fn add(&mut self, published: Arc<Published>) {
         self.last = published.sequence;
-        self.records += told::records(&published.set);
+        self.octets += octets(&published.set);
         self.changes.push_back(published);
-        while self.changes.len() > KEPT || (self.records > KEPT_RECORDS && self.changes.len() > 1) {
+        while self.changes.len() > KEPT || (self.octets > KEPT_OCTETS && self.changes.len() > 1) {
             let Some(oldest) = self.changes.pop_front() else { break };
-            self.records -= told::records(&oldest.set);
+            self.octets -= octets(&oldest.set);
         }
     }
 
     /// Those behind one, where that is among them.
-    fn after(&self, change: Uuid) -> Option<Vec<Arc<Published>>> {
+    fn after(&self, change: Uuid) -> Option<Missed> {
         let at = self.changes.iter().position(|published| published.id == change)?;
-        Some(self.changes.range(at + 1..).cloned().collect())
+        let changes = self.changes.range(at + 1..).cloned().collect();
+        Some(Missed { after: self.changes[at].sequence, changes, _turn: None })
     }
 }
 
@@ -207,6 +276,11 @@ mod tests {
         }
     }
 
+    async fn hear(heard: &mut broadcast::Receiver<Message>) -> Message {
+        let heard = tokio::time::timeout(Duration::from_secs(20), heard.recv()).await;
+        heard.expect("nothing was heard in 20 s").unwrap()
+    }
+
     #[tokio::test]
     async fn changes_are_heard_in_order_and_gaps_are_told() {
         let start = FeedState { generation: 1, sequence: 7, ..FeedState::default() };
@@ -222,17 +296,18 @@ mod tests {
             log.add(made, state);
         }
         for (n, one) in all.iter().enumerate() {
-            match heard.recv().await.unwrap() {
+            match hear(&mut heard).await {
                 Message::Change(change) => assert_eq!((change.sequence, change.id), (8 + n as u64, one.id)),
                 Message::Gap => panic!("nothing is missing"),
             }
         }
         let after = hub.recent().after(all[0].id).unwrap();
-        assert_eq!(after.iter().map(|one| one.id).collect::<Vec<_>>(), [all[1].id, all[2].id]);
+        assert_eq!(after.changes.iter().map(|one| one.id).collect::<Vec<_>>(), [all[1].id, all[2].id]);
+        assert_eq!(after.after, 8);
         assert!(hub.recent().after(Uuid::now_v7()).is_none());
         // Another history.
         log.add(Vec::new(), FeedState { generation: 2, sequence: 1, ..FeedState::default() });
-        assert!(matches!(heard.recv().await.unwrap(), Message::Gap));
+        assert!(matches!(hear(&mut heard).await, Message::Gap));
         assert!(hub.recent().after(all[0].id).is_none());
         stop.send(true).unwrap();
         following.await.unwrap();

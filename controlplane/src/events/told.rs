@@ -1,7 +1,8 @@
 //! What of a change somebody is told: of zones that they see, and of records that their token is for.
 
-use godwit_wire::feed::{ChangeSet, OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind};
+use godwit_wire::feed::{OwnedRrset, RrsetChange, ZoneChange, ZoneChangeKind};
 use godwit_wire::name::Name;
+use godwit_wire::rr::Rtype;
 use serde_json::{Value, json};
 
 use super::Published;
@@ -60,92 +61,117 @@ pub(crate) struct Event {
     pub(crate) data: Value,
 }
 
-/// How many records a change is about.
-pub(crate) fn records(set: &ChangeSet) -> usize {
-    let of = |zone: &ZoneChange| match &zone.kind {
-        ZoneChangeKind::Update(steps) => steps.len(),
-        ZoneChangeKind::Replace(sets) => sets.len(),
-        ZoneChangeKind::Remove => 1,
-    };
-    set.zones.iter().map(of).sum()
-}
+/// Why a listener is told to read anew what it has.
+pub(crate) const RESYNC: &str = "resync";
 
-/// What somebody is told of a change who listens to these topics, and to one zone only where one is given.
-pub(crate) fn events(
-    published: &Published,
-    caller: &Caller,
-    topics: &[Topic],
+/// What somebody is told of a change who listens to these topics, and to one zone only where one is given: made one by one, as it is
+/// asked for.
+pub(crate) fn events<'a>(
+    published: &'a Published,
+    caller: &'a Caller,
+    topics: &'a [Topic],
     only: Option<&Name>,
-) -> Vec<Event> {
+) -> impl Iterator<Item = Event> + Send + use<'a> {
     let has = |topic: Topic| topics.contains(&topic);
-    let mut events = Vec::new();
-    let mut seen = Vec::new();
+    let (records, zones, changes) = (has(Topic::Record), has(Topic::Zone), has(Topic::Change));
+    let is_seen = |zone: &&ZoneChange| {
+        only.is_none_or(|only| *only == zone.zone)
+            && caller.access.sees_named(&zone.zone, zone.owner)
+            && caller.limits.allow_zone(&zone.zone).is_ok()
+    };
+    let seen: Vec<&ZoneChange> = published.set.zones.iter().filter(is_seen).collect();
     let id = published.id.to_string();
-    for zone in &published.set.zones {
-        let is_asked = only.is_none_or(|only| *only == zone.zone);
-        if !is_asked
-            || !caller.access.sees_named(&zone.zone, zone.owner)
-            || caller.limits.allow_zone(&zone.zone).is_err()
-        {
-            continue;
-        }
-        let apex = shown(zone.zone.as_ref());
-        if has(Topic::Record) {
-            events.extend(of_records(zone, caller, &apex, &id));
-        }
-        if has(Topic::Zone) {
-            let kind = match (&zone.kind, zone.base_version) {
-                (ZoneChangeKind::Remove, _) => "remove",
-                (_, 0) => "create",
-                (ZoneChangeKind::Replace(_), _) => "replace",
-                (ZoneChangeKind::Update(_), _) => "update",
-            };
-            let data = json!({ "name": apex, "tenant": zone.owner, "version": zone.version, "kind": kind, "change": id });
-            events.push(Event { name: Topic::Zone.as_str(), id: None, data });
-        }
-        seen.push(apex);
-    }
     // Of one that is about nothing that they see they learn nothing.
     let is_theirs =
         !seen.is_empty() || (only.is_none() && caller.access.is_everything() && caller.limits.is_empty());
-    if is_theirs {
-        let data = json!({
-            "id": id, "sequence": published.sequence, "zones": seen,
-            "committed_at": timestamp(published.set.committed_at_us),
-        });
-        // Always the last one: who has it has all that was before it.
-        let name = if has(Topic::Change) { Topic::Change.as_str() } else { "position" };
-        let data = if has(Topic::Change) { data } else { json!({ "id": id }) };
-        events.push(Event { name, id: Some(id), data });
-    }
-    events
+    // Always the last one: who has it has all that was before it.
+    let last = is_theirs.then(|| {
+        let (name, data) = if changes {
+            let names: Vec<String> = seen.iter().map(|zone| shown(zone.zone.as_ref())).collect();
+            let data = json!({
+                "id": id, "sequence": published.sequence, "zones": names,
+                "committed_at": timestamp(published.set.committed_at_us),
+            });
+            (Topic::Change.as_str(), data)
+        } else {
+            ("position", json!({ "id": id }))
+        };
+        Event { name, id: Some(id.clone()), data }
+    });
+    let of_zone = move |zone: &'a ZoneChange| {
+        let of_records = (records && published.is_whole).then(|| of_records(zone, caller, &id));
+        let cut = (records && !published.is_whole).then(|| too_much(zone, &id));
+        let of_itself = zones.then(|| of_itself(zone, &id));
+        of_records.into_iter().flatten().chain(cut).chain(of_itself)
+    };
+    seen.into_iter().flat_map(of_zone).chain(last)
 }
 
-fn of_records(zone: &ZoneChange, caller: &Caller, apex: &str, change: &str) -> Vec<Event> {
-    let event = |data: Value| Event { name: Topic::Record.as_str(), id: None, data };
-    let put = |set: &OwnedRrset| {
-        caller.limits.allow_record(&set.owner, set.rrset.rtype).ok()?;
-        let mut data = serde_json::to_value(Record::of(set.owner.as_ref(), &set.rrset)).ok()?;
+fn of_itself(zone: &ZoneChange, change: &str) -> Event {
+    let kind = match (&zone.kind, zone.base_version) {
+        (ZoneChangeKind::Remove, _) => "remove",
+        (_, 0) => "create",
+        _ => "update",
+    };
+    let apex = shown(zone.zone.as_ref());
+    let data =
+        json!({ "name": apex, "tenant": zone.owner, "version": zone.version, "kind": kind, "change": change });
+    Event { name: Topic::Zone.as_str(), id: None, data }
+}
+
+/// Of a zone of which too many records are other than before to tell them one by one.
+fn too_much(zone: &ZoneChange, change: &str) -> Event {
+    let reason = "too many of its records are other than before: read the zone anew";
+    let data = json!({ "zone": shown(zone.zone.as_ref()), "change": change, "reason": reason });
+    Event { name: RESYNC, id: None, data }
+}
+
+fn of_records<'a>(
+    zone: &'a ZoneChange,
+    caller: &'a Caller,
+    change: &str,
+) -> impl Iterator<Item = Event> + Send + use<'a> {
+    let (steps, sets) = match &zone.kind {
+        ZoneChangeKind::Update(steps) => (&steps[..], &[][..]),
+        ZoneChangeKind::Replace(sets) => (&[][..], &sets[..]),
+        // All of them: the zone says so.
+        ZoneChangeKind::Remove => (&[][..], &[][..]),
+    };
+    let steps = steps.iter().map(|step| match step {
+        RrsetChange::Put(set) => Told::Is(set),
+        RrsetChange::Delete { owner, rtype } => Told::Gone(owner, *rtype),
+    });
+    let (apex, change) = (shown(zone.zone.as_ref()), change.to_owned());
+    steps.chain(sets.iter().map(Told::Is)).filter_map(move |told| {
+        let (owner, rtype) = told.about();
+        caller.limits.allow_record(owner, rtype).ok()?;
+        let mut data = told.data()?;
         data["zone"] = json!(apex);
         data["change"] = json!(change);
-        Some(event(data))
-    };
-    match &zone.kind {
-        ZoneChangeKind::Update(steps) => {
-            let told = |step: &RrsetChange| match step {
-                RrsetChange::Put(set) => put(set),
-                RrsetChange::Delete { owner, rtype } => {
-                    caller.limits.allow_record(owner, *rtype).ok()?;
-                    let (name, rtype) = (shown(owner.as_ref()), rtype.to_string());
-                    Some(event(
-                        json!({ "zone": apex, "name": name, "type": rtype, "value": null, "change": change }),
-                    ))
-                }
-            };
-            steps.iter().filter_map(told).collect()
+        Some(Event { name: Topic::Record.as_str(), id: None, data })
+    })
+}
+
+/// An RRset that is other than before.
+enum Told<'a> {
+    Is(&'a OwnedRrset),
+    Gone(&'a Name, Rtype),
+}
+
+impl Told<'_> {
+    fn about(&self) -> (&Name, Rtype) {
+        match self {
+            Told::Is(set) => (&set.owner, set.rrset.rtype),
+            Told::Gone(owner, rtype) => (owner, *rtype),
         }
-        ZoneChangeKind::Replace(sets) => sets.iter().filter_map(put).collect(),
-        // All of them: the zone says so.
-        ZoneChangeKind::Remove => Vec::new(),
+    }
+
+    fn data(&self) -> Option<Value> {
+        match self {
+            Told::Is(set) => serde_json::to_value(Record::of(set.owner.as_ref(), &set.rrset)).ok(),
+            Told::Gone(owner, rtype) => {
+                Some(json!({ "name": shown(owner.as_ref()), "type": rtype.to_string(), "value": null }))
+            }
+        }
     }
 }

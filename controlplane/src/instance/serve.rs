@@ -25,6 +25,7 @@ use crate::commit;
 use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
 use crate::config::{Config, MailTransport, Networks};
 use crate::events::Hub;
+use crate::events::latest::Latest;
 use crate::internal::exchange::Exchange;
 use crate::internal::feed::Ways;
 use crate::internal::join::Join;
@@ -38,6 +39,7 @@ use crate::names::DAY_US;
 use crate::names::check::Check;
 use crate::names::claims::Claims;
 use crate::names::suffixes::Suffixes;
+use crate::places::Places;
 use crate::rates::Rates;
 use crate::relay::feed::{Feed, Listing};
 use crate::relay::lead::Relay;
@@ -53,6 +55,10 @@ use crate::store::relay::FeedState;
 use crate::store::{Database, Kind};
 use crate::tenants::Tenants;
 use crate::validate::name;
+
+/// Of how many WebSockets it is not known yet whose they are, and of how many of one client.
+const UNKNOWN: usize = 256;
+const UNKNOWN_PER_CLIENT: usize = 32;
 /// How long a data plane gets, when it is time to stop, to take up what was committed last.
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -151,7 +157,9 @@ impl Controlplane {
             log: log.clone(),
             publications,
             hub: hub.clone(),
-            listeners: Arc::new(Semaphore::new(config.api.max_listeners)),
+            listeners: Places::new(config.api.max_listeners, config.api.max_listeners_per_account),
+            unknown: Places::new(UNKNOWN, UNKNOWN_PER_CLIENT),
+            latest: Latest::default(),
             stop: stop.clone(),
             planes: Planes::new(progress.clone(), nodes.clone(), log.clone()),
             join,

@@ -11,11 +11,12 @@ const AFTER: &str = "SELECT last_sequence, first_sequence, epoch, previous_chain
 const AT: &str = "SELECT last_sequence, first_sequence, epoch, previous_chain, chain, made_at_us FROM batches WHERE last_sequence = $1";
 const IS_BEFORE: &str = "SELECT count(*) > 0 FROM batches WHERE last_sequence < $1";
 const CHANGE_SETS: &str = "SELECT outbox.sequence, changes.id, changes.committed_at_us, changes.payload, outbox.withheld FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence BETWEEN $1 AND $2 ORDER BY outbox.sequence";
+const WEIGHT: &str = "SELECT count(*) AS change_sets, CAST(coalesce(sum(octets), 0) AS BIGINT) AS octets FROM (SELECT length(changes.payload) AS octets FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence BETWEEN $1 AND $2 ORDER BY outbox.sequence LIMIT $3) AS found";
 const FORGET: &str = "DELETE FROM batches";
 const PRUNE: &str = "DELETE FROM batches WHERE last_sequence IN (SELECT last_sequence FROM batches WHERE made_at_us < $1 AND last_sequence < (SELECT sequence FROM relay WHERE id = 1) ORDER BY last_sequence LIMIT $2)";
 
 /// Every statement of this file.
-pub const ALL: &[&str] = &[APPEND, AFTER, AT, IS_BEFORE, CHANGE_SETS, FORGET, PRUNE];
+pub const ALL: &[&str] = &[APPEND, AFTER, AT, IS_BEFORE, CHANGE_SETS, WEIGHT, FORGET, PRUNE];
 
 /// A batch without its change sets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -133,6 +134,30 @@ pub async fn change_sets(connection: &mut Connection, first: u64, last: u64) -> 
             })
         })
         .collect()
+}
+
+/// How many change sets there are, and how many octets of them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Weight {
+    /// So many.
+    pub change_sets: u64,
+    /// Of their payloads.
+    pub octets: u64,
+}
+
+/// That of the change sets from one sequence to another, as far as they are kept, and of so many at most.
+///
+/// # Errors
+/// Of the database.
+pub async fn weight(
+    connection: &mut Connection,
+    first: u64,
+    last: u64,
+    most: u64,
+) -> sqlx::Result<Weight> {
+    let row = connection.query(WEIGHT).bind(stored(first)).bind(stored(last)).bind(stored(most));
+    let row = row.fetch_optional().await?.ok_or(sqlx::Error::RowNotFound)?;
+    Ok(Weight { change_sets: number(row.get("change_sets")?)?, octets: number(row.get("octets")?)? })
 }
 
 /// Forgets batches that were made before a time; at most `limit` at once, never the last. Gives how many.

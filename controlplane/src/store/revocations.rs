@@ -22,7 +22,7 @@ pub(crate) enum Revoked {
     Token(Uuid, String),
     /// A key.
     Key(Uuid),
-    /// All that an account has: what it may is another now.
+    /// All that an account has: what it may is another now, or something of it has ended. Also a token that is nobody's, by its id.
     Account(Uuid),
     /// What those may that act for a tenant.
     Tenant(u32),

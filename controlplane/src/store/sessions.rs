@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::revocations::{self, Revoked};
 use super::{Connection, Row};
 
 const INSERT: &str = "INSERT INTO sessions (id, account_id, exchanges, address, agent, created_at_us, used_at_us, expires_at_us) VALUES ($1, $2, 0, $3, $4, $5, $5, $6)";
@@ -160,7 +161,7 @@ pub(crate) async fn of_account(
     of.fetch_all().await?.iter().map(session).collect()
 }
 
-/// Ends one of an account; whether it went on.
+/// Ends one of an account, and tells every control plane; whether it went on.
 ///
 /// # Errors
 /// Of the database.
@@ -170,10 +171,14 @@ pub(crate) async fn end(
     account: Uuid,
     now_us: i64,
 ) -> sqlx::Result<bool> {
-    Ok(connection.query(END).bind(id).bind(account).bind(now_us).execute().await? > 0)
+    let is_ended = connection.query(END).bind(id).bind(account).bind(now_us).execute().await? > 0;
+    if is_ended {
+        revocations::tell(connection, &Revoked::Account(account)).await?;
+    }
+    Ok(is_ended)
 }
 
-/// Ends all of an account but one; how many.
+/// Ends all of an account but one, and tells every control plane; how many.
 ///
 /// # Errors
 /// Of the database.
@@ -184,7 +189,11 @@ pub(crate) async fn end_all(
     now_us: i64,
 ) -> sqlx::Result<u64> {
     let end = connection.query(END_OF_ACCOUNT).bind(account).bind(now_us);
-    end.bind(but.unwrap_or_else(Uuid::nil)).execute().await
+    let ended = end.bind(but.unwrap_or_else(Uuid::nil)).execute().await?;
+    if ended > 0 {
+        revocations::tell(connection, &Revoked::Account(account)).await?;
+    }
+    Ok(ended)
 }
 
 /// Deletes some that have expired, or ended before a time; how many.

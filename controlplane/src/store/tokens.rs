@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::batch::Batch;
+use super::revocations::{self, Revoked};
 use super::{Connection, Row};
 
 const INSERT: &str = "INSERT INTO tokens (id, hash, scope, account_id, name, narrowed, created_at_us, expires_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -146,7 +147,7 @@ pub async fn count_of(connection: &mut Connection, account: Option<Uuid>) -> sql
     connection.query(COUNT_OF_ACCOUNT).bind(account).fetch_value().await
 }
 
-/// Revokes a token of an account, or of nobody's; whether there was one to revoke.
+/// Revokes a token of an account, or of nobody's, and tells every control plane; whether there was one to revoke.
 ///
 /// # Errors
 /// Of the database.
@@ -156,7 +157,11 @@ pub async fn revoke(
     account: Option<Uuid>,
     now_us: i64,
 ) -> sqlx::Result<bool> {
-    Ok(connection.query(REVOKE).bind(id).bind(account).bind(now_us).execute().await? > 0)
+    let is_revoked = connection.query(REVOKE).bind(id).bind(account).bind(now_us).execute().await? > 0;
+    if is_revoked {
+        revocations::tell(connection, &Revoked::Account(account.unwrap_or(id))).await?;
+    }
+    Ok(is_revoked)
 }
 
 /// Notes when one was used.

@@ -28,7 +28,7 @@ impl Listening {
     }
 
     /// The error: the status that it was refused with.
-    async fn try_to(client: &Client, path: &str, headers: &[(&str, &str)]) -> Result<Listening, u16> {
+    pub(crate) async fn try_to(client: &Client, path: &str, headers: &[(&str, &str)]) -> Result<Listening, u16> {
         let stream = tokio::net::TcpStream::connect(client.address).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -79,16 +79,17 @@ impl Listening {
     }
 }
 
-async fn put(client: &Client, name: &str, value: &str) -> String {
+pub(crate) async fn put(client: &Client, name: &str, value: &str) -> String {
     let body = json!({ "changes": [{ "op": "put", "name": name, "type": "TXT", "value": [format!("\"{value}\"")] }] });
     let answer = client.json("POST", "/api/v1/changes", &body).await.expect(200);
     answer.header("godwit-change").to_owned()
 }
 
-/// Until all that was before is published.
-async fn settled(client: &Client) {
+/// Until all that was before is published; the last change.
+pub(crate) async fn settled(client: &Client) -> String {
     let first = json!({ "changes": [{ "op": "put", "name": "first.example.com.", "type": "A", "value": ["192.0.2.1"] }] });
-    client.json("POST", "/api/v1/changes?wait=applied", &first).await.expect(200);
+    let answer = client.json("POST", "/api/v1/changes?wait=applied", &first).await.expect(200);
+    answer.header("godwit-change").to_owned()
 }
 
 #[tokio::test]
@@ -236,6 +237,138 @@ async fn data_planes_and_jobs_are_told_of_to_operators() {
     office.server.stop().await;
 }
 
+/// Records of a change that says much are not told one by one, whether it is heard, or read later from memory or the database.
+#[tokio::test]
+async fn of_a_large_change_it_is_told_which_zone_to_read() {
+    let server = Server::start().await;
+    let client = &server.client;
+    let before = settled(client).await;
+    let events = "/api/v1/events?topics=zone,record,change";
+    let mut all = Listening::to(client, events, &[]).await;
+    let put_many = |n: usize| {
+        let put = move |m: usize| {
+            let value = format!("\"{n} {}\"", "x".repeat(200));
+            json!({ "op": "put", "name": format!("n{m}.example.com."), "type": "TXT", "value": [value] })
+        };
+        json!({ "changes": (0..400).map(put).collect::<Vec<_>>() })
+    };
+    let large = client.json("POST", "/api/v1/changes", &put_many(0)).await.expect(200);
+    let large = large.header("godwit-change").to_owned();
+    let last = put(client, "a.example.com.", "after").await;
+    let told = async |listening: &mut Listening| {
+        let (name, _, data) = listening.next().await.unwrap();
+        assert_eq!((name.as_str(), &data["zone"]), ("resync", &json!("example.com.")), "{data}");
+        let (name, _, data) = listening.next().await.unwrap();
+        assert_eq!((name.as_str(), &data["change"]), ("zone", &json!(large)));
+        assert_eq!(listening.next().await.unwrap().1, large);
+        let (name, ..) = listening.next().await.unwrap();
+        assert_eq!(name, "record");
+        assert_eq!(listening.next_of("change").await.0, last);
+    };
+    told(&mut all).await;
+    let mut again = Listening::to(client, events, &[("last-event-id", &before)]).await;
+    told(&mut again).await;
+    // With nobody listening nothing is in memory any more; what is read may be so large.
+    drop((all, again));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (folder, replica, token) = server.stop().await;
+    let server = Server::start_in(folder, replica, Some(token), |_| {}).await;
+    let client = &server.client;
+    let mut again = Listening::to(client, events, &[("last-event-id", &before)]).await;
+    told(&mut again).await;
+    let mut changes = 0;
+    for n in 0..110 {
+        client.json("POST", "/api/v1/changes", &put_many(n + 1)).await.expect(200);
+        changes += 1;
+    }
+    settled(client).await;
+    let (folder, replica, token) = server.stop().await;
+    let server = Server::start_in(folder, replica, Some(token), |_| {}).await;
+    let mut late = Listening::to(&server.client, events, &[("last-event-id", &last)]).await;
+    let (name, _, data) = late.next().await.unwrap();
+    assert_eq!((name.as_str(), &data["zone"]), ("resync", &Value::Null), "{changes} were read: {data}");
+    server.stop().await;
+}
+
+/// Who is told to go, goes within a second, with whatever they came.
+#[tokio::test]
+async fn what_is_revoked_ends_what_is_listened_to_with_it() {
+    let office = Office::open().await;
+    let (anna, _) = with_tenant(&office, "anna@example.org").await;
+    let other = office.log_in("anna@example.org", crate::office::PASSWORD).await;
+    let token = |client: Client| async move {
+        let body = json!({ "name": "listens", "scope": "domains:read", "password": crate::office::PASSWORD });
+        let made = client.json("POST", "/api/v1/tokens", &body).await.expect(201).json();
+        (Client { token: made["token"].as_str().unwrap().to_owned(), ..client }, made["id"].clone())
+    };
+    let (hers, her_id) = token(anna.client.clone()).await;
+    let (nobodys, nobodys_id) = token(office.client().clone()).await;
+    let events = "/api/v1/events?topics=change";
+    let mut stays = Listening::to(&anna.client, events, &[]).await;
+    let path = |id: &Value| format!("/api/v1/tokens/{}", id.as_str().unwrap());
+    for what in ["her token", "nobody's token", "another session"] {
+        let mut listening = match what {
+            "her token" => Listening::to(&hers, events, &[]).await,
+            "nobody's token" => Listening::to(&nobodys, events, &[]).await,
+            _ => Listening::to(&other.client, events, &[]).await,
+        };
+        let since = std::time::Instant::now();
+        match what {
+            "her token" => anna.client.delete(&path(&her_id)).await.expect(204),
+            "nobody's token" => office.client().delete(&path(&nobodys_id)).await.expect(204),
+            _ => office.post("/api/v1/auth/logout", json!({ "refresh_token": other.refresh })).await.expect(204),
+        };
+        let (event, ..) = listening.next().await.unwrap();
+        assert_eq!(event, "end", "{what}");
+        assert!(since.elapsed() < Duration::from_millis(1_200), "{what}: {:?}", since.elapsed());
+    }
+    zone(&anna.client, "anna.test.").await.expect(201);
+    stays.next_of("change").await;
+    office.server.stop().await;
+}
+
+/// Neither one account nor who is let in nowhere takes what all others need.
+#[tokio::test]
+async fn one_account_listens_so_often_and_who_asks_is_in_flight() {
+    let office = Office::open_with(|config| {
+        config.api.max_listeners_per_account = 2;
+        config.api.max_requests = 4;
+    })
+    .await;
+    let (anna, _) = with_tenant(&office, "anna@example.org").await;
+    let (bert, _) = with_tenant(&office, "bert@example.org").await;
+    let events = "/api/v1/events?topics=change";
+    let mut listening = Vec::new();
+    for client in [&anna.client, &anna.client, &bert.client, &bert.client, office.client()] {
+        listening.push(Listening::to(client, events, &[]).await);
+    }
+    for client in [&anna.client, &bert.client] {
+        assert_eq!(Listening::try_to(client, events, &[]).await.err(), Some(429));
+    }
+    // Those who listen are not in flight.
+    anna.client.get("/api/v1/users/me").await.expect(200);
+    // Who sends a body is, until it has come: with as many as may be nobody is looked at.
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut stream = tokio::net::TcpStream::connect(office.client().address).await.unwrap();
+        let head = format!(
+            "POST /api/v1/domains HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             content-length: 100\r\n\r\n",
+            office.client().token,
+        );
+        tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let stranger = Client { token: "gw_nobody".to_owned(), ..office.client().clone() };
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while Listening::try_to(&stranger, events, &[]).await.err() != Some(429) {
+        assert!(std::time::Instant::now() < deadline, "they are looked at for ever");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(slow);
+    office.server.stop().await;
+}
+
 /// A control plane tells of what another one of the same database took, and of what was before it began.
 #[tokio::test]
 async fn each_control_plane_tells_the_same() {
@@ -259,6 +392,16 @@ async fn each_control_plane_tells_the_same() {
     let made = put(&two.client, "c.example.com.", "two").await;
     assert_eq!(there.next_of("change").await.0, made);
     assert_eq!(here.next_of("change").await.0, made);
+    // Who goes to another control plane hears nothing twice, though that may hear of it later.
+    for n in 0..10 {
+        let known = put(&one.client, "c.example.com.", &format!("known {n}")).await;
+        while here.next_of("change").await.0 != known {}
+        let mut moved =
+            Listening::to(&two.client, "/api/v1/events?topics=change", &[("last-event-id", &known)]).await;
+        let next = put(&one.client, "c.example.com.", &format!("next {n}")).await;
+        assert_eq!(moved.next().await.unwrap().1, next, "{n}");
+        while here.next_of("change").await.0 != next {}
+    }
     two.stop().await;
     one.stop().await;
 }
@@ -270,6 +413,7 @@ async fn a_thousand_may_listen_and_no_more_than_may() {
         config.api.max_connections = 2 * MANY;
         config.api.max_connections_per_client = 2 * MANY;
         config.api.max_listeners = MANY;
+        config.api.max_listeners_per_account = 2 * MANY;
     })
     .await;
     let client = office.client();

@@ -166,8 +166,9 @@ const ABOUT_ONESELF: &[&str] = &[
     "POST /api/v1/users/me/totp",
     "POST /api/v1/users/me/totp/confirm",
     "POST /api/v1/tokens",
-    // Without end: see `events`.
+    // Without end: see `events`, `sockets`.
     "GET /api/v1/events",
+    "GET /api/v1/ws",
 ];
 
 /// Somebody with everything that one can have.

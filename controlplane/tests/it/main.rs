@@ -47,6 +47,7 @@ mod replica;
 mod rollback;
 mod secrets;
 mod sessions;
+mod sockets;
 mod tenants;
 mod tls;
 mod tokens;

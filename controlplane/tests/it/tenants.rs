@@ -561,3 +561,32 @@ async fn everything_goes_back_whoever_has_taken_what_since() {
     bert.client.get("/api/v1/domains/moved.test.").await.expect(200);
     office.server.stop().await;
 }
+
+/// A key is remembered for a minute, and what its account may is not.
+#[tokio::test]
+async fn a_key_may_what_its_account_may_a_second_later() {
+    let office = Office::open().await;
+    let (anna, _) = with_tenant(&office, "anna@example.org").await;
+    let (bert, his) = with_tenant(&office, "bert@example.org").await;
+    zone(&anna.client, "anna.test.").await.expect(201);
+    let signer = key(&bert, &json!({ "scope": "domains:read" })).await;
+    // Each with a token that nobody remembers.
+    let read = async || {
+        signer.client(&bert.client, "domains:read", &Value::Null).get("/api/v1/domains/anna.test.").await
+    };
+    read().await.expect(404);
+    let grant = format!("/api/v1/domains/anna.test./grants/{his}");
+    for (is_granted, status) in [(true, 200), (false, 404)] {
+        if is_granted {
+            anna.client.json("PUT", &grant, &json!({ "role": "viewer" })).await.expect(200);
+        } else {
+            anna.client.delete(&grant).await.expect(204);
+        }
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while read().await.status != status {
+            assert!(Instant::now() < deadline, "it is as before after a second");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    office.server.stop().await;
+}

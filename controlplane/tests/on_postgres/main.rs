@@ -86,6 +86,8 @@ mod secrets;
 mod server_faults;
 #[path = "../it/sessions.rs"]
 mod sessions;
+#[path = "../it/sockets.rs"]
+mod sockets;
 mod shadow;
 mod shared;
 mod shared_rates;

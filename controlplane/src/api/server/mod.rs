@@ -80,7 +80,7 @@ pub async fn serve(
     metrics: Metrics,
     stop: impl Future<Output = ()>,
 ) {
-    let clients = Arc::new(Clients::new(limits.connections, limits.connections_per_client));
+    let clients = Clients::new(limits.connections, limits.connections_per_client);
     let graceful = GracefulShutdown::new();
     let (cut, _) = watch::channel(());
     let (stopping, _) = watch::channel(());
@@ -115,7 +115,7 @@ pub async fn serve(
         };
         // An answer is one small segment: waiting for more would only delay it.
         let _ = stream.set_nodelay(true);
-        let stream = Patient::new(stream, &limits, metrics.clone());
+        let stream = Patient::new(stream, &limits, metrics.clone(), place);
         let has_begun = stream.has_begun();
         let service = TowerToHyperService::new(router.clone());
         let service = move |mut request: Request<Incoming>| {
@@ -126,7 +126,6 @@ pub async fn serve(
         let (transport, watcher) = (transport.clone(), graceful.watcher());
         let (metrics, mut cut, mut stopping) = (metrics.clone(), cut.subscribe(), stopping.subscribe());
         tokio::spawn(async move {
-            let _place = place;
             let begun = tokio::select! {
                 begun = transport.begin(stream, &metrics) => begun,
                 _ = stopping.changed() => return,
@@ -142,11 +141,20 @@ pub async fn serve(
                 multiplexed::serve(stream, &http2, &limits, &metrics, service, stopping, cut).await;
                 return drop(watcher);
             }
-            let connection = watcher.watch(http.serve_connection(TokioIo::new(stream), service_fn(service)));
+            let connection = http.serve_connection(TokioIo::new(stream), service_fn(service));
+            // What becomes a WebSocket goes on without this, and ends by itself.
+            let mut connection = std::pin::pin!(connection.with_upgrades());
             let ended = tokio::select! {
-                ended = connection => ended,
-                _ = cut.changed() => return,
+                ended = connection.as_mut() => ended,
+                _ = stopping.changed() => {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        ended = connection => ended,
+                        _ = cut.changed() => return,
+                    }
+                }
             };
+            drop(watcher);
             let Err(error) = ended else { return };
             if error.is_parse_too_large() {
                 metrics.limited(Limit::HeaderOctets);

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::Limits;
+use super::clients::Place;
 use crate::observe::metrics::{Limit, Metrics};
 
 /// See the module.
@@ -25,6 +26,8 @@ pub(super) struct Patient {
     /// Something of a request has come since the last octet that was written.
     has_begun: Arc<AtomicBool>,
     metrics: Metrics,
+    /// Whatever becomes of the connection, it has one.
+    _place: Place,
 }
 
 /// How long a peer may still keep an answer waiting: at most `most`, less what it has used up, more what it has earned
@@ -46,7 +49,7 @@ impl Patience {
 }
 
 impl Patient {
-    pub(super) fn new(stream: TcpStream, limits: &Limits, metrics: Metrics) -> Patient {
+    pub(super) fn new(stream: TcpStream, limits: &Limits, metrics: Metrics, place: Place) -> Patient {
         let most = limits.write_timeout;
         Patient {
             stream,
@@ -55,6 +58,7 @@ impl Patient {
             waits: false,
             has_begun: Arc::default(),
             metrics,
+            _place: place,
         }
     }
 
