@@ -49,6 +49,8 @@ pub(crate) struct Masters {
     pub(crate) own: Option<Master>,
     /// The one that is to count.
     pub(crate) next: Option<Master>,
+    /// What is wrong with its file, where that is there and cannot be used.
+    pub(crate) next_failed: Option<String>,
 }
 
 impl MasterPlaces {
@@ -99,10 +101,15 @@ impl Master {
     /// Makes the file, which nobody else may read: it is there whole, on disk, or not at all.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When there is one, or it cannot be written.
     pub(crate) fn make(path: &Path) -> anyhow::Result<Master> {
         let octets = random::<OCTETS>()?;
-        write_whole(path, &octets).with_context(|| format!("secrets key {}", path.display()))?;
+        write_whole(path, &octets).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                anyhow::anyhow!("{}: there is one already; no key is written over", path.display())
+            }
+            _ => anyhow::Error::new(error).context(format!("secrets key {}", path.display())),
+        })?;
         Ok(Master::of(&octets))
     }
 }
@@ -112,8 +119,6 @@ impl Master {
 /// # Errors
 /// When there is one, or it cannot be written.
 pub fn make_master_key(path: &Path) -> anyhow::Result<String> {
-    let is_there = path.try_exists().with_context(|| path.display().to_string())?;
-    anyhow::ensure!(!is_there, "{}: there is one already; no key is written over", path.display());
     Ok(Master::make(path)?.id)
 }
 
@@ -135,15 +140,28 @@ impl Masters {
     /// Those that are there.
     ///
     /// # Errors
-    /// When a file cannot be read, or holds something else.
+    /// When a file cannot be read, or holds something else; of the next one where there is no other: with the one that counts
+    /// all goes on.
     pub(crate) fn read(places: &MasterPlaces) -> anyhow::Result<Masters> {
         // This one first: whoever moves the next one here meanwhile has taken it away there, and it is found here or there.
-        let next = Master::read(&places.next)?;
+        let next = Master::read(&places.next);
         let own = match &places.given {
             Some(octets) => Some(Master::of(octets)),
             None => Master::read(&places.file)?,
         };
-        Ok(Masters { own, next })
+        match next {
+            Err(error) if own.is_some() => {
+                Ok(Masters { own, next: None, next_failed: Some(format!("{error:#}")) })
+            }
+            next => Ok(Masters { own, next: next?, next_failed: None }),
+        }
+    }
+
+    /// Logs what is wrong with the next one, unless that is what was wrong before.
+    pub(crate) fn say_what_failed(&self, before: Option<&str>) {
+        if let Some(error) = self.next_failed.as_deref().filter(|error| before != Some(*error)) {
+            tracing::warn!(error, "the next master key cannot be used; the one that counts is");
+        }
     }
 
     /// All of them.
@@ -161,15 +179,15 @@ fn write_whole(path: &Path, octets: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let unfinished = folder.join(format!("{}.new", name.to_string_lossy()));
-    // One that was left by a start that did not come to its end may have another mode.
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    // A name of its own: whoever makes one for the same place at the same time writes another file.
+    let own: String =
+        random::<8>().map_err(io::Error::other)?.iter().map(|octet| format!("{octet:02x}")).collect();
+    let unfinished = folder.join(format!("{}.{own}.new", name.to_string_lossy()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    file.write_all(octets)?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, path)?;
+    let written = file.write_all(octets).and_then(|()| file.sync_all());
+    // Unlike a rename this takes the place of nothing, whenever that came to be there.
+    let placed = written.and_then(|()| std::fs::hard_link(&unfinished, path));
+    std::fs::remove_file(&unfinished)?;
+    placed?;
     File::open(folder)?.sync_all()
 }

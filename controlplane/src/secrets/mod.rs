@@ -96,6 +96,7 @@ impl Vault {
         }
         let wrapped = data_keys::wrapped(connection).await?;
         let mut masters = Masters::read(&places)?;
+        masters.say_what_failed(None);
         if masters.own.is_none() && masters.next.is_none() {
             if !kept.is_empty() || !wrapped.is_empty() {
                 return Err(not_opened(&places, "is not there", &wrapped));
@@ -167,6 +168,7 @@ impl Vault {
                 if id(&held.own) != id(&found.own) {
                     tracing::info!(master = id(&found.own), "another master key counts from now on");
                 }
+                found.say_what_failed(held.next_failed.as_deref());
                 *held = found;
             }
             Err(error) => tracing::error!(error = format!("{error:#}"), "a master key could not be read"),
@@ -245,11 +247,16 @@ impl Vault {
         row: &str,
         secret: &[u8],
     ) -> sqlx::Result<Vec<u8>> {
+        let (newest, key) = self.sealing_key(connection).await?;
+        key.seal(By::Data(newest), &format!("{column} {row}"), secret).map_err(not_sealed)
+    }
+
+    /// The data key that seals, which stays until the transaction ends, with its number.
+    async fn sealing_key(&self, connection: &mut Connection) -> sqlx::Result<(i64, Arc<SealingKey>)> {
         let newest = data_keys::newest_held(connection).await?;
         let newest = newest.ok_or_else(|| damaged("data_keys", "the newest"))?;
         let key = self.data_key(connection, newest).await?;
-        let key = key.ok_or_else(|| damaged("wrapped_keys", "sealed"))?;
-        key.seal(By::Data(newest), &format!("{column} {row}"), secret).map_err(not_sealed)
+        Ok((newest, key.ok_or_else(|| damaged("wrapped_keys", "sealed"))?))
     }
 
     /// Opens what was sealed for this column of this row; `None` when it was not.

@@ -59,9 +59,12 @@ impl Vault {
         let masters: Vec<String> = wrapped.into_iter().map(|wrapped| wrapped.master).collect();
         let lacking = |id: &&String| self.masters().get(id).is_none();
         if let Some(id) = masters.iter().find(lacking) {
-            let message = format!(
+            let mut message = format!(
                 "data keys can be opened with the master key {id} too, which is not here: first bring its change to an end"
             );
+            if let Some(failed) = &self.masters().next_failed {
+                message = format!("{message}; the other master key cannot be used: {failed}");
+            }
             return Err(Problem::new(Code::Conflict, message));
         }
         let key = self.add_data_key(connection, &masters).await?;
@@ -100,16 +103,24 @@ impl Vault {
     /// Has all data keys opened by the next master key too.
     ///
     /// # Errors
-    /// `CONFLICT` where there is none, or of the database.
+    /// `CONFLICT` where there is none, or something is sealed with a master key itself; or of the database.
     pub(crate) async fn rewrap(&self, connection: &mut Connection) -> Result<String, Problem> {
         store::relay::hold(connection).await?;
+        // The next thing that is done is to move the next key over the one before, which alone would open it.
+        by_no_master(connection).await?;
         self.look_again();
-        let next = self.masters().next.as_ref().map(|next| next.id.clone());
+        let (next, failed) = {
+            let held = self.masters();
+            (held.next.as_ref().map(|next| next.id.clone()), held.next_failed.clone())
+        };
         let next = next.ok_or_else(|| {
-            let message = format!(
-                "there is no other master key: put it into {} on every control plane first (godwit keys make)",
-                self.places.next.display()
-            );
+            let message = match failed {
+                Some(failed) => format!("the other master key cannot be used: {failed}"),
+                None => format!(
+                    "there is no other master key: put it into {} on every control plane first (godwit keys make)",
+                    self.places.next.display()
+                ),
+            };
             Problem::new(Code::Conflict, message)
         })?;
         for (key, _) in data_keys::list(connection).await? {
@@ -133,10 +144,10 @@ impl Vault {
         store::relay::hold(connection).await?;
         self.look_again();
         let refused = |message: String| Err(Problem::new(Code::Conflict, message));
-        let (own, next) = {
+        let (own, next, failed) = {
             let held = self.masters();
             let id = |master: &super::masters::Master| master.id.clone();
-            (held.own.as_ref().map(id), held.next.as_ref().map(id))
+            (held.own.as_ref().map(id), held.next.as_ref().map(id), held.next_failed.clone())
         };
         let Some(own) = own else {
             return refused(format!("there is no master key in {}", self.places.told()));
@@ -151,6 +162,15 @@ impl Vault {
                 "the key that counts here is {own} still: move {next_at}, with the key {next}, to {at} on every control plane first"
             ));
         }
+        // It may be the one that is to count.
+        if let Some(failed) = failed
+            && let Some(other) = wrapped.iter().find(|wrapped| wrapped.master != own)
+        {
+            return refused(format!(
+                "data keys can be opened with the master key {} too, and the other master key here cannot be used: {failed}",
+                other.master
+            ));
+        }
         if connection.kind() == store::Kind::Postgres
             && let Some(other) = data_keys::other_master(connection, HOLDER_US, &own).await?
         {
@@ -158,13 +178,7 @@ impl Vault {
                 "a control plane that runs has the master key {other} and not {own}: change it there first"
             ));
         }
-        for column in SEALED {
-            let first = By::Data(0).begin();
-            if !column.older(connection, &column.start(), &first, 1).await?.is_empty() {
-                let message = "something is sealed by an older version with the master key itself: rotate the data key first";
-                return refused(message.to_owned());
-            }
-        }
+        by_no_master(connection).await?;
         for (key, _) in data_keys::list(connection).await? {
             // Never the last that opens it.
             if !wrapped.iter().any(|wrapped| wrapped.key == key && wrapped.master == own) {
@@ -203,15 +217,15 @@ impl Vault {
         column: &Column,
         after: &RowId,
     ) -> sqlx::Result<(Option<RowId>, Vec<RowId>)> {
-        let newest = data_keys::newest_held(connection).await?;
-        let newest = newest.ok_or_else(|| damaged("data_keys", "the newest"))?;
+        let (newest, key) = self.sealing_key(connection).await?;
         let rows = column.older(connection, after, &By::Data(newest).begin(), STEP).await?;
         let mut unopened = Vec::new();
         for (row, sealed) in &rows {
             let text = row.to_string();
             match self.open(connection, column.name, &text, sealed).await? {
                 Some(secret) => {
-                    let anew = self.seal(connection, column.name, &text, &secret).await?;
+                    let place = format!("{} {text}", column.name);
+                    let anew = key.seal(By::Data(newest), &place, &secret).map_err(not_sealed)?;
                     column.set(connection, row, sealed, &anew).await?;
                 }
                 None => unopened.push(row.clone()),
@@ -222,6 +236,8 @@ impl Vault {
 
     /// Deletes the keys that are older than the newest, in an open transaction, unless something is sealed with one of them.
     pub(super) async fn retire(&self, connection: &mut Connection) -> sqlx::Result<bool> {
+        // Whoever goes through all keys, as a start and a change of the master key do, finds none gone in the middle.
+        store::relay::hold(connection).await?;
         let newest = data_keys::newest(connection).await?;
         let newest = newest.ok_or_else(|| damaged("data_keys", "the newest"))?;
         let older = data_keys::before_locked(connection, newest).await?;
@@ -236,6 +252,19 @@ impl Vault {
         }
         Ok(true)
     }
+}
+
+/// Refuses what takes a master key away while something is sealed with a master key itself, by a version that knew no data keys.
+async fn by_no_master(connection: &mut Connection) -> Result<(), Problem> {
+    for column in SEALED {
+        let first = By::Data(0).begin();
+        if !column.older(connection, &column.start(), &first, 1).await?.is_empty() {
+            let message = "something is sealed by an older version with the master key itself: rotate the data key first (godwit \
+                           keys rotate), and wait until its job keys.rotate is done; until then keep the master key where it is";
+            return Err(Problem::new(Code::Conflict, message));
+        }
+    }
+    Ok(())
 }
 
 /// What a data key is bound to.
@@ -254,10 +283,35 @@ pub(crate) struct Rotation {
     pub(crate) committer: Committer,
 }
 
+/// Rows that could not be opened: how many, and the first of them by name.
+#[derive(Debug, Default)]
+pub(super) struct Unopened {
+    count: usize,
+    named: Vec<String>,
+}
+
+impl Unopened {
+    pub(super) fn add(&mut self, column: &Column, rows: &[RowId]) {
+        self.count += rows.len();
+        let room = MOST_NAMED.saturating_sub(self.named.len());
+        self.named.extend(rows.iter().take(room).map(|row| format!("{} of {row}", column.name)));
+    }
+
+    /// What is to be said of them, where there are any.
+    pub(super) fn said(&self) -> Option<String> {
+        let more = match self.count - self.named.len() {
+            0 if self.count == 0 => return None,
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!("these cannot be opened, so no older key is deleted: {}{more}", self.named.join(", ")))
+    }
+}
+
 impl Rotation {
     /// Gives the rows that could not be opened.
-    async fn through(&self) -> Result<Vec<String>, Problem> {
-        let mut unopened = Vec::new();
+    async fn through(&self) -> Result<Unopened, Problem> {
+        let mut unopened = Unopened::default();
         for column in SEALED {
             let mut after = column.start();
             loop {
@@ -266,7 +320,7 @@ impl Rotation {
                     Box::pin(async move { Ok(vault.seal_anew(connection, column, &after).await?) })
                 });
                 let (last, closed) = step.await?;
-                unopened.extend(closed.iter().map(|row| format!("{} of {row}", column.name)));
+                unopened.add(column, &closed);
                 match last {
                     Some(last) => after = last,
                     None => break,
@@ -286,15 +340,8 @@ impl Kind for Rotation {
     fn run<'a>(&'a self, _: &'a Claimed, _: &'a Lease) -> Work<'a> {
         Box::pin(async move {
             for _ in 0..TURNS {
-                let mut unopened = self.through().await?;
-                if !unopened.is_empty() {
-                    let more = unopened.len().saturating_sub(MOST_NAMED);
-                    unopened.truncate(MOST_NAMED);
-                    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                    return Err(Failure::Final(format!(
-                        "these cannot be opened, so no older key is deleted: {}{more}",
-                        unopened.join(", ")
-                    )));
+                if let Some(said) = self.through().await?.said() {
+                    return Err(Failure::Final(said));
                 }
                 let vault = self.vault.clone();
                 let retired = self

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::masters::digits;
 use super::*;
+use crate::error::Code;
 use crate::store::data_keys::{RowId, SEALED, TOTP};
 use crate::store::{Database, testing};
 
@@ -66,6 +67,9 @@ fn master_keys_are_files_for_one_user_and_are_not_written_over() {
     let octets = std::fs::read(&path).unwrap();
     assert_eq!((octets.len(), Master::read(&path).unwrap().unwrap().id), (32, made.clone()));
     assert!(make_master_key(&path).unwrap_err().to_string().contains("no key is written over"));
+    assert_eq!(std::fs::read(&path).unwrap(), octets);
+    let left: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
     // The same key as text.
     let hex: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
     std::fs::write(&path, format!("{hex}\n")).unwrap();
@@ -83,6 +87,87 @@ fn master_keys_are_files_for_one_user_and_are_not_written_over() {
         );
     }
     assert!(!made.contains(&hex[..8]) && made.len() == 16);
+}
+
+/// Of many that make one in the same place at once one does, and that is the one that is there.
+#[test]
+fn of_many_that_make_a_master_key_one_does() {
+    const MANY: usize = 8;
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..50 {
+        let path = folder.path().join(format!("{round}/secrets.key"));
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        let at_once = std::sync::Barrier::new(MANY);
+        let make = || {
+            at_once.wait();
+            make_master_key(&path)
+        };
+        let made: Vec<String> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..MANY).map(|_| scope.spawn(make)).collect();
+            all.into_iter().filter_map(|one| one.join().unwrap().ok()).collect()
+        });
+        assert_eq!(made, [Master::read(&path).unwrap().unwrap().id], "round {round}");
+    }
+}
+
+/// A file beside the key, in which there is none, keeps nobody from starting; whoever wants to use it hears what is wrong.
+#[tokio::test]
+async fn a_next_master_key_that_cannot_be_used_stops_nothing() {
+    for (mut database, _place) in testing::databases().await {
+        begun(&mut database).await;
+        let writer = &mut database.writer;
+        let folder = tempfile::tempdir().unwrap();
+        let places = places(folder.path());
+        Vault::unlock(writer, places.clone()).await.unwrap();
+        let good = make_master_key(&places.next).unwrap();
+        let octets = std::fs::read(&places.next).unwrap();
+        let broken = |what: &str| {
+            let _ = std::fs::remove_dir(&places.next);
+            let _ = std::fs::remove_file(&places.next);
+            match what {
+                "half of it" => std::fs::write(&places.next, &octets[..16]).unwrap(),
+                // Reading it fails, whoever asks.
+                _ => std::fs::create_dir(&places.next).unwrap(),
+            }
+        };
+        for what in ["half of it", "a folder"] {
+            broken(what);
+            let vault = Vault::unlock(writer, places.clone()).await.unwrap();
+            vault.feed_keys(writer).await.unwrap();
+            let refused = vault.rewrap(writer).await.unwrap_err();
+            assert!(
+                refused.code == Code::Conflict
+                    && refused.message.contains("cannot be used: secrets key ")
+                    && refused.message.contains("secrets.key.next"),
+                "{what}: {}",
+                refused.message
+            );
+            // Nothing was begun with it.
+            vault.leave_to_own(writer).await.unwrap();
+        }
+        // In the middle of a change it may be the one that is to count.
+        let _ = std::fs::remove_dir(&places.next);
+        std::fs::write(&places.next, &octets).unwrap();
+        let vault = Vault::unlock(writer, places.clone()).await.unwrap();
+        assert_eq!(vault.rewrap(writer).await.unwrap(), good);
+        broken("half of it");
+        for refused in
+            [vault.leave_to_own(writer).await.unwrap_err(), vault.rotate_data_key(writer).await.unwrap_err()]
+        {
+            assert!(
+                refused.message.contains(&good) && refused.message.contains("cannot be used: secrets key "),
+                "{}",
+                refused.message
+            );
+        }
+        assert_eq!(data_keys::wrapped(writer).await.unwrap().len(), 2);
+        Vault::unlock(writer, places.clone()).await.unwrap();
+        // Without the one that counts it is all that there is.
+        std::fs::remove_file(&places.file).unwrap();
+        let error = Vault::unlock(writer, places).await.unwrap_err().to_string();
+        assert!(error.contains("secrets.key.next") && error.contains("32 octets"), "{error}");
+        database.close().await.unwrap();
+    }
 }
 
 /// Nothing in the database shows a key, and whoever has the database alone cannot open it.
@@ -272,6 +357,16 @@ async fn what_older_versions_have_sealed_is_sealed_anew() {
         let refused = vault.leave_to_own(writer).await.unwrap_err();
         assert!(refused.message.contains("rotate the data key first"), "{}", refused.message);
         assert!(!vault.retire(writer).await.unwrap());
+        // Nor is it changed: with the next one in its place nothing would open these.
+        let next = make_master_key(&places.next).unwrap();
+        let refused = vault.rewrap(writer).await.unwrap_err();
+        assert!(
+            refused.code == Code::Conflict && refused.message.contains("godwit keys rotate"),
+            "{}",
+            refused.message
+        );
+        let wrapped = data_keys::wrapped(writer).await.unwrap();
+        assert!(wrapped.len() == 1 && wrapped[0].master == master.id, "{wrapped:?}");
 
         let damaged = people.pop().unwrap().0;
         writer
@@ -288,9 +383,13 @@ async fn what_older_versions_have_sealed_is_sealed_anew() {
         assert_eq!(data_keys::list(writer).await.unwrap().len(), 2);
         store::accounts::end_totp(writer, damaged).await.unwrap();
         assert!(vault.retire(writer).await.unwrap());
+        assert_eq!(older(&vault, writer).await, 0);
         let left: Vec<i64> = data_keys::list(writer).await.unwrap().into_iter().map(|(key, _)| key).collect();
         assert_eq!(left, [2]);
         assert_eq!(vault.leave_to_own(writer).await.unwrap(), master.id);
+        assert_eq!(vault.rewrap(writer).await.unwrap(), next);
+        std::fs::rename(&places.next, &places.file).unwrap();
+        assert_eq!(vault.leave_to_own(writer).await.unwrap(), next);
 
         let again = Vault::unlock(writer, places).await.unwrap();
         let keys = again.feed_keys(writer).await.unwrap();
@@ -405,6 +504,60 @@ async fn no_key_is_retired_under_who_seals_with_it() {
     let opened = vault.open(writer, TOTP.name, &id.to_string(), &sealed).await.unwrap();
     assert_eq!((By::of(&sealed), opened.unwrap()), (Some(By::Data(2)), b"secret".to_vec()));
     database.close().await.unwrap();
+}
+
+/// Nor under who goes through all keys: a start, or a change of the master key.
+#[tokio::test]
+async fn no_key_is_retired_under_who_goes_through_all() {
+    let (mut database, place) = testing::database(store::Kind::Postgres).await;
+    begun(&mut database).await;
+    let writer = &mut database.writer;
+    let folder = tempfile::tempdir().unwrap();
+    let vault = Vault::unlock(writer, places(folder.path())).await.unwrap();
+    vault.add_data_key(writer, &[vault.own()]).await.unwrap();
+    assert_eq!(seal_anew(&vault, writer).await, []);
+    let mut other = place.connect().await;
+    other.control(&[commit::begin(store::Kind::Postgres)]).await.unwrap();
+    store::relay::hold(&mut other).await.unwrap();
+    let keys = data_keys::list(&mut other).await.unwrap();
+    assert_eq!(keys.len(), 2);
+    let going_through = async {
+        // Long enough for the other to have deleted one.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        for (key, _) in keys {
+            let opened = vault.data_key_octets(&mut other, key).await.unwrap();
+            assert!(opened.is_some(), "data key {key} was deleted meanwhile");
+        }
+        other.control(&[COMMIT]).await.unwrap();
+    };
+    let retiring = async {
+        writer.control(&[commit::begin(store::Kind::Postgres)]).await.unwrap();
+        let retired = vault.retire(writer).await.unwrap();
+        writer.control(&[COMMIT]).await.unwrap();
+        retired
+    };
+    let (retired, ()) = tokio::join!(retiring, going_through);
+    assert!(retired);
+    assert_eq!(data_keys::list(writer).await.unwrap().len(), 1);
+    database.close().await.unwrap();
+}
+
+/// However many rows do not open, a sentence names five and counts the others.
+#[test]
+fn rows_that_do_not_open_are_named_up_to_five() {
+    let mut unopened = rotation::Unopened::default();
+    assert_eq!(unopened.said(), None);
+    let rows: Vec<RowId> = ["a", "b", "c", "d"].map(|name| RowId::Name(name.to_owned())).into();
+    unopened.add(&SECRETS, &rows);
+    assert!(
+        unopened.said().unwrap().ends_with(
+            ": secrets.sealed of a, secrets.sealed of b, secrets.sealed of c, secrets.sealed of d"
+        )
+    );
+    unopened.add(&SECRETS, &rows);
+    unopened.add(&SECRETS, &rows);
+    let said = unopened.said().unwrap();
+    assert!(said.ends_with("secrets.sealed of d, secrets.sealed of a and 7 more"), "{said}");
 }
 
 /// Of many that start at once on one database one makes the secrets, and all have the same.
