@@ -15,6 +15,7 @@ pub mod compare;
 pub mod config;
 pub mod error;
 mod events;
+mod hex;
 mod instance;
 mod internal;
 pub mod jobs;

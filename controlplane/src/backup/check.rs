@@ -12,7 +12,8 @@ use godwit_wire::rr::{Rrset, Rtype};
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
-use super::{Summary, TABLES, VERSION, hex};
+use super::{Summary, TABLES, VERSION};
+use crate::hex;
 use crate::model::name_key;
 use crate::store::{dump, sets};
 
@@ -173,7 +174,7 @@ impl<R: BufRead> Reader<R> {
 
     fn end(&mut self, line: &Json) -> anyhow::Result<Summary> {
         let mut summary = std::mem::take(&mut self.summary);
-        summary.sha256 = hex(&std::mem::take(&mut self.hash).finalize());
+        summary.sha256 = hex::encoded(&std::mem::take(&mut self.hash).finalize());
         ensure!(line["sha256"] == summary.sha256.as_str(), "the backup is damaged: its checksum is another");
         ensure!(self.tables == TABLES.len(), "the backup is damaged: it lacks tables");
         ensure!(line["rows"] == summary.rows, "the backup is damaged: it lacks rows");

@@ -9,8 +9,9 @@ use anyhow::Context as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{TABLES, VERSION, hex};
+use super::{TABLES, VERSION};
 use crate::config::Store;
+use crate::hex;
 use crate::start::{place, said};
 use crate::store::{Connection, Place, dump, now_us};
 
@@ -97,6 +98,6 @@ async fn of(connection: &mut Connection, out: &mut dyn Write) -> anyhow::Result<
             }
         }
     }
-    let end = json!({ "rows": rows, "sha256": hex(&hash.finalize()) });
+    let end = json!({ "rows": rows, "sha256": hex::encoded(&hash.finalize()) });
     writeln!(out, "{end}").context("writing the backup")
 }

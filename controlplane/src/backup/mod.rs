@@ -87,7 +87,3 @@ pub struct Summary {
 fn names() -> Vec<&'static str> {
     TABLES.iter().map(|(name, _)| *name).collect()
 }
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}

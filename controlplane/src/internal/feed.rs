@@ -22,11 +22,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::{Caller, Internal, hex};
+use super::{Caller, Internal};
 use crate::api::admission;
 use crate::api::read::Params;
 use crate::api::write;
 use crate::error::{Code, Problem};
+use crate::hex;
 use crate::observe::metrics::Limit;
 use crate::relay::signer::Signer;
 use crate::relay::{Entries, Position, ZoneState};

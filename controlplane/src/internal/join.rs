@@ -15,8 +15,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use godwit_wire::feed::{DigestKey, VerifyingKey};
 use serde::Serialize;
 
-use super::hex;
 use crate::auth::Token;
+use crate::hex;
 use crate::relay::signer::Signer;
 use crate::secrets::Vault;
 

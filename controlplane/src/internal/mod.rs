@@ -14,7 +14,6 @@
 
 pub(crate) mod exchange;
 pub(crate) mod feed;
-mod hex;
 pub(crate) mod join;
 pub(crate) mod nodes;
 pub(crate) mod planes;

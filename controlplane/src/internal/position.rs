@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::nodes::{Digests, Report};
-use super::{Caller, Internal, hex};
+use super::{Caller, Internal};
 use crate::api::v1::shown;
 use crate::api::write;
 use crate::error::{Code, Problem};
+use crate::hex;
 use crate::relay::Applied;
 use crate::store::{nodes, now_us};
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{DAY_US, Rules, check};
 use crate::commit::Committer;
 use crate::error::{Code, Problem};
+use crate::hex;
 use crate::jobs;
 use crate::model::name_key;
 use crate::model::role::Role;
@@ -47,8 +48,7 @@ pub(crate) fn place_of(name: &Name) -> Option<Name> {
 
 /// What has to stand there.
 pub(crate) fn text_of(claim: &Claim) -> String {
-    let hex: String = claim.token.iter().map(|octet| format!("{octet:02x}")).collect();
-    format!("godwit={hex}")
+    format!("godwit={}", hex::encoded(&claim.token))
 }
 
 impl Claims {

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::bucket::{Answer, Bucket, Key, Of, Pace};
+use crate::hex;
 use crate::observe::metrics::Metrics;
 use crate::stop::{Stop, stopped};
 
@@ -52,7 +53,7 @@ return answer
 /// What Redis knows the script by.
 static NAME: LazyLock<String> = LazyLock::new(|| {
     let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, SCRIPT.as_bytes());
-    hash.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+    hex::encoded(hash.as_ref())
 });
 
 /// How long Redis may take to let us in.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::sealing::{OCTETS, SealingKey, random};
+use crate::hex;
 
 /// The most that is read of a file: the digits, and the end of a line.
 const MAX_FILE_OCTETS: u64 = 2 * OCTETS as u64 + 2;
@@ -67,7 +68,7 @@ impl Master {
     fn of(octets: &[u8; OCTETS]) -> Master {
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, octets);
         let tag = ring::hmac::sign(&key, b"godwit master key id");
-        let id = tag.as_ref()[..8].iter().map(|octet| format!("{octet:02x}")).collect();
+        let id = hex::encoded(&tag.as_ref()[..8]);
         Master { id, key: SealingKey::of(octets) }
     }
 
@@ -124,16 +125,7 @@ pub fn make_master_key(path: &Path) -> anyhow::Result<String> {
 
 /// A key as 64 hexadecimal digits.
 pub(crate) fn digits(text: &str) -> Option<[u8; OCTETS]> {
-    let text = text.trim_end_matches(['\r', '\n']).as_bytes();
-    let mut octets = [0; OCTETS];
-    if text.len() != 2 * OCTETS {
-        return None;
-    }
-    for (octet, pair) in octets.iter_mut().zip(text.chunks_exact(2)) {
-        let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        *octet = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(octets)
+    hex::decoded(text.trim_end_matches(['\r', '\n']))
 }
 
 impl Masters {
@@ -180,8 +172,7 @@ fn write_whole(path: &Path, octets: &[u8]) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     // A name of its own: whoever makes one for the same place at the same time writes another file.
-    let own: String =
-        random::<8>().map_err(io::Error::other)?.iter().map(|octet| format!("{octet:02x}")).collect();
+    let own = hex::encoded(&random::<8>().map_err(io::Error::other)?);
     let unfinished = folder.join(format!("{}.{own}.new", name.to_string_lossy()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
     let written = file.write_all(octets).and_then(|()| file.sync_all());

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::masters::digits;
 use super::*;
 use crate::error::Code;
+use crate::hex;
 use crate::store::data_keys::{RowId, SEALED, TOTP};
 use crate::store::{Database, testing};
 
@@ -71,7 +72,7 @@ fn master_keys_are_files_for_one_user_and_are_not_written_over() {
     let left: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
     // The same key as text.
-    let hex: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    let hex = hex::encoded(&octets);
     std::fs::write(&path, format!("{hex}\n")).unwrap();
     assert_eq!(Master::read(&path).unwrap().unwrap().id, made);
     assert_eq!(digits(&hex.to_uppercase()).unwrap().to_vec(), octets);

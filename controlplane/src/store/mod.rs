@@ -41,10 +41,9 @@ pub mod tokens;
 pub mod withheld;
 pub mod zones;
 
-use std::fmt::Write as _;
-
 use godwit_wire::name::Name;
 
+use crate::hex;
 use crate::model::name_key;
 
 pub use connection::{Connection, Kind, Pool, Row};
@@ -78,9 +77,7 @@ fn keys<'n>(names: impl IntoIterator<Item = &'n Name>) -> String {
     let mut keys = String::new();
     for name in names {
         keys.push_str(if keys.is_empty() { "x" } else { ",x" });
-        for octet in name_key::encode(name.as_ref()) {
-            let _ = write!(keys, "{octet:02x}");
-        }
+        keys.push_str(&hex::encoded(&name_key::encode(name.as_ref())));
     }
     keys
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{Algorithm, Claims, Expected, Refused, VerifyingKey, crypto, verify};
 use crate::auth::scope::Scopes;
 use crate::error::{Code, Problem};
+use crate::hex;
 
 /// Octets of the hash that names the key.
 const KID_OCTETS: usize = 16;
@@ -41,7 +42,7 @@ impl Issuer {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key, &SystemRandom::new());
         let pair = pair.map_err(|error| anyhow::anyhow!("the key of the issuer: {error}"))?;
         let public = pair.public_key().as_ref();
-        let kid = Sha256::digest(public)[..KID_OCTETS].iter().map(|octet| format!("{octet:02x}")).collect();
+        let kid = hex::encoded(&Sha256::digest(public)[..KID_OCTETS]);
         Ok(Issuer {
             id: id.to_string(),
             audience,

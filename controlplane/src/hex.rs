@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-pub(super) fn encoded(octets: &[u8]) -> String {
+pub(crate) fn encoded(octets: &[u8]) -> String {
     let mut text = String::with_capacity(octets.len() * 2);
     for octet in octets {
         let _ = write!(text, "{octet:02x}");
@@ -11,7 +11,7 @@ pub(super) fn encoded(octets: &[u8]) -> String {
 }
 
 /// `None` when it is not that many.
-pub(super) fn decoded<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(crate) fn decoded<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != N * 2 {
         return None;
     }
