@@ -79,7 +79,7 @@ pub(super) fn is_public_url(url: &str) -> bool {
         _ => authority,
     };
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    let is_here = host == "localhost" || address.is_ok_and(super::is_here);
     is_good && (is_here || !is_plain)
 }
 
@@ -94,6 +94,7 @@ mod tests {
             "https://dns.example.net:8443/",
             "http://127.0.0.1:8053",
             "http://[::1]:8053",
+            "http://[::ffff:127.0.0.1]:8053",
             "http://localhost",
         ] {
             assert!(is_public_url(good), "{good}");
@@ -101,6 +102,7 @@ mod tests {
         for bad in [
             "http://dns.example.net",
             "http://192.0.2.1:8053",
+            "http://[::ffff:192.0.2.1]:8053",
             "https://",
             "https://:8053",
             "https://a/b",

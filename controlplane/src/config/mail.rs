@@ -95,7 +95,7 @@ fn server(url: &str) -> Option<String> {
     let is_bare = matches!(read.path(), "" | "/") && read.query().is_none();
     let host = read.host().filter(|host| !host.is_empty())?;
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    let is_here = host == "localhost" || address.is_ok_and(super::is_here);
     let url = url.trim_end_matches('/');
     match read.scheme_str()? {
         _ if !is_bare => None,
@@ -118,6 +118,7 @@ mod tests {
             ("smtp://192.0.2.1", Some("smtp://192.0.2.1?tls=required")),
             ("smtp://127.0.0.1:25", Some("smtp://127.0.0.1:25")),
             ("smtp://[::1]:25", Some("smtp://[::1]:25")),
+            ("smtp://[::ffff:127.0.0.1]:25", Some("smtp://[::ffff:127.0.0.1]:25")),
             ("smtp://localhost", Some("smtp://localhost")),
             ("smtp://mail.example.net?tls=opportunistic", None),
             ("smtp://mail.example.net/helo", None),

@@ -533,7 +533,7 @@ impl Config {
             (
                 self.mail.transport == MailTransport::Off
                     || self.api.public_url.is_some()
-                    || self.api.listen.ip().is_loopback(),
+                    || is_here(self.api.listen.ip()),
                 "api.public_url",
                 "the URL that others reach it at, as links in mails lead there",
             ),

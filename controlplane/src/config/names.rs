@@ -51,10 +51,10 @@ impl Names {
 
     /// The first key whose value is out of range, and what was expected.
     pub(super) fn out_of_range(&self) -> Option<(&'static str, &'static str)> {
-        let mut addresses: Vec<_> = self.resolvers().iter().map(SocketAddr::ip).collect();
+        let mut addresses: Vec<_> = self.resolvers().iter().map(|at| at.ip().to_canonical()).collect();
         addresses.sort_unstable();
         addresses.dedup();
-        let on_this_machine = addresses.iter().all(std::net::IpAddr::is_loopback);
+        let on_this_machine = addresses.iter().copied().all(super::is_here);
         let are_good =
             self.resolvers().len() == self.resolvers.len() && (2..=8).contains(&self.resolvers.len());
         let is_label = |label: &String| {
@@ -75,5 +75,27 @@ impl Names {
         ]
         .into_iter()
         .find_map(|(good, key, expected)| (!good).then_some((key, expected)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_machine_is_one_resolver() {
+        for (resolvers, are_good) in [
+            (&["9.9.9.9:53", "1.1.1.1:53"][..], true),
+            (&["9.9.9.9:53", "[2620:fe::fe]:53"], true),
+            (&["9.9.9.9:53", "9.9.9.9:5353"], false),
+            (&["9.9.9.9:53", "[::ffff:9.9.9.9]:53"], false),
+            (&["9.9.9.9:53"], false),
+            (&["127.0.0.1:53", "[::ffff:127.0.0.1]:5353"], true),
+        ] {
+            let resolvers_of = resolvers.iter().map(|&text| text.to_owned()).collect();
+            let names = Names { resolvers: resolvers_of, ..Names::default() };
+            let expected = (!are_good).then_some("names.resolvers");
+            assert_eq!(names.out_of_range().map(|(key, _)| key), expected, "{resolvers:?}");
+        }
     }
 }
