@@ -123,7 +123,7 @@ pub struct Api {
     /// Milliseconds that an answer may wait for a client that does not read. Default 10000.
     pub write_timeout_ms: u64,
     /// The slowest that a client may read, in octets a second, once its answer has to wait for it: who reads slower uses up
-    /// `write_timeout_ms`. Default 8192.
+    /// `write_timeout_ms`. Over HTTP/2 each answer by itself. Default 8192.
     pub read_octets_per_s: u32,
     /// Milliseconds that an export may take, a slow reader included. Default 300000.
     pub export_timeout_ms: u64,

@@ -57,9 +57,13 @@ impl Authority {
 
     /// A certificate that ends in a year, and its key.
     fn made(&self, year: i32) -> (String, String, CertificateDer<'static>) {
+        self.made_for(2_020, year)
+    }
+
+    fn made_for(&self, from: i32, year: i32) -> (String, String, CertificateDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
-        params.not_before = date_time_ymd(2_020, 1, 1);
+        params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(year, 1, 1);
         let made = params.signed_by(&key, &self.issuer).unwrap();
         (made.pem(), key.serialize_pem(), made.der().clone())
@@ -296,6 +300,7 @@ async fn broken_files_change_nothing_and_are_reported() {
     let key = std::fs::read_to_string(authority.key()).unwrap();
     let certificate = std::fs::read_to_string(authority.certificate()).unwrap();
     let (ended, ended_key, _) = authority.made(2_021);
+    let (coming, coming_key, _) = authority.made_for(2_059, 2_061);
     for (what, certificate, key, expected) in [
         ("half of it", &certificate[..certificate.len() / 2], key.as_str(), "certificate.pem"),
         ("nothing", "", key.as_str(), "expected a certificate"),
@@ -303,6 +308,7 @@ async fn broken_files_change_nothing_and_are_reported() {
         ("a certificate of another key", good.as_str(), key.as_str(), "not that of the certificate"),
         ("no key", certificate.as_str(), "planted", "expected a private key"),
         ("one that has ended", ended.as_str(), ended_key.as_str(), "has ended already"),
+        ("one that has not begun", coming.as_str(), coming_key.as_str(), "is not good yet"),
     ] {
         put(&authority.certificate(), certificate);
         put(&authority.key(), key);
@@ -624,6 +630,105 @@ async fn http2_waits_for_nobody_for_ever() {
         assert_eq!(status, 200);
     }
     assert_eq!(server.limited("write_time"), 1);
+}
+
+const WINDOW_UPDATE: u8 = 8;
+
+/// The last piece of an answer, which for most is the only one, is waited for as all others are, whatever else the client asks
+/// meanwhile; and the request is in flight until then.
+#[tokio::test]
+async fn http2_waits_for_the_last_octet_of_an_answer() {
+    let authority = Authority::new();
+    authority.renew(2_060);
+    let adjust = |config: &mut Config| {
+        config.api.write_timeout_ms = 1_500;
+        config.api.header_timeout_ms = 60_000;
+        config.api.max_requests = 3;
+    };
+    let server = authority.start(adjust).await;
+    // INITIAL_WINDOW_SIZE 1.
+    let mut stream = by_hand(&authority, &server, &[0, 4, 0, 0, 0, 1]).await;
+    let token = format!("Bearer {}", server.client.token);
+    let ask = |path: &str| fields(GET, path, &[("authorization", token.as_str())]);
+    let mut number = 1u32;
+    for _ in 0..3 {
+        let head = frame(HEADERS, END_HEADERS | END_STREAM, number, &ask("/api/v1/domains"));
+        stream.write_all(&head).await.unwrap();
+        number += 2;
+    }
+    let mut begun = 0;
+    while begun < 3 {
+        let (kind, _, payload) = next(&mut stream).await.expect("the connection ended");
+        begun += if kind == DATA { payload.len() } else { 0 };
+    }
+    let mut other = http2(authority.connect(&server, H2).await).await;
+    let domains = || request(&server, "GET", "/api/v1/domains", &Value::Null);
+    assert_eq!(asked(&mut other, domains()).await.0, 429, "nothing of them is in flight");
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let ended = async {
+        let mut rest = Vec::new();
+        let _ = reading.read_to_end(&mut rest).await;
+    };
+    let asking = async {
+        loop {
+            let head = frame(HEADERS, END_HEADERS | END_STREAM, number, &fields(GET, "/health", &[]));
+            if writing.write_all(&head).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            number += 2;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = asking => {}
+        () = tokio::time::sleep(PATIENCE) => panic!("what is not read is kept"),
+    }
+    assert_eq!(server.limited("write_time"), 1);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while asked(&mut other, domains()).await.0 != 200 {
+        assert!(tokio::time::Instant::now() < deadline, "they are in flight for ever");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whoever opens the window a little now and then is cut as one who opens none; who reads faster than is asked is not.
+#[tokio::test]
+async fn http2_is_read_at_a_rate() {
+    let authority = Authority::new();
+    authority.renew(2_060);
+    let adjust = |config: &mut Config| {
+        config.api.write_timeout_ms = 1_000;
+        config.api.read_octets_per_s = 4_096;
+        config.api.header_timeout_ms = 60_000;
+    };
+    let server = authority.start(adjust).await;
+    // Pieces of 2048 octets: half a second's.
+    for (pause_ms, pieces, is_cut) in [(100, 30, false), (800, 30, true)] {
+        let mut stream = by_hand(&authority, &server, &[0, 4, 0, 0, 0, 0]).await;
+        let ask = fields(GET, "/docs/swagger-ui-bundle.js", &[]);
+        stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &ask)).await.unwrap();
+        let (mut reading, mut writing) = tokio::io::split(stream);
+        let ended = async {
+            let mut rest = Vec::new();
+            let _ = reading.read_to_end(&mut rest).await;
+        };
+        let dripping = async {
+            for _ in 0..pieces {
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                let update = frame(WINDOW_UPDATE, 0, 1, &2_048u32.to_be_bytes());
+                if writing.write_all(&update).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let cut = tokio::select! {
+            () = ended => true,
+            () = dripping => false,
+        };
+        assert_eq!(cut, is_cut, "every {pause_ms} ms");
+        assert_eq!(server.limited("write_time"), u64::from(is_cut));
+    }
 }
 
 /// A stop lets requests of HTTP/2 end, too.

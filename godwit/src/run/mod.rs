@@ -145,7 +145,7 @@ fn listen(kind: SignalKind) -> anyhow::Result<Signal> {
 }
 
 /// At each SIGHUP, reads again what the data plane has in files, the cookie secrets, and lets the query log go on in a
-/// new file where the old one was moved away. Records come from the API.
+/// new file where the old one was moved away. Records come from the API, which reads its files again by itself.
 async fn reload_on(mut hangups: Signal, server: &Server, reopener: Reopener) -> Infallible {
     loop {
         match hangups.recv().await {

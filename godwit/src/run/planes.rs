@@ -1,6 +1,7 @@
 //! The control plane beside a running data plane: opened, served, and opened again when it cannot be had. A data plane
 //! that has records goes on answering meanwhile (P1); one that never had any has nothing to go on with.
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use godwit_controlplane::{
 use godwit_dataplane::feed::{self, Joined, Local, Request};
 use godwit_dataplane::observe::metrics::Beside;
 use godwit_wire::feed::DigestKey;
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::listen;
 use crate::output::say;
 
 /// The pause before the control plane is opened again; doubles up to the longest.
@@ -80,11 +83,23 @@ impl Planes {
         say(format_args!("godwit: API at {scheme}://{address} (described at /docs)"));
         let registry = controlplane.metrics().registry();
         self.beside.set(move || Metrics::text(&registry));
+        let (hangups, look) = (listen(SignalKind::hangup())?, controlplane.reloads());
         let (taken, received) = mpsc::channel(1);
         let serving = controlplane.serve(Some(FeedSink { requests: received, applied }), self.stop.clone());
         tokio::select! {
             served = serving => served,
             () = forward(requests, taken) => anyhow::bail!("the data plane is gone"),
+            never = look_on(hangups, look) => match never {},
+        }
+    }
+}
+
+/// At each SIGHUP, looks again at what the control plane has in files.
+async fn look_on(mut hangups: Signal, look: impl Fn()) -> Infallible {
+    loop {
+        match hangups.recv().await {
+            Some(()) => tokio::task::block_in_place(&look),
+            None => std::future::pending().await,
         }
     }
 }

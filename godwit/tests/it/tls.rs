@@ -58,5 +58,12 @@ fn the_command_line_speaks_tls_with_who_it_knows() {
     });
     let (code, ..) = ask("https://localhost", before.to_str());
     assert_eq!(code, Some(1));
+    // At SIGHUP it is said each time what is wrong; by who looks now and then, once.
+    std::fs::write(&key, "planted").unwrap();
+    let said = || running.stderr().matches("the certificate of the API cannot be changed").count();
+    for times in 1..=4 {
+        running.signal("HUP");
+        wait_for("what is wrong", || (said() >= times).then_some(()));
+    }
     assert!(running.stop().success());
 }

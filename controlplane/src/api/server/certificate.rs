@@ -16,7 +16,7 @@ use rustls::version::{TLS12, TLS13};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::validity;
+use super::validity::{self, Validity};
 use crate::observe::metrics::Metrics;
 use crate::stop::{Stop, stopped};
 use crate::store::now_us;
@@ -43,8 +43,15 @@ struct Used {
     key: Arc<CertifiedKey>,
     /// Of what was in both files.
     hash: [u8; 32],
-    /// Seconds since the epoch.
+    /// In seconds since the epoch.
+    begins_at: i64,
     ends_at: i64,
+}
+
+impl Used {
+    fn is_good(&self) -> bool {
+        (self.begins_at..self.ends_at).contains(&now_s())
+    }
 }
 
 impl std::fmt::Debug for Certificates {
@@ -69,7 +76,7 @@ impl Certificates {
         key: PathBuf,
         metrics: Metrics,
     ) -> anyhow::Result<Arc<Certificates>> {
-        let used = read(&certificate, &key)?;
+        let used = Files::read(&certificate, &key)?.used()?;
         metrics.certificate(used.ends_at, false);
         say_when_it_ends(&used);
         Ok(Arc::new(Certificates { certificate, key, now: RwLock::new(used), metrics }))
@@ -98,21 +105,29 @@ impl Certificates {
     /// When the files cannot be used: then it is as before.
     pub(crate) fn look(&self) -> anyhow::Result<bool> {
         let before = self.used();
-        let found = read(&self.certificate, &self.key).and_then(|found| {
+        let found = Files::read(&self.certificate, &self.key).and_then(|files| {
+            // Nearly always.
+            if files.hash == before.hash {
+                return Ok(None);
+            }
+            let found = files.used()?;
             let is_over = found.ends_at <= now_s() && before.ends_at > found.ends_at;
             ensure!(!is_over, "{}: the certificate has ended already", self.certificate.display());
-            Ok(found)
+            let is_early = found.begins_at > now_s() && before.is_good();
+            ensure!(!is_early, "{}: the certificate is not good yet", self.certificate.display());
+            Ok(Some(found))
         });
         match found {
-            Ok(found) => {
+            Ok(None) => {
+                self.metrics.certificate(before.ends_at, false);
+                Ok(false)
+            }
+            Ok(Some(found)) => {
                 self.metrics.certificate(found.ends_at, false);
-                let is_other = found.hash != before.hash;
-                if is_other {
-                    tracing::info!(ends_at = found.ends_at, "another certificate is shown from now on");
-                    say_when_it_ends(&found);
-                    *self.now.write().unwrap_or_else(PoisonError::into_inner) = found;
-                }
-                Ok(is_other)
+                tracing::info!(ends_at = found.ends_at, "another certificate is shown from now on");
+                say_when_it_ends(&found);
+                *self.now.write().unwrap_or_else(PoisonError::into_inner) = found;
+                Ok(true)
             }
             Err(error) => {
                 self.metrics.certificate(before.ends_at, true);
@@ -172,29 +187,46 @@ fn now_s() -> i64 {
     now_us() / 1_000_000
 }
 
-fn read(certificate: &PathBuf, key: &PathBuf) -> anyhow::Result<Used> {
-    let (chain_octets, key_octets) = (octets(certificate)?, octets(key)?);
-    let at = |path: &PathBuf| path.display().to_string();
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&chain_octets)
-        .collect::<Result<_, _>>()
-        .with_context(|| at(certificate))?;
-    let Some(first) = chain.first() else { bail!("{}: expected a certificate in PEM", at(certificate)) };
-    let ends_at = validity::ends_at(first)
-        .with_context(|| format!("{}: the certificate cannot be read", at(certificate)))?;
-    // Whatever the library says of a key, nothing of it is shown.
-    let private = PrivateKeyDer::from_pem_slice(&key_octets).ok();
-    let private = private.with_context(|| format!("{}: expected a private key in PEM", at(key)))?;
-    let signing = sign::any_supported_type(&private).ok();
-    let signing =
-        signing.with_context(|| format!("{}: expected a key of RSA, P-256, P-384 or Ed25519", at(key)))?;
-    let certified = CertifiedKey::new(chain, signing);
-    let belongs = certified.keys_match().is_ok();
-    ensure!(belongs, "{}: the key is not that of the certificate {}", at(key), at(certificate));
-    let mut hash = Sha256::new();
-    hash.update((chain_octets.len() as u64).to_be_bytes());
-    hash.update(&chain_octets);
-    hash.update(&key_octets);
-    Ok(Used { key: Arc::new(certified), hash: hash.finalize().into(), ends_at })
+/// What is in both files.
+struct Files<'a> {
+    certificate: &'a PathBuf,
+    key: &'a PathBuf,
+    chain_octets: Vec<u8>,
+    key_octets: Vec<u8>,
+    hash: [u8; 32],
+}
+
+impl Files<'_> {
+    fn read<'a>(certificate: &'a PathBuf, key: &'a PathBuf) -> anyhow::Result<Files<'a>> {
+        let (chain_octets, key_octets) = (octets(certificate)?, octets(key)?);
+        let mut hash = Sha256::new();
+        hash.update((chain_octets.len() as u64).to_be_bytes());
+        hash.update(&chain_octets);
+        hash.update(&key_octets);
+        Ok(Files { certificate, key, chain_octets, key_octets, hash: hash.finalize().into() })
+    }
+
+    /// A certificate with its key.
+    fn used(&self) -> anyhow::Result<Used> {
+        let (certificate, key) = (self.certificate.display(), self.key.display());
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&self.chain_octets)
+            .collect::<Result<_, _>>()
+            .with_context(|| certificate.to_string())?;
+        let Some(first) = chain.first() else { bail!("{certificate}: expected a certificate in PEM") };
+        let validity =
+            validity::of(first).with_context(|| format!("{certificate}: the certificate cannot be read"))?;
+        // Whatever the library says of a key, nothing of it is shown.
+        let private = PrivateKeyDer::from_pem_slice(&self.key_octets).ok();
+        let private = private.with_context(|| format!("{key}: expected a private key in PEM"))?;
+        let signing = sign::any_supported_type(&private).ok();
+        let signing =
+            signing.with_context(|| format!("{key}: expected a key of RSA, P-256, P-384 or Ed25519"))?;
+        let certified = CertifiedKey::new(chain, signing);
+        let belongs = certified.keys_match().is_ok();
+        ensure!(belongs, "{key}: the key is not that of the certificate {certificate}");
+        let Validity { begins_at, ends_at } = validity;
+        Ok(Used { key: Arc::new(certified), hash: self.hash, begins_at, ends_at })
+    }
 }
 
 fn octets(path: &PathBuf) -> anyhow::Result<Vec<u8>> {

@@ -1,12 +1,13 @@
 //! A connection of HTTP/2 (RFC 9113): many requests at once, so the limits that a connection has are counted here.
 //!
 //! Beside what the library is told ([`http`]): whoever gives up request after request is cut off, in whichever way it is done;
-//! so is whoever keeps an answer waiting, which is no matter of the socket here but of windows; and a connection
-//! without a request comes to its end.
+//! so is whoever keeps an answer waiting until its last octet is written, which is no matter of the socket here but of
+//! windows; and a connection without a request comes to its end.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 use super::super::pieces::Pieces;
 use super::Limits;
+use super::patient::Patience;
 use super::transport::Stream;
 use crate::observe::metrics::{Limit, Metrics};
 
@@ -40,7 +42,7 @@ const WINDOW_OCTETS: u32 = 64 << 10;
 const CONNECTION_WINDOW_OCTETS: u32 = 256 << 10;
 /// What of an answer waits in the connection.
 const BUFFER_OCTETS: usize = 64 << 10;
-/// An answer is handed over in pieces of so many: what a client does not read stays here, where it is seen.
+/// An answer is handed over in pieces of at most so many.
 const PIECE_OCTETS: usize = 8 << 10;
 /// How often it is looked who keeps something waiting.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -71,7 +73,7 @@ pub(super) async fn serve<S>(
 ) where
     S: Future<Output = Result<Response, Infallible>> + Send + 'static,
 {
-    let requests = Arc::new(Requests::new());
+    let requests = Arc::new(Requests::new(limits));
     let counted = service_fn(|request: Request<Incoming>| {
         let (open, answering) = (Open::new(&requests), service(request));
         async move { answering.await.map(|response| response.map(|body| Answer::new(body, open))) }
@@ -115,17 +117,32 @@ pub(super) async fn serve<S>(
 }
 
 /// The requests of one connection.
-struct Requests(Mutex<State>);
+struct Requests {
+    state: Mutex<State>,
+    /// With an answer of which nothing was kept waiting so far.
+    fresh: Patience,
+    piece_octets: usize,
+}
 
 struct State {
-    /// Those that are not answered to the end; since when the client keeps the answer waiting.
-    open: HashMap<u64, Option<Instant>>,
+    /// Those that are not answered to the end.
+    open: HashMap<u64, Waiting>,
     next: u64,
     /// Since when there is none.
     idle_since: Instant,
     /// Those that may be given up still, and when that was worked out.
     resets_left: f64,
     resets_at: Instant,
+}
+
+/// How an answer stands with its client.
+struct Waiting {
+    /// With who keeps it waiting.
+    patience: Patience,
+    /// Pieces that were handed over and are not written yet.
+    pieces: usize,
+    /// Since when the oldest of them is waited for.
+    since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -137,7 +154,7 @@ enum Judged {
 }
 
 impl Requests {
-    fn new() -> Requests {
+    fn new(limits: &Limits) -> Requests {
         let now = Instant::now();
         let state = State {
             open: HashMap::new(),
@@ -146,19 +163,24 @@ impl Requests {
             resets_left: f64::from(RESETS),
             resets_at: now,
         };
-        Requests(Mutex::new(state))
+        // Who reads just as fast as is asked has read one in half of the time that there is.
+        let read = limits.write_timeout.as_millis() * u128::from(limits.read_octets_per_s) / 2_000;
+        let piece_octets = usize::try_from(read).unwrap_or(PIECE_OCTETS).clamp(1, PIECE_OCTETS);
+        Requests { state: Mutex::new(state), fresh: Patience::new(limits), piece_octets }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn judge(&self, limits: &Limits) -> Judged {
         let (state, now) = (self.state(), Instant::now());
-        let waits_too_long = |since: &Instant| now.duration_since(*since) > limits.write_timeout;
+        let waits_too_long = |waiting: &Waiting| {
+            waiting.since.is_some_and(|since| waiting.patience.is_over(now.duration_since(since)))
+        };
         if state.resets_left < 0.0 {
             Judged::Over(Limit::Resets)
-        } else if state.open.values().flatten().any(waits_too_long) {
+        } else if state.open.values().any(waits_too_long) {
             Judged::Over(Limit::WriteTime)
         } else if state.open.is_empty() && now.duration_since(state.idle_since) > limits.header_timeout {
             Judged::Idle
@@ -168,11 +190,15 @@ impl Requests {
     }
 }
 
-/// A request that is not answered to the end.
+/// A request that is not answered to the end: until the last piece of its answer is written.
 struct Open {
     requests: Arc<Requests>,
     number: u64,
-    is_done: bool,
+    is_done: AtomicBool,
+    /// What the answer holds, as its place among those in flight, when nothing of it is to be handed over any more. It is let
+    /// go of where the library writes, under a lock of its own, so an answer holds nothing of the connection, as the
+    /// body of its request.
+    ended: Mutex<Option<Pieces>>,
 }
 
 impl Open {
@@ -180,14 +206,26 @@ impl Open {
         let mut state = requests.state();
         let number = state.next;
         state.next += 1;
-        state.open.insert(number, None);
-        Open { requests: requests.clone(), number, is_done: false }
+        state.open.insert(number, Waiting { patience: requests.fresh, pieces: 0, since: None });
+        Open { requests: requests.clone(), number, is_done: AtomicBool::new(false), ended: Mutex::default() }
     }
 
-    /// The client has the next turn, or not.
-    fn waits_for_client(&self, waits: bool) {
-        let since = waits.then(Instant::now);
-        self.requests.state().open.insert(self.number, since);
+    /// A piece was handed over: the client has the next turn.
+    fn hands_over(&self) {
+        if let Some(waiting) = self.requests.state().open.get_mut(&self.number) {
+            waiting.pieces += 1;
+            waiting.since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// A piece was written, or given up with its request.
+    fn has_written(&self, octets: usize) {
+        if let Some(waiting) = self.requests.state().open.get_mut(&self.number) {
+            let now = Instant::now();
+            waiting.pieces = waiting.pieces.saturating_sub(1);
+            let since = std::mem::replace(&mut waiting.since, (waiting.pieces > 0).then_some(now));
+            waiting.patience.after(since.map_or(Duration::ZERO, |since| now.duration_since(since)), octets);
+        }
     }
 }
 
@@ -198,7 +236,7 @@ impl Drop for Open {
         if state.open.is_empty() {
             state.idle_since = now;
         }
-        if !self.is_done {
+        if !*self.is_done.get_mut() {
             let earned = now.duration_since(state.resets_at).as_secs_f64() * f64::from(RESETS_PER_S);
             state.resets_left = (state.resets_left + earned).min(f64::from(RESETS)) - 1.0;
             state.resets_at = now;
@@ -206,23 +244,54 @@ impl Drop for Open {
     }
 }
 
-/// An answer in small pieces. Whoever is not asked for the next one waits for the client.
+/// A piece of an answer, which the library keeps until there is a window for it and it is written. That is where an answer
+/// waits for its client: the library takes the last piece of one as soon as there is room for a single octet, and lets go of
+/// its body.
+struct Piece {
+    octets: Bytes,
+    open: Arc<Open>,
+}
+
+impl Piece {
+    fn hand_over(octets: Bytes, open: &Arc<Open>) -> Bytes {
+        open.hands_over();
+        Bytes::from_owner(Piece { octets, open: open.clone() })
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.octets
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.open.has_written(self.octets.len());
+    }
+}
+
+/// An answer in small pieces.
 struct Answer {
     body: Pieces,
-    open: Open,
+    open: Arc<Open>,
 }
 
 impl Answer {
     fn new(body: Body, open: Open) -> Answer {
-        // It is asked for the first piece once there is room for it.
-        open.waits_for_client(true);
-        Answer { body: Pieces::of(body, PIECE_OCTETS), open }
+        Answer { body: Pieces::of(body, open.requests.piece_octets), open: Arc::new(open) }
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.open.is_done |= self.is_end_stream();
+        if self.is_end_stream() {
+            self.open.is_done.store(true, Ordering::Relaxed);
+        }
+        if self.open.is_done.load(Ordering::Relaxed) {
+            let body = std::mem::replace(&mut self.body, Pieces::of(Body::empty(), 1));
+            *self.open.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+        }
     }
 }
 
@@ -235,15 +304,13 @@ impl hyper::body::Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
-        this.open.waits_for_client(false);
         let given = ready!(Pin::new(&mut this.body).poll_frame(context));
-        match &given {
-            Some(Ok(frame)) if frame.is_data() => this.open.waits_for_client(true),
-            Some(Ok(_)) => {}
-            // An answer that breaks off does so by our own doing.
-            None | Some(Err(_)) => this.open.is_done = true,
+        // An answer that breaks off does so by our own doing.
+        if matches!(given, None | Some(Err(_))) {
+            this.open.is_done.store(true, Ordering::Relaxed);
         }
-        Poll::Ready(given)
+        let handed = |frame: Frame<Bytes>| frame.map_data(|octets| Piece::hand_over(octets, &this.open));
+        Poll::Ready(given.map(|given| given.map(handed)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -33,15 +33,25 @@ pub(super) struct Patient {
 /// How long a peer may still keep an answer waiting: at most `most`, less what it has used up, more what it has earned
 /// back by reading.
 #[derive(Clone, Copy, Debug)]
-struct Patience {
+pub(super) struct Patience {
     most: Duration,
     left: Duration,
     octets_per_s: u32,
 }
 
 impl Patience {
+    pub(super) fn new(limits: &Limits) -> Patience {
+        let most = limits.write_timeout;
+        Patience { most, left: most, octets_per_s: limits.read_octets_per_s }
+    }
+
+    /// Whether a wait of so long is too long.
+    pub(super) fn is_over(&self, waited: Duration) -> bool {
+        waited > self.left
+    }
+
     /// Takes a wait of so long off, which ended with so many octets taken.
-    fn after(&mut self, waited: Duration, octets: usize) {
+    pub(super) fn after(&mut self, waited: Duration, octets: usize) {
         let earned = u64::try_from(octets).unwrap_or(u64::MAX).saturating_mul(1_000_000);
         let earned = Duration::from_micros(earned / u64::from(self.octets_per_s.max(1)));
         self.left = self.left.saturating_sub(waited).saturating_add(earned).min(self.most);
@@ -50,11 +60,10 @@ impl Patience {
 
 impl Patient {
     pub(super) fn new(stream: TcpStream, limits: &Limits, metrics: Metrics, place: Place) -> Patient {
-        let most = limits.write_timeout;
         Patient {
             stream,
-            patience: Patience { most, left: most, octets_per_s: limits.read_octets_per_s },
-            end: Box::pin(tokio::time::sleep(most)),
+            patience: Patience::new(limits),
+            end: Box::pin(tokio::time::sleep(limits.write_timeout)),
             waits: false,
             has_begun: Arc::default(),
             metrics,
@@ -169,7 +178,7 @@ mod tests {
             let mut patience = fresh;
             let cut = waits.iter().any(|&(waited_ms, octets)| {
                 let waited = Duration::from_millis(waited_ms);
-                let too_long = waited > patience.left;
+                let too_long = patience.is_over(waited);
                 patience.after(waited, octets);
                 assert!(patience.left <= most, "{row}");
                 too_long

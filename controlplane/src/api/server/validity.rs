@@ -1,4 +1,4 @@
-//! Until when a certificate is good (RFC 5280 §4.1.2.5): the one thing of it that is looked at here. All else is up to clients.
+//! From when and until when a certificate is good (RFC 5280 §4.1.2.5): the one thing of it that is looked at here. All else is up to clients.
 
 use time::{Date, Month, PrimitiveDateTime, Time};
 
@@ -8,8 +8,17 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// Its `notAfter` in seconds since the epoch; `None` where it is no certificate.
-pub(super) fn ends_at(der: &[u8]) -> Option<i64> {
+/// When a certificate is good, in seconds since the epoch.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Validity {
+    /// `notBefore`.
+    pub(super) begins_at: i64,
+    /// `notAfter`.
+    pub(super) ends_at: i64,
+}
+
+/// That of a certificate; `None` where it is none.
+pub(super) fn of(der: &[u8]) -> Option<Validity> {
     let (certificate, _) = element(der, SEQUENCE)?;
     let (mut rest, _) = element(certificate, SEQUENCE)?;
     if let Some((_, behind)) = element(rest, VERSION) {
@@ -19,9 +28,9 @@ pub(super) fn ends_at(der: &[u8]) -> Option<i64> {
     let (_signature, rest) = element(rest, SEQUENCE)?;
     let (_issuer, rest) = element(rest, SEQUENCE)?;
     let (validity, _) = element(rest, SEQUENCE)?;
-    let (_not_before, rest) = time_of(validity)?;
-    let (not_after, _) = time_of(rest)?;
-    Some(not_after)
+    let (begins_at, rest) = time_of(validity)?;
+    let (ends_at, _) = time_of(rest)?;
+    Some(Validity { begins_at, ends_at })
 }
 
 /// The content of an element of this kind, and what is behind it (X.690 §8.1, in DER).
@@ -74,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_certificates_is_read() {
+    fn when_certificates_are_good_is_read() {
         let key = KeyPair::generate().unwrap();
         for (year, month, day, expected) in [
             (2_026, 3, 1, 1_772_323_200),
@@ -86,16 +95,17 @@ mod tests {
             params.not_before = date_time_ymd(1_999, 1, 1);
             params.not_after = date_time_ymd(year, month, day);
             let der = params.self_signed(&key).unwrap().der().to_vec();
-            assert_eq!(ends_at(&der), Some(expected), "{year}");
+            let expected = Validity { begins_at: 915_148_800, ends_at: expected };
+            assert_eq!(of(&der), Some(expected), "{year}");
             // Whatever is cut off or changed, it is read or refused, and nothing else.
             for at in 0..der.len() {
-                ends_at(&der[..at]);
+                of(&der[..at]);
                 let mut changed = der.clone();
                 changed[at] ^= 0xff;
-                ends_at(&changed);
+                of(&changed);
             }
         }
-        assert_eq!(ends_at(b""), None);
-        assert_eq!(ends_at(b"\x30\x84\xff\xff\xff\xff"), None);
+        assert_eq!(of(b""), None);
+        assert_eq!(of(b"\x30\x84\xff\xff\xff\xff"), None);
     }
 }
