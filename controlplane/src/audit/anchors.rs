@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::hex;
+use crate::hex;
 use crate::store::audit_chain::Hash;
 
 /// No line of ours is longer.
@@ -42,7 +42,7 @@ impl Anchor {
     /// Of now.
     pub(crate) fn now(number: i64, hash: &Hash) -> Anchor {
         let at = crate::api::v1::timestamp(crate::store::now_us());
-        Anchor { at, number, hash: hex(hash), begins_behind: false }
+        Anchor { at, number, hash: hex::encoded(hash), begins_behind: false }
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(anchors.last().unwrap().unwrap().number, 9);
         let mut read_back = BTreeMap::new();
         assert_eq!(read(anchors.path(), &mut read_back).unwrap(), 1);
-        let expected = [(1, hex(&[1; 32])), (9, hex(&[9; 32]))];
+        let expected = [(1, hex::encoded(&[1; 32])), (9, hex::encoded(&[9; 32]))];
         assert_eq!(read_back, expected.into_iter().collect());
         anchors.add(&Anchor::now(9, &[8; 32])).unwrap();
         read(anchors.path(), &mut read_back).unwrap();

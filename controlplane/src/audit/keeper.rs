@@ -15,9 +15,10 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::ChainKey;
 use super::anchors::{Anchor, Anchors};
-use super::{ChainKey, hex};
 use crate::commit::{COMMIT, Committer, ROLLBACK, begin};
+use crate::hex;
 use crate::observe::metrics::Metrics;
 use crate::stop::{Stop, is_over};
 use crate::store::audit::{self, Audited, Who};
@@ -302,7 +303,7 @@ impl Keeper {
     pub(super) async fn anchor(&self, led: &mut Leading) {
         let Head { number, hash, .. } = &led.head;
         if *number != led.anchored {
-            tracing::info!(number, hash = hex(hash), "audit anchor");
+            tracing::info!(number, hash = hex::encoded(hash), "audit anchor");
             if self.write_down(Anchor::now(*number, hash)).await {
                 led.anchored = *number;
                 self.metrics.audit_anchored(*number);

@@ -18,15 +18,5 @@ pub(crate) mod noted;
 mod tests;
 pub mod verify;
 
-use std::fmt::Write as _;
-
 pub(crate) use chain::ChainKey;
 pub use verify::{Report, Wrong, verify};
-
-/// Octets in hexadecimal.
-pub(crate) fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::new(), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
-}

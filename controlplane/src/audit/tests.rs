@@ -8,12 +8,13 @@ use godwit_wire::feed::DigestKey;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::ChainKey;
 use super::anchors::{self, Anchors};
 use super::keeper::{ANCHOR, Keeper, LOOK, Leading, STEP, STEPS};
 use super::verify::{Report, Wrong, all};
-use super::{ChainKey, hex};
 use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
 use crate::config::Guard;
+use crate::hex;
 use crate::observe::metrics::Metrics;
 use crate::relay::log::Log;
 use crate::store::audit::{self, Entry, Who};
@@ -150,7 +151,7 @@ async fn r20_every_row_is_chained_once_and_the_log_is_whole() {
             whole: true,
             checked: 1_203,
             number: 1_203,
-            hash: hex(&led.head.hash),
+            hash: hex::encoded(&led.head.hash),
             ..Report::default()
         };
         assert_eq!(report, expected);
@@ -209,7 +210,7 @@ async fn r20_what_is_altered_deleted_exchanged_put_in_or_cut_is_found() {
         }
         assert_eq!(led.head.settled_id, 10);
         world.disarm().await;
-        let known: BTreeMap<i64, String> = [(10, hex(&led.head.hash))].into_iter().collect();
+        let known: BTreeMap<i64, String> = [(10, hex::encoded(&led.head.hash))].into_iter().collect();
         assert_eq!(world.verify_with(&known).await.anchors, 1);
         let altered = |number| Wrong::Altered { number, id: number };
         let cut_head =
@@ -367,7 +368,7 @@ async fn r20_a_log_that_is_written_anew_without_the_key_is_found() {
         assert!(world.verify().await.whole);
         let mut known = BTreeMap::new();
         anchors::read(world.keeper.anchors.path(), &mut known).unwrap();
-        assert_eq!(known, [(4, hex(&led.head.hash))].into_iter().collect());
+        assert_eq!(known, [(4, hex::encoded(&led.head.hash))].into_iter().collect());
         assert_eq!(world.verify_with(&known).await.wrong, Some(Wrong::Anchor { number: 4 }));
         let report = all(&mut world.connection, None, &known, &mut |_, _| {}).await.unwrap();
         assert_eq!(report.wrong, Some(Wrong::Keyless));
@@ -505,7 +506,7 @@ async fn r20_nothing_goes_behind_a_beginning_that_nothing_vouches_for() {
 async fn r20_a_log_that_is_gone_with_its_key_is_found() {
     for mut world in worlds().await {
         let led = world.led(10).await;
-        let known: BTreeMap<i64, String> = [(10, hex(&led.head.hash))].into_iter().collect();
+        let known: BTreeMap<i64, String> = [(10, hex::encoded(&led.head.hash))].into_iter().collect();
         world.disarm().await;
         let reset = "UPDATE audit_head SET number = 0, hash = start_hash, settled_id = 0";
         for (harm, expected) in [

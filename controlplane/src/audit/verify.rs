@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{ChainKey, anchors, hex};
+use super::{ChainKey, anchors};
 use crate::config::Store;
+use crate::hex;
 use crate::secrets::Vault;
 use crate::start::{place, said};
 use crate::store::audit::Audited;
@@ -191,7 +192,7 @@ pub(super) async fn all(
     };
     report.begins_behind = head.start_number;
     report.number = head.number;
-    report.hash = hex(&head.hash);
+    report.hash = hex::encoded(&head.hash);
     report.wrong = match key {
         Some(key) => chain(reading, key, &head, known, &mut report, progress).await?,
         // Nothing was ever chained, unless somebody outside of the database knows better.
@@ -229,7 +230,7 @@ async fn chain(
     let differs = |number: i64, hash: &Hash, report: &mut Report| {
         let Some(anchor) = known.get(&number) else { return false };
         report.anchors += 1;
-        *anchor != hex(hash)
+        *anchor != hex::encoded(hash)
     };
     if start > 0 && differs(start, &head.start_hash, report) {
         return Ok(Some(Wrong::Anchor { number: start }));

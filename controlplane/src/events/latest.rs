@@ -41,7 +41,8 @@ impl Latest {
         }
         let mut connection = readers.acquire().await?;
         let read = jobs::list(&mut connection, jobs::Filter::default(), Uuid::max(), MANY).await?;
-        let seen = |job: jobs::Job| Seen { id: job.id, kind: job.kind, state: job.state, attempts: job.attempts };
+        let seen =
+            |job: jobs::Job| Seen { id: job.id, kind: job.kind, state: job.state, attempts: job.attempts };
         let read: Arc<[Seen]> = read.into_iter().map(seen).collect();
         *kept = Some((Instant::now(), read.clone()));
         Ok(read)

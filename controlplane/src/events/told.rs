@@ -114,8 +114,7 @@ fn of_itself(zone: &ZoneChange, change: &str) -> Event {
         _ => "update",
     };
     let apex = shown(zone.zone.as_ref());
-    let data =
-        json!({ "name": apex, "tenant": zone.owner, "version": zone.version, "kind": kind, "change": change });
+    let data = json!({ "name": apex, "tenant": zone.owner, "version": zone.version, "kind": kind, "change": change });
     Event { name: Topic::Zone.as_str(), id: None, data }
 }
 

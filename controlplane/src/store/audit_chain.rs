@@ -133,7 +133,7 @@ pub(crate) async fn go_on(
 ) -> sqlx::Result<bool> {
     if connection.kind() == Kind::Postgres {
         let ids: Vec<String> = added.iter().map(|(id, _)| id.to_string()).collect();
-        let hashes: Vec<String> = added.iter().map(|(_, hash)| crate::audit::hex(hash)).collect();
+        let hashes: Vec<String> = added.iter().map(|(_, hash)| crate::hex::encoded(hash)).collect();
         let query = connection.query(GO_ON).bind(to.number).bind(&to.hash[..]).bind(to.epoch);
         let query = query.bind(to.settled_id).bind(from.number).bind(&from.hash[..]);
         let moved: i64 = query.bind(ids.join(",")).bind(hashes.join(",")).fetch_value().await?;

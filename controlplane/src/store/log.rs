@@ -149,12 +149,7 @@ pub struct Weight {
 ///
 /// # Errors
 /// Of the database.
-pub async fn weight(
-    connection: &mut Connection,
-    first: u64,
-    last: u64,
-    most: u64,
-) -> sqlx::Result<Weight> {
+pub async fn weight(connection: &mut Connection, first: u64, last: u64, most: u64) -> sqlx::Result<Weight> {
     let row = connection.query(WEIGHT).bind(stored(first)).bind(stored(last)).bind(stored(most));
     let row = row.fetch_optional().await?.ok_or(sqlx::Error::RowNotFound)?;
     Ok(Weight { change_sets: number(row.get("change_sets")?)?, octets: number(row.get("octets")?)? })

@@ -28,7 +28,11 @@ impl Listening {
     }
 
     /// The error: the status that it was refused with.
-    pub(crate) async fn try_to(client: &Client, path: &str, headers: &[(&str, &str)]) -> Result<Listening, u16> {
+    pub(crate) async fn try_to(
+        client: &Client,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Listening, u16> {
         let stream = tokio::net::TcpStream::connect(client.address).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -316,7 +320,10 @@ async fn what_is_revoked_ends_what_is_listened_to_with_it() {
         match what {
             "her token" => anna.client.delete(&path(&her_id)).await.expect(204),
             "nobody's token" => office.client().delete(&path(&nobodys_id)).await.expect(204),
-            _ => office.post("/api/v1/auth/logout", json!({ "refresh_token": other.refresh })).await.expect(204),
+            _ => office
+                .post("/api/v1/auth/logout", json!({ "refresh_token": other.refresh }))
+                .await
+                .expect(204),
         };
         let (event, ..) = listening.next().await.unwrap();
         assert_eq!(event, "end", "{what}");

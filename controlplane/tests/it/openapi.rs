@@ -44,7 +44,13 @@ async fn every_described_route_is_served() {
                 .replace("{kid}", "x");
             let headers = [("authorization", "Bearer gw_x")];
             let answer = server.client.send(&method.to_uppercase(), &path, &headers, vec![]).await;
-            let expected = if is_socket { 400 } else if is_open { 415 } else { 401 };
+            let expected = if is_socket {
+                400
+            } else if is_open {
+                415
+            } else {
+                401
+            };
             assert_eq!(answer.status, expected, "{method} {path}: {}", answer.text);
             routes += 1;
         }

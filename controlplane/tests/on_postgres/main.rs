@@ -86,11 +86,11 @@ mod secrets;
 mod server_faults;
 #[path = "../it/sessions.rs"]
 mod sessions;
-#[path = "../it/sockets.rs"]
-mod sockets;
 mod shadow;
 mod shared;
 mod shared_rates;
+#[path = "../it/sockets.rs"]
+mod sockets;
 #[path = "../it/tenants.rs"]
 mod tenants;
 #[path = "../it/tokens.rs"]

@@ -115,7 +115,8 @@ fn shown(headers: &HeaderMap) -> Option<Shown> {
 /// A place for somebody of whom it is not known who they are.
 fn unknown(app: &App, extensions: &Extensions) -> Result<Place<IpAddr>, Problem> {
     let client = whence::client(extensions);
-    let client = client.ok_or_else(|| Problem::new(Code::Internal, "it is not known where this comes from"))?;
+    let client =
+        client.ok_or_else(|| Problem::new(Code::Internal, "it is not known where this comes from"))?;
     app.unknown.admit(client_of(client)).map_err(|_| {
         app.metrics.limited(Limit::Listeners);
         let message = "too many have opened a WebSocket and not said yet who they are; try again later";
@@ -204,7 +205,8 @@ impl Socket {
     /// The first message. The error: what is wrong with it; `None` where who was to send it is gone.
     async fn first(&mut self) -> Result<First, Option<Problem>> {
         let wrong = |why: String| {
-            let message = format!("the first message: expected {{\"token\": …}}, and topics, zone, after: {why}");
+            let message =
+                format!("the first message: expected {{\"token\": …}}, and topics, zone, after: {why}");
             Some(Problem::new(Code::MalformedRequest, message))
         };
         loop {
