@@ -13,6 +13,7 @@ mod buffer;
 pub mod commit;
 pub mod compare;
 pub mod config;
+pub mod egress;
 pub mod error;
 mod events;
 mod hex;

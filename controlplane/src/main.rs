@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use godwit_controlplane::config::{ConfigError, Sources};
+use godwit_controlplane::egress;
 use godwit_controlplane::observe::{endpoint, log};
 use godwit_controlplane::relay::shadow;
 use godwit_controlplane::{Config, Controlplane, FirstStart, Program};
@@ -69,6 +70,9 @@ enum Command {
         #[arg(long, value_name = "N")]
         memory_octets: u64,
     },
+    /// What makes calls to servers of others; started by the program itself
+    #[command(hide = true)]
+    Egress,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -85,6 +89,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(Command::Shadow { memory_octets }) = arguments.command {
         return shadow::child::main(memory_octets);
+    }
+    if let Some(Command::Egress) = arguments.command {
+        return egress::child::main();
     }
     let (check, new_generation, command) =
         (arguments.check_config, arguments.new_generation, arguments.command);
@@ -110,8 +117,8 @@ fn main() -> ExitCode {
     let done = match command {
         Some(Command::Migrate(migrate)) => migrated(&config, migrate),
         Some(Command::RotateFeedKey) => rotate_feed_key(&config),
-        // Not reached: it was seen to before the configuration was read.
-        Some(Command::Shadow { .. }) => Ok(()),
+        // Not reached: they were seen to before the configuration was read.
+        Some(Command::Shadow { .. } | Command::Egress) => Ok(()),
         None if new_generation => start_generation(&config),
         None => run(config),
     };
@@ -197,7 +204,8 @@ fn run(config: Config) -> anyhow::Result<()> {
     runtime.block_on(async {
         let metrics_address = config.metrics_address(DEFAULT_METRICS)?;
         let shadow = Program::of_this_process(&["shadow"]).context("which program this is")?;
-        let controlplane = Controlplane::open(config, FirstStart::Empty, None).await?.shadowed_by(shadow);
+        let egress = Program::of_this_process(&["egress"]).context("which program this is")?;
+        let controlplane = Controlplane::open(config, FirstStart::Empty, None).await?.shadowed_by(shadow).calling_by(egress);
         if let Some(token) = controlplane.new_token() {
             let shown = writeln!(std::io::stdout().lock(), "admin token: {}", token.reveal());
             shown.context("the admin token could not be printed; `godwit token create` makes another")?;

@@ -80,6 +80,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         memory_octets: u64,
     },
+    /// What makes calls to servers of others; started by `godwit run` itself
+    #[command(hide = true)]
+    Egress,
 }
 
 /// Where the database is.

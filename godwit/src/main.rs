@@ -13,6 +13,7 @@ mod signing;
 use std::process::ExitCode;
 
 use clap::Parser;
+use godwit_controlplane::egress;
 use godwit_controlplane::relay::shadow;
 use serde_json::json;
 
@@ -30,6 +31,9 @@ fn main() -> ExitCode {
     if let Command::Shadow { memory_octets } = arguments.command {
         return shadow::child::main(memory_octets);
     }
+    if let Command::Egress = arguments.command {
+        return egress::child::main();
+    }
     let output = Output { json: arguments.json };
     let result = match arguments.command {
         Command::Run(arguments) => run::main(arguments),
@@ -46,7 +50,7 @@ fn main() -> ExitCode {
         Command::Audit(command) => commands::audit::main(command, output),
         Command::Token(command) => commands::token::main(command, output),
         // Not reached: see above.
-        Command::Shadow { .. } => Ok(()),
+        Command::Shadow { .. } | Command::Egress => Ok(()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -119,6 +119,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "redis",
             "ring",
             "rustls",
+            "rustls-native-certs",
             "serde",
             "serde_json",
             "serde_urlencoded",

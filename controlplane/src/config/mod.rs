@@ -5,6 +5,7 @@
 
 mod accounts;
 mod audit;
+mod egress;
 mod jobs;
 mod limits;
 pub mod load;
@@ -28,6 +29,7 @@ use crate::store::place::without_password;
 
 pub use accounts::{Accounts, Jwt};
 pub use audit::Audit;
+pub use egress::Egress;
 pub use jobs::Jobs;
 pub use limits::{Limits, Rate};
 pub use load::{ConfigError, Sources};
@@ -72,6 +74,8 @@ pub struct Config {
     pub limits: Limits,
     /// Which names tenants make zones of.
     pub names: Names,
+    /// Calls to servers of others.
+    pub egress: Egress,
     /// What new zones start with.
     pub defaults: Defaults,
     /// Which changes have to be confirmed.
@@ -656,6 +660,7 @@ impl Config {
         .or_else(|| self.mail.out_of_range())
         .or_else(|| self.audit.out_of_range())
         .or_else(|| self.names.out_of_range())
+        .or_else(|| self.egress.out_of_range())
     }
 
     /// The first key that is missing, and what was expected. For all layers together: one may have what another lacks.
@@ -686,6 +691,9 @@ impl load::Checked for Config {
         "api.deny",
         "internal.allow",
         "internal.deny",
+        "egress.allow",
+        "egress.deny",
+        "egress.resolvers",
     ];
 
     fn out_of_range(&self) -> Option<(String, &'static str)> {

@@ -58,6 +58,8 @@ pub struct Controlplane {
     buffer: Option<Arc<Buffer>>,
     /// What judges change sets before they are published.
     shadow: Option<Program>,
+    /// What makes calls to servers of others.
+    caller: Option<Program>,
     /// What jobs send mail with.
     mailer: Arc<Mailer>,
     /// Which names tenants make zones of.
@@ -154,6 +156,7 @@ impl Controlplane {
             metrics,
             buffer,
             shadow: None,
+            caller: None,
             mailer: Arc::new(mailer),
             rules,
             _lock: lock,
@@ -165,6 +168,13 @@ impl Controlplane {
     #[must_use]
     pub fn shadowed_by(self, program: Program) -> Controlplane {
         Controlplane { shadow: Some(program), ..self }
+    }
+
+    /// This, with a program that makes calls to servers of others; its arguments lead to
+    /// [`egress::child::main`](crate::egress::child::main). Without, none are made.
+    #[must_use]
+    pub fn calling_by(self, program: Program) -> Controlplane {
+        Controlplane { caller: Some(program), ..self }
     }
 
     /// The administrator's token that a first start made. It is not shown again: print it.

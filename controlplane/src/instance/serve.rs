@@ -24,6 +24,7 @@ use crate::buffer::replay::Replay;
 use crate::commit;
 use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
 use crate::config::{Config, MailTransport, Networks};
+use crate::egress::Egress;
 use crate::events::Hub;
 use crate::events::latest::Latest;
 use crate::internal::exchange::Exchange;
@@ -88,11 +89,20 @@ impl Controlplane {
             metrics,
             buffer,
             shadow,
+            caller,
             mailer,
             rules,
             new_token: _,
             _lock,
         } = self;
+        let own = [config.api.listen, listener.local_addr()?].into_iter().chain(internal_address).collect();
+        let mut reached_at = config
+            .internal
+            .url
+            .as_deref()
+            .map_or_else(Vec::new, |urls| urls.split(',').map(str::to_owned).collect());
+        reached_at.push(public_url.to_string());
+        let _egress = Egress::of(&config, caller, own, &reached_at, metrics.clone())?;
         let views = database.views();
         let Database { place, writer, readers, exports, guarded } = database;
         let (committer, queues) = commit::channel();

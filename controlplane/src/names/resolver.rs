@@ -1,13 +1,13 @@
-//! What a resolver says about the TXT records of a name: asked by UDP, and by TCP where the answer is too long for that. The port
-//! is the system's choice and the id random, so that somebody who does not see the question cannot answer it.
+//! What a resolver says about a name, its TXT records or its addresses: asked by UDP, and by TCP where the answer is too long for
+//! that. The port is the system's choice and the id random, so that somebody who does not see the question cannot answer it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use domain::base::Message;
 use domain::base::iana::{Class, Rcode, Rtype};
 use domain::base::name::ToName as _;
-use domain::rdata::Txt;
+use domain::base::{Message, ParsedName};
+use domain::rdata::{A, Aaaa, Cname, Txt};
 use godwit_wire::name::Name;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -18,12 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const ATTEMPTS: usize = 2;
 /// The most octets of an answer by UDP, where no more is asked for (RFC 1035 §2.3.4).
 const DATAGRAM: usize = 512;
+/// The most aliases from a name to its addresses.
+const MOST_ALIASES: usize = 10;
 
 /// What may be read of an answer.
 #[derive(Debug, Eq, PartialEq)]
-enum Answer {
-    /// The texts.
-    Texts(Vec<Vec<u8>>),
+enum Answer<T> {
+    /// What was asked for.
+    Found(T),
     /// It does not fit.
     Cut,
     /// It is none to this question.
@@ -32,6 +34,9 @@ enum Answer {
     Failed(String),
 }
 
+/// Takes what was asked for out of an answer about a name.
+type Take<T> = for<'a> fn(&Message<&'a [u8]>, &ParsedName<&'a [u8]>) -> Option<T>;
+
 /// The texts of a name, each in one piece; none where it has none, or is not there.
 ///
 /// # Errors
@@ -39,7 +44,7 @@ enum Answer {
 pub(super) async fn texts(resolver: SocketAddr, name: &Name) -> Result<Vec<Vec<u8>>, String> {
     let mut last = Err("it does not answer".to_owned());
     for _ in 0..ATTEMPTS {
-        last = match tokio::time::timeout(PATIENCE, ask(resolver, name)).await {
+        last = match tokio::time::timeout(PATIENCE, ask(resolver, name, Rtype::TXT, texts_of)).await {
             Ok(Ok(texts)) => return Ok(texts),
             Ok(Err(reason)) => Err(reason),
             Err(_) => Err("it does not answer".to_owned()),
@@ -48,9 +53,22 @@ pub(super) async fn texts(resolver: SocketAddr, name: &Name) -> Result<Vec<Vec<u
     last
 }
 
-async fn ask(resolver: SocketAddr, name: &Name) -> Result<Vec<Vec<u8>>, String> {
+/// The addresses of a name, of one family, behind its aliases; none where it has none, or is not there. Asked once.
+///
+/// # Errors
+/// Why nothing is known.
+pub(crate) async fn addresses(
+    resolver: SocketAddr,
+    name: &Name,
+    is_six: bool,
+) -> Result<Vec<IpAddr>, String> {
+    let rtype = if is_six { Rtype::AAAA } else { Rtype::A };
+    ask(resolver, name, rtype, addresses_of).await
+}
+
+async fn ask<T>(resolver: SocketAddr, name: &Name, rtype: Rtype, take: Take<T>) -> Result<T, String> {
     let failed = |error: std::io::Error| error.to_string();
-    let question = question(name)?;
+    let question = question(name, rtype)?;
     let any = match resolver.ip() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -61,17 +79,17 @@ async fn ask(resolver: SocketAddr, name: &Name) -> Result<Vec<Vec<u8>>, String> 
     let mut octets = [0; DATAGRAM];
     loop {
         let len = socket.recv(&mut octets).await.map_err(failed)?;
-        match read(octets.get(..len).unwrap_or_default(), &question) {
-            Answer::Texts(texts) => return Ok(texts),
+        match read(octets.get(..len).unwrap_or_default(), &question, take) {
+            Answer::Found(found) => return Ok(found),
             Answer::Failed(reason) => return Err(reason),
-            Answer::Cut => return ask_by_tcp(resolver, &question).await,
+            Answer::Cut => return ask_by_tcp(resolver, &question, take).await,
             // Somebody else's: the right one may still come.
             Answer::Other => {}
         }
     }
 }
 
-async fn ask_by_tcp(resolver: SocketAddr, question: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+async fn ask_by_tcp<T>(resolver: SocketAddr, question: &[u8], take: Take<T>) -> Result<T, String> {
     let asked = async {
         let mut stream = TcpStream::connect(resolver).await?;
         let len = u16::try_from(question.len()).unwrap_or(u16::MAX);
@@ -82,30 +100,30 @@ async fn ask_by_tcp(resolver: SocketAddr, question: &[u8]) -> Result<Vec<Vec<u8>
         Ok(octets)
     };
     let octets = asked.await.map_err(|error: std::io::Error| error.to_string())?;
-    match read(&octets, question) {
-        Answer::Texts(texts) => Ok(texts),
+    match read(&octets, question, take) {
+        Answer::Found(found) => Ok(found),
         Answer::Failed(reason) => Err(reason),
         Answer::Cut | Answer::Other => Err("its answer is none".to_owned()),
     }
 }
 
-/// The TXT records of a name, with recursion.
-fn question(name: &Name) -> Result<Vec<u8>, String> {
+/// Records of a name, with recursion.
+fn question(name: &Name, rtype: Rtype) -> Result<Vec<u8>, String> {
     let mut id = [0; 2];
     getrandom::fill(&mut id).map_err(|error| error.to_string())?;
     let mut packet = vec![id[0], id[1], 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     packet.extend_from_slice(name.as_ref().as_wire());
-    packet.extend_from_slice(&Rtype::TXT.to_int().to_be_bytes());
+    packet.extend_from_slice(&rtype.to_int().to_be_bytes());
     packet.extend_from_slice(&Class::IN.to_int().to_be_bytes());
     Ok(packet)
 }
 
-fn read(octets: &[u8], question: &[u8]) -> Answer {
-    texts_of(octets, question).unwrap_or(Answer::Other)
+fn read<T>(octets: &[u8], question: &[u8], take: Take<T>) -> Answer<T> {
+    found(octets, question, take).unwrap_or(Answer::Other)
 }
 
 /// `None`: it is no answer to the question.
-fn texts_of(octets: &[u8], question: &[u8]) -> Option<Answer> {
+fn found<T>(octets: &[u8], question: &[u8], take: Take<T>) -> Option<Answer<T>> {
     let (message, asked) = (Message::from_octets(octets).ok()?, Message::from_octets(question).ok()?);
     let (said, meant) = (message.sole_question().ok()?, asked.sole_question().ok()?);
     let header = message.header();
@@ -123,9 +141,13 @@ fn texts_of(octets: &[u8], question: &[u8]) -> Option<Answer> {
     if !matches!(header.rcode(), Rcode::NOERROR | Rcode::NXDOMAIN) {
         return Some(Answer::Failed(format!("it answers {}", header.rcode())));
     }
+    take(&message, meant.qname()).map(Answer::Found)
+}
+
+fn texts_of(message: &Message<&[u8]>, asked: &ParsedName<&[u8]>) -> Option<Vec<Vec<u8>>> {
     // Not those behind an alias: a wildcard that is one would have whoever has its target prove the names of others.
     let records = message.answer().ok()?.limit_to::<Txt<_>>().filter_map(Result::ok);
-    let own = records.filter(|record| record.owner().name_eq(meant.qname()));
+    let own = records.filter(|record| record.owner().name_eq(asked));
     let texts = own.map(|record| {
         let strings = record.data().iter();
         strings.fold(Vec::new(), |mut text, part| {
@@ -133,7 +155,23 @@ fn texts_of(octets: &[u8], question: &[u8]) -> Option<Answer> {
             text
         })
     });
-    Some(Answer::Texts(texts.collect()))
+    Some(texts.collect())
+}
+
+fn addresses_of(message: &Message<&[u8]>, asked: &ParsedName<&[u8]>) -> Option<Vec<IpAddr>> {
+    let mut owner = asked.to_vec();
+    for _ in 0..MOST_ALIASES {
+        let mut aliases = message.answer().ok()?.limit_to::<Cname<_>>().filter_map(Result::ok);
+        let Some(alias) = aliases.find(|alias| alias.owner().name_eq(&owner)) else { break };
+        owner = alias.data().cname().to_vec();
+    }
+    let four = message.answer().ok()?.limit_to::<A>().filter_map(Result::ok);
+    let six = message.answer().ok()?.limit_to::<Aaaa>().filter_map(Result::ok);
+    let four =
+        four.filter(|record| record.owner().name_eq(&owner)).map(|record| IpAddr::V4(record.data().addr()));
+    let six =
+        six.filter(|record| record.owner().name_eq(&owner)).map(|record| IpAddr::V6(record.data().addr()));
+    Some(four.chain(six).collect())
 }
 
 #[cfg(test)]
@@ -155,30 +193,30 @@ mod tests {
 
     #[test]
     fn only_an_answer_to_the_question_counts() {
-        let question = question(&name()).unwrap();
+        let question = question(&name(), Rtype::TXT).unwrap();
         let good = answer(&question);
-        assert_eq!(read(&good, &question), Answer::Texts(vec![b"abcd".to_vec()]));
+        assert_eq!(read(&good, &question, texts_of), Answer::Found(vec![b"abcd".to_vec()]));
         let changed = |at: usize, octet: u8| {
             let mut octets = good.clone();
             octets[at] = octet;
-            read(&octets, &question)
+            read(&octets, &question, texts_of)
         };
         // The id, the bit of answers, a letter of the name, its type.
         for (at, octet) in [(0, !good[0]), (1, !good[1]), (2, 1), (14, b'x'), (good.len() - 21, 1)] {
             assert_eq!(changed(at, octet), Answer::Other, "{at}");
         }
         assert_eq!(changed(2, 0x83), Answer::Cut);
-        assert_eq!(changed(3, 3), Answer::Texts(vec![b"abcd".to_vec()]));
+        assert_eq!(changed(3, 3), Answer::Found(vec![b"abcd".to_vec()]));
         assert!(matches!(changed(3, 2), Answer::Failed(_)));
         for len in 0..good.len() {
-            let _ = read(&good[..len], &question);
+            let _ = read(&good[..len], &question, texts_of);
         }
-        assert_eq!(read(&good[..11], &question), Answer::Other);
+        assert_eq!(read(&good[..11], &question, texts_of), Answer::Other);
     }
 
     #[test]
     fn what_stands_behind_an_alias_proves_nothing() {
-        let question = question(&name()).unwrap();
+        let question = question(&name(), Rtype::TXT).unwrap();
         let mut octets = question.clone();
         octets[2] = 0x81;
         octets[7] = 2;
@@ -186,13 +224,39 @@ mod tests {
         octets.extend_from_slice(&[0xC0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 5, 1, b'a', 1, b'b', 0]);
         let target = u8::try_from(octets.len() - 5).unwrap();
         octets.extend_from_slice(&[0xC0, target, 0, 16, 0, 1, 0, 0, 0, 60, 0, 5, 4, b'a', b'b', b'c', b'd']);
-        assert_eq!(read(&octets, &question), Answer::Texts(Vec::new()));
+        assert_eq!(read(&octets, &question, texts_of), Answer::Found(Vec::new()));
+    }
+
+    #[test]
+    fn addresses_are_those_behind_the_aliases_of_the_name_and_no_others() {
+        let question = question(&name(), Rtype::A).unwrap();
+        let mut octets = question.clone();
+        octets[2] = 0x81;
+        octets[7] = 4;
+        // CNAME a.b., which has two addresses; somebody else's name has another one.
+        octets.extend_from_slice(&[0xC0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 5, 1, b'a', 1, b'b', 0]);
+        let target = u8::try_from(octets.len() - 5).unwrap();
+        for (owner, last) in [([0xC0, target], 1), ([0xC0, target], 2), ([0xC0, target + 2], 3)] {
+            octets.extend_from_slice(&owner);
+            octets.extend_from_slice(&[0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, last]);
+        }
+        let expected: Vec<IpAddr> = vec![[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
+        assert_eq!(read(&octets, &question, addresses_of), Answer::Found(expected));
+        for len in 0..octets.len() {
+            let _ = read(&octets[..len], &question, addresses_of);
+        }
+        // One that leads to itself has none.
+        let mut looped = question.clone();
+        looped[2] = 0x81;
+        looped[7] = 1;
+        looped.extend_from_slice(&[0xC0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 2, 0xC0, 12]);
+        assert_eq!(read(&looped, &question, addresses_of), Answer::Found(Vec::new()));
     }
 
     #[test]
     fn ids_differ() {
         let ids: std::collections::HashSet<Vec<u8>> =
-            (0..64).map(|_| question(&name()).unwrap()[..2].to_vec()).collect();
+            (0..64).map(|_| question(&name(), Rtype::TXT).unwrap()[..2].to_vec()).collect();
         assert!(ids.len() > 48, "{}", ids.len());
     }
 }

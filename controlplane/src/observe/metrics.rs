@@ -157,6 +157,41 @@ pub struct JobLabels {
     pub outcome: JobOutcome,
 }
 
+/// What came of a call to a server of others.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[allow(missing_docs, reason = "`docs/metrics.md` says what each is")]
+pub enum CallOutcome {
+    Answered,
+    Refused,
+    Failed,
+    Lost,
+}
+
+impl CallOutcome {
+    /// Every one of them.
+    pub const ALL: &[CallOutcome] =
+        &[CallOutcome::Answered, CallOutcome::Refused, CallOutcome::Failed, CallOutcome::Lost];
+}
+
+impl EncodeLabelValue for CallOutcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let name = match self {
+            CallOutcome::Answered => "answered",
+            CallOutcome::Refused => "refused",
+            CallOutcome::Failed => "failed",
+            CallOutcome::Lost => "lost",
+        };
+        name.encode(encoder)
+    }
+}
+
+/// Labels of a call.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct CallLabels {
+    /// What came of it.
+    pub outcome: CallOutcome,
+}
+
 /// All metrics. Clones share their numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -194,6 +229,8 @@ pub struct Metrics {
     jobs: Family<JobLabels, Counter>,
     jobs_waiting: Gauge,
     jobs_failed: Gauge,
+    calls: Family<CallLabels, Counter>,
+    caller_ends: Counter,
     audit_number: Gauge<i64, AtomicI64>,
     audit_anchored_number: Gauge<i64, AtomicI64>,
     audit_wait: Gauge<f64, AtomicU64>,
@@ -375,6 +412,16 @@ impl Metrics {
         self.jobs_failed.set(failed);
     }
 
+    /// Counts a call to a server of others.
+    pub fn called(&self, outcome: CallOutcome) {
+        self.calls.get_or_create(&CallLabels { outcome }).inc();
+    }
+
+    /// Counts that the process that makes calls has ended.
+    pub fn caller_ended(&self) {
+        self.caller_ends.inc();
+    }
+
     /// Notes how many rows of the audit log are chained, and for how long the first that is not has waited.
     pub fn audit_chained(&self, number: i64) {
         self.audit_number.set(number);
@@ -541,6 +588,15 @@ impl Metrics {
         registry.register("jobs", "Attempts at jobs, by kind and how they ended", self.jobs.clone());
         registry.register("jobs_waiting", "Jobs that wait", self.jobs_waiting.clone());
         registry.register("jobs_failed", "Jobs that were given up and are kept", self.jobs_failed.clone());
+        for &outcome in CallOutcome::ALL {
+            drop(self.calls.get_or_create(&CallLabels { outcome }));
+        }
+        registry.register("calls", "Calls to servers of others, by what came of them", self.calls.clone());
+        registry.register(
+            "caller_ends",
+            "Times that the process that makes these calls had ended and was started again",
+            self.caller_ends.clone(),
+        );
         registry.register(
             "audit_number",
             "Rows of the audit log that are chained",

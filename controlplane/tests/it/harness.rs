@@ -129,6 +129,11 @@ pub(crate) fn shadow() -> Program {
     Program::new(env!("CARGO_BIN_EXE_godwit-controlplane"), &["shadow"])
 }
 
+/// What makes calls to servers of others.
+pub(crate) fn caller() -> Program {
+    Program::new(env!("CARGO_BIN_EXE_godwit-controlplane"), &["egress"])
+}
+
 impl Server {
     /// A new one with the example zone.
     pub(crate) async fn start() -> Server {
@@ -168,7 +173,7 @@ impl Server {
         let mut config = config(folder.path());
         adjust(&mut config);
         let controlplane = Controlplane::open(config, FirstStart::ExampleZone, Some(KEY)).await.unwrap();
-        let controlplane = controlplane.shadowed_by(shadow);
+        let controlplane = controlplane.shadowed_by(shadow).calling_by(caller());
         let address = controlplane.api_address().unwrap();
         let internal = controlplane.internal_address().unwrap();
         let token = controlplane.new_token().map(Token::reveal).or(token).unwrap();

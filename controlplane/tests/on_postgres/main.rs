@@ -34,6 +34,8 @@ mod difference;
 mod domains;
 #[path = "../it/dry_run.rs"]
 mod dry_run;
+#[path = "../it/egress.rs"]
+mod egress;
 #[path = "../it/errors.rs"]
 mod errors;
 #[path = "../it/events.rs"]
@@ -74,6 +76,8 @@ mod past;
 mod program;
 #[path = "../it/rates.rs"]
 mod rates;
+#[path = "../it/receiver.rs"]
+mod receiver;
 #[path = "../it/records.rs"]
 mod records;
 #[path = "../it/replica.rs"]

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use godwit_controlplane::config::load::Checked;
 use godwit_controlplane::config::{
-    Accounts, Api, Audit, Buffer, ConfigError, Defaults, Guard, Internal, Jobs, Jwt, Limits, Mail, Names,
-    Relay, Sources, Store,
+    Accounts, Api, Audit, Buffer, ConfigError, Defaults, Egress, Guard, Internal, Jobs, Jwt, Limits, Mail,
+    Names, Relay, Sources, Store,
 };
 use godwit_dataplane::config::{Answers, Cookies, Feed, Log, Metrics, QueryLog, RateLimit, Tcp, Udp};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub(super) limits: Limits,
     /// Which names tenants make zones of.
     pub(super) names: Names,
+    /// Calls to servers of others.
+    pub(super) egress: Egress,
     /// What new zones start with.
     pub(super) defaults: Defaults,
     /// Which changes have to be confirmed.
@@ -112,6 +114,9 @@ impl Checked for Config {
         "api.deny",
         "internal.allow",
         "internal.deny",
+        "egress.allow",
+        "egress.deny",
+        "egress.resolvers",
     ];
 
     fn out_of_range(&self) -> Option<(String, &'static str)> {
@@ -228,6 +233,7 @@ impl Config {
             jobs: self.jobs,
             audit: self.audit.clone(),
             names: self.names.clone(),
+            egress: self.egress.clone(),
             mail: self.mail.clone(),
             accounts: self.accounts,
             jwt: self.jwt,

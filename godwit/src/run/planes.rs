@@ -72,8 +72,9 @@ impl Planes {
     ) -> anyhow::Result<()> {
         let first = if self.has_snapshot { FirstStart::Never } else { FirstStart::ExampleZone };
         let shadow = Program::of_this_process(&["shadow"])?;
+        let egress = Program::of_this_process(&["egress"])?;
         let controlplane = Controlplane::open(self.config.clone(), first, Some(digest_key)).await?;
-        let controlplane = controlplane.shadowed_by(shadow);
+        let controlplane = controlplane.shadowed_by(shadow).calling_by(egress);
         if let Some(token) = controlplane.new_token() {
             show_token(&token.reveal());
         }

@@ -27,7 +27,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program whose arguments lead to [`super::child::main`]; the bound of its memory is added to them.
+    /// A program whose arguments lead to [`super::child::main`], where the bound of its memory is added to them, or to
+    /// [`egress::child::main`](crate::egress::child::main).
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, arguments: &[&str]) -> Program {
         Program { path: path.into(), arguments: arguments.iter().map(OsString::from).collect() }
@@ -41,6 +42,13 @@ impl Program {
         let own = Path::new("/proc/self/exe");
         let path = if own.exists() { own.to_owned() } else { std::env::current_exe()? };
         Ok(Program::new(path, arguments))
+    }
+
+    /// It, to be started.
+    pub(crate) fn command(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.path);
+        command.args(&self.arguments);
+        command
     }
 }
 
@@ -65,9 +73,8 @@ pub(super) struct Child {
 impl Child {
     /// Starts it, without waiting until it is ready. Of our environment it has nothing: secrets may be in it.
     pub(super) fn start(program: &Program, memory_octets: u64) -> io::Result<Child> {
-        let mut command = Command::new(&program.path);
+        let mut command = Command::from(program.command());
         command
-            .args(&program.arguments)
             .arg("--memory-octets")
             .arg(memory_octets.to_string())
             .arg0("godwit-shadow")
