@@ -35,6 +35,7 @@ pub mod store;
 mod tenants;
 pub mod validate;
 mod web;
+mod webhooks;
 
 pub use config::Config;
 pub use instance::Controlplane;

@@ -57,6 +57,7 @@ use crate::stop::Stop;
 use crate::store::{Pool, Views};
 use crate::tenants::Tenants;
 use crate::web;
+use crate::webhooks::Webhooks;
 use admission::BodyRoom;
 use client::Access;
 use server::certificate::Certificates;
@@ -107,6 +108,8 @@ pub struct App {
     pub(crate) suffixes: Suffixes,
     /// Which names they prove to be theirs.
     pub(crate) claims: Claims,
+    /// Who is told what happens.
+    pub(crate) webhooks: Webhooks,
     /// How the API is reached.
     pub(crate) public_url: Arc<str>,
     /// Who may ask, and which proxies are believed.

@@ -31,6 +31,7 @@ use super::{App, v1};
         (name = "me", description = "The account of who has logged in"),
         (name = "users", description = "Accounts, for who manages them"),
         (name = "names", description = "Which names tenants make zones of"),
+        (name = "webhooks", description = "Servers that are told what happens"),
         (name = "tenants", description = "Who owns zones, and who acts for them"),
     ),
     security(("token" = [])),
@@ -96,6 +97,10 @@ pub(super) fn of_people(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::claims::list, v1::claims::create))
         .routes(routes!(v1::claims::look_up, v1::claims::delete))
         .routes(routes!(v1::claims::check))
+        .routes(routes!(v1::webhooks::list, v1::webhooks::create))
+        .routes(routes!(v1::webhooks::look_up, v1::webhooks::patch, v1::webhooks::delete))
+        .routes(routes!(v1::webhooks::test))
+        .routes(routes!(v1::webhooks::deliveries))
         .with_state(app)
 }
 

@@ -64,6 +64,14 @@ impl Access {
         Ok(Access(Some(Arc::new(Member { account, roles, granted, granted_names, unchecked: false }))))
     }
 
+    /// That of a tenant, by what it owns and what it is granted, for what is told to all of it.
+    pub(crate) fn of_tenant(tenant: u32, granted_names: HashSet<(Name, u32)>) -> Access {
+        let roles = BTreeMap::from([(tenant, Role::Viewer)]);
+        let granted = HashMap::new();
+        let account = Uuid::nil();
+        Access(Some(Arc::new(Member { account, roles, granted, granted_names, unchecked: false })))
+    }
+
     /// The same without a check in the program: what is left is what the database itself keeps. For tests, and in no release.
     #[cfg(debug_assertions)]
     pub(crate) fn unchecked(self) -> Access {

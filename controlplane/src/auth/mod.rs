@@ -31,6 +31,7 @@ use uuid::Uuid;
 pub(crate) use access::Access;
 pub use caller::Caller;
 pub(crate) use caller::{By, Login};
+pub(crate) use limits::Limits;
 pub(crate) use remembered::Remembered;
 pub use scope::{Scope, Scopes};
 pub(crate) use still::still_may;
@@ -44,7 +45,6 @@ use crate::store::{Connection, Pool, audit, keys as keys_table, now_us, sessions
 use cookie::CookieKey;
 use jwt::issuer::Issuer;
 use keys::Keys;
-use limits::Limits;
 use opaque::good;
 use revoked::Tokens;
 use used::Used;

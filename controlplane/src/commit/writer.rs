@@ -32,9 +32,10 @@ use crate::store::changes::Waiting;
 use crate::store::connection::is_lost;
 use crate::store::relay::FeedState;
 use crate::store::{
-    Connection, Kind, Place, buffered, changes, history, idempotency, jobs, keys, log, now_us, registrations,
-    relay, revocations, sessions, suffixes, zones,
+    Connection, Kind, Place, buffered, changes, claims, history, idempotency, jobs, keys, log, now_us,
+    registrations, relay, revocations, sessions, suffixes, webhooks, zones,
 };
+use crate::webhooks::KEPT_DAYS;
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
 const GROUP: usize = 256;
@@ -48,6 +49,10 @@ const PRUNE_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// The most rows of a table that one pruning step deletes, so that no request waits long behind it.
 const PRUNE_STEP: i64 = 500;
+/// How long deliveries are kept at least: longer than one that fails is tried.
+const DELIVERIES_KEPT: Duration = Duration::from_secs(KEPT_DAYS as u64 * 86_400);
+/// How long claims are kept that have ended.
+const CLAIMS_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// See the module.
 pub(crate) struct Writer {
@@ -482,6 +487,9 @@ impl Writer {
         let kept = |kept: Duration| i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
         let before = now.saturating_sub(kept(self.history_kept));
         let ended_before = now.saturating_sub(kept(self.jobs_kept));
+        let deliveries_kept = self.jobs_kept.max(DELIVERIES_KEPT);
+        let deliveries_before = now.saturating_sub(kept(deliveries_kept));
+        let before_claims = now.saturating_sub(kept(CLAIMS_KEPT));
         if self.line.lost {
             return self.prune_every;
         }
@@ -495,15 +503,17 @@ impl Writer {
             let ended = jobs::prune(connection, ended_before, PRUNE_STEP).await?;
             let links = registrations::prune(connection, now, PRUNE_STEP).await?;
             let logins = sessions::prune(connection, now, ended_before, PRUNE_STEP).await?;
+            let told = webhooks::prune(connection, deliveries_before, PRUNE_STEP).await?;
+            let claims = claims::prune(connection, before_claims, PRUNE_STEP).await?;
             let tokens = revocations::prune(connection, now, PRUNE_STEP).await?
                 + keys::prune(connection, now, PRUNE_STEP).await?
                 + suffixes::prune(connection, now, PRUNE_STEP).await?;
-            Ok::<[u64; 9], sqlx::Error>([
-                answers, versions, sets, batches, settled, ended, links, logins, tokens,
+            Ok::<[u64; 11], sqlx::Error>([
+                answers, versions, sets, batches, settled, ended, links, logins, tokens, told, claims,
             ])
         };
         match pruned.await {
-            Ok([0, 0, 0, 0, 0, 0, 0, 0, 0]) => self.prune_every,
+            Ok([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) => self.prune_every,
             Ok(rows) => {
                 tracing::debug!(?rows, "deleted what is past its time");
                 let full = u64::try_from(PRUNE_STEP).unwrap_or(u64::MAX);

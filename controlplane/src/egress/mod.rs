@@ -119,6 +119,25 @@ impl Egress {
         Ok(Egress(Arc::new(Inner { program, settings, next, slot, metrics })))
     }
 
+    /// Whether calls could go to a URL, as far as that can be said without looking its name up.
+    ///
+    /// # Errors
+    /// Why they could not.
+    pub(crate) fn would_call(&self, url: &str) -> Result<(), String> {
+        let target = Target::read(url)?;
+        let settings = &self.0.settings;
+        match &target.host {
+            Host::Name(_) if settings.own_names.contains(&target.host.text()) => {
+                Err("its name is that of this server".to_owned())
+            }
+            Host::Name(_) => Ok(()),
+            Host::Address(address) => {
+                let judged = settings.permits.judge(SocketAddr::new(*address, target.port), &address::here());
+                judged.map_err(|why| format!("its address is {why}, and is not called"))
+            }
+        }
+    }
+
     /// Makes a call.
     pub async fn call(&self, call: Call) -> Outcome {
         let outcome = self.made(call).await;

@@ -50,7 +50,8 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    fn of(sequence: u64, mut set: ChangeSet) -> Published {
+    /// The same with its place. Of one that says very much, records are left out.
+    pub(crate) fn of(sequence: u64, mut set: ChangeSet) -> Published {
         let is_whole = octets(&set) <= WHOLE_OCTETS;
         if !is_whole {
             for zone in &mut set.zones {

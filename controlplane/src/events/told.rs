@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Published;
 use crate::api::v1::records::Record;
 use crate::api::v1::{shown, timestamp};
-use crate::auth::{Caller, Scope};
+use crate::auth::{Access, Limits, Scope};
 
 /// What may be listened to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,7 +68,8 @@ pub(crate) const RESYNC: &str = "resync";
 /// asked for.
 pub(crate) fn events<'a>(
     published: &'a Published,
-    caller: &'a Caller,
+    access: &'a Access,
+    limits: &'a Limits,
     topics: &'a [Topic],
     only: Option<&Name>,
 ) -> impl Iterator<Item = Event> + Send + use<'a> {
@@ -76,14 +77,13 @@ pub(crate) fn events<'a>(
     let (records, zones, changes) = (has(Topic::Record), has(Topic::Zone), has(Topic::Change));
     let is_seen = |zone: &&ZoneChange| {
         only.is_none_or(|only| *only == zone.zone)
-            && caller.access.sees_named(&zone.zone, zone.owner)
-            && caller.limits.allow_zone(&zone.zone).is_ok()
+            && access.sees_named(&zone.zone, zone.owner)
+            && limits.allow_zone(&zone.zone).is_ok()
     };
     let seen: Vec<&ZoneChange> = published.set.zones.iter().filter(is_seen).collect();
     let id = published.id.to_string();
     // Of one that is about nothing that they see they learn nothing.
-    let is_theirs =
-        !seen.is_empty() || (only.is_none() && caller.access.is_everything() && caller.limits.is_empty());
+    let is_theirs = !seen.is_empty() || (only.is_none() && access.is_everything() && limits.is_empty());
     // Always the last one: who has it has all that was before it.
     let last = is_theirs.then(|| {
         let (name, data) = if changes {
@@ -99,7 +99,7 @@ pub(crate) fn events<'a>(
         Event { name, id: Some(id.clone()), data }
     });
     let of_zone = move |zone: &'a ZoneChange| {
-        let of_records = (records && published.is_whole).then(|| of_records(zone, caller, &id));
+        let of_records = (records && published.is_whole).then(|| of_records(zone, limits, &id));
         let cut = (records && !published.is_whole).then(|| too_much(zone, &id));
         let of_itself = zones.then(|| of_itself(zone, &id));
         of_records.into_iter().flatten().chain(cut).chain(of_itself)
@@ -127,7 +127,7 @@ fn too_much(zone: &ZoneChange, change: &str) -> Event {
 
 fn of_records<'a>(
     zone: &'a ZoneChange,
-    caller: &'a Caller,
+    limits: &'a Limits,
     change: &str,
 ) -> impl Iterator<Item = Event> + Send + use<'a> {
     let (steps, sets) = match &zone.kind {
@@ -143,7 +143,7 @@ fn of_records<'a>(
     let (apex, change) = (shown(zone.zone.as_ref()), change.to_owned());
     steps.chain(sets.iter().map(Told::Is)).filter_map(move |told| {
         let (owner, rtype) = told.about();
-        caller.limits.allow_record(owner, rtype).ok()?;
+        limits.allow_record(owner, rtype).ok()?;
         let mut data = told.data()?;
         data["zone"] = json!(apex);
         data["change"] = json!(change);

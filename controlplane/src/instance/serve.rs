@@ -56,6 +56,9 @@ use crate::store::relay::FeedState;
 use crate::store::{Database, Kind};
 use crate::tenants::Tenants;
 use crate::validate::name;
+use crate::webhooks::Webhooks;
+use crate::webhooks::follow::Follower;
+use crate::webhooks::send::Sender;
 
 /// Of how many WebSockets it is not known yet whose they are, and of how many of one client.
 const UNKNOWN: usize = 256;
@@ -102,7 +105,7 @@ impl Controlplane {
             .as_deref()
             .map_or_else(Vec::new, |urls| urls.split(',').map(str::to_owned).collect());
         reached_at.push(public_url.to_string());
-        let _egress = Egress::of(&config, caller, own, &reached_at, metrics.clone())?;
+        let egress = Egress::of(&config, caller, own, &reached_at, metrics.clone())?;
         let views = database.views();
         let Database { place, writer, readers, exports, guarded } = database;
         let (committer, queues) = commit::channel();
@@ -159,6 +162,7 @@ impl Controlplane {
         if let Some(place) = config.redis.limits()? {
             rates = rates.shared(place, &config.redis.prefix, stop.clone());
         }
+        let told = Arc::new(Notify::new());
         let app = Arc::new(App {
             committer: committer.clone(),
             buffer: buffer.clone(),
@@ -186,6 +190,14 @@ impl Controlplane {
                 views: views.clone(),
                 rules: rules.clone(),
                 jobs: jobs.clone(),
+            },
+            webhooks: Webhooks {
+                committer: committer.clone(),
+                views: views.clone(),
+                vault: vault.clone(),
+                egress: egress.clone(),
+                log: log.clone(),
+                woken: told.clone(),
             },
             public_url: public_url.clone(),
             access: Arc::new(Access {
@@ -284,6 +296,26 @@ impl Controlplane {
             stop: chaining_stop,
         };
         let chaining = tokio::spawn(keeper.run());
+        let follower = Follower {
+            committer: committer.clone(),
+            readers: readers.clone(),
+            log: log.clone(),
+            term: term.subscribe(),
+            woken: told.clone(),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let sender = Sender {
+            committer: committer.clone(),
+            readers: readers.clone(),
+            vault: vault.clone(),
+            egress,
+            term: term.subscribe(),
+            woken: told,
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let [following, sending] = [tokio::spawn(follower.run()), tokio::spawn(sender.run())];
         let feeding = sink.map(|sink| {
             let overtaken = Some(committer.overtaken());
             let digest_key = digest_key.clone();
@@ -372,7 +404,8 @@ impl Controlplane {
         };
         let watching = certificates.map(|certificates| tokio::spawn(certificates.watch(stop.clone())));
         api::server::serve(listener, transport, router, limits(&config), metrics, stopped(stop)).await;
-        let ending = asking.into_iter().chain([exchanging, doing, hearing, noting, telling]);
+        let ending =
+            asking.into_iter().chain([exchanging, doing, hearing, noting, telling, following, sending]);
         for ending in ending.chain(replaying).chain(recounting).chain(watching) {
             let _ = ending.await;
         }

@@ -185,6 +185,45 @@ impl EncodeLabelValue for CallOutcome {
     }
 }
 
+/// What came of an attempt to deliver something to a webhook.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[allow(missing_docs, reason = "`docs/metrics.md` says what each is")]
+pub enum DeliveryOutcome {
+    Delivered,
+    Retried,
+    GivenUp,
+    TurnedOff,
+}
+
+impl DeliveryOutcome {
+    /// Every one of them.
+    pub const ALL: &[DeliveryOutcome] = &[
+        DeliveryOutcome::Delivered,
+        DeliveryOutcome::Retried,
+        DeliveryOutcome::GivenUp,
+        DeliveryOutcome::TurnedOff,
+    ];
+}
+
+impl EncodeLabelValue for DeliveryOutcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let name = match self {
+            DeliveryOutcome::Delivered => "delivered",
+            DeliveryOutcome::Retried => "retried",
+            DeliveryOutcome::GivenUp => "given_up",
+            DeliveryOutcome::TurnedOff => "turned_off",
+        };
+        name.encode(encoder)
+    }
+}
+
+/// Labels of a delivery.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct DeliveryLabels {
+    /// What came of it.
+    pub outcome: DeliveryOutcome,
+}
+
 /// Labels of a call.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct CallLabels {
@@ -231,6 +270,8 @@ pub struct Metrics {
     jobs_failed: Gauge,
     calls: Family<CallLabels, Counter>,
     caller_ends: Counter,
+    deliveries: Family<DeliveryLabels, Counter>,
+    webhook_sequence: Gauge<u64, AtomicU64>,
     audit_number: Gauge<i64, AtomicI64>,
     audit_anchored_number: Gauge<i64, AtomicI64>,
     audit_wait: Gauge<f64, AtomicU64>,
@@ -422,6 +463,16 @@ impl Metrics {
         self.caller_ends.inc();
     }
 
+    /// Counts an attempt to deliver something to a webhook.
+    pub fn delivered(&self, outcome: DeliveryOutcome) {
+        self.deliveries.get_or_create(&DeliveryLabels { outcome }).inc();
+    }
+
+    /// Notes up to which change it was written down what webhooks are to be told.
+    pub fn webhooks_told(&self, sequence: u64) {
+        self.webhook_sequence.set(sequence);
+    }
+
     /// Notes how many rows of the audit log are chained, and for how long the first that is not has waited.
     pub fn audit_chained(&self, number: i64) {
         self.audit_number.set(number);
@@ -596,6 +647,19 @@ impl Metrics {
             "caller_ends",
             "Times that the process that makes these calls had ended and was started again",
             self.caller_ends.clone(),
+        );
+        for &outcome in DeliveryOutcome::ALL {
+            drop(self.deliveries.get_or_create(&DeliveryLabels { outcome }));
+        }
+        registry.register(
+            "webhook_deliveries",
+            "Attempts to deliver something to webhooks, by what came of them",
+            self.deliveries.clone(),
+        );
+        registry.register(
+            "webhook_sequence",
+            "Sequence up to which this process has written down what webhooks are to be told",
+            self.webhook_sequence.clone(),
         );
         registry.register(
             "audit_number",

@@ -29,6 +29,8 @@ const ASK: &str =
     "UPDATE claims SET check_at_us = $2 WHERE id = $1 AND state IN ('pending', 'verified', 'lapsed')";
 const DELETE: &str = "DELETE FROM claims WHERE id = $1";
 const SETTLE: &str = "UPDATE claims SET state = $2, seen_at_us = $3, checked_at_us = $4, found = $5, check_at_us = $6 WHERE id = $1";
+/// Of those that have ended nobody asks any more.
+const PRUNE: &str = "DELETE FROM claims WHERE id IN (SELECT id FROM claims WHERE state IN ('failed', 'expired') AND created_at_us < $1 ORDER BY created_at_us LIMIT $2)";
 /// Somebody else has proven it.
 const FAIL_OTHERS: &str = "UPDATE claims SET state = 'failed', found = $3, check_at_us = NULL WHERE name_key = $1 AND id <> $2 AND state IN ('pending', 'lapsed')";
 const CLAIMANT: &str =
@@ -37,8 +39,21 @@ const CLAIMANT: &str =
 const CLAIMANT_POSTGRES: &str = "SELECT godwit_claimant($1)";
 
 /// Every statement of this file that both get.
-pub(super) const ALL: &[&str] =
-    &[INSERT, BY_ID, OPEN_OF, LIST, LIST_OF, TAKE_DUE, COUNT_OF, ASK, DELETE, SETTLE, FAIL_OTHERS, CLAIMANT];
+pub(super) const ALL: &[&str] = &[
+    INSERT,
+    BY_ID,
+    OPEN_OF,
+    LIST,
+    LIST_OF,
+    TAKE_DUE,
+    COUNT_OF,
+    ASK,
+    DELETE,
+    SETTLE,
+    FAIL_OTHERS,
+    CLAIMANT,
+    PRUNE,
+];
 
 /// Statements of this file that PostgreSQL alone gets.
 pub(super) const POSTGRES_ONLY: &[&str] = &[CLAIMANT_POSTGRES];
@@ -231,4 +246,12 @@ pub(crate) async fn claimant(connection: &mut Connection, name: NameRef<'_>) -> 
     };
     let tenant: i64 = connection.query(statement).bind(name_key::encode(name)).fetch_value().await?;
     Ok(u32::try_from(tenant).ok().filter(|tenant| *tenant > 0))
+}
+
+/// Deletes some that have ended and were made before a time; how many.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn prune(connection: &mut Connection, before_us: i64, limit: i64) -> sqlx::Result<u64> {
+    connection.query(PRUNE).bind(before_us).bind(limit).execute().await
 }

@@ -34,10 +34,26 @@ const SET_SECRET: &str = "UPDATE secrets SET sealed = $3 WHERE name = $1 AND sea
 const OF_TOTP: &str = "SELECT id, totp FROM accounts WHERE totp IS NOT NULL AND id > $1 AND substr(totp, 1, 9) < $2 ORDER BY id LIMIT $3";
 const SET_TOTP: &str = "UPDATE accounts SET totp = $3 WHERE id = $1 AND totp = $2";
 
+const OF_WEBHOOKS: &str = "SELECT id, secret FROM webhooks WHERE secret IS NOT NULL AND id > $1 AND substr(secret, 1, 9) < $2 ORDER BY id LIMIT $3";
+const SET_WEBHOOK: &str = "UPDATE webhooks SET secret = $3 WHERE id = $1 AND secret = $2";
+
 /// Every statement of this file that both get.
 pub(super) const ALL: &[&str] = &[
-    INSERT, LIST, DELETE, NEWEST, BEFORE, WRAP, WRAPPED, WRAPPED_OF, UNWRAP, OF_SECRETS, SET_SECRET, OF_TOTP,
+    INSERT,
+    LIST,
+    DELETE,
+    NEWEST,
+    BEFORE,
+    WRAP,
+    WRAPPED,
+    WRAPPED_OF,
+    UNWRAP,
+    OF_SECRETS,
+    SET_SECRET,
+    OF_TOTP,
     SET_TOTP,
+    OF_WEBHOOKS,
+    SET_WEBHOOK,
 ];
 
 /// Statements of this file that PostgreSQL alone gets.
@@ -76,8 +92,12 @@ pub(crate) const SECRETS: Column =
 pub(crate) const TOTP: Column =
     Column { name: "accounts.totp", page: OF_TOTP, set: SET_TOTP, has_names: false };
 
+/// `webhooks.secret`.
+pub(crate) const WEBHOOKS: Column =
+    Column { name: "webhooks.secret", page: OF_WEBHOOKS, set: SET_WEBHOOK, has_names: false };
+
 /// Every column in which sealed secrets stand: what is not here is not sealed anew by a rotation.
-pub(crate) const SEALED: &[&Column] = &[&SECRETS, &TOTP];
+pub(crate) const SEALED: &[&Column] = &[&SECRETS, &TOTP, &WEBHOOKS];
 
 impl Column {
     /// Before every row.

@@ -38,6 +38,7 @@ pub(crate) mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tokens;
+pub(crate) mod webhooks;
 pub mod withheld;
 pub mod zones;
 
@@ -133,6 +134,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         suffixes::ALL,
         tenants::ALL,
         tokens::ALL,
+        webhooks::ALL,
         withheld::ALL,
         zones::ALL,
         crate::commit::TRANSACTION_STATEMENTS,
@@ -280,6 +282,7 @@ mod tests {
             "batches",
             "registrations",
             "links",
+            "webhook_position",
         ] {
             let asked = format!("SELECT count(*) FROM {table}");
             let refused = guarded.query(Box::leak(asked.into_boxed_str())).execute().await.unwrap_err();

@@ -167,6 +167,14 @@ async fn r20_every_route_that_changes_something_is_in_the_log() {
     let claim = d.act(admin, "POST /api/v1/claims", "/api/v1/claims", claim, "claim.create").await.json();
     let of_claim = format!("/api/v1/claims/{}", claim["id"].as_str().unwrap());
     d.act(admin, "DELETE /api/v1/claims/{id}", &of_claim, Value::Null, "claim.delete").await;
+    let hook = json!({ "url": "https://hooks.example.net/", "topics": ["record"], "tenant": number });
+    let hook = d.act(admin, "POST /api/v1/webhooks", "/api/v1/webhooks", hook, "webhook.create").await.json();
+    let of_hook = format!("/api/v1/webhooks/{}", hook["id"].as_str().unwrap());
+    let route = "POST /api/v1/webhooks/{id}/test";
+    d.act(admin, route, &format!("{of_hook}/test"), Value::Null, "webhook.test").await;
+    let off = json!({ "enabled": false });
+    d.act(admin, "PATCH /api/v1/webhooks/{id}", &of_hook, off, "webhook.disable").await;
+    d.act(admin, "DELETE /api/v1/webhooks/{id}", &of_hook, Value::Null, "webhook.delete").await;
     let dora = office.somebody("dora@example.org").await;
     let of_dora = dora.client.get("/api/v1/users/me").await.expect(200).json();
     let member = format!("{of_tenant}/members/{}", of_dora["id"].as_str().unwrap());

@@ -117,6 +117,15 @@ fn requests() -> Vec<Foreign> {
         foreign("DELETE /api/v1/users/me/sessions/{session}", "/api/v1/users/me/sessions/SESSION", none(), NOT_THERE),
         foreign("GET /api/v1/users/me", "/api/v1/users/me", none(), LIST),
         foreign("GET /api/v1/users/me/export", "/api/v1/users/me/export", none(), LIST),
+        foreign("GET /api/v1/webhooks", "/api/v1/webhooks", none(), LIST),
+        foreign("GET /api/v1/webhooks", "/api/v1/webhooks?tenant=TENANT", none(), LIST),
+        foreign("POST /api/v1/webhooks", "/api/v1/webhooks", json!({ "url": "https://evil.example.net/", "topics": ["record"], "tenant": 1 }), OPERATORS),
+        foreign("GET /api/v1/webhooks/{id}", "/api/v1/webhooks/WEBHOOK", none(), NOT_THERE),
+        foreign("PATCH /api/v1/webhooks/{id}", "/api/v1/webhooks/WEBHOOK", json!({ "url": "https://evil.example.net/" }), NOT_THERE),
+        foreign("PATCH /api/v1/webhooks/{id}", "/api/v1/webhooks/WEBHOOK", json!({ "enabled": false }), NOT_THERE),
+        foreign("DELETE /api/v1/webhooks/{id}", "/api/v1/webhooks/WEBHOOK", none(), NOT_THERE),
+        foreign("POST /api/v1/webhooks/{id}/test", "/api/v1/webhooks/WEBHOOK/test", none(), NOT_THERE),
+        foreign("GET /api/v1/webhooks/{id}/deliveries", "/api/v1/webhooks/WEBHOOK/deliveries", none(), NOT_THERE),
         foreign("GET /api/v1/users", "/api/v1/users", none(), OPERATORS),
         foreign("GET /api/v1/users", "/api/v1/users?email=vera@example.org", none(), OPERATORS),
         foreign("POST /api/v1/users", "/api/v1/users", json!({ "email": "x@example.org" }), OPERATORS),
@@ -196,6 +205,8 @@ async fn victim(office: &Office) -> Victim {
         vera.client.json("POST", "/api/v1/tenants", &json!({ "name": PLANTED })).await.expect(201).json();
     let claim = json!({ "name": "claimed.test.", "tenant": tenant });
     let claim = vera.client.json("POST", "/api/v1/claims", &claim).await.expect(201).json();
+    let hook = json!({ "url": format!("https://hooks.example.net/{PLANTED}"), "topics": ["record"], "tenant": tenant });
+    let hook = vera.client.json("POST", "/api/v1/webhooks", &hook).await.expect(201).json();
     let signer = key(&vera, &json!({ "name": PLANTED })).await;
     let token = json!({ "name": PLANTED, "scope": "records:read", "password": PASSWORD });
     let token = vera.client.json("POST", "/api/v1/tokens", &token).await.expect(201).json();
@@ -222,6 +233,7 @@ async fn victim(office: &Office) -> Victim {
         ("SESSION", vec![vera.session.clone()]),
         ("JOB", vec![text(&jobs["items"][0]["id"])]),
         ("NODE", vec!["node-planted".to_owned()]),
+        ("WEBHOOK", vec![text(&hook["id"])]),
         ("CLAIM", vec![text(&claim["id"])]),
     ];
     Victim { person: vera, objects }
@@ -269,7 +281,9 @@ async fn state(office: &Office, victim: &Victim) -> Vec<Value> {
         state.push(own.get(&members).await.expect(200).json());
     }
     state.push(tenants);
-    for path in ["/api/v1/users/me/keys", "/api/v1/tokens", "/api/v1/users/me", "/api/v1/claims"] {
+    for path in
+        ["/api/v1/users/me/keys", "/api/v1/tokens", "/api/v1/users/me", "/api/v1/claims", "/api/v1/webhooks"]
+    {
         state.push(own.get(path).await.expect(200).json());
     }
     let sessions = own.get("/api/v1/users/me/sessions").await.expect(200).json();

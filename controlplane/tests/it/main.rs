@@ -53,4 +53,5 @@ mod sockets;
 mod tenants;
 mod tls;
 mod tokens;
+mod webhooks;
 mod writes;

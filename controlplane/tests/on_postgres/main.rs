@@ -99,5 +99,7 @@ mod sockets;
 mod tenants;
 #[path = "../it/tokens.rs"]
 mod tokens;
+#[path = "../it/webhooks.rs"]
+mod webhooks;
 #[path = "../it/writes.rs"]
 mod writes;

@@ -32,6 +32,8 @@ pub mod tokens;
 pub mod users;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod versions;
+#[expect(unused_qualifications, reason = "in what the derive of the description writes")]
+pub mod webhooks;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

@@ -221,7 +221,8 @@ impl Listener {
             return Ok(());
         }
         told.change = change.sequence;
-        for event in events(change, &self.caller, &self.topics, self.zone.as_ref()) {
+        let Caller { access, limits, .. } = &self.caller;
+        for event in events(change, access, limits, &self.topics, self.zone.as_ref()) {
             to.event(&event).await?;
         }
         Ok(to.flush().await?)
