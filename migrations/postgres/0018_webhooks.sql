@@ -73,5 +73,7 @@ CREATE POLICY seen ON deliveries FOR SELECT TO godwit_tenant USING (EXISTS (SELE
 CREATE POLICY made ON deliveries FOR INSERT TO godwit_tenant
     WITH CHECK (kind <> 'change' AND state = 'waiting' AND EXISTS (SELECT FROM webhooks WHERE webhooks.id = webhook_id));
 
--- Claims that have ended are forgotten after a while.
+-- Claims and tokens that have ended are forgotten after a while.
 CREATE INDEX claims_ended ON claims (created_at_us) WHERE state IN ('failed', 'expired');
+CREATE INDEX tokens_by_revocation ON tokens (revoked_at_us) WHERE revoked_at_us IS NOT NULL AND account_id IS NOT NULL;
+CREATE INDEX tokens_by_end ON tokens (expires_at_us) WHERE expires_at_us IS NOT NULL AND account_id IS NOT NULL;

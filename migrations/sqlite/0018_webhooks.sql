@@ -54,5 +54,7 @@ CREATE TABLE webhook_position (
 );
 INSERT INTO webhook_position (id, sequence) SELECT 1, coalesce((SELECT sequence FROM relay WHERE id = 1), 0);
 
--- Claims that have ended are forgotten after a while.
+-- Claims and tokens that have ended are forgotten after a while.
 CREATE INDEX claims_ended ON claims (created_at_us) WHERE state IN ('failed', 'expired');
+CREATE INDEX tokens_by_revocation ON tokens (revoked_at_us) WHERE revoked_at_us IS NOT NULL AND account_id IS NOT NULL;
+CREATE INDEX tokens_by_end ON tokens (expires_at_us) WHERE expires_at_us IS NOT NULL AND account_id IS NOT NULL;

@@ -51,8 +51,8 @@ pub(crate) const PRUNE_EVERY: Duration = Duration::from_secs(60);
 const PRUNE_STEP: i64 = 500;
 /// How long deliveries are kept at least: longer than one that fails is tried.
 const DELIVERIES_KEPT: Duration = Duration::from_secs(KEPT_DAYS as u64 * 86_400);
-/// How long claims are kept that have ended.
-const CLAIMS_KEPT: Duration = Duration::from_secs(30 * 86_400);
+/// How long claims and tokens are kept that have ended.
+const ENDED_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// See the module.
 pub(crate) struct Writer {
@@ -489,7 +489,7 @@ impl Writer {
         let ended_before = now.saturating_sub(kept(self.jobs_kept));
         let deliveries_kept = self.jobs_kept.max(DELIVERIES_KEPT);
         let deliveries_before = now.saturating_sub(kept(deliveries_kept));
-        let before_claims = now.saturating_sub(kept(CLAIMS_KEPT));
+        let long_ended_before = now.saturating_sub(kept(ENDED_KEPT));
         if self.line.lost {
             return self.prune_every;
         }
@@ -504,16 +504,17 @@ impl Writer {
             let links = registrations::prune(connection, now, PRUNE_STEP).await?;
             let logins = sessions::prune(connection, now, ended_before, PRUNE_STEP).await?;
             let told = webhooks::prune(connection, deliveries_before, PRUNE_STEP).await?;
-            let claims = claims::prune(connection, before_claims, PRUNE_STEP).await?;
+            let claims = claims::prune(connection, long_ended_before, PRUNE_STEP).await?;
+            let opaque = crate::store::tokens::prune(connection, long_ended_before, PRUNE_STEP).await?;
             let tokens = revocations::prune(connection, now, PRUNE_STEP).await?
                 + keys::prune(connection, now, PRUNE_STEP).await?
                 + suffixes::prune(connection, now, PRUNE_STEP).await?;
-            Ok::<[u64; 11], sqlx::Error>([
-                answers, versions, sets, batches, settled, ended, links, logins, tokens, told, claims,
+            Ok::<[u64; 12], sqlx::Error>([
+                answers, versions, sets, batches, settled, ended, links, logins, tokens, told, claims, opaque,
             ])
         };
         match pruned.await {
-            Ok([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) => self.prune_every,
+            Ok([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) => self.prune_every,
             Ok(rows) => {
                 tracing::debug!(?rows, "deleted what is past its time");
                 let full = u64::try_from(PRUNE_STEP).unwrap_or(u64::MAX);

@@ -17,8 +17,23 @@ const REVOKE: &str = "UPDATE tokens SET revoked_at_us = $3 WHERE id = $1 AND (ac
 const USED: &str =
     "UPDATE tokens SET used_at_us = $2 WHERE id = $1 AND (used_at_us IS NULL OR used_at_us < $2)";
 
+/// Those of nobody's account stay: by them it is known that there was a first start.
+const PRUNE_REVOKED: &str = "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE revoked_at_us < $1 AND revoked_at_us IS NOT NULL AND account_id IS NOT NULL ORDER BY revoked_at_us LIMIT $2)";
+const PRUNE_EXPIRED: &str = "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at_us < $1 AND expires_at_us IS NOT NULL AND account_id IS NOT NULL ORDER BY expires_at_us LIMIT $2)";
+
 /// Every statement of this file.
-pub const ALL: &[&str] = &[INSERT, BY_HASH, BY_ID, OF_ACCOUNT, COUNT, COUNT_OF_ACCOUNT, REVOKE, USED];
+pub const ALL: &[&str] = &[
+    INSERT,
+    BY_HASH,
+    BY_ID,
+    OF_ACCOUNT,
+    COUNT,
+    COUNT_OF_ACCOUNT,
+    REVOKE,
+    USED,
+    PRUNE_REVOKED,
+    PRUNE_EXPIRED,
+];
 
 /// A token as stored.
 #[derive(Clone, Debug)]
@@ -167,4 +182,13 @@ pub async fn revoke(
 /// Notes when one was used.
 pub fn used(batch: &mut Batch, id: Uuid, at_us: i64) {
     batch.add(USED).bind(id).bind(at_us);
+}
+
+/// Deletes some of accounts that were revoked, or expired, before a time; how many.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn prune(connection: &mut Connection, before_us: i64, limit: i64) -> sqlx::Result<u64> {
+    let revoked = connection.query(PRUNE_REVOKED).bind(before_us).bind(limit).execute().await?;
+    Ok(revoked + connection.query(PRUNE_EXPIRED).bind(before_us).bind(limit).execute().await?)
 }

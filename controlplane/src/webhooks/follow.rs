@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use godwit_wire::feed::ChangeSet;
 use tokio::sync::{Notify, watch};
+use uuid::Uuid;
 
 use super::{MOST_WAITING, told};
 use crate::auth::Access;
@@ -114,31 +115,12 @@ impl Follower {
         let seen = seen(&mut reading, &all).await?;
         drop(reading);
         let is_missing = last + 1 > first && read.len() as u64 != last + 1 - first;
-        let mut new: HashMap<uuid::Uuid, Vec<New>> = HashMap::new();
         if is_missing {
             tracing::warn!(first, last, "changes are no longer kept that webhooks were to be told of");
-            for one in all.iter().filter(|one| one.since_sequence < last) {
-                new.entry(one.id).or_default().push(told::plain(one.id, "resync"));
-            }
         }
-        for one in read {
-            // Of what data planes could not take, nothing was published.
-            let Some(set) = Some(&one.payload)
-                .filter(|_| !one.withheld)
-                .and_then(|octets| ChangeSet::decode(octets).ok())
-            else {
-                continue;
-            };
-            let published = Published::of(one.sequence, set);
-            for webhook in all.iter().filter(|webhook| webhook.since_sequence < one.sequence) {
-                let Some(access) = seen.get(&webhook.tenant) else { continue };
-                let topics = told::topics(&webhook.topics);
-                new.entry(webhook.id)
-                    .or_default()
-                    .extend(told::of_change(webhook.id, &published, access, &topics));
-            }
-        }
-        new.retain(|_, all| !all.is_empty());
+        // Of a large change that takes a while.
+        let missed_to = is_missing.then_some(last);
+        let new = tokio::task::spawn_blocking(move || deliveries(missed_to, read, &all, &seen)).await?;
         now.at = last.max(now.at);
         if !new.is_empty() || now.at >= now.written + UNWRITTEN {
             let (from, to) = (now.written, now.at);
@@ -156,6 +138,34 @@ impl Follower {
         *place = Some(now);
         Ok(now.at < end)
     }
+}
+
+/// What each webhook is to be sent, of these changes; and that some were missed, up to a sequence.
+fn deliveries(
+    missed_to: Option<u64>,
+    read: Vec<stored::Stored>,
+    all: &[Enabled],
+    seen: &HashMap<u32, Access>,
+) -> HashMap<Uuid, Vec<New>> {
+    let mut new: HashMap<Uuid, Vec<New>> = HashMap::new();
+    for one in all.iter().filter(|one| missed_to.is_some_and(|last| one.since_sequence < last)) {
+        new.entry(one.id).or_default().push(told::plain(one.id, "resync"));
+    }
+    for one in read {
+        // Of what data planes could not take, nothing was published.
+        let payload = Some(&one.payload).filter(|_| !one.withheld);
+        let Some(set) = payload.and_then(|octets| ChangeSet::decode(octets).ok()) else { continue };
+        let published = Published::of(one.sequence, set);
+        for webhook in all.iter().filter(|webhook| webhook.since_sequence < one.sequence) {
+            let Some(access) = seen.get(&webhook.tenant) else { continue };
+            let topics = told::topics(&webhook.topics);
+            new.entry(webhook.id)
+                .or_default()
+                .extend(told::of_change(webhook.id, &published, access, &topics));
+        }
+    }
+    new.retain(|_, all| !all.is_empty());
+    new
 }
 
 /// What each tenant sees that has a webhook.
@@ -178,7 +188,7 @@ async fn write(
     connection: &mut Connection,
     from: u64,
     to: u64,
-    new: HashMap<uuid::Uuid, Vec<New>>,
+    new: HashMap<Uuid, Vec<New>>,
 ) -> sqlx::Result<bool> {
     if !webhooks::go_on(connection, from, to).await? {
         return Ok(false);

@@ -289,7 +289,8 @@ async fn seen(connection: &mut Connection, asker: &Asker, id: Uuid) -> Result<We
     let webhook = webhooks::by_id(connection, id).await?.ok_or_else(no_webhook)?;
     match asker.need(connection, webhook.tenant, Role::Admin).await {
         Ok(_) => Ok(webhook),
-        Err(problem) if problem.code == Code::TenantNotFound => Err(no_webhook()),
+        // Of who is less in the tenant than that the database hides it as well.
+        Err(problem) if matches!(problem.code, Code::TenantNotFound | Code::Forbidden) => Err(no_webhook()),
         Err(problem) => Err(problem),
     }
 }

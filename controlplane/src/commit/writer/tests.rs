@@ -18,7 +18,7 @@ use crate::relay::log::After;
 use crate::store::audit::Who;
 use crate::store::relay::FeedState;
 use crate::store::testing::{self, Place};
-use crate::store::{Database, Pool, rrsets, zones};
+use crate::store::{Database, Pool, claims, rrsets, tenants, webhooks, zones};
 
 /// Long enough for whatever is not going to happen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -340,6 +340,90 @@ async fn changes_go_when_they_are_old_and_published(mut writer: Writer, running:
     assert_eq!(left, [None, Some(3)]);
 }
 
+/// Deliveries, webhooks that never became any, and claims and tokens that have ended.
+async fn what_has_ended_goes_when_it_is_old_and_nothing_else_does(mut writer: Writer, running: Running) {
+    let connection = &mut writer.line.connection;
+    let now = now_us();
+    let days_ago = |days: i64| now - days * 86_400_000_000;
+    let tenant = tenants::insert(connection, "x", now).await.unwrap();
+    for (n, (state, made_at_us)) in [
+        (claims::State::Failed, days_ago(31)),
+        (claims::State::Expired, days_ago(31)),
+        (claims::State::Failed, days_ago(29)),
+        (claims::State::Verified, days_ago(900)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let claim = claims::Claim {
+            id: Uuid::now_v7(),
+            tenant,
+            name: format!("n{n}.example.").parse().unwrap(),
+            state,
+            token: [0; 16],
+            created_at_us: made_at_us,
+            expires_at_us: made_at_us,
+            seen_at_us: None,
+            checked_at_us: None,
+            found: None,
+            check_at_us: None,
+        };
+        claims::insert(connection, &claim).await.unwrap();
+        claims::settle(connection, &claim).await.unwrap();
+    }
+    let webhook = |made_at_us| webhooks::Webhook {
+        id: Uuid::now_v7(),
+        tenant,
+        url: "https://hooks.test/".to_owned(),
+        topics: "record".to_owned(),
+        created_at_us: made_at_us,
+        since_sequence: 0,
+        disabled_at_us: None,
+        disabled_why: None,
+        failures: 0,
+        failing_since_us: None,
+        due_at_us: None,
+    };
+    let (whole, begun) = (webhook(days_ago(900)), webhook(days_ago(5)));
+    for one in [&whole, &begun] {
+        webhooks::insert(connection, one).await.unwrap();
+    }
+    webhooks::set_secret(connection, whole.id, b"sealed").await.unwrap();
+    for made_at_us in [days_ago(5), days_ago(3)] {
+        let (id, webhook) = (Uuid::now_v7(), whole.id);
+        let new = webhooks::New { id, webhook, sequence: Some(1), body: "{}".to_owned() };
+        webhooks::add(connection, webhook, &[&new], made_at_us).await.unwrap();
+    }
+    let account = Uuid::now_v7();
+    let add = "INSERT INTO accounts (id, email, email_key, name, is_operator, totp_step, created_at_us) VALUES ($1, 'a', 'a', 'a', FALSE, 0, 1)";
+    connection.query(add).bind(account).execute().await.unwrap();
+    let add = "INSERT INTO tokens (id, hash, scope, account_id, created_at_us, expires_at_us, revoked_at_us) VALUES ($1, $2, 'admin', $3, 1, $4, $5)";
+    for (n, (of, ends_at_us, revoked_at_us)) in [
+        (Some(account), None, Some(days_ago(31))),
+        (Some(account), Some(days_ago(31)), None),
+        (Some(account), Some(days_ago(29)), None),
+        (Some(account), None, None),
+        (None, None, Some(days_ago(900))),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let hash = [u8::try_from(n).unwrap(); 32];
+        let insert = connection.query(add).bind(Uuid::now_v7()).bind(&hash[..]).bind(of);
+        insert.bind(ends_at_us).bind(revoked_at_us).execute().await.unwrap();
+    }
+    writer.prune().await;
+    for (statement, left) in [
+        ("SELECT count(*) FROM claims", 2),
+        ("SELECT count(*) FROM webhooks", 1),
+        ("SELECT count(*) FROM deliveries", 1),
+        ("SELECT count(*) FROM tokens", 3),
+        ("SELECT count(*) FROM tokens WHERE account_id IS NULL", 1),
+    ] {
+        assert_eq!(running.count(statement).await, left, "{statement}");
+    }
+}
+
 /// Long changes wait in a queue of their own: a short one that comes meanwhile waits for the one that is being made.
 async fn a_short_change_waits_for_one_long_one_at_most(writer: Writer, running: Running) {
     let order: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -479,6 +563,7 @@ on_both! {
     a_database_that_fails_is_not_asked_without_pause,
     a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause,
     changes_go_when_they_are_old_and_published,
+    what_has_ended_goes_when_it_is_old_and_nothing_else_does,
     a_short_change_waits_for_one_long_one_at_most,
     behind_one_of_a_chain_that_is_not_made_nothing_is_carried_out,
     a_stop_ends_when_both_queues_are_empty,
