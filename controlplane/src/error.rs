@@ -8,6 +8,7 @@
 use axum::http::StatusCode;
 
 use crate::store::connection::is_away;
+use crate::store::deadline::is_late;
 
 /// Stable codes of the API; each has one status.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -321,6 +322,10 @@ impl From<sqlx::Error> for Problem {
             }
             sqlx::Error::Database(error) if is_quarantine(&*error) => {
                 Problem::new(Code::NameQuarantined, "the name was somebody else's a short time ago")
+            }
+            error if is_late(&error) => {
+                tracing::warn!(%error, "a statement was ended");
+                Problem::new(Code::Timeout, "the database took too long over this; nothing was changed")
             }
             sqlx::Error::Database(error) if error.code().is_some_and(|code| code == "42501") => {
                 tracing::error!(%error, "the database refused what the program had allowed");

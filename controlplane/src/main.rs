@@ -13,6 +13,8 @@ use godwit_controlplane::observe::{endpoint, log};
 use godwit_controlplane::relay::shadow;
 use godwit_controlplane::{Config, Controlplane, FirstStart, Program};
 use godwit_wire::presentation::Printable;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// The API and the database of Godwit, without a data plane in the process.
 #[derive(Debug, Parser)]
@@ -83,6 +85,8 @@ enum Migrate {
     Status,
 }
 
+/// The exit code of who was stopped by a second signal, as shells report SIGINT.
+const STOPPED_AT_ONCE: i32 = 130;
 const DEFAULT_METRICS: &str = "127.0.0.1:9154";
 
 fn main() -> ExitCode {
@@ -188,8 +192,7 @@ fn migrated(config: &Config, migrate: Migrate) -> anyhow::Result<()> {
 
 /// At each SIGHUP, has what changed in files looked at now, and not a moment later.
 fn reload_on_hangup(reload: impl Fn() + Send + 'static) -> anyhow::Result<()> {
-    let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-    let mut hangup = hangup.context("listening for signals")?;
+    let mut hangup = signal(SignalKind::hangup()).context("listening for signals")?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             reload();
@@ -202,10 +205,19 @@ fn run(config: Config) -> anyhow::Result<()> {
     log::start(&config.log.filter)?;
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
+        // Before anything else: a start may wait for the database, and is ended as a run is.
+        let mut stop = on_signals()?;
         let metrics_address = config.metrics_address(DEFAULT_METRICS)?;
         let shadow = Program::of_this_process(&["shadow"]).context("which program this is")?;
         let egress = Program::of_this_process(&["egress"]).context("which program this is")?;
-        let controlplane = Controlplane::open(config, FirstStart::Empty, None).await?.shadowed_by(shadow).calling_by(egress);
+        let opened = tokio::select! {
+            opened = Controlplane::open(config, FirstStart::Empty, None) => opened?,
+            _ = stop.wait_for(|stop| *stop) => {
+                tracing::info!("stopped before it had started");
+                return Ok(());
+            }
+        };
+        let controlplane = opened.shadowed_by(shadow).calling_by(egress);
         if let Some(token) = controlplane.new_token() {
             let shown = writeln!(std::io::stdout().lock(), "admin token: {}", token.reveal());
             shown.context("the admin token could not be printed; `godwit token create` makes another")?;
@@ -213,33 +225,35 @@ fn run(config: Config) -> anyhow::Result<()> {
         say(format_args!("api: {}://{}", controlplane.api_scheme(), controlplane.api_address()?));
         reload_on_hangup(controlplane.reloads())?;
         if let Some(address) = metrics_address {
-            let bound = endpoint::serve(address, controlplane.metrics().registry(), controlplane.metrics()).await?;
+            let bound =
+                endpoint::serve(address, controlplane.metrics().registry(), controlplane.metrics()).await?;
             say(format_args!("metrics: http://{bound}/metrics"));
         }
         if let Some(address) = controlplane.internal_address()? {
             say(format_args!("internal: https://{address}"));
         }
-        let (stopping, stop) = tokio::sync::watch::channel(false);
-        tokio::spawn(async move {
-            let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-                Ok(terminate) => terminate,
-                Err(error) => {
-                    tracing::error!(%error, "SIGTERM cannot be caught");
-                    return;
-                }
-            };
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            let _ = stopping.send(true);
-            // A second one means: now.
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            std::process::exit(130);
-        });
         controlplane.serve(None, stop).await
     })
+}
+
+/// Becomes true at the first SIGTERM or SIGINT; a second one ends the process where it stands, which loses nothing that was
+/// acknowledged.
+fn on_signals() -> anyhow::Result<watch::Receiver<bool>> {
+    let listen = |kind| signal(kind).context("listening for signals");
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (stopping, stop) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stopping.send_replace(true) {
+                tracing::warn!("a second signal: this ends at once, and waits for nothing");
+                std::process::exit(STOPPED_AT_ONCE);
+            }
+            tracing::info!("stopping");
+        }
+    });
+    Ok(stop)
 }

@@ -5,10 +5,12 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use godwit_wire::feed::DigestKey;
 use godwit_wire::name::Name;
+use tokio::time::Instant;
 
 use crate::auth::{self, Access, Token};
 use crate::commit::known::Known;
@@ -22,6 +24,7 @@ use crate::names::Rules;
 use crate::relay::{give, recount};
 use crate::store::audit::Who;
 use crate::store::batch::Batch;
+use crate::store::connection::is_away;
 use crate::store::log::Entry;
 use crate::store::relay::FeedState;
 use crate::store::{self, Connection, Database, Kind, Place, now_us};
@@ -65,6 +68,37 @@ pub(crate) async fn open_database(place: Place, readers: u32, exports: u32) -> a
     Database::open(place, readers, exports).await.map_err(said).with_context(|| format!("database {told}"))
 }
 
+/// Between two tries to reach a server that is not there yet.
+const REACH_AGAIN: Duration = Duration::from_secs(1);
+
+/// The same for a start, which may come before the server is there: for so long it is tried again. What a server that is there
+/// says is final.
+pub(crate) async fn await_database(
+    place: Place,
+    readers: u32,
+    exports: u32,
+    wait: Duration,
+) -> anyhow::Result<Database> {
+    let until = Instant::now() + wait;
+    let mut is_told = false;
+    loop {
+        let error = match Database::open(place.clone(), readers, exports).await {
+            Ok(database) => return Ok(database),
+            Err(error) => error,
+        };
+        let may_come = place.kind() == Kind::Postgres && is_away(&error);
+        if !may_come || Instant::now() + REACH_AGAIN >= until {
+            let tried = if may_come { format!(", tried for {} s", wait.as_secs()) } else { String::new() };
+            return Err(said(error)).with_context(|| format!("database {place}{tried}"));
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            let wait_s = wait.as_secs();
+            tracing::warn!(%place, %error, wait_s, "the database cannot be reached yet; it is tried again");
+        }
+        tokio::time::sleep(REACH_AGAIN).await;
+    }
+}
+
 /// The library's errors say their cause themselves: without the chain it is not said twice.
 pub(crate) fn said(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow::Error::msg(error.to_string())
@@ -89,7 +123,7 @@ pub(crate) async fn open_beside(store: &Store) -> anyhow::Result<(Database, Opti
 
 /// How often, and after what pauses, a folder that is in use is tried again.
 const LOCK_TRIES: u32 = 10;
-const LOCK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+const LOCK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Keeps every other process out of the folder for as long as the file is open.
 fn lock(data: &Path) -> anyhow::Result<File> {

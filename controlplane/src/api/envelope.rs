@@ -23,6 +23,7 @@ use super::whence::Asker;
 use crate::error::{Code, Problem};
 use crate::observe::metrics::Limit;
 use crate::rates::Standing;
+use crate::store::deadline;
 
 /// Carries the request id, both ways.
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -76,7 +77,8 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
-    let answered = tokio::time::timeout(app.request_timeout, caught(next.run(request))).await;
+    let answering = deadline::until(answer_by, next.run(request));
+    let answered = tokio::time::timeout(app.request_timeout, caught(answering)).await;
     let mut response = match answered {
         Ok(Some(response)) => response,
         Ok(None) => {

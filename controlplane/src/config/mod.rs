@@ -320,6 +320,8 @@ pub struct Store {
     /// The file with the master key that is to take its place, while it is changed. Default the name of the other file with
     /// `.next` behind it.
     pub secrets_next_key_file: Option<PathBuf>,
+    /// Seconds for which a start tries to reach the server of `url`. Default 30.
+    pub wait_seconds: u32,
     /// Connections that read. Default 4.
     pub readers: u32,
     /// Exports at once: each has a connection of its own. Default 2.
@@ -339,6 +341,7 @@ impl Default for Store {
             secrets_key_file: None,
             secrets_key: None,
             secrets_next_key_file: None,
+            wait_seconds: 30,
             readers: 4,
             exports: 2,
             history_days: 30,
@@ -557,6 +560,7 @@ impl Config {
                 "api.export_timeout_ms",
                 "100 to 86400000",
             ),
+            (self.store.wait_seconds <= 3_600, "store.wait_seconds", "at most 3600"),
             (self.api.drain_timeout_ms <= 3_600_000, "api.drain_timeout_ms", "at most 3600000"),
             ((1..=1_000_000).contains(&self.api.max_connections), "api.max_connections", "1 to 1000000"),
             (

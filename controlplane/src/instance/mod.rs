@@ -1,6 +1,7 @@
 //! One running control plane: what is opened in which order, and how it ends.
 
 mod beside;
+mod ending;
 mod publish;
 mod serve;
 
@@ -27,7 +28,7 @@ use crate::names::Rules;
 use crate::observe::metrics::Metrics;
 use crate::relay::shadow::Program;
 use crate::secrets::{FeedKeys, Vault};
-use crate::start::{FirstStart, first_start, go_on, gone, history, lock_of, open_database, place};
+use crate::start::{FirstStart, await_database, first_start, go_on, gone, history, lock_of, place};
 use crate::store::relay::FeedState;
 use crate::store::revocations::Revoked;
 use crate::store::{Database, Kind, Place, revocations};
@@ -108,7 +109,8 @@ impl Controlplane {
         {
             return Err(gone(&place));
         }
-        let mut database = open_database(place, config.store.readers, config.store.exports).await?;
+        let wait = Duration::from_secs(u64::from(config.store.wait_seconds));
+        let mut database = await_database(place, config.store.readers, config.store.exports, wait).await?;
         let digest_key = history(&mut database.writer, digest_key).await.context("history of the feed")?;
         let writer = &mut database.writer;
         let vault = Vault::unlock(writer, config.store.master_places()?).await.context("secrets")?;

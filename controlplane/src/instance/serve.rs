@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
-use super::Controlplane;
 use super::publish::Published;
+use super::{Controlplane, ending};
 use crate::accounts::mail::Letters;
 use crate::accounts::{Accounts, Settings};
 use crate::api::admission::BodyRoom;
@@ -63,8 +63,6 @@ use crate::webhooks::send::Sender;
 /// Of how many WebSockets it is not known yet whose they are, and of how many of one client.
 const UNKNOWN: usize = 256;
 const UNKNOWN_PER_CLIENT: usize = 32;
-/// How long a data plane gets, when it is time to stop, to take up what was committed last.
-const LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Controlplane {
     /// Serves until `stop` says so: first the listeners end, then the writer, then the relay, the database last.
@@ -404,37 +402,50 @@ impl Controlplane {
         };
         let watching = certificates.map(|certificates| tokio::spawn(certificates.watch(stop.clone())));
         api::server::serve(listener, transport, router, limits(&config), metrics, stopped(stop)).await;
-        let ending =
-            asking.into_iter().chain([exchanging, doing, hearing, noting, telling, following, sending]);
-        for ending in ending.chain(replaying).chain(recounting).chain(watching) {
-            let _ = ending.await;
-        }
+        let beside = [
+            ("internal listener", asking),
+            ("reports of nodes", Some(exchanging)),
+            ("jobs", Some(doing)),
+            ("revocations", Some(hearing)),
+            ("uses of tokens", Some(noting)),
+            ("events", Some(telling)),
+            ("webhooks", Some(following)),
+            ("deliveries", Some(sending)),
+            ("buffer", replaying),
+            ("count of digests", recounting),
+            ("certificate", watching),
+        ];
+        ending::tasks(ending::TASKS, beside).await;
         // One after the other: what was noted is chained as well.
-        for (end, ending) in [(end_keeping, keeping), (end_chaining, chaining)] {
+        for (name, end, ending) in
+            [("audit notes", end_keeping, keeping), ("audit log", end_chaining, chaining)]
+        {
             let _ = end.send(true);
-            let _ = ending.await;
+            ending::tasks(ending::TASKS, [(name, Some(ending))]).await;
         }
         drop(committer);
         // No request is let in any more: the writer ends when its queue is empty, the relay when all has its sequence, and the
         // data plane takes that up: one that never had anything would have nothing to start from.
         let _ = close.send(());
-        let writer = writing.await.context("the writer ended in a panic")?;
+        let writer = ending::task("writer", ending::WRITER, writing).await;
         let _ = end_relay.send(true);
         if let Some(relaying) = relaying {
-            let _ = tokio::time::timeout(LEVEL_TIMEOUT, relaying).await;
+            ending::task("relay", ending::LEVEL, relaying).await;
         }
         if let Some(applied) = applied {
-            let _ = tokio::time::timeout(LEVEL_TIMEOUT, level(applied, log.end())).await;
+            ending::phase("data plane", ending::LEVEL, level(applied, log.end())).await;
         }
         for ending in feeding.into_iter().chain(publishing) {
             ending.abort();
         }
-        Database { place, writer, readers, exports, guarded }
-            .close()
-            .await
-            .context("closing the database")?;
+        // One that was cut takes its connection with it, and what was not committed.
+        let writer = writer.context("the writer did not end, so that the database was not closed")?;
+        let database = Database { place, writer, readers, exports, guarded };
+        if let Some(closed) = ending::phase("database", ending::DATABASE, database.close()).await {
+            closed.context("closing the database")?;
+        }
         if let Some(buffer) = buffer {
-            buffer.close().await;
+            ending::phase("buffer's file", ending::DATABASE, buffer.close()).await;
         }
         tracing::info!("the control plane stopped");
         Ok(())

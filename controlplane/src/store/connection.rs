@@ -18,6 +18,8 @@ use sqlx::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use super::deadline::{self, Late};
+
 /// How long a server on another machine may take for one statement. It has a shorter limit itself
 /// ([`STATEMENT_LIMIT`]); this one is for a server that says nothing any more.
 const ANSWER_LIMIT: Duration = Duration::from_secs(40);
@@ -31,9 +33,12 @@ const END_READING: &str = "ROLLBACK";
 /// For whom a connection acts; see the policies of the schema.
 const ACT_FOR: &str = "SELECT set_config('godwit.account', $1, false)";
 const ACT_FOR_HERE: &str = "SELECT set_config('godwit.account', $1, true)";
+/// The same, and how long each statement may take from now on.
+const ACT_FOR_WITHIN: &str =
+    "SELECT set_config('godwit.account', $1, false), set_config('statement_timeout', $2, false)";
 
 /// Statements of this file that PostgreSQL alone gets.
-pub(super) const POSTGRES_ONLY: &[&str] = &[ACT_FOR, ACT_FOR_HERE];
+pub(super) const POSTGRES_ONLY: &[&str] = &[ACT_FOR, ACT_FOR_HERE, ACT_FOR_WITHIN];
 
 /// Which database.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -124,6 +129,13 @@ impl Connection {
         self.query(statement).bind(account.to_string().as_str()).fetch_value::<String>().await.map(|_| ())
     }
 
+    /// The same for one of a pool, with a limit for each of its statements.
+    async fn act_for_within(&mut self, account: Uuid, limit: Duration) -> sqlx::Result<()> {
+        let limit_ms = milliseconds(limit).to_string();
+        let query = self.query(ACT_FOR_WITHIN).bind(account.to_string().as_str()).bind(limit_ms.as_str());
+        query.fetch_value::<String>().await.map(|_| ())
+    }
+
     fn inner(&mut self) -> Inner<'_> {
         match &mut self.held {
             Held::Sqlite(connection) => Inner::Sqlite(connection),
@@ -169,8 +181,12 @@ impl Connection {
     /// # Errors
     /// Of the database.
     pub async fn control(&mut self, statements: &[&'static str]) -> sqlx::Result<()> {
-        // Made of statements that are constants.
-        let text = AssertSqlSafe(statements.join("; "));
+        self.control_text(statements.join("; ")).await
+    }
+
+    /// The same as one text, made of constants and numbers.
+    async fn control_text(&mut self, text: String) -> sqlx::Result<()> {
+        let text = AssertSqlSafe(text);
         match self.inner() {
             Inner::Sqlite(connection) => {
                 sqlx::query(text).execute(connection).await?;
@@ -243,6 +259,8 @@ pub struct Pool {
     free: Arc<Semaphore>,
     /// How long one is waited for.
     wait: Duration,
+    /// Who has one reads longer than the request may take that took it.
+    is_long: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -266,7 +284,18 @@ impl Pool {
 
     fn new(connections: Connections, most: u32, wait: Duration) -> Pool {
         let free = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(usize::MAX)));
-        Pool { connections, free, wait }
+        Pool { connections, free, wait, is_long: false }
+    }
+
+    /// The same, for who reads longer than a request may take.
+    pub(super) fn long(self) -> Pool {
+        Pool { is_long: true, ..self }
+    }
+
+    /// How long a statement may take in the server.
+    fn limit(&self) -> Duration {
+        let left = if self.is_long { None } else { deadline::left() };
+        left.map_or(STATEMENT_LIMIT, |left| left.min(STATEMENT_LIMIT))
     }
 
     /// One of them, for one statement after another.
@@ -277,11 +306,11 @@ impl Pool {
         let permit = self.permit().await?;
         let held = match &self.connections {
             Connections::Sqlite(pool) => {
-                let connection = pool.acquire().await.map_err(away)?;
+                let connection = before_the_deadline(async { pool.acquire().await.map_err(away) }).await?;
                 Held::PooledSqlite(Pooled { connection, spoilt: false })
             }
             Connections::Postgres(pool) => {
-                let connection = pool.acquire().await.map_err(away)?;
+                let connection = before_the_deadline(async { pool.acquire().await.map_err(away) }).await?;
                 Held::PooledPostgres(Pooled { connection, spoilt: false })
             }
         };
@@ -293,23 +322,24 @@ impl Pool {
     /// # Errors
     /// [`sqlx::Error::PoolTimedOut`] when all are busy, or of the database.
     pub async fn begin(&self) -> sqlx::Result<Connection> {
-        Pool::begun(self.acquire().await?).await
+        self.begun(self.acquire().await?).await
     }
 
-    /// The same with one that was acquired.
-    pub(super) async fn begun(mut connection: Connection) -> sqlx::Result<Connection> {
+    /// The same with one of it that was acquired.
+    pub(super) async fn begun(&self, mut connection: Connection) -> sqlx::Result<Connection> {
         let begin = match &mut connection.held {
             Held::PooledSqlite(pooled) => {
                 pooled.spoilt = true;
-                BEGIN_READING_SQLITE
+                BEGIN_READING_SQLITE.to_owned()
             }
             Held::PooledPostgres(pooled) => {
                 pooled.spoilt = true;
-                BEGIN_READING_POSTGRES
+                let limit_ms = milliseconds(self.limit());
+                format!("{BEGIN_READING_POSTGRES}; SET LOCAL statement_timeout = {limit_ms}")
             }
             Held::Sqlite(_) | Held::Postgres(_) => return Ok(connection),
         };
-        connection.control(&[begin]).await?;
+        connection.control_text(begin).await?;
         Ok(connection)
     }
 
@@ -319,12 +349,16 @@ impl Pool {
     /// As of [`Pool::acquire`].
     pub(super) async fn acquire_for(&self, account: Uuid) -> sqlx::Result<Connection> {
         let mut connection = self.acquire().await?.guarded();
-        connection.act_for(account, false).await?;
+        match connection.kind() {
+            Kind::Postgres => connection.act_for_within(account, self.limit()).await?,
+            Kind::Sqlite => connection.act_for(account, false).await?,
+        }
         Ok(connection)
     }
 
     async fn permit(&self) -> sqlx::Result<OwnedSemaphorePermit> {
-        let permit = tokio::time::timeout(self.wait, self.free.clone().acquire_owned()).await;
+        let wait = deadline::left().map_or(self.wait, |left| left.min(self.wait));
+        let permit = tokio::time::timeout(wait, self.free.clone().acquire_owned()).await;
         permit.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)
     }
 
@@ -517,17 +551,48 @@ impl Row {
     }
 }
 
-/// A server that does not answer is as good as gone; `spoilt` is told when the connection is not to be used again.
+/// A number that `statement_timeout` takes: 0 would be no limit.
+fn milliseconds(limit: Duration) -> u128 {
+    limit.as_millis().max(1)
+}
+
+/// Work that is of no use once the request's time is over.
+async fn before_the_deadline<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    match deadline::left() {
+        Some(left) => tokio::time::timeout(left, work).await.map_err(|_| Late)?,
+        None => work.await,
+    }
+}
+
+/// A server that does not answer is as good as gone; `spoilt` is told when the connection is not to be used again. Where nobody
+/// waits any more, because the request's time is over or its caller went away, the server still works on the statement: a
+/// connection that is closed is what ends it (`client_connection_check_interval`).
 async fn in_time<T>(
     spoilt: Option<&mut bool>,
     work: impl Future<Output = sqlx::Result<T>>,
 ) -> sqlx::Result<T> {
+    let mut unfinished = Unfinished(spoilt);
     let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    let done = tokio::time::timeout(ANSWER_LIMIT, work).await.unwrap_or_else(|_| Err(silent()));
-    if let (Err(error), Some(spoilt)) = (&done, spoilt) {
+    let answered = async { tokio::time::timeout(ANSWER_LIMIT, work).await.unwrap_or_else(|_| Err(silent())) };
+    let done = before_the_deadline(answered).await;
+    let is_known = !matches!(&done, Err(sqlx::Error::AnyDriverError(_)));
+    if let Some(spoilt) = unfinished.0.take_if(|_| is_known)
+        && let Err(error) = &done
+    {
         *spoilt |= is_lost(error);
     }
     done
+}
+
+/// Says of a connection that it is not to be used again, where a statement was left before its answer had come.
+struct Unfinished<'c>(Option<&'c mut bool>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(spoilt) = self.0.take() {
+            *spoilt = true;
+        }
+    }
 }
 
 /// Whether an error says that the database cannot be reached, or cannot be written to for now: the connection is of no use

@@ -69,7 +69,11 @@ impl Views {
     /// # Errors
     /// As of [`Pool::begin`].
     pub(crate) async fn begin(&self, account: Option<Uuid>) -> sqlx::Result<Connection> {
-        Pool::begun(self.acquire(account).await?).await
+        let pool = match (account, &self.guarded) {
+            (Some(_), Some(guarded)) => &guarded.readers,
+            _ => &self.readers,
+        };
+        pool.begun(self.acquire(account).await?).await
     }
 
     /// The same, for who reads long.
@@ -78,7 +82,9 @@ impl Views {
     /// As of [`Pool::begin`].
     pub(crate) async fn begin_long(&self, account: Option<Uuid>) -> sqlx::Result<Connection> {
         match (account, &self.guarded) {
-            (Some(account), Some(guarded)) => Pool::begun(guarded.exports.acquire_for(account).await?).await,
+            (Some(account), Some(guarded)) => {
+                guarded.exports.begun(guarded.exports.acquire_for(account).await?).await
+            }
             _ => self.exports.begin().await,
         }
     }
@@ -108,7 +114,8 @@ impl Database {
                     |most| SqlitePoolOptions::new().max_connections(most).acquire_timeout(CONNECT_TIMEOUT);
                 let readers = pool(readers).connect_with(read_only.clone()).await?;
                 let exports = pool(exports).connect_lazy_with(read_only);
-                (Pool::sqlite(readers, ACQUIRE_TIMEOUT), Pool::sqlite(exports, ACQUIRE_TIMEOUT), None)
+                let exports = Pool::sqlite(exports, ACQUIRE_TIMEOUT).long();
+                (Pool::sqlite(readers, ACQUIRE_TIMEOUT), exports, None)
             }
             Place::Server(server) => {
                 let only = [("default_transaction_read_only", "on")];
@@ -121,11 +128,12 @@ impl Database {
                         pool(most).connect_lazy_with(of_tenants.clone()),
                         ACQUIRE_TIMEOUT,
                     ),
-                    exports: Pool::postgres(pool(exports).connect_lazy_with(of_tenants), ACQUIRE_TIMEOUT),
+                    exports: Pool::postgres(pool(exports).connect_lazy_with(of_tenants), ACQUIRE_TIMEOUT)
+                        .long(),
                 };
                 let exports = pool(exports).connect_lazy_with(read_only);
                 let readers = Pool::postgres(readers, ACQUIRE_TIMEOUT);
-                (readers, Pool::postgres(exports, ACQUIRE_TIMEOUT), Some(guarded))
+                (readers, Pool::postgres(exports, ACQUIRE_TIMEOUT).long(), Some(guarded))
             }
         };
         Ok(Database { place, writer, readers, exports, guarded })

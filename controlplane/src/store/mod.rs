@@ -15,6 +15,7 @@ pub(crate) mod claims;
 pub mod connection;
 pub(crate) mod data_keys;
 pub mod database;
+pub(crate) mod deadline;
 pub(crate) mod dump;
 pub mod history;
 pub mod idempotency;

@@ -13,6 +13,8 @@ use super::connection::{Connection, Kind, STATEMENT_LIMIT};
 /// How long a statement waits for a lock that somebody else holds: of SQLite, where there is one writer inside the process,
 /// a tool that has the database open.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the server works on for who is gone, and for a control plane that is.
+const GONE_CHECK_MS: &str = "1000";
 /// How long a server may take to let us in.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -90,6 +92,8 @@ impl Place {
                 ("statement_timeout", limit_ms.as_str()),
                 ("lock_timeout", lock_ms.as_str()),
                 ("idle_in_transaction_session_timeout", "0"),
+                // PostgreSQL 14 and later; before, a server noticed that nobody listens when it had something to say.
+                ("client_connection_check_interval", GONE_CHECK_MS),
                 // Plans are made once, often while a table is small or was never analyzed, and kept: what was right then reads all
                 // of a table for each change once that has grown. Ours name keys, and there is an index for each, so that
                 // planning them again each time finds nothing better.

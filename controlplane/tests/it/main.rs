@@ -33,6 +33,7 @@ mod isolation;
 mod jobs;
 mod keys;
 mod ledger;
+mod lifecycle;
 mod limits;
 mod listener;
 mod names;

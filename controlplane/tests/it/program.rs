@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _};
@@ -15,16 +15,18 @@ use crate::concurrency::seed;
 use crate::harness::{Client, URL_FILE, folder};
 use crate::ledger::Ledger;
 
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_godwit-controlplane"))
 }
 
 /// A running program. Killed when dropped.
 pub(crate) struct Program {
-    child: Child,
-    address: SocketAddr,
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
     token: Option<String>,
     metrics: SocketAddr,
+    /// What it has said on standard error since it listens.
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Drop for Program {
@@ -41,7 +43,7 @@ fn start(data: &Path) -> Program {
 /// The same with settings in its environment.
 pub(crate) fn start_with(data: &Path, settings: &[(&str, &str)]) -> Program {
     let mut command = command();
-    command.envs(settings.iter().copied());
+    command.env("GODWIT_LOG__FILTER", "error").envs(settings.iter().copied());
     let url = data.join(URL_FILE);
     if url.exists() {
         command.env("GODWIT_STORE__URL_FILE", url);
@@ -49,21 +51,24 @@ pub(crate) fn start_with(data: &Path, settings: &[(&str, &str)]) -> Program {
     let mut child = command
         .args(["--api", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data"])
         .arg(data)
-        .env("GODWIT_LOG__FILTER", "error")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // A warning may come before.
     let mut at = |prefix: &str| {
-        let line = lines.next().expect("the program says where it listens").unwrap();
+        let mut rest = lines.by_ref().map(Result::unwrap).skip_while(|line| line.contains("WARN"));
+        let line = rest.next().expect("the program says where it listens");
         let address = line.strip_prefix(prefix).unwrap_or_else(|| panic!("{line}")).to_owned();
         address.trim_end_matches("/metrics").parse().unwrap()
     };
     let address = at("api: http://");
     let metrics = at("metrics: http://");
     // Read on, or a full pipe stops the program.
-    std::thread::spawn(move || lines.for_each(drop));
+    let said = Arc::<Mutex<Vec<String>>>::default();
+    let saying = said.clone();
+    std::thread::spawn(move || lines.for_each(|line| saying.lock().unwrap().push(line.unwrap_or_default())));
     let token = data.join("token");
     let token = if token.exists() {
         Some(std::fs::read_to_string(token).unwrap())
@@ -74,12 +79,34 @@ pub(crate) fn start_with(data: &Path, settings: &[(&str, &str)]) -> Program {
         std::fs::write(token, &text).unwrap();
         Some(text)
     };
-    Program { child, address, token, metrics }
+    Program { child, address, token, metrics, lines: said }
 }
 
 impl Program {
     pub(crate) fn client(&self) -> Client {
         Client { address: self.address, token: self.token.clone().unwrap() }
+    }
+
+    /// Waits until it takes no further connection.
+    pub(crate) async fn until_refusing(&self) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while tokio::net::TcpStream::connect(self.address).await.is_ok() {
+            assert!(tokio::time::Instant::now() < deadline, "it goes on to listen");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until it has said something; all that it said.
+    pub(crate) async fn said(&self, what: &str) -> String {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let said = self.lines.lock().unwrap().join("\n");
+            if said.contains(what) {
+                return said;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "never said: {what}\n{said}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// SIGKILL.

@@ -60,6 +60,8 @@ mod jobs;
 mod keys;
 #[path = "../it/ledger.rs"]
 mod ledger;
+#[path = "../it/lifecycle.rs"]
+mod lifecycle;
 #[path = "../it/limits.rs"]
 mod limits;
 #[path = "../it/names.rs"]

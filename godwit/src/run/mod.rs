@@ -133,6 +133,7 @@ fn on_signals() -> anyhow::Result<watch::Receiver<bool>> {
                 _ = interrupt.recv() => {}
             }
             if stopping.send_replace(true) {
+                tracing::warn!("a second signal: this ends at once, and waits for nothing");
                 std::process::exit(STOPPED_AT_ONCE);
             }
         }

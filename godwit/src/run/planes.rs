@@ -73,7 +73,12 @@ impl Planes {
         let first = if self.has_snapshot { FirstStart::Never } else { FirstStart::ExampleZone };
         let shadow = Program::of_this_process(&["shadow"])?;
         let egress = Program::of_this_process(&["egress"])?;
-        let controlplane = Controlplane::open(self.config.clone(), first, Some(digest_key)).await?;
+        let mut stop = self.stop.clone();
+        let controlplane = tokio::select! {
+            opened = Controlplane::open(self.config.clone(), first, Some(digest_key)) => opened?,
+            // It may wait for the database.
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        };
         let controlplane = controlplane.shadowed_by(shadow).calling_by(egress);
         if let Some(token) = controlplane.new_token() {
             show_token(&token.reveal());

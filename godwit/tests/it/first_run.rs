@@ -88,6 +88,7 @@ fn a_stop_lets_requests_end_and_a_second_signal_does_not() {
     started.running.signal("TERM");
     assert_eq!(started.running.wait().code(), Some(130));
     assert!(asked.elapsed() < PATIENCE / 2);
+    wait_for("a word about it", || started.running.stderr().contains("a second signal").then_some(()));
 }
 
 #[test]

@@ -181,7 +181,8 @@ fn http(limits: &Limits) -> http1::Builder {
         .header_read_timeout(limits.header_timeout)
         .max_header_size(limits.header_octets)
         .max_buf_size(BUFFER_OCTETS)
-        .half_close(true);
+        // Who has closed their side is gone, and nobody needs the answer: it cannot be told from one who would still read.
+        .half_close(false);
     http
 }
 
