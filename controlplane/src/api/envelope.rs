@@ -18,8 +18,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::App;
 use super::whence::Asker;
+use super::{App, deprecation};
 use crate::error::{Code, Problem};
 use crate::observe::metrics::Limit;
 use crate::rates::Standing;
@@ -108,6 +108,7 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
         standing.write(response.headers_mut());
     }
     protect(response.headers_mut(), is_docs);
+    deprecation::announce(&route, response.headers_mut());
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID.clone(), value);
     }
@@ -124,7 +125,7 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
 }
 
 /// What a browser may do with an answer: the pages at `/docs` run their own scripts and nothing else, other pages say it
-/// themselves, everything else is data that is no page, in no frame, and not kept. No other origin may read any of it: there is no CORS.
+/// themselves, everything else is data that is no page, in no frame, and not kept. Which other origins may read it says [`super::cors`].
 fn protect(headers: &mut HeaderMap, is_docs: bool) {
     let policy = if is_docs {
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; \

@@ -1,14 +1,18 @@
 //! HTTP in, HTTP out: no SQL, no rules.
 //!
-//! A request passes, in this order: the limits of its connection in [`server`], [`envelope::around`] (request id, metrics,
-//! log, panics, deadline), `client` (from where), [`admission`] (how many at once), `rates` (how often), `authenticate`, its handler in `v1/`. Whatever goes wrong is a [`Problem`], which `envelope` turns into
+//! A request passes, in this order: the limits of its connection in [`server`], [`cors`] where it comes from a page of another
+//! origin, [`envelope::around`] (request id, metrics, log, panics, deadline), `client` (from where), [`admission`] (how many at once), `rates` (how often), `authenticate`, its handler in `v1/`. Whatever goes wrong is a [`Problem`], which `envelope` turns into
 //! `{"error", "code", "request_id"}`.
 
 pub mod admission;
 pub(crate) mod asked;
 pub mod buffered;
 pub(crate) mod client;
+mod compression;
+pub(crate) mod cors;
 pub mod cursor;
+mod deprecation;
+mod described;
 mod dry_run;
 pub mod envelope;
 pub mod health;
@@ -112,6 +116,8 @@ pub struct App {
     pub(crate) webhooks: Webhooks,
     /// How the API is reached.
     pub(crate) public_url: Arc<str>,
+    /// Whose pages may speak to it beside its own.
+    pub(crate) origins: Vec<String>,
     /// Who may ask, and which proxies are believed.
     pub(crate) access: Arc<Access>,
     /// How many requests somebody may send.
@@ -140,12 +146,19 @@ pub fn router(app: Arc<App>) -> Router {
     let authenticated = || middleware::from_fn_with_state(app.clone(), authenticate);
     let scoped = openapi::routes(app.clone()).route_layer(middleware::from_fn(within_scope));
     let aliases = v1::records::aliases(app.clone()).route_layer(middleware::from_fn(within_scope));
+    let compressed = || middleware::from_fn(compression::around);
     let api = scoped
         .merge(openapi::of_people(app.clone()))
+        .route_layer(middleware::map_response(compression::ended))
+        .route_layer(compression::layer())
+        .route_layer(compressed())
         .route_layer(authenticated())
         .merge(openapi::of_strangers(app.clone()));
-    let (api, description) = api.split_for_parts();
-    Router::new()
+    let aliases = aliases.route_layer(compression::layer()).route_layer(compressed());
+    let (api, mut description) = api.split_for_parts();
+    described::complete(&mut description);
+    let origins = cors::layer(&app.origins);
+    let router = Router::new()
         .merge(api)
         .merge(aliases.route_layer(authenticated()))
         .merge(health::routes(app.clone()))
@@ -158,7 +171,12 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), rates::around))
         .layer(middleware::from_fn_with_state(app.clone(), admission::limit))
         .layer(middleware::from_fn_with_state(app.access.clone(), client::within))
-        .layer(middleware::from_fn_with_state(app, envelope::around))
+        .layer(middleware::from_fn_with_state(app, envelope::around));
+    // Outermost: an error has to say who may read it, too.
+    match origins {
+        Some(origins) => router.layer(origins),
+        None => router,
+    }
 }
 
 /// Lets in who has the scope that a route takes.

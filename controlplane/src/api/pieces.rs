@@ -6,16 +6,17 @@ use std::task::{Context, Poll, ready};
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 
-/// A body that gives its octets in pieces of at most `most`.
+/// A body that gives its octets in pieces of at most `most`. It may be asked again after its end, which not every body bears.
 pub(super) struct Pieces {
     body: Body,
     rest: Bytes,
     most: usize,
+    has_ended: bool,
 }
 
 impl Pieces {
     pub(super) fn of(body: Body, most: usize) -> Pieces {
-        Pieces { body, rest: Bytes::new(), most }
+        Pieces { body, rest: Bytes::new(), most, has_ended: false }
     }
 }
 
@@ -29,12 +30,18 @@ impl hyper::body::Body for Pieces {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
         while this.rest.is_empty() {
+            if this.has_ended {
+                return Poll::Ready(None);
+            }
             match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => this.rest = data,
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 },
-                end => return Poll::Ready(end),
+                end => {
+                    this.has_ended = true;
+                    return Poll::Ready(end);
+                }
             }
         }
         let piece = this.rest.split_to(this.rest.len().min(this.most));
@@ -42,7 +49,7 @@ impl hyper::body::Body for Pieces {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.rest.is_empty() && (self.has_ended || self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

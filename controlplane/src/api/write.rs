@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::admission::Taken;
 use super::envelope::AnswerBy;
-use super::{App, buffered, dry_run, served, whence};
+use super::{App, buffered, compression, dry_run, served, whence};
 use crate::auth::{Caller, Scope};
 use crate::buffer::Carried;
 use crate::buffer::entry::Entry;
@@ -324,7 +324,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
 
 /// The version that a tag names: written as an answer writes it, not with a sign or zeros before it.
 fn version(opaque: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(opaque).ok()?;
+    let text = std::str::from_utf8(compression::unmarked(opaque)).ok()?;
     text.parse::<u64>().ok().filter(|version| version.to_string() == text)
 }
 
@@ -527,6 +527,9 @@ mod tests {
     fn if_match_is_read() {
         for (value, expected) in [
             ("\"17\"", Some(IfMatch::Versions(vec![17]))),
+            // Of an answer that was compressed.
+            ("\"17-gzip\"", Some(IfMatch::Versions(vec![17]))),
+            ("\"17-gzip-gzip\", \"17-br\"", Some(IfMatch::Versions(vec![]))),
             ("\"1\", \"2\"", Some(IfMatch::Versions(vec![1, 2]))),
             ("*", Some(IfMatch::Any)),
             ("\"other\"", Some(IfMatch::Versions(vec![]))),

@@ -22,6 +22,7 @@ use anyhow::Context as _;
 use godwit_wire::feed::{MAX_ANNOUNCED_URLS, MAX_URL_OCTETS};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::api::cors;
 use crate::secrets::MasterPlaces;
 use crate::secrets::masters::digits;
 use crate::store::Place;
@@ -110,6 +111,9 @@ pub struct Api {
     /// How the API is reached: what its tokens are good for (`aud`), and where the links in mails lead. Default `https://`, or
     /// `http://` without TLS, and the address, so needed where that is none that others can reach.
     pub public_url: Option<String>,
+    /// Origins of pages that may speak to the API from a browser, with a token, as `https://dns.example.net`: exact, without a path.
+    /// Default none: its own pages alone.
+    pub cors_origins: Vec<String>,
     /// Networks of proxies that are believed whom they speak for (`X-Forwarded-For`, `Forwarded`). Default none.
     pub trusted_proxies: Networks,
     /// Networks that requests may come from. Default none: any.
@@ -160,6 +164,7 @@ impl Default for Api {
             tls_key: None,
             allow_plaintext: false,
             public_url: None,
+            cors_origins: Vec::new(),
             trusted_proxies: Networks::default(),
             allow: Networks::default(),
             deny: Networks::default(),
@@ -545,6 +550,11 @@ impl Config {
                 "the URL that others reach it at, as links in mails lead there",
             ),
             (
+                self.api.cors_origins.iter().all(|origin| cors::is_origin(origin)),
+                "api.cors_origins",
+                "origins like https://dns.example.net, without a path; neither * nor null",
+            ),
+            (
                 !self.api.trusted_proxies.has_everybody(),
                 "api.trusted_proxies",
                 "networks of proxies, not of everybody",
@@ -690,6 +700,7 @@ impl load::Checked for Config {
         "defaults.ns",
         "names.reserved",
         "names.resolvers",
+        "api.cors_origins",
         "api.trusted_proxies",
         "api.allow",
         "api.deny",

@@ -198,6 +198,7 @@ impl Controlplane {
                 woken: told.clone(),
             },
             public_url: public_url.clone(),
+            origins: config.api.cors_origins.clone(),
             access: Arc::new(Access {
                 proxies: config.api.trusted_proxies.clone(),
                 allow: config.api.allow.clone(),

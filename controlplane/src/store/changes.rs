@@ -23,6 +23,7 @@ const GIVE_SEQUENCES: &str = "UPDATE outbox SET sequence = $1 + numbered.n, publ
 const GIVE_SEQUENCES_TO: &str = "UPDATE outbox SET sequence = $1 + numbered.n, published_at_us = $2, withheld = outbox.commit_number = ANY (string_to_array($4, ',')::BIGINT[]) FROM unnest(string_to_array($3, ',')::BIGINT[]) WITH ORDINALITY AS numbered(number, n) WHERE outbox.commit_number = numbered.number";
 const STATE: &str = "SELECT changes.committed_at_us, changes.settled_by, outbox.commit_number, outbox.sequence, outbox.published_at_us, outbox.withheld FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.id = $1";
 const ACTOR: &str = "SELECT actor FROM changes WHERE id = $1";
+const REQUEST: &str = "SELECT request_id, actor FROM changes WHERE id = $1";
 const PAYLOAD: &str = "SELECT payload FROM changes WHERE id = $1";
 const OF_VERSION: &str = "SELECT outbox.commit_number, outbox.change_id FROM history JOIN outbox ON outbox.change_id = history.change_id WHERE history.zone_key = $1 AND history.version = $2";
 const PRUNE: &str = "DELETE FROM changes WHERE id IN (SELECT changes.id FROM changes LEFT JOIN outbox ON outbox.change_id = changes.id WHERE changes.committed_at_us < $1 AND (outbox.commit_number IS NULL OR outbox.sequence IS NOT NULL) ORDER BY changes.committed_at_us LIMIT $2)";
@@ -41,6 +42,7 @@ pub const ALL: &[&str] = &[
     GIVE_SEQUENCES,
     STATE,
     ACTOR,
+    REQUEST,
     PAYLOAD,
     OF_VERSION,
     PRUNE,
@@ -103,6 +105,15 @@ pub struct State {
 /// Of the database.
 pub(crate) async fn actor(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option<String>> {
     connection.query(ACTOR).bind(id).fetch_optional().await?.map(|row| row.get(0)).transpose()
+}
+
+/// The id of the request that made a change, and who sent it.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn request(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option<(String, String)>> {
+    let row = connection.query(REQUEST).bind(id).fetch_optional().await?;
+    row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
 }
 
 /// Keeps a change and, when it has a payload, puts it into the outbox: with its sequence where that is known already.

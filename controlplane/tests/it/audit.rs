@@ -104,10 +104,16 @@ async fn r20_every_route_that_changes_something_is_in_the_log() {
     let mut deeds = Deeds { done: Vec::new(), routes: BTreeSet::new() };
     let d = &mut deeds;
     let record = json!({ "name": "a.example.com.", "type": "A", "value": ["192.0.2.1"] });
-    d.act(admin, "POST /api/v1/records", "/api/v1/records", record, "record.create").await;
+    d.act(admin, "POST /api/v1/records", "/api/v1/records", record.clone(), "record.create").await;
     let of_a = "/api/v1/records/a.example.com.?type=A";
     d.act(admin, "PUT /api/v1/records/{name}", of_a, json!({ "value": ["192.0.2.2"] }), "record.put").await;
     d.act(admin, "DELETE /api/v1/records/{name}", of_a, Value::Null, "record.delete").await;
+    // The same under the other path.
+    d.act(admin, "POST /api/v1/dns-records", "/api/v1/dns-records", record, "record.create").await;
+    let of_a = "/api/v1/dns-records/a.example.com.?type=A";
+    d.act(admin, "PUT /api/v1/dns-records/{name}", of_a, json!({ "value": ["192.0.2.2"] }), "record.put")
+        .await;
+    d.act(admin, "DELETE /api/v1/dns-records/{name}", of_a, Value::Null, "record.delete").await;
     let changes = json!({ "changes": [{ "op": "put", "name": "b.example.com.", "type": "A", "value": ["192.0.2.1"] }] });
     d.act(admin, "POST /api/v1/changes", "/api/v1/changes", changes, "changes").await;
     let zone = json!({ "name": "x.test." });

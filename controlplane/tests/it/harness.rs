@@ -28,8 +28,28 @@ pub(crate) struct Server {
     /// Where nodes ask.
     pub(crate) internal: Option<SocketAddr>,
     metrics: Metrics,
+    failures: Failures,
     stop: watch::Sender<bool>,
     running: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Whatever a test is about, and however its requests were sent: none was answered with 500. Looked at when the server goes.
+struct Failures {
+    metrics: Metrics,
+    are_meant: bool,
+}
+
+impl Drop for Failures {
+    fn drop(&mut self) {
+        let text = Metrics::text(&self.metrics.registry());
+        let failed: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains("requests_total{") && line.contains("status=\"500\""))
+            .collect();
+        if !self.are_meant && !failed.is_empty() && !std::thread::panicking() {
+            panic!("the server failed inside: {failed:?}");
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -187,6 +207,7 @@ impl Server {
             resync,
             folder,
             internal,
+            failures: Failures { metrics: metrics.clone(), are_meant: false },
             metrics,
             stop,
             running,
@@ -197,7 +218,13 @@ impl Server {
     pub(crate) async fn stop(self) -> (Arc<tempfile::TempDir>, Replica, String) {
         self.stop.send(true).unwrap();
         tokio::time::timeout(Duration::from_secs(30), self.running).await.unwrap().unwrap().unwrap();
+        drop(self.failures);
         (self.folder, self.replica, self.client.token)
+    }
+
+    /// This test makes it fail inside.
+    pub(crate) fn fails_on_purpose(&mut self) {
+        self.failures.are_meant = true;
     }
 
     /// Its counters.

@@ -41,7 +41,7 @@ fn requests() -> Vec<Foreign> {
     let record = || json!({ "name": "RECORD", "type": "TXT", "value": ["\"x\""] });
     let none = || Value::Null;
     let step = |name: &str| json!({ "op": "put", "name": name, "type": "TXT", "value": ["\"x\""] });
-    vec![
+    let mut requests = vec![
         foreign("GET /api/v1/domains", "/api/v1/domains", none(), LIST),
         foreign("GET /api/v1/domains", "/api/v1/domains?tenant=TENANT", none(), LIST),
         foreign("POST /api/v1/domains", "/api/v1/domains", json!({ "name": "ZONE", "ns": ["ns1.example.net."] }), TAKEN),
@@ -151,7 +151,20 @@ fn requests() -> Vec<Foreign> {
         foreign("POST /api/v1/mail/test", "/api/v1/mail/test", json!({ "to": "x@example.org" }), OPERATORS),
         foreign("POST /api/v1/reload", "/api/v1/reload", none(), OPERATORS),
         foreign("POST /api/v1/rollback", "/api/v1/rollback", json!({ "to": 1 }), OPERATORS),
-    ]
+    ];
+    // The same under the other path.
+    let alias = |path: &str| path.replace("/api/v1/records", "/api/v1/dns-records");
+    let others = requests.iter().filter(|foreign| foreign.route.contains("/api/v1/records"));
+    let others: Vec<Foreign> = others
+        .map(|foreign| Foreign {
+            route: alias(foreign.route).leak(),
+            path: alias(foreign.path).leak(),
+            body: foreign.body.clone(),
+            statuses: foreign.statuses,
+        })
+        .collect();
+    requests.extend(others);
+    requests
 }
 
 /// Routes that name nothing of anybody's: they take a secret that only its owner has, or are about who asks alone.

@@ -41,7 +41,7 @@ async fn until(client: &Client, id: &str, state: &str) -> Value {
 }
 
 /// A job that nobody here does.
-async fn add_unknown(server: &Server) -> String {
+pub(crate) async fn add_unknown(server: &Server) -> String {
     let id = Uuid::now_v7();
     let mut beside = server.beside().await;
     let insert = "INSERT INTO jobs (id, kind, payload, state, run_at_us, attempts, max_attempts, created_at_us) VALUES ($1, 'of.tomorrow', '{\"a\":1}', 'waiting', 1, 0, 3, 1)";

@@ -28,7 +28,7 @@ fn now_s() -> i64 {
 
 impl Signer {
     /// One that nobody knows.
-    fn new(sub: &str, aud: &str) -> Signer {
+    pub(crate) fn new(sub: &str, aud: &str) -> Signer {
         let pair = rcgen::KeyPair::generate().unwrap();
         let der = pair.serialize_der();
         Signer {
@@ -77,7 +77,7 @@ impl Signer {
         Client { token: self.token(scope, narrowed), ..of.clone() }
     }
 
-    fn body(&self, more: &Value) -> Value {
+    pub(crate) fn body(&self, more: &Value) -> Value {
         let mut body = json!({
             "name": "script", "password": PASSWORD, "public_key": self.pem, "proof": self.sign(&self.claims()),
         });

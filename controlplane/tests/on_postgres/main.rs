@@ -40,6 +40,8 @@ mod egress;
 mod errors;
 #[path = "../it/events.rs"]
 mod events;
+#[path = "../it/examples.rs"]
+mod examples;
 #[path = "../it/exports.rs"]
 mod exports;
 #[path = "../it/faults.rs"]
@@ -74,6 +76,8 @@ mod office;
 mod overlap;
 #[path = "../it/past.rs"]
 mod past;
+#[path = "../it/product.rs"]
+mod product;
 #[path = "../it/program.rs"]
 mod program;
 #[path = "../it/rates.rs"]

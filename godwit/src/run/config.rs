@@ -109,6 +109,7 @@ impl Checked for Config {
         "names.reserved",
         "names.resolvers",
         "rate_limit.exempt",
+        "api.cors_origins",
         "api.trusted_proxies",
         "api.allow",
         "api.deny",

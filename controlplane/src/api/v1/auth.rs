@@ -47,6 +47,7 @@ pub struct Link {
 /// A link, and the password of the registration that it is for.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ProofOfRegistration)]
 pub struct Proof {
     /// `gl_…`, good once.
     #[schema(example = "gl_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")]

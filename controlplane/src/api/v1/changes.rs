@@ -108,6 +108,10 @@ pub struct ChangeState {
     /// of data planes fails at it. While the database is away, and where it could not be made afterwards: `buffered`, `conflict`.
     #[schema(example = "applied")]
     pub state: &'static str,
+    /// Of the request that made it, for who sent it and for operators: the log and the audit log have it too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "0199f3d2-7c1a-7d41-9e7b-3f0d5a1b2c3d")]
+    pub request_id: Option<String>,
     /// When it was committed; not there while it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub committed_at: Option<String>,
@@ -362,6 +366,7 @@ impl ChangeState {
         ChangeState {
             id: id.to_string(),
             state,
+            request_id: None,
             committed_at: None,
             accepted_at: Some(timestamp(accepted_at_us)),
             behind: None,
@@ -421,6 +426,8 @@ pub async fn look_up(
     drop(seen);
     let mut connection = app.readers.acquire().await?;
     let standard = Standard::of(&mut connection, id, &stored).await?;
+    let request = changes::request(&mut connection, id).await?;
+    let request_id = request.filter(|(_, actor)| access.is_everything() || is_own(actor)).map(|(id, _)| id);
     let recent = app.publications.of(id);
     let sequence = recent.map(|recent| recent.sequence).or(stored.sequence);
     let published_at = recent.map(|recent| recent.at_us).or(stored.published_at_us);
@@ -457,6 +464,7 @@ pub async fn look_up(
     let body = ChangeState {
         id: named.to_string(),
         state,
+        request_id,
         committed_at: Some(timestamp(stored.committed_at_us)),
         accepted_at: None,
         behind: None,

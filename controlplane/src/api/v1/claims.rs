@@ -57,6 +57,7 @@ pub struct Claim {
 
 /// A TXT record.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ProofOfName)]
 pub struct Proof {
     /// Its name.
     #[schema(example = "_godwit-challenge.example.com.")]

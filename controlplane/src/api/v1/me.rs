@@ -141,6 +141,7 @@ pub struct Password {
 /// What proves, once more, who asks.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ProofOfOneself)]
 pub struct Proof {
     /// The present password.
     pub password: String,
