@@ -351,7 +351,8 @@ async fn every_example_of_the_description_is_answered_as_described() {
             let is_good =
                 (200..300).contains(&status) && operation["responses"][status.to_string()].is_object();
             // A dry run has something to say where nothing else is said.
-            if !is_good && !(what.contains("dry_run") && status == 200) {
+            let is_dry = what.contains("dry_run") && status == 200;
+            if !is_good && !is_dry {
                 wrong.push(format!("{route} {what}: {status} {}", answer.text));
             }
             is_good
@@ -392,7 +393,9 @@ async fn every_example_of_the_description_is_answered_as_described() {
             if let Some(begins) = endless(route) {
                 let status = head(&site.client(*who), &path).await;
                 site.sent += 1;
-                assert!(status.starts_with(begins), "{path}: {status}");
+                if !status.starts_with(begins) {
+                    wrong.push(format!("{route} {path}: {status}"));
+                }
                 continue;
             }
             let body = body.as_ref().map(|(media_type, body)| (media_type.as_str(), body));
