@@ -39,12 +39,15 @@ run-cluster: ## PostgreSQL, Redis, two control planes and three data planes on t
 	cargo build --release --locked
 	deploy/cluster/run $(ARGS)
 
-test: deps proof-table lint doc ## everything that has to hold: lints, docs, all tests, fuzzing, benchmarks compiled (LONG=1: long modes)
+test: deps proof-table lint doc ## everything that has to hold: lints, docs, all tests, fuzzing, benchmarks compiled (LONG=1: long modes, attacks on the API)
 	cargo test --workspace --locked
 	cargo build --workspace --bins --locked
 	target/debug/godwit-loadtest chaos --seconds $(CHAOS_SHORT)
 	fuzz/run $(FUZZ_SECONDS)
 	cargo bench --locked -p godwit-benches --bench '*' --no-run
+ifeq ($(LONG),1)
+	testkit/attack/run $(ATTACK_EXAMPLES)
+endif
 
 unit: ## the tests only, without lints, documentation, fuzzing and benchmarks
 	cargo test --workspace --locked
