@@ -21,12 +21,15 @@ const START: Duration = Duration::from_secs(10);
 /// The most octets of what a child has to say that are logged at once.
 const MOST_LINE: usize = 1_000;
 
-/// Those that wait for what came of their calls; `None` once the child has ended.
+/// Those that wait for what came of their calls.
+type Calls = HashMap<u64, oneshot::Sender<Outcome>>;
+
+/// The same; `None` once the child has ended.
 #[derive(Clone, Debug)]
-struct Waiting(Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Outcome>>>>>);
+struct Waiting(Arc<Mutex<Option<Calls>>>);
 
 impl Waiting {
-    fn held(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Outcome>>>> {
+    fn held(&self) -> MutexGuard<'_, Option<Calls>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -76,7 +79,7 @@ impl Running {
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
         let process = child.id();
-        let waiting = Waiting(Arc::new(Mutex::new(Some(HashMap::new()))));
+        let waiting = Waiting(Arc::new(Mutex::new(Some(Calls::new()))));
         let (asked, asking) = mpsc::channel(AT_ONCE);
         let (end, ended) = watch::channel(false);
         tokio::spawn(run(child, input, output, asking, waiting.clone(), ended));

@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn rests_grow_and_have_an_end() {
-        let least: Vec<u64> = (1..=13).map(|failures| rest(failures, 0).as_millis() as u64).collect();
+        let least: Vec<u128> = (1..=13).map(|failures| rest(failures, 0).as_millis()).collect();
         assert_eq!(least[..4], [2_500, 5_000, 10_000, 20_000]);
         assert_eq!(least[12], 1_800_000);
         for failures in [i64::MIN, 0, 1] {
