@@ -115,6 +115,10 @@ fn body_example(verb: &str, path: &str) -> Option<Value> {
             { "op": "add_value", "name": "example.com.", "type": "TXT", "value": ["\"v=spf1 -all\""] },
         ] }),
         ("post", "claims") => json!({ "name": "example.org.", "tenant": 2 }),
+        ("post", "webhooks") => {
+            json!({ "url": "https://hooks.example.net/godwit", "topics": ["record", "zone"], "tenant": 2 })
+        }
+        ("patch", "webhooks/{id}") => json!({ "topics": ["change"], "enabled": true }),
         ("post", "domains") => {
             json!({ "name": "example.com.", "ns": ["ns1.example.net.", "ns2.example.net."] })
         }
