@@ -1,6 +1,6 @@
 //! HTTP in, HTTP out: no SQL, no rules.
 //!
-//! A request passes, in this order: the limits of its connection in [`server`], [`cors`] where it comes from a page of another
+//! A request passes, in this order: the limits of its connection in [`server`], `cors` where it comes from a page of another
 //! origin, [`envelope::around`] (request id, metrics, log, panics, deadline), `client` (from where), [`admission`] (how many at once), `rates` (how often), `authenticate`, its handler in `v1/`. Whatever goes wrong is a [`Problem`], which `envelope` turns into
 //! `{"error", "code", "request_id"}`.
 
