@@ -71,10 +71,12 @@ pub(crate) fn is_origin(text: &str) -> bool {
     });
     let Some(uri) = host.and_then(|_| text.parse::<axum::http::Uri>().ok()) else { return false };
     let standard = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
     // A browser leaves the port of the scheme out.
     uri.host().is_some_and(|host| !host.is_empty())
+        && has_port == uri.port_u16().is_some()
         && uri.port_u16() != Some(standard)
-        && !text.ends_with(':')
 }
 
 #[cfg(test)]
