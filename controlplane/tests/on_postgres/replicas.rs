@@ -67,6 +67,17 @@ async fn p5_any_control_plane_takes_writes_and_all_data_planes_come_to_the_same(
     other.replica.assert_content();
 }
 
+/// Whether it is the first of two that gives sequences; it may be neither for a moment after the one before has ended.
+async fn leads(one: &Server, other: &Server) -> bool {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let is_leader = |server: &Server| server.metrics().contains("godwit_controlplane_relay_leader 1");
+    while !is_leader(one) && !is_leader(other) {
+        assert!(std::time::Instant::now() < deadline, "nobody gives sequences");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    is_leader(one)
+}
+
 /// The one that chains is ended again and again while both write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r20_the_audit_log_is_one_chain_whoever_gives_sequences() {
@@ -76,9 +87,7 @@ async fn r20_the_audit_log_is_one_chain_whoever_gives_sequences() {
         let ledgers = [Arc::new(Ledger::named("a")), Arc::new(Ledger::named("b"))];
         let mut writers = [ledgers[0].write(&one.client), ledgers[1].write(&other.client)];
         tokio::time::sleep(Duration::from_millis(700)).await;
-        // Of the two it is the one that leads.
-        let leads = one.metrics().contains("godwit_controlplane_relay_leader 1");
-        let ended = if leads { &mut one } else { &mut other };
+        let ended = if leads(&one, &other).await { &mut one } else { &mut other };
         let started = {
             let (folder, token) = (ended.folder.clone(), ended.client.token.clone());
             Server::start_in(folder, Replica::default(), Some(token), |_| {}).await
