@@ -326,6 +326,11 @@ async fn what_a_zone_was_stays_with_whom_it_belonged_to() {
     anna.client.get("/api/v1/records?zone=moved.test.&at=2").await.expect(200);
     bert.client.get(versions).await.expect(404);
     bert.client.get("/api/v1/records?zone=moved.test.&at=2").await.expect(404);
+    // Nor does he learn which versions there were: there never was such a zone.
+    for at in ["99", "2020-01-01T00:00:00Z"] {
+        let answer = bert.client.get(&format!("/api/v1/records?zone=moved.test.&at={at}")).await;
+        assert_eq!(answer.expect(404).code(), "DOMAIN_NOT_FOUND", "{at}");
+    }
     bert.client
         .json("POST", "/api/v1/domains/moved.test./rollback", &json!({ "version": 2 }))
         .await
