@@ -595,3 +595,35 @@ async fn a_key_may_what_its_account_may_a_second_later() {
     }
     office.server.stop().await;
 }
+
+/// Whoever speaks to the database as tenants do makes themselves a member of nothing, and asks nobody in for others.
+#[tokio::test]
+async fn the_database_lets_nobody_make_members_who_may_not() {
+    if crate::DATABASE == godwit_controlplane::store::Kind::Sqlite {
+        return;
+    }
+    let office = Office::open().await;
+    let (anna, hers) = with_tenant(&office, "anna@example.org").await;
+    let (bert, his) = with_tenant(&office, "bert@example.org").await;
+    let mut connection = office.server.beside().await;
+    connection.query("SET ROLE godwit_tenant").execute().await.unwrap();
+    let acts_for = "SELECT set_config('godwit.account', $1, false)";
+    let (anna, bert) = (id(&anna).await, id(&bert).await);
+    connection.query(acts_for).bind(bert.as_str()).fetch_value::<String>().await.unwrap();
+    let insert = "INSERT INTO memberships (tenant, account_id, role, created_at_us, accepted_at_us) VALUES ($1, CAST($2 AS UUID), 'viewer', 1, $3)";
+    for (tenant, account, accepted_at_us, is_refused) in [
+        (hers, &bert, None, true),
+        (hers, &bert, Some(1), true),
+        // In his own he asks, and says yes for nobody.
+        (his, &anna, Some(1), true),
+        (his, &anna, None, false),
+    ] {
+        let row = connection.query(insert).bind(i64::try_from(tenant).unwrap()).bind(account.as_str());
+        let made = row.bind(accepted_at_us).execute().await;
+        let why = made.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(made.is_err(), is_refused, "{tenant} {account} {accepted_at_us:?}: {why}");
+        assert!(!is_refused || why.contains("row-level security"), "{why}");
+    }
+    drop(connection);
+    office.server.stop().await;
+}
