@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
 
-use super::shown_without_password;
+use super::hidden::shown_without_password;
 
 const EXPECTED_URL: &str = "a URL like smtps://user:password@mail.example.net, or smtp://";
 

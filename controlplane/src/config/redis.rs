@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use godwit_redis::Place;
 use serde::{Deserialize, Serialize};
 
-use super::shown_without_password;
+use super::hidden::shown_without_password;
 
 /// Databases of what is kept where only the server is named.
 const CACHE: i64 = 0;

@@ -28,6 +28,7 @@ mod faults;
 mod feed;
 mod full_disk;
 mod harness;
+mod http2;
 mod idempotency;
 mod internal;
 mod isolation;
