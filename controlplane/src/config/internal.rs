@@ -62,10 +62,12 @@ impl Internal {
     /// What nodes are told of a listener at an address: the first is asked first.
     #[must_use]
     pub fn urls(&self, address: SocketAddr) -> Vec<String> {
-        match &self.url {
-            Some(urls) => urls.split(',').map(|url| url.trim().to_owned()).collect(),
-            None => vec![format!("https://{address}")],
-        }
+        self.named().unwrap_or_else(|| vec![format!("https://{address}")])
+    }
+
+    /// Those that `url` names.
+    pub(crate) fn named(&self) -> Option<Vec<String>> {
+        self.url.as_deref().map(|urls| urls.split(',').map(|url| url.trim().to_owned()).collect())
     }
 
     /// Nodes can be told where it is.
@@ -118,4 +120,18 @@ fn is_url(url: &str) -> bool {
         && parts.is_some_and(|(host, port)| {
             !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok()
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_named_without_what_stands_between_them() {
+        let internal =
+            Internal { url: Some("https://a:8054, https://b:8054".to_owned()), ..Internal::default() };
+        assert_eq!(internal.named().unwrap(), ["https://a:8054", "https://b:8054"]);
+        assert_eq!(Internal::default().named(), None);
+        assert_eq!(Internal::default().urls(SocketAddr::from(([127, 0, 0, 1], 1))), ["https://127.0.0.1:1"]);
+    }
 }

@@ -25,26 +25,27 @@ pub(crate) struct Seen {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Latest(Mutex<Option<(Instant, Arc<[Seen]>)>>);
+pub(crate) struct Latest(Mutex<Option<(Instant, Option<Arc<[Seen]>>)>>);
 
 impl Latest {
-    /// As they are, or were a moment ago. Whoever asks while somebody reads them waits for what that gives.
-    ///
-    /// # Errors
-    /// Of the database.
-    pub(crate) async fn jobs(&self, readers: &Pool) -> sqlx::Result<Arc<[Seen]>> {
+    /// As they are, or were a moment ago; `None` while the database is away. Whoever asks while somebody reads them waits for what that
+    /// gives, so that of many who ask of a database that is away one waits for it.
+    pub(crate) async fn jobs(&self, readers: &Pool) -> Option<Arc<[Seen]>> {
         let mut kept = self.0.lock().await;
         if let Some((at, jobs)) = kept.as_ref()
             && at.elapsed() < FRESH
         {
-            return Ok(jobs.clone());
+            return jobs.clone();
         }
-        let mut connection = readers.acquire().await?;
-        let read = jobs::list(&mut connection, jobs::Filter::default(), Uuid::max(), MANY).await?;
-        let seen =
-            |job: jobs::Job| Seen { id: job.id, kind: job.kind, state: job.state, attempts: job.attempts };
-        let read: Arc<[Seen]> = read.into_iter().map(seen).collect();
-        *kept = Some((Instant::now(), read.clone()));
-        Ok(read)
+        let jobs = read(readers).await.ok();
+        *kept = Some((Instant::now(), jobs.clone()));
+        jobs
     }
+}
+
+async fn read(readers: &Pool) -> sqlx::Result<Arc<[Seen]>> {
+    let mut connection = readers.acquire().await?;
+    let read = jobs::list(&mut connection, jobs::Filter::default(), Uuid::max(), MANY).await?;
+    let seen = |job: jobs::Job| Seen { id: job.id, kind: job.kind, state: job.state, attempts: job.attempts };
+    Ok(read.into_iter().map(seen).collect())
 }

@@ -97,11 +97,7 @@ impl Controlplane {
             _lock,
         } = self;
         let own = [config.api.listen, listener.local_addr()?].into_iter().chain(internal_address).collect();
-        let mut reached_at = config
-            .internal
-            .url
-            .as_deref()
-            .map_or_else(Vec::new, |urls| urls.split(',').map(str::to_owned).collect());
+        let mut reached_at = config.internal.named().unwrap_or_default();
         reached_at.push(public_url.to_string());
         let egress = Egress::of(&config, caller, own, &reached_at, metrics.clone())?;
         let views = database.views();

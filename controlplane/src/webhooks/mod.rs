@@ -81,8 +81,10 @@ impl Webhooks {
         }
         let mut listed = Vec::new();
         for own in asker.access().tenants().filter(|own| tenant.is_none_or(|tenant| tenant == *own)) {
-            if asker.need(&mut connection, own, Role::Admin).await.is_ok() {
-                listed.extend(webhooks::list(&mut connection, Some(own), after, limit).await?);
+            match asker.need(&mut connection, own, Role::Admin).await {
+                Ok(_) => listed.extend(webhooks::list(&mut connection, Some(own), after, limit).await?),
+                Err(problem) if matches!(problem.code, Code::TenantNotFound | Code::Forbidden) => {}
+                Err(problem) => return Err(problem),
             }
         }
         listed.sort_by_key(|webhook| webhook.id);

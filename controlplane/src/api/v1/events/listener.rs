@@ -171,6 +171,8 @@ impl Listener {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         });
+        // What was revoked after they were let in, and before it was listened to, is not heard.
+        look.reset_immediately();
         self.poll(to, &mut told).await?;
         loop {
             tokio::select! {
@@ -244,7 +246,7 @@ impl Listener {
         }
         // While the database is away nothing is known of them.
         if self.topics.contains(&Topic::Job)
-            && let Ok(now) = self.app.latest.jobs(&self.app.readers).await
+            && let Some(now) = self.app.latest.jobs(&self.app.readers).await
         {
             // What was there before is no news.
             if let Some(before) = &told.jobs {

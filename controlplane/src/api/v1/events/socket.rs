@@ -41,8 +41,8 @@ const BUFFER_OCTETS: usize = 8 << 10;
 const UNSENT_OCTETS: usize = 1 << 20;
 /// Who has not said anything for so long, though asked each 15 seconds, is gone.
 const SILENCE: Duration = Duration::from_secs(50);
-/// How long the last words may take.
-const END_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the last words may take: less than connections get that are cut.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a page says first.
 #[derive(Deserialize)]
