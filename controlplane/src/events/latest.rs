@@ -25,20 +25,25 @@ pub(crate) struct Seen {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Latest(Mutex<Option<(Instant, Option<Arc<[Seen]>>)>>);
+pub(crate) struct Latest(Mutex<Option<Kept>>);
+
+/// What the database said last, and when; `None` where it said nothing.
+#[derive(Debug)]
+struct Kept {
+    at: Instant,
+    jobs: Option<Arc<[Seen]>>,
+}
 
 impl Latest {
     /// As they are, or were a moment ago; `None` while the database is away. Whoever asks while somebody reads them waits for what that
     /// gives, so that of many who ask of a database that is away one waits for it.
     pub(crate) async fn jobs(&self, readers: &Pool) -> Option<Arc<[Seen]>> {
         let mut kept = self.0.lock().await;
-        if let Some((at, jobs)) = kept.as_ref()
-            && at.elapsed() < FRESH
-        {
-            return jobs.clone();
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.at.elapsed() < FRESH) {
+            return kept.jobs.clone();
         }
         let jobs = read(readers).await.ok();
-        *kept = Some((Instant::now(), jobs.clone()));
+        *kept = Some(Kept { at: Instant::now(), jobs: jobs.clone() });
         jobs
     }
 }

@@ -26,7 +26,7 @@ const WAITING: usize = 512;
 const KEPT: usize = 4_096;
 const KEPT_OCTETS: usize = 16 << 20;
 /// Records of a change that has more octets are not told one by one: who listens to records is told to read the zone.
-pub(crate) const WHOLE_OCTETS: usize = 64 << 10;
+const WHOLE_OCTETS: usize = 64 << 10;
 /// What is held of a zone, and of an RRset, beside what it says.
 const BESIDE_OCTETS: usize = 128;
 /// The most changes that are read from the database for who comes back after a longer time, and octets of those.
@@ -47,12 +47,15 @@ pub(crate) struct Published {
     pub(crate) set: ChangeSet,
     /// Whether its records are there.
     pub(crate) is_whole: bool,
+    /// What it takes in memory, nearly.
+    octets: usize,
 }
 
 impl Published {
     /// The same with its place. Of one that says very much, records are left out.
     pub(crate) fn of(sequence: u64, mut set: ChangeSet) -> Published {
-        let is_whole = octets(&set) <= WHOLE_OCTETS;
+        let mut held = octets(&set);
+        let is_whole = held <= WHOLE_OCTETS;
         if !is_whole {
             for zone in &mut set.zones {
                 match &mut zone.kind {
@@ -61,8 +64,9 @@ impl Published {
                     ZoneChangeKind::Remove => {}
                 }
             }
+            held = octets(&set);
         }
-        Published { sequence, id: Uuid::from_bytes(set.id), set, is_whole }
+        Published { sequence, id: Uuid::from_bytes(set.id), set, is_whole, octets: held }
     }
 }
 
@@ -211,8 +215,11 @@ impl Hub {
             return Ok(Some(Missed { after, changes: Vec::new(), _turn: None }));
         }
         let count = last - after;
+        if count > MOST_READ {
+            return Ok(None);
+        }
         // One that is not kept any more may have been about anything.
-        let found = stored::weight(&mut connection, after + 1, last, MOST_READ).await?;
+        let found = stored::weight(&mut connection, after + 1, last).await?;
         if found.change_sets != count || found.octets > MOST_READ_OCTETS {
             return Ok(None);
         }
@@ -240,11 +247,11 @@ impl Hub {
 impl Recent {
     fn add(&mut self, published: Arc<Published>) {
         self.last = published.sequence;
-        self.octets += octets(&published.set);
+        self.octets += published.octets;
         self.changes.push_back(published);
         while self.changes.len() > KEPT || (self.octets > KEPT_OCTETS && self.changes.len() > 1) {
             let Some(oldest) = self.changes.pop_front() else { break };
-            self.octets -= octets(&oldest.set);
+            self.octets -= oldest.octets;
         }
     }
 

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 /// The bound behind the first attempt.
-const BASE: Duration = Duration::from_secs(5);
+pub(crate) const BASE: Duration = Duration::from_secs(5);
 /// The highest bound.
-const MOST: Duration = Duration::from_secs(3_600);
+pub(crate) const MOST: Duration = Duration::from_secs(3_600);
 
 /// The most that is rested behind an attempt, counted from 1.
-fn bound(attempt: i64) -> Duration {
+pub(crate) fn bound(attempt: i64) -> Duration {
     let doublings = u32::try_from(attempt.clamp(1, 16) - 1).unwrap_or(0);
     BASE.saturating_mul(1 << doublings).min(MOST)
 }

@@ -11,7 +11,7 @@
 //! What is written goes through the one writer of the process, as its file of SQLite takes no second one; between changes of
 //! records it waits for one of them at most, which a lease has the time for.
 
-mod backoff;
+pub(crate) mod backoff;
 mod lease;
 pub(crate) mod runner;
 pub mod schedule;

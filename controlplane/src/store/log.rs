@@ -11,7 +11,7 @@ const AFTER: &str = "SELECT last_sequence, first_sequence, epoch, previous_chain
 const AT: &str = "SELECT last_sequence, first_sequence, epoch, previous_chain, chain, made_at_us FROM batches WHERE last_sequence = $1";
 const IS_BEFORE: &str = "SELECT count(*) > 0 FROM batches WHERE last_sequence < $1";
 const CHANGE_SETS: &str = "SELECT outbox.sequence, changes.id, changes.committed_at_us, changes.payload, outbox.withheld FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence BETWEEN $1 AND $2 ORDER BY outbox.sequence";
-const WEIGHT: &str = "SELECT count(*) AS change_sets, CAST(coalesce(sum(octets), 0) AS BIGINT) AS octets FROM (SELECT length(changes.payload) AS octets FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence BETWEEN $1 AND $2 ORDER BY outbox.sequence LIMIT $3) AS found";
+const WEIGHT: &str = "SELECT count(*) AS change_sets, CAST(coalesce(sum(length(changes.payload)), 0) AS BIGINT) AS octets FROM outbox JOIN changes ON changes.id = outbox.change_id WHERE outbox.sequence BETWEEN $1 AND $2";
 const FORGET: &str = "DELETE FROM batches";
 const PRUNE: &str = "DELETE FROM batches WHERE last_sequence IN (SELECT last_sequence FROM batches WHERE made_at_us < $1 AND last_sequence < (SELECT sequence FROM relay WHERE id = 1) ORDER BY last_sequence LIMIT $2)";
 
@@ -145,12 +145,12 @@ pub struct Weight {
     pub octets: u64,
 }
 
-/// That of the change sets from one sequence to another, as far as they are kept, and of so many at most.
+/// That of the change sets from one sequence to another, as far as they are kept.
 ///
 /// # Errors
 /// Of the database.
-pub async fn weight(connection: &mut Connection, first: u64, last: u64, most: u64) -> sqlx::Result<Weight> {
-    let row = connection.query(WEIGHT).bind(stored(first)).bind(stored(last)).bind(stored(most));
+pub async fn weight(connection: &mut Connection, first: u64, last: u64) -> sqlx::Result<Weight> {
+    let row = connection.query(WEIGHT).bind(stored(first)).bind(stored(last));
     let row = row.fetch_optional().await?.ok_or(sqlx::Error::RowNotFound)?;
     Ok(Weight { change_sets: number(row.get("change_sets")?)?, octets: number(row.get("octets")?)? })
 }

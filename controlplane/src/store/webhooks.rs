@@ -44,8 +44,6 @@ const DISABLE: &str = "UPDATE webhooks SET disabled_at_us = $2, disabled_why = $
 /// What waited goes on.
 const ENABLE: &str = "UPDATE webhooks SET disabled_at_us = NULL, disabled_why = NULL, failures = 0, failing_since_us = NULL, since_sequence = $2, due_at_us = $3 WHERE id = $1";
 const DELETE: &str = "DELETE FROM webhooks WHERE id = $1";
-const ANY_ENABLED: &str =
-    "SELECT EXISTS (SELECT 1 FROM webhooks WHERE disabled_at_us IS NULL AND secret IS NOT NULL)";
 const ENABLED: &str = "SELECT id, tenant, topics, since_sequence FROM webhooks WHERE disabled_at_us IS NULL AND secret IS NOT NULL ORDER BY id";
 const GRANTED_TO: &str =
     "SELECT z.name_key, z.owner_number FROM grants g JOIN zones z ON z.id = g.zone_id WHERE g.tenant = $1";
@@ -84,7 +82,6 @@ pub(super) const ALL: &[&str] = &[
     DISABLE,
     ENABLE,
     DELETE,
-    ANY_ENABLED,
     ENABLED,
     GRANTED_TO,
     RAISE,
@@ -312,14 +309,6 @@ pub(crate) async fn enable(
 /// Of the database.
 pub(crate) async fn delete(connection: &mut Connection, id: Uuid) -> sqlx::Result<()> {
     connection.query(DELETE).bind(id).execute().await.map(|_| ())
-}
-
-/// Whether anybody is to be told.
-///
-/// # Errors
-/// Of the database.
-pub(crate) async fn any_enabled(connection: &mut Connection) -> sqlx::Result<bool> {
-    connection.query(ANY_ENABLED).fetch_value().await
 }
 
 /// All that are to be told.

@@ -4,11 +4,8 @@
 use std::time::Duration;
 
 use crate::egress::Outcome;
+use crate::jobs::backoff;
 
-/// The rest behind the first failure.
-const BASE: Duration = Duration::from_secs(5);
-/// The longest.
-const MOST: Duration = Duration::from_secs(3_600);
 /// After so long without any success a webhook is turned off.
 pub(super) const GIVEN_UP_US: i64 = 3 * 86_400_000_000;
 /// A delivery that its receiver does not want is given up after so many attempts: those behind it may be wanted.
@@ -69,14 +66,13 @@ pub(super) fn judge(before: Before, outcome: Outcome, random: u32) -> Next {
 
 /// Between half of a bound that doubles with each failure, and all of it.
 fn rest(failures: i64, random: u32) -> Duration {
-    let doublings = u32::try_from(failures.clamp(1, 16) - 1).unwrap_or(0);
-    let bound = BASE.saturating_mul(1 << doublings).min(MOST);
-    bound.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+    backoff::bound(failures).mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::backoff::{BASE, MOST};
 
     const NOW: i64 = 1_800_000_000_000_000;
 

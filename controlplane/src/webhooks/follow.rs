@@ -10,7 +10,7 @@ use godwit_wire::feed::ChangeSet;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use super::{MOST_WAITING, told};
+use super::{MOST_WAITING, told, turn_off};
 use crate::auth::Access;
 use crate::commit::Committer;
 use crate::events::Published;
@@ -18,7 +18,7 @@ use crate::observe::metrics::Metrics;
 use crate::relay::log::Log;
 use crate::stop::{Stop, stopped};
 use crate::store::webhooks::{self, Enabled, New};
-use crate::store::{Connection, Pool, audit, log as stored, now_us};
+use crate::store::{Connection, Pool, log as stored, now_us};
 
 /// How often it is looked whether there is something to tell where nothing was heard of.
 const LOOK: Duration = Duration::from_secs(1);
@@ -93,9 +93,9 @@ impl Follower {
             return Ok(false);
         }
         let mut reading = self.readers.acquire().await?;
-        if !webhooks::any_enabled(&mut reading).await? {
-            return Ok(false);
-        }
+        // What came before all of them concerns none.
+        let all = webhooks::enabled(&mut reading).await?;
+        let Some(since) = all.iter().map(|one| one.since_sequence).min() else { return Ok(false) };
         let mut now = match place.filter(|place| place.term == term) {
             Some(place) => place,
             None => {
@@ -103,9 +103,6 @@ impl Follower {
                 Place { term, written, at: written }
             }
         };
-        // What came before all of them concerns none.
-        let all = webhooks::enabled(&mut reading).await?;
-        let since = all.iter().map(|one| one.since_sequence).min().unwrap_or(end);
         let first = now.at.max(since.min(end)) + 1;
         let last = end.min(first + STEP - 1);
         let read =
@@ -208,10 +205,7 @@ async fn write(
         let room = usize::try_from(MOST_WAITING - waiting).unwrap_or(0);
         if all.len() > room {
             let why = format!("{MOST_WAITING} deliveries waited for it");
-            if webhooks::disable(connection, webhook, now, &why).await? {
-                let who = audit::Who::itself();
-                audit::note(connection, &who, "webhook.disable", &webhook.to_string()).await?;
-            }
+            turn_off(connection, webhook, now, &why).await?;
             continue;
         }
         webhooks::add(connection, webhook, &all.iter().collect::<Vec<_>>(), now).await?;

@@ -31,7 +31,7 @@ use crate::relay::log::Log;
 use crate::secrets::Vault;
 use crate::store::data_keys::WEBHOOKS;
 use crate::store::webhooks::{self, Delivery, Webhook};
-use crate::store::{Connection, Views, now_us, tenants};
+use crate::store::{Connection, Views, audit, now_us, tenants};
 use crate::tenants::Asker;
 
 /// Webhooks of a tenant.
@@ -42,6 +42,14 @@ pub(crate) const MOST_WAITING: i64 = 5_000;
 pub(crate) const KEPT_DAYS: u32 = 4;
 /// Why one is off that somebody turned off.
 const BY_HAND: &str = "it was turned off by hand";
+
+/// Turns one off that nobody has turned off; it is written down once.
+async fn turn_off(connection: &mut Connection, id: Uuid, now_us: i64, why: &str) -> sqlx::Result<()> {
+    if webhooks::disable(connection, id, now_us, why).await? {
+        audit::note(connection, &audit::Who::itself(), "webhook.disable", &id.to_string()).await?;
+    }
+    Ok(())
+}
 
 /// See the module.
 pub(crate) struct Webhooks {

@@ -11,7 +11,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use uuid::Uuid;
 
 use super::breaker::{self, Before, Next};
-use super::sign;
+use super::{sign, turn_off};
 use crate::commit::Committer;
 use crate::egress::{AT_ONCE, Call, Egress, Outcome};
 use crate::observe::metrics::{DeliveryOutcome, Metrics};
@@ -19,7 +19,7 @@ use crate::secrets::Vault;
 use crate::stop::{Stop, stopped};
 use crate::store::data_keys::WEBHOOKS;
 use crate::store::webhooks::{self, ToSend, Tried};
-use crate::store::{Connection, Pool, audit, now_us};
+use crate::store::{Connection, Pool, now_us};
 
 /// How often it is looked for what is due.
 const LOOK: Duration = Duration::from_millis(500);
@@ -257,11 +257,7 @@ async fn write(connection: &mut Connection, came: &Came) -> sqlx::Result<()> {
         }
         (Next::Off { status, error, why }, Some(delivery)) => {
             webhooks::settle(connection, tried(delivery, "waiting", *status, Some(error), at_us)).await?;
-            if webhooks::disable(connection, webhook, at_us, why).await? {
-                let who = audit::Who::itself();
-                audit::note(connection, &who, "webhook.disable", &webhook.to_string()).await?;
-            }
-            Ok(())
+            turn_off(connection, webhook, at_us, why).await
         }
         (Next::Again { rest }, _) => webhooks::next(connection, webhook, after(*rest)).await,
         (_, None) => Ok(()),

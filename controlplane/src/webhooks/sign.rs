@@ -4,16 +4,17 @@
 use ring::hmac;
 use uuid::Uuid;
 
+use crate::hex;
+
 /// The headers of a delivery that is sent at a time, in seconds since the epoch.
 pub(super) fn headers(secret: &[u8], delivery: Uuid, at_s: i64, body: &str) -> Vec<(String, String)> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let tag = hmac::sign(&key, format!("{at_s}.{delivery}.{body}").as_bytes());
-    let hex: String = tag.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
     [
         ("content-type", "application/json".to_owned()),
         ("godwit-webhook-id", delivery.to_string()),
         ("godwit-webhook-timestamp", at_s.to_string()),
-        ("godwit-webhook-signature", format!("v1={hex}")),
+        ("godwit-webhook-signature", format!("v1={}", hex::encoded(tag.as_ref()))),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

@@ -43,9 +43,11 @@ pub(super) fn of_change(
         let told = json!({ "event": event.name, "data": event.data });
         let octets = told.to_string().len();
         if octets > left {
+            if kept.is_empty() {
+                continue;
+            }
             // What is told is a beginning, and not what was short enough.
-            left = if kept.is_empty() { left } else { 0 };
-            continue;
+            break;
         }
         left -= octets;
         kept.push(told);

@@ -206,8 +206,7 @@ impl Listener {
         match known {
             Ok(caller) => {
                 self.caller = caller;
-                let may = |topic: &Topic| self.caller.scopes.require(topic.scope());
-                self.topics.iter().try_for_each(may).map_err(End::Refused)
+                self.topics.iter().try_for_each(|topic| may(&self.caller, *topic)).map_err(End::Refused)
             }
             // While the database is away what was known counts, as everywhere.
             Err(problem) if problem.is_open() => {
@@ -285,18 +284,20 @@ fn job(seen: &Seen) -> Event {
     Event { name: Topic::Job.as_str(), id: None, data }
 }
 
+/// Whether somebody may listen to it.
+fn may(caller: &Caller, topic: Topic) -> Result<(), Problem> {
+    caller.scopes.require(topic.scope())?;
+    match topic {
+        // What is about everything.
+        Topic::Node | Topic::Job => caller.limits.allow_everything(),
+        _ => Ok(()),
+    }
+}
+
 /// Those that are asked for, or all that somebody may.
 fn topics(text: Option<&str>, caller: &Caller) -> Result<Vec<Topic>, Problem> {
-    let may = |topic: &Topic| {
-        caller.scopes.require(topic.scope())?;
-        match topic {
-            // What is about everything.
-            Topic::Node | Topic::Job => caller.limits.allow_everything(),
-            _ => Ok(()),
-        }
-    };
     let Some(text) = text else {
-        let topics: Vec<Topic> = Topic::ALL.into_iter().filter(|topic| may(topic).is_ok()).collect();
+        let topics: Vec<Topic> = Topic::ALL.into_iter().filter(|topic| may(caller, *topic).is_ok()).collect();
         let nothing = "the token may listen to nothing: that takes domains:read or records:read";
         return if topics.is_empty() {
             Err(Problem::new(Code::InsufficientScope, nothing))
@@ -308,7 +309,7 @@ fn topics(text: Option<&str>, caller: &Caller) -> Result<Vec<Topic>, Problem> {
         let found = Topic::ALL.into_iter().find(|topic| topic.as_str() == word);
         let message = format!("\"topics\": {word} is none; expected zone, record, change, node, job");
         let found = found.ok_or_else(|| Problem::new(Code::InvalidValue, message))?;
-        may(&found).map(|()| found)
+        may(caller, found).map(|()| found)
     };
     text.split(',').map(topic).collect()
 }
