@@ -12,8 +12,9 @@ use axum::http::header::{
 use axum::http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::write::IDEMPOTENCY_KEY;
-use super::{deprecation, envelope};
+use super::v1::events::LAST_EVENT_ID;
+use super::{deprecation, envelope, write};
+use crate::rates;
 
 /// How long a browser need not ask again.
 const KEPT: Duration = Duration::from_secs(600);
@@ -33,9 +34,9 @@ pub(super) fn layer(origins: &[String]) -> Option<CorsLayer> {
             AUTHORIZATION,
             CONTENT_TYPE,
             IF_MATCH,
-            IDEMPOTENCY_KEY.clone(),
+            write::IDEMPOTENCY_KEY.clone(),
             envelope::REQUEST_ID.clone(),
-            HeaderName::from_static("last-event-id"),
+            LAST_EVENT_ID.clone(),
         ])
         .expose_headers(exposed())
         .max_age(KEPT);
@@ -44,20 +45,10 @@ pub(super) fn layer(origins: &[String]) -> Option<CorsLayer> {
 
 /// What a page may read of an answer beside what every page may.
 fn exposed() -> Vec<HeaderName> {
-    let ours = [
-        "ratelimit-limit",
-        "ratelimit-policy",
-        "ratelimit-remaining",
-        "ratelimit-reset",
-        "godwit-applied",
-        "godwit-change",
-        "godwit-confirm",
-        "godwit-dry-run",
-        "godwit-replayed",
-    ];
+    let ours = [&write::APPLIED, &write::CHANGE, &write::CONFIRM, &write::DRY_RUN, &write::REPLAYED];
     let common = [ETAG, LOCATION, LINK, RETRY_AFTER, CONTENT_DISPOSITION, envelope::REQUEST_ID.clone()];
     let ending = [deprecation::DEPRECATION, deprecation::SUNSET];
-    common.into_iter().chain(ending).chain(ours.map(HeaderName::from_static)).collect()
+    common.into_iter().chain(ending).chain(ours.into_iter().chain(rates::HEADERS).cloned()).collect()
 }
 
 /// Whether a text is one origin as a browser says it (RFC 6454 §6.2): exact, so neither `*` nor `null`, and with nothing behind

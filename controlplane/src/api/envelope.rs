@@ -30,10 +30,6 @@ pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most characters of a request id that a caller brings along.
 const MAX_REQUEST_ID: usize = 64;
 
-/// Until when the answer to a request has to be there, in its extensions: the deadline, less what it takes to say so.
-#[derive(Clone, Copy, Debug)]
-pub struct AnswerBy(pub tokio::time::Instant);
-
 /// The id of a request, in its extensions.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub String);
@@ -66,8 +62,8 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let started = Instant::now();
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
+    // The deadline, less what it takes to say so.
     let answer_by = tokio::time::Instant::now() + app.request_timeout.mul_f32(0.9);
-    request.extensions_mut().insert(AnswerBy(answer_by));
     let asker = Asker::default();
     request.extensions_mut().insert(asker.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::admission::Taken;
-use super::envelope::AnswerBy;
 use super::{App, buffered, compression, dry_run, served, whence};
 use crate::auth::{Caller, Scope};
 use crate::buffer::Carried;
@@ -28,6 +27,7 @@ use crate::model::change::{self, Idempotency, IfMatch, Operation};
 use crate::observe::metrics::Limit;
 use crate::rates::Charge;
 use crate::store::audit::Who;
+use crate::store::deadline;
 
 /// The most octets of an ordinary body.
 pub const SMALL: usize = 1 << 20;
@@ -44,9 +44,9 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) static CHANGE: HeaderName = HeaderName::from_static("godwit-change");
-static APPLIED: HeaderName = HeaderName::from_static("godwit-applied");
-static DRY_RUN: HeaderName = HeaderName::from_static("godwit-dry-run");
-static CONFIRM: HeaderName = HeaderName::from_static("godwit-confirm");
+pub(super) static APPLIED: HeaderName = HeaderName::from_static("godwit-applied");
+pub(super) static DRY_RUN: HeaderName = HeaderName::from_static("godwit-dry-run");
+pub(super) static CONFIRM: HeaderName = HeaderName::from_static("godwit-confirm");
 pub(super) static REPLAYED: HeaderName = HeaderName::from_static("godwit-replayed");
 
 /// Query parameters of writes.
@@ -188,7 +188,7 @@ impl<T: Payload> FromRequest<Arc<App>> for Write<T> {
         let key = idempotency_key(&parts.headers)?;
         let wait = wait(&params)?;
         let charge = parts.extensions.get::<Arc<Charge>>().cloned();
-        let answer_by = parts.extensions.get::<AnswerBy>().map(|answer_by| answer_by.0);
+        let answer_by = deadline::by();
         let (octets, room) = read_in_time(app, &parts.headers, body, T::LIMIT).await?;
         let octets = Bytes::from(octets);
         let is_long = octets.len() > READ_ASIDE;

@@ -456,7 +456,7 @@ impl Writer {
         }
         self.line.connection.control(&[begin(self.line.connection.kind())]).await?;
         match self.acts_for {
-            Some(account) => self.line.connection.act_for(account, true).await,
+            Some(account) => self.line.connection.act_for(account).await,
             None => Ok(()),
         }
     }

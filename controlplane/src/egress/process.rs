@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use godwit_wire::presentation::Printable;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -45,22 +45,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts one, and waits until it is ready. Of our environment it has nothing: secrets may be in it.
+    /// Starts one, and waits until it is ready.
     pub(super) async fn start(program: &Program, settings: &Settings) -> io::Result<Running> {
-        let mut command = Command::from(program.command());
-        command
-            .arg0("godwit-egress")
-            .env_clear()
-            // The allocator of `godwit` would take a GiB of addresses at once, which counts as memory here.
-            .env("MIMALLOC_ARENA_RESERVE", "0")
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Signals of a terminal are for us.
-            .process_group(0)
-            .kill_on_drop(true);
-        let mut child = command.spawn()?;
+        let mut child = program.command("godwit-egress").stderr(Stdio::piped()).spawn()?;
         let (Some(mut input), Some(output), Some(errors)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {

@@ -9,6 +9,9 @@ static POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 static RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
+/// Those that say how somebody stands.
+pub(crate) static HEADERS: [&HeaderName; 4] = [&LIMIT, &POLICY, &REMAINING, &RESET];
+
 impl Standing {
     /// Writes it to the headers of an answer.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {

@@ -46,6 +46,7 @@ use local::Local;
 use shared::Shared;
 
 pub(crate) use bucket::Standing;
+pub(crate) use headers::HEADERS;
 
 /// What a request does, as far as it counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

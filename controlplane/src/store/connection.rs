@@ -31,14 +31,13 @@ const BEGIN_READING_SQLITE: &str = "BEGIN";
 const BEGIN_READING_POSTGRES: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const END_READING: &str = "ROLLBACK";
 /// For whom a connection acts; see the policies of the schema.
-const ACT_FOR: &str = "SELECT set_config('godwit.account', $1, false)";
 const ACT_FOR_HERE: &str = "SELECT set_config('godwit.account', $1, true)";
 /// The same, and how long each statement may take from now on.
 const ACT_FOR_WITHIN: &str =
     "SELECT set_config('godwit.account', $1, false), set_config('statement_timeout', $2, false)";
 
 /// Statements of this file that PostgreSQL alone gets.
-pub(super) const POSTGRES_ONLY: &[&str] = &[ACT_FOR, ACT_FOR_HERE, ACT_FOR_WITHIN];
+pub(super) const POSTGRES_ONLY: &[&str] = &[ACT_FOR_HERE, ACT_FOR_WITHIN];
 
 /// Which database.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,16 +119,15 @@ impl Connection {
         self.guarded
     }
 
-    /// From now on it sees and does what this account may: until the transaction ends, where one is open.
+    /// It sees and does what this account may until the transaction ends that is open.
     ///
     /// # Errors
     /// Of the database.
-    pub(crate) async fn act_for(&mut self, account: Uuid, in_transaction: bool) -> sqlx::Result<()> {
-        let statement = if in_transaction { ACT_FOR_HERE } else { ACT_FOR };
-        self.query(statement).bind(account.to_string().as_str()).fetch_value::<String>().await.map(|_| ())
+    pub(crate) async fn act_for(&mut self, account: Uuid) -> sqlx::Result<()> {
+        self.query(ACT_FOR_HERE).bind(account.to_string().as_str()).fetch_value::<String>().await.map(|_| ())
     }
 
-    /// The same for one of a pool, with a limit for each of its statements.
+    /// The same from now on, for one of a pool, with a limit for each of its statements.
     async fn act_for_within(&mut self, account: Uuid, limit: Duration) -> sqlx::Result<()> {
         let limit_ms = milliseconds(limit).to_string();
         let query = self.query(ACT_FOR_WITHIN).bind(account.to_string().as_str()).bind(limit_ms.as_str());
@@ -326,7 +324,7 @@ impl Pool {
     }
 
     /// The same with one of it that was acquired.
-    pub(super) async fn begun(&self, mut connection: Connection) -> sqlx::Result<Connection> {
+    async fn begun(&self, mut connection: Connection) -> sqlx::Result<Connection> {
         let begin = match &mut connection.held {
             Held::PooledSqlite(pooled) => {
                 pooled.spoilt = true;
@@ -343,17 +341,22 @@ impl Pool {
         Ok(connection)
     }
 
-    /// One of them that sees what an account may; where the database cannot tell, all.
+    /// One of them that sees what an account may. For PostgreSQL.
     ///
     /// # Errors
     /// As of [`Pool::acquire`].
     pub(super) async fn acquire_for(&self, account: Uuid) -> sqlx::Result<Connection> {
         let mut connection = self.acquire().await?.guarded();
-        match connection.kind() {
-            Kind::Postgres => connection.act_for_within(account, self.limit()).await?,
-            Kind::Sqlite => connection.act_for(account, false).await?,
-        }
+        connection.act_for_within(account, self.limit()).await?;
         Ok(connection)
+    }
+
+    /// The same that sees one state of the database.
+    ///
+    /// # Errors
+    /// As of [`Pool::begin`].
+    pub(super) async fn begin_for(&self, account: Uuid) -> sqlx::Result<Connection> {
+        self.begun(self.acquire_for(account).await?).await
     }
 
     async fn permit(&self) -> sqlx::Result<OwnedSemaphorePermit> {

@@ -69,11 +69,10 @@ impl Views {
     /// # Errors
     /// As of [`Pool::begin`].
     pub(crate) async fn begin(&self, account: Option<Uuid>) -> sqlx::Result<Connection> {
-        let pool = match (account, &self.guarded) {
-            (Some(_), Some(guarded)) => &guarded.readers,
-            _ => &self.readers,
-        };
-        pool.begun(self.acquire(account).await?).await
+        match (account, &self.guarded) {
+            (Some(account), Some(guarded)) => guarded.readers.begin_for(account).await,
+            _ => self.readers.begin().await,
+        }
     }
 
     /// The same, for who reads long.
@@ -82,9 +81,7 @@ impl Views {
     /// As of [`Pool::begin`].
     pub(crate) async fn begin_long(&self, account: Option<Uuid>) -> sqlx::Result<Connection> {
         match (account, &self.guarded) {
-            (Some(account), Some(guarded)) => {
-                guarded.exports.begun(guarded.exports.acquire_for(account).await?).await
-            }
+            (Some(account), Some(guarded)) => guarded.exports.begin_for(account).await,
             _ => self.exports.begin().await,
         }
     }

@@ -17,9 +17,14 @@ pub(crate) async fn until<T>(by: Instant, work: impl Future<Output = T>) -> T {
     ANSWER_BY.scope(by, work).await
 }
 
+/// Until when the present task's answer has to be there; `None`: it answers no request.
+pub(crate) fn by() -> Option<Instant> {
+    ANSWER_BY.try_with(|by| *by).ok()
+}
+
 /// How long the present task may still ask; `None`: as long as anything may.
 pub(super) fn left() -> Option<Duration> {
-    ANSWER_BY.try_with(|by| by.saturating_duration_since(Instant::now())).ok()
+    by().map(|by| by.saturating_duration_since(Instant::now()))
 }
 
 /// The database had no answer when the request had to have one.

@@ -28,7 +28,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -81,7 +80,6 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let clients = Clients::new(limits.connections, limits.connections_per_client);
-    let graceful = GracefulShutdown::new();
     let (cut, _) = watch::channel(());
     let (stopping, _) = watch::channel(());
     let refusal = Refusal::new(&limits);
@@ -123,7 +121,7 @@ pub async fn serve(
             service.call(request)
         };
         let (http, http2) = (http.clone(), http2.clone());
-        let (transport, watcher) = (transport.clone(), graceful.watcher());
+        let transport = transport.clone();
         let (metrics, mut cut, mut stopping) = (metrics.clone(), cut.subscribe(), stopping.subscribe());
         tokio::spawn(async move {
             let begun = tokio::select! {
@@ -139,7 +137,7 @@ pub async fn serve(
             };
             if stream.is_multiplexed() {
                 multiplexed::serve(stream, &http2, &limits, &metrics, service, stopping, cut).await;
-                return drop(watcher);
+                return;
             }
             let connection = http.serve_connection(TokioIo::new(stream), service_fn(service));
             // What becomes a WebSocket goes on without this, and ends by itself.
@@ -154,7 +152,6 @@ pub async fn serve(
                     }
                 }
             };
-            drop(watcher);
             let Err(error) = ended else { return };
             if error.is_parse_too_large() {
                 metrics.limited(Limit::HeaderOctets);
@@ -165,8 +162,8 @@ pub async fn serve(
         });
     }
     drop((listener, stopping));
-    // Those of HTTP/2 are waited for, too: each has its watcher until it ends.
-    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+    // Each connection holds a receiver until it ends, or becomes a WebSocket.
+    if tokio::time::timeout(limits.drain_timeout, cut.closed()).await.is_err() {
         tracing::warn!("requests were still open when the time to end them was over");
     }
     drop(cut);

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -194,7 +193,6 @@ impl Requests {
 struct Open {
     requests: Arc<Requests>,
     number: u64,
-    is_done: AtomicBool,
     /// What the answer holds, as its place among those in flight, when nothing of it is to be handed over any more. It is let
     /// go of where the library writes, under a lock of its own, so an answer holds nothing of the connection, as the
     /// body of its request.
@@ -207,7 +205,7 @@ impl Open {
         let number = state.next;
         state.next += 1;
         state.open.insert(number, Waiting { patience: requests.fresh, pieces: 0, since: None });
-        Open { requests: requests.clone(), number, is_done: AtomicBool::new(false), ended: Mutex::default() }
+        Open { requests: requests.clone(), number, ended: Mutex::default() }
     }
 
     /// A piece was handed over: the client has the next turn.
@@ -236,7 +234,7 @@ impl Drop for Open {
         if state.open.is_empty() {
             state.idle_since = now;
         }
-        if !*self.is_done.get_mut() {
+        if self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).is_none() {
             let earned = now.duration_since(state.resets_at).as_secs_f64() * f64::from(RESETS_PER_S);
             state.resets_left = (state.resets_left + earned).min(f64::from(RESETS)) - 1.0;
             state.resets_at = now;
@@ -285,10 +283,8 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
+        // Also one that breaks off: that is our own doing.
         if self.is_end_stream() {
-            self.open.is_done.store(true, Ordering::Relaxed);
-        }
-        if self.open.is_done.load(Ordering::Relaxed) {
             let body = std::mem::replace(&mut self.body, Pieces::of(Body::empty(), 1));
             *self.open.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
         }
@@ -305,10 +301,6 @@ impl hyper::body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
         let given = ready!(Pin::new(&mut this.body).poll_frame(context));
-        // An answer that breaks off does so by our own doing.
-        if matches!(given, None | Some(Err(_))) {
-            this.open.is_done.store(true, Ordering::Relaxed);
-        }
         let handed = |frame: Frame<Bytes>| frame.map_data(|octets| Piece::hand_over(octets, &this.open));
         Poll::Ready(given.map(|given| given.map(handed)))
     }

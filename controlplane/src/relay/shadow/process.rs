@@ -44,10 +44,21 @@ impl Program {
         Ok(Program::new(path, arguments))
     }
 
-    /// It, to be started.
-    pub(crate) fn command(&self) -> std::process::Command {
-        let mut command = std::process::Command::new(&self.path);
-        command.args(&self.arguments);
+    /// It, to be started under a name as a child that is spoken to. Of our environment it has nothing: secrets may be in it.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.path);
+        command
+            .args(&self.arguments)
+            .arg0(name)
+            .env_clear()
+            // The allocator of `godwit` would take a GiB of addresses at once, which counts as memory there.
+            .env("MIMALLOC_ARENA_RESERVE", "0")
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // Signals of a terminal are for us.
+            .process_group(0)
+            .kill_on_drop(true);
         command
     }
 }
@@ -71,22 +82,10 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts it, without waiting until it is ready. Of our environment it has nothing: secrets may be in it.
+    /// Starts it, without waiting until it is ready.
     pub(super) fn start(program: &Program, memory_octets: u64) -> io::Result<Child> {
-        let mut command = Command::from(program.command());
-        command
-            .arg("--memory-octets")
-            .arg(memory_octets.to_string())
-            .arg0("godwit-shadow")
-            .env_clear()
-            // The allocator of `godwit` would take a GiB of addresses at once, which counts as memory here.
-            .env("MIMALLOC_ARENA_RESERVE", "0")
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // Signals of a terminal are for us.
-            .process_group(0)
-            .kill_on_drop(true);
+        let mut command = program.command("godwit-shadow");
+        command.arg("--memory-octets").arg(memory_octets.to_string());
         #[cfg(debug_assertions)]
         if let Some(harm) = std::env::var_os(super::planted::VARIABLE) {
             command.env(super::planted::VARIABLE, harm);

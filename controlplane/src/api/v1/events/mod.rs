@@ -33,7 +33,7 @@ const RETRY_MS: u32 = 2_000;
 const PIECE_OCTETS: usize = 8 << 10;
 const PIECES: usize = 4;
 
-static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(crate) static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What is listened to.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
