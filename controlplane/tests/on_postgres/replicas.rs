@@ -70,7 +70,9 @@ async fn p5_any_control_plane_takes_writes_and_all_data_planes_come_to_the_same(
 /// Whether it is the first of two that gives sequences; it may be neither for a moment after the one before has ended.
 async fn leads(one: &Server, other: &Server) -> bool {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    let is_leader = |server: &Server| server.metrics().contains("godwit_controlplane_relay_leader 1");
+    // The line of what it is for begins like that of the figure.
+    let is_leader =
+        |server: &Server| server.metrics().lines().any(|line| line == "godwit_controlplane_relay_leader 1");
     while !is_leader(one) && !is_leader(other) {
         assert!(std::time::Instant::now() < deadline, "nobody gives sequences");
         tokio::time::sleep(Duration::from_millis(10)).await;
