@@ -44,7 +44,7 @@ test: deps proof-table lint doc ## everything that has to hold: lints, docs, all
 	cargo build --workspace --bins --locked
 	target/debug/godwit-loadtest chaos --seconds $(CHAOS_SHORT)
 	fuzz/run $(FUZZ_SECONDS)
-	cargo bench --locked -p godwit-benches --bench '*' --no-run
+	cargo build --locked -p godwit-benches --benches
 ifeq ($(LONG),1)
 	testkit/attack/run $(ATTACK_EXAMPLES)
 endif

@@ -7,6 +7,7 @@
 
 use axum::http::StatusCode;
 
+use crate::observe::metrics::Limit;
 use crate::store::connection::is_away;
 use crate::store::deadline::is_late;
 
@@ -45,6 +46,7 @@ pub enum Code {
     NodeExists,
     UserExists,
     NameQuarantined,
+    QuotaExceeded,
     Conflict,
     ConfirmationRequired,
     VersionConflict,
@@ -101,6 +103,7 @@ impl Code {
         Code::NodeExists,
         Code::UserExists,
         Code::NameQuarantined,
+        Code::QuotaExceeded,
         Code::Conflict,
         Code::ConfirmationRequired,
         Code::VersionConflict,
@@ -168,6 +171,7 @@ impl Code {
             Code::NodeExists => ("NODE_EXISTS", StatusCode::CONFLICT),
             Code::UserExists => ("USER_EXISTS", StatusCode::CONFLICT),
             Code::NameQuarantined => ("NAME_QUARANTINED", StatusCode::CONFLICT),
+            Code::QuotaExceeded => ("QUOTA_EXCEEDED", StatusCode::CONFLICT),
             Code::Conflict => ("CONFLICT", StatusCode::CONFLICT),
             Code::ConfirmationRequired => ("CONFIRMATION_REQUIRED", StatusCode::CONFLICT),
             Code::VersionConflict => ("VERSION_CONFLICT", StatusCode::PRECONDITION_FAILED),
@@ -217,6 +221,8 @@ pub struct Problem {
     pub(crate) cause: Cause,
     /// Seconds after which to do so.
     pub(crate) retry_after_s: u64,
+    /// The limit that was reached, for who counts those.
+    pub(crate) limit: Option<Limit>,
     /// The account, key or token that it is about, as "key" and its id: for the audit log alone.
     pub(crate) about: Option<String>,
 }
@@ -242,7 +248,7 @@ impl Problem {
             message.push('…');
             message.shrink_to_fit();
         }
-        Problem { code, message, cause: Cause::Any, retry_after_s: RETRY_AFTER_S, about: None }
+        Problem { code, message, cause: Cause::Any, retry_after_s: RETRY_AFTER_S, limit: None, about: None }
     }
 
     /// The same, with what it comes from.
@@ -253,6 +259,11 @@ impl Problem {
     /// The same, to be tried again after so many seconds.
     pub(crate) fn after(self, retry_after_s: u64) -> Problem {
         Problem { retry_after_s, ..self }
+    }
+
+    /// The same, with the limit that was reached.
+    pub(crate) fn at(self, limit: Limit) -> Problem {
+        Problem { limit: Some(limit), ..self }
     }
 
     /// The same, with what the audit log is told that it is about.

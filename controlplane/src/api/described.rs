@@ -145,6 +145,7 @@ fn body_example(verb: &str, path: &str) -> Option<Value> {
         ("put", "suffixes/{zone}") => json!({ "per_tenant": 3 }),
         ("post", "tenants") => json!({ "name": "Example Ltd" }),
         ("patch", "tenants/{number}") => json!({ "name": "Example Group" }),
+        ("put", "tenants/{number}/quotas") => json!({ "zones": 5000, "changes_a_day": 0 }),
         ("put", "tenants/{number}/members/{id}") => json!({ "role": "editor" }),
         ("post", "tokens") => json!({
             "name": "router at home",

@@ -51,6 +51,7 @@ async fn world(kind: Kind) -> World {
         guarded: None,
         acts_for: None,
         rules: Arc::new(crate::names::Rules::usual()),
+        quotas: crate::config::Quotas::default(),
         place: at.clone(),
         queues,
         sequences: match kind {

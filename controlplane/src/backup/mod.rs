@@ -33,6 +33,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("changes", &["id"]),
     ("outbox", &["commit_number"]),
     ("history", &["zone_key", "version"]),
+    ("tenant_changes", &["day", "tenant", "slot"]),
     ("undo_parts", &["zone_key", "version", "part"]),
     ("audit", &["id"]),
     ("audit_chain", &["number"]),

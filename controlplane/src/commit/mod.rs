@@ -11,6 +11,7 @@
 //! - [`known`]: what is read for all requests of a transaction at once;
 //! - `undo`: what takes it back, kept with it;
 //! - `guard`: what of it has to be confirmed;
+//! - `quota`: how much of it its tenants may have;
 //! - `aside`: what is written and is no change of records;
 //! - [`writer`]: the task that owns the writing connection.
 
@@ -18,6 +19,7 @@ pub(crate) mod aside;
 mod guard;
 pub mod known;
 pub mod plan;
+mod quota;
 pub mod record;
 mod undo;
 pub mod writer;

@@ -118,6 +118,7 @@ async fn write_zone(
         plan.zone.serial = raise_serial(plan, now_us)?;
         plan.zone.digest = digest(plan, digest_key);
     }
+    let more_rrsets = plan.more_rrsets();
     let zone = &mut plan.zone;
     zone.version = before + 1;
     zone.ttl_policy = plan.ttl_policy;
@@ -129,10 +130,10 @@ async fn write_zone(
         ZoneChangeKind::Remove
     } else {
         if plan.existed {
-            zones::update(batch, zone);
+            zones::update(batch, zone, more_rrsets);
         } else {
             zone.created_at_us = now_us;
-            zone.id = zones::insert(connection, zone).await?;
+            zone.id = zones::insert(connection, zone, more_rrsets).await?;
             names::made(connection, zone, request.access.account().is_none()).await?;
         }
         let steps = difference(plan);

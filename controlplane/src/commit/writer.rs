@@ -20,7 +20,7 @@ use super::record::With;
 use super::{
     COMMIT, Done, Job, Queues, RELEASE, ROLLBACK, ROLLBACK_TO, Reply, Respond, SAVEPOINT, begin, record,
 };
-use crate::config::Guard;
+use crate::config::{Guard, Quotas};
 use crate::error::{Cause, Code, Problem};
 use crate::model::change::{Idempotency, Request};
 use crate::names::Rules;
@@ -33,7 +33,7 @@ use crate::store::connection::is_lost;
 use crate::store::relay::FeedState;
 use crate::store::{
     Connection, Kind, Place, buffered, changes, claims, history, idempotency, jobs, keys, log, now_us,
-    registrations, relay, revocations, sessions, suffixes, webhooks, zones,
+    quotas, registrations, relay, revocations, sessions, suffixes, webhooks, zones,
 };
 use crate::webhooks::KEPT_DAYS;
 
@@ -74,6 +74,8 @@ pub(crate) struct Writer {
     pub(crate) guard: Guard,
     /// Which names tenants make zones of.
     pub(crate) rules: Arc<Rules>,
+    /// How much they may have.
+    pub(crate) quotas: Quotas,
     /// How long changes and history are kept.
     pub(crate) history_kept: Duration,
     /// How long jobs that ended are kept.
@@ -337,10 +339,19 @@ impl Writer {
                 }
             }
             let is_known = (manner == Manner::Together).then_some(&mut known);
-            let outcome =
-                guarded(one(connection, &job.request, &job.respond, with, self.guard, is_known)).await;
+            let outcome = guarded(one(
+                connection,
+                &job.request,
+                &job.respond,
+                with,
+                (self.guard, self.quotas),
+                is_known,
+            ))
+            .await;
             let keep = outcome.is_ok() && !job.request.dry_run;
-            let is_broken = outcome.as_ref().is_err_and(|problem| problem.is_open() || known.is_writing);
+            let is_broken = outcome
+                .as_ref()
+                .is_err_and(|problem| (problem.is_open() && problem.limit.is_none()) || known.is_writing);
             let end: &[&'static str] = match (manner, keep) {
                 (Manner::Alone, false) => &[ROLLBACK],
                 (Manner::Together, false) if is_broken => &[ROLLBACK],
@@ -384,7 +395,12 @@ impl Writer {
                         sequence = sequence.map(|sequence| sequence + 1);
                     }
                 }
-                Err(problem) => job.give(Err(problem)),
+                Err(problem) => {
+                    if let Some(limit) = problem.limit {
+                        self.metrics.limited(limit);
+                    }
+                    job.give(Err(problem));
+                }
             }
             if manner == Manner::Alone && !keep {
                 return Ok(Vec::new());
@@ -506,15 +522,17 @@ impl Writer {
             let told = webhooks::prune(connection, deliveries_before, PRUNE_STEP).await?;
             let claims = claims::prune(connection, long_ended_before, PRUNE_STEP).await?;
             let opaque = crate::store::tokens::prune(connection, long_ended_before, PRUNE_STEP).await?;
+            let counted = quotas::prune(connection, now, PRUNE_STEP).await?;
             let tokens = revocations::prune(connection, now, PRUNE_STEP).await?
                 + keys::prune(connection, now, PRUNE_STEP).await?
                 + suffixes::prune(connection, now, PRUNE_STEP).await?;
-            Ok::<[u64; 12], sqlx::Error>([
-                answers, versions, sets, batches, settled, ended, links, logins, tokens, told, claims, opaque,
+            Ok::<[u64; 13], sqlx::Error>([
+                answers, versions, sets, batches, settled, ended, links, logins, tokens, told, claims,
+                opaque, counted,
             ])
         };
         match pruned.await {
-            Ok([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) => self.prune_every,
+            Ok([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) => self.prune_every,
             Ok(rows) => {
                 tracing::debug!(?rows, "deleted what is past its time");
                 let full = u64::try_from(PRUNE_STEP).unwrap_or(u64::MAX);
@@ -599,7 +617,7 @@ async fn one(
     request: &Request,
     respond: &Respond,
     with: With<'_>,
-    guard: Guard,
+    (guard, quotas): (Guard, Quotas),
     mut known: Option<&mut Known>,
 ) -> Result<Outcome, Problem> {
     let now = with.now_us;
@@ -610,6 +628,7 @@ async fn one(
     }
     let nothing = Known::default();
     let mut plan = Plan::make(connection, request, known.as_deref().unwrap_or(&nothing), with.rules).await?;
+    quotas.permit(connection, &plan, request, now).await?;
     let cost = guard.cost(connection, &plan).await?;
     let confirm = cost.as_ref().map(|cost| cost.names);
     if let Some(cost) = cost.filter(|_| request.confirm != confirm && !request.dry_run) {

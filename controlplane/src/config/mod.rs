@@ -15,6 +15,7 @@ pub mod load;
 mod mail;
 mod names;
 mod networks;
+mod quotas;
 mod redis;
 mod relay;
 mod store;
@@ -36,6 +37,7 @@ pub use load::{ConfigError, Sources};
 pub use mail::{Mail, Transport as MailTransport};
 pub use names::Names;
 pub use networks::{Networks, NoNetwork};
+pub use quotas::Quotas;
 pub use redis::Redis;
 pub use relay::Relay;
 pub use store::Store;
@@ -71,6 +73,8 @@ pub struct Config {
     pub jwt: Jwt,
     /// How many requests somebody may send.
     pub limits: Limits,
+    /// How much tenants may have.
+    pub quotas: Quotas,
     /// Which names tenants make zones of.
     pub names: Names,
     /// Calls to servers of others.

@@ -177,7 +177,7 @@ impl Controlplane {
             authenticator: authenticator.clone(),
             noted,
             accounts,
-            tenants: Tenants::new(committer.clone(), authenticator.clone(), views.clone()),
+            tenants: Tenants::new(committer.clone(), authenticator.clone(), views.clone(), config.quotas),
             suffixes: Suffixes { committer: committer.clone(), views: views.clone(), rules: rules.clone() },
             claims: Claims {
                 committer: committer.clone(),
@@ -231,6 +231,7 @@ impl Controlplane {
                 history_kept: Duration::from_secs(u64::from(config.store.history_days) * 86_400),
                 jobs_kept: Duration::from_secs(u64::from(config.jobs.kept_days) * 86_400),
                 guard: config.guard,
+                quotas: config.quotas,
                 rules,
                 prune_every: PRUNE_EVERY,
             }

@@ -337,7 +337,7 @@ mod tests {
             if rrsets == 0 {
                 continue;
             }
-            let id = crate::store::zones::insert(writer, &zone_named(apex.clone())).await.unwrap();
+            let id = crate::store::zones::insert(writer, &zone_named(apex.clone()), 0).await.unwrap();
             let rrset = Rrset::new(Rtype(65_280), 60, vec![vec![7; octets].into()], Vec::new());
             let owners: Vec<Name> = (0..rrsets).map(|n| format!("n{n}.{apex}").parse().unwrap()).collect();
             let rows: Vec<(&Name, &Rrset)> = owners.iter().map(|owner| (owner, &rrset)).collect();

@@ -25,6 +25,7 @@ pub mod log;
 pub mod nodes;
 pub mod pace;
 pub mod place;
+pub(crate) mod quotas;
 pub(crate) mod registrations;
 pub mod relay;
 pub(crate) mod revocations;
@@ -88,7 +89,13 @@ fn keys<'n>(names: impl IntoIterator<Item = &'n Name>) -> String {
 #[must_use]
 pub fn statements(kind: Kind) -> Vec<&'static str> {
     let own: &[&[&'static str]] = match kind {
-        Kind::Sqlite => &[database::SQLITE_ONLY, dump::SQLITE_ONLY, jobs::SQLITE_ONLY, schema::SQLITE_ONLY],
+        Kind::Sqlite => &[
+            database::SQLITE_ONLY,
+            dump::SQLITE_ONLY,
+            jobs::SQLITE_ONLY,
+            quotas::SQLITE_ONLY,
+            schema::SQLITE_ONLY,
+        ],
         Kind::Postgres => &[
             accounts::POSTGRES_ONLY,
             audit_chain::POSTGRES_ONLY,
@@ -102,6 +109,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
             database::POSTGRES_ONLY,
             dump::POSTGRES_ONLY,
             jobs::POSTGRES_ONLY,
+            quotas::POSTGRES_ONLY,
             schema::POSTGRES_ONLY,
             signals::POSTGRES_ONLY,
             claims::POSTGRES_ONLY,
@@ -125,6 +133,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         keys::ALL,
         log::ALL,
         nodes::ALL,
+        quotas::ALL,
         registrations::ALL,
         relay::ALL,
         revocations::ALL,

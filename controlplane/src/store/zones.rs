@@ -37,8 +37,8 @@ const BY_NAMES: &str = select!(
 /// The same; and about how many octets their RRsets take elsewhere: of a zone with so many of them or more 80,000 at least.
 const SIZED: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest, (SELECT greatest(coalesce(sum(octets), 0), CASE WHEN count(*) >= $2 THEN 80000 ELSE 0 END) FROM (SELECT octet_length(owner_key) + octet_length(rdata) + octet_length(rrsigs) + 16 AS octets FROM rrsets WHERE zone_id = zones.id LIMIT $2) AS beginning)::BIGINT AS octets FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)";
 const COUNT: &str = "SELECT count(*) FROM zones";
-const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) RETURNING id";
-const UPDATE: &str = "UPDATE zones SET version = $2, serial = $3, ttl_policy = $4, presigned = $5, updated_at_us = $6, digest = $7 WHERE id = $1";
+const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest, rrsets) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9) RETURNING id";
+const UPDATE: &str = "UPDATE zones SET version = $2, serial = $3, ttl_policy = $4, presigned = $5, updated_at_us = $6, digest = $7, rrsets = rrsets + $8 WHERE id = $1";
 const WITHOUT_DIGEST: &str = "SELECT id, name_key FROM zones WHERE digest IS NULL LIMIT $1";
 const SET_DIGEST: &str = "UPDATE zones SET digest = $2 WHERE id = $1";
 const INDEX: &str =
@@ -355,11 +355,11 @@ pub async fn count(connection: &mut Connection) -> sqlx::Result<i64> {
     connection.query(COUNT).fetch_value().await
 }
 
-/// Adds a zone; gives the id of its row.
+/// Adds a zone with so many RRsets; gives the id of its row.
 ///
 /// # Errors
 /// Of the database.
-pub async fn insert(connection: &mut Connection, zone: &Zone) -> sqlx::Result<i64> {
+pub async fn insert(connection: &mut Connection, zone: &Zone, rrsets: i64) -> sqlx::Result<i64> {
     connection
         .query(INSERT)
         .bind(name_key::encode(zone.apex.as_ref()))
@@ -370,12 +370,13 @@ pub async fn insert(connection: &mut Connection, zone: &Zone) -> sqlx::Result<i6
         .bind(zone.presigned)
         .bind(zone.created_at_us)
         .bind(&zone.digest.as_bytes()[..])
+        .bind(rrsets)
         .fetch_value()
         .await
 }
 
-/// Writes what changes about a zone.
-pub fn update(batch: &mut Batch, zone: &Zone) {
+/// Writes what changes about a zone, and how many RRsets it has more than before.
+pub fn update(batch: &mut Batch, zone: &Zone, more_rrsets: i64) {
     batch
         .add(UPDATE)
         .bind(zone.id)
@@ -384,7 +385,8 @@ pub fn update(batch: &mut Batch, zone: &Zone) {
         .bind(zone.ttl_policy.as_str())
         .bind(zone.presigned)
         .bind(zone.updated_at_us)
-        .bind(&zone.digest.as_bytes()[..]);
+        .bind(&zone.digest.as_bytes()[..])
+        .bind(more_rrsets);
 }
 
 /// Deletes a zone and its records, and remembers where it stood.
@@ -514,7 +516,7 @@ mod tests {
             digest: Digest::default(),
         };
         let writer = &mut database.writer;
-        let id = insert(writer, &zone).await.unwrap();
+        let id = insert(writer, &zone, 0).await.unwrap();
         let begin = crate::commit::begin(Kind::Postgres);
         writer.control(&[begin]).await.unwrap();
         let locked = lock_by_name(writer, zone.apex.as_ref()).await.unwrap().unwrap();
@@ -528,7 +530,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(!other.is_finished(), "it was read while somebody changed it");
         let mut batch = Batch::of(writer);
-        update(&mut batch, &Zone { id, version: 2, ..locked });
+        update(&mut batch, &Zone { id, version: 2, ..locked }, 0);
         batch.control(crate::commit::COMMIT);
         batch.run(writer).await.unwrap();
         assert_eq!(other.await.unwrap().version, 2, "what it waited for");

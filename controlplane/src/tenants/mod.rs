@@ -1,13 +1,15 @@
 //! Tenants: who owns zones, who acts for them, and what others may in a zone.
 //!
 //! - `members`: who acts for a tenant, and as what;
-//! - `grants`: what other tenants may in a zone.
+//! - `grants`: what other tenants may in a zone;
+//! - `quotas`: how much one may have.
 //!
 //! What somebody may is known to every control plane within a second after it was changed: it hears of the accounts that it
 //! concerns.
 
 mod grants;
 mod members;
+mod quotas;
 
 use std::sync::Arc;
 
@@ -16,12 +18,14 @@ use uuid::Uuid;
 use crate::auth::{Access, Authenticator, Caller, Scope};
 use crate::commit::Committer;
 use crate::commit::aside::Work;
+use crate::config::Quotas;
 use crate::error::{Code, Problem};
 use crate::model::role::Role;
 use crate::store::audit::Who;
 use crate::store::revocations::{self, Revoked};
 use crate::store::tenants::{self, Tenant};
 use crate::store::{Connection, Views, audit, now_us};
+pub(crate) use quotas::Quota;
 
 /// Tenants of one account.
 const MOST_TENANTS: i64 = 50;
@@ -37,6 +41,7 @@ pub(crate) struct Tenants {
     committer: Committer,
     authenticator: Arc<Authenticator>,
     views: Views,
+    quotas: Quotas,
 }
 
 /// A tenant, and what somebody is in it.
@@ -136,8 +141,13 @@ impl Asker {
 }
 
 impl Tenants {
-    pub(crate) fn new(committer: Committer, authenticator: Arc<Authenticator>, views: Views) -> Tenants {
-        Tenants { committer, authenticator, views }
+    pub(crate) fn new(
+        committer: Committer,
+        authenticator: Arc<Authenticator>,
+        views: Views,
+        quotas: Quotas,
+    ) -> Tenants {
+        Tenants { committer, authenticator, views, quotas }
     }
 
     /// Tenants behind one with what who asks is in each: an operator sees all, others those that they are members of.

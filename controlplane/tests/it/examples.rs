@@ -45,6 +45,8 @@ const ORDER: &[(Who, &str)] = &[
     (Anna, "GET tenants"),
     (Anna, "GET tenants/{number}"),
     (Anna, "PATCH tenants/{number}"),
+    (Operator, "PUT tenants/{number}/quotas"),
+    (Anna, "GET tenants/{number}/quotas"),
     (Anna, "PUT tenants/{number}/members/{id}"),
     (Member, "POST tenants/{number}/accept"),
     (Anna, "GET tenants/{number}/members"),

@@ -97,6 +97,8 @@ fn requests() -> Vec<Foreign> {
         foreign("PATCH /api/v1/tenants/{number}", "/api/v1/tenants/TENANT", json!({ "name": "taken" }), NOT_THERE),
         foreign("PATCH /api/v1/tenants/{number}", "/api/v1/tenants/TENANT", json!({ "suspended": true }), NOT_THERE),
         foreign("DELETE /api/v1/tenants/{number}", "/api/v1/tenants/EMPTY", none(), NOT_THERE),
+        foreign("GET /api/v1/tenants/{number}/quotas", "/api/v1/tenants/TENANT/quotas", none(), NOT_THERE),
+        foreign("PUT /api/v1/tenants/{number}/quotas", "/api/v1/tenants/TENANT/quotas", json!({ "zones": 0 }), NOT_THERE),
         foreign("POST /api/v1/tenants/{number}/accept", "/api/v1/tenants/TENANT/accept", none(), NOT_THERE),
         // One's own with what is somebody else's: of whom one learns nothing but that they are asked, or granted something.
         foreign("PUT /api/v1/tenants/{number}/members/{id}", "/api/v1/tenants/OWN/members/USER", json!({ "role": "viewer" }), &[200]),

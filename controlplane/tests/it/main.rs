@@ -46,6 +46,7 @@ mod overlap;
 mod past;
 mod product;
 mod program;
+mod quotas;
 mod rates;
 mod receiver;
 mod records;

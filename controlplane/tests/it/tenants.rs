@@ -49,7 +49,7 @@ async fn names(client: &Client, path: &str) -> Vec<String> {
 }
 
 /// Until something has a status; not for longer than a second.
-async fn within_a_second(status: u16, ask: impl AsyncFn() -> Answer) {
+pub(crate) async fn within_a_second(status: u16, ask: impl AsyncFn() -> Answer) {
     let since = Instant::now();
     loop {
         let answer = ask().await;

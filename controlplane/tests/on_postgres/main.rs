@@ -80,6 +80,8 @@ mod past;
 mod product;
 #[path = "../it/program.rs"]
 mod program;
+#[path = "../it/quotas.rs"]
+mod quotas;
 #[path = "../it/rates.rs"]
 mod rates;
 #[path = "../it/receiver.rs"]

@@ -20,6 +20,7 @@ pub mod jobs;
 pub mod keys;
 pub mod me;
 pub mod nodes;
+pub mod quotas;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod records;
 pub mod reload;

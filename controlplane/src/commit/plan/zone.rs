@@ -76,6 +76,12 @@ impl ZonePlan {
             || self.owners.values().any(|owner| owner.before != owner.after)
     }
 
+    /// How many RRsets it has more than before; not of one that shall be gone.
+    pub(in crate::commit) fn more_rrsets(&self) -> i64 {
+        let count = |sets: &Sets| i64::try_from(sets.len()).unwrap_or(i64::MAX);
+        self.owners.values().map(|owner| count(&owner.after) - count(&owner.before)).sum()
+    }
+
     pub(super) fn of(zone: Zone) -> ZonePlan {
         ZonePlan {
             base_version: zone.version,

@@ -39,6 +39,9 @@ pub enum Limit {
     RateToken,
     RateZone,
     Resets,
+    TenantZones,
+    TenantRecords,
+    TenantChanges,
 }
 
 impl Limit {
@@ -68,6 +71,9 @@ impl Limit {
         Limit::RateToken,
         Limit::RateZone,
         Limit::Resets,
+        Limit::TenantZones,
+        Limit::TenantRecords,
+        Limit::TenantChanges,
     ];
 }
 
@@ -98,6 +104,9 @@ impl EncodeLabelValue for Limit {
             Limit::RateToken => "rate_token",
             Limit::RateZone => "rate_zone",
             Limit::Resets => "resets",
+            Limit::TenantZones => "tenant_zones",
+            Limit::TenantRecords => "tenant_records",
+            Limit::TenantChanges => "tenant_changes",
         };
         name.encode(encoder)
     }

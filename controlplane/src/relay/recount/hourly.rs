@@ -190,7 +190,7 @@ mod tests {
                 updated_at_us: 1,
                 digest,
             };
-            zone.id = zones::insert(connection, &zone).await.unwrap();
+            zone.id = zones::insert(connection, &zone, 0).await.unwrap();
             let mut batch = Batch::of(connection);
             rrsets::put(&mut batch, connection, zone.id, &sets).await.unwrap();
             batch.run(connection).await.unwrap();
