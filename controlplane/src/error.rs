@@ -221,7 +221,7 @@ pub struct Problem {
     pub(crate) cause: Cause,
     /// Seconds after which to do so.
     pub(crate) retry_after_s: u64,
-    /// The limit that was reached, for who counts those.
+    /// The limit that was reached, where it is counted with the answer.
     pub(crate) limit: Option<Limit>,
     /// The account, key or token that it is about, as "key" and its id: for the audit log alone.
     pub(crate) about: Option<String>,

@@ -178,7 +178,7 @@ pub async fn of(connection: &mut Connection, apex: &Name, at: At) -> Result<Past
 /// Refuses who sees neither a zone nor, where it is gone, what it was: for them there never was one.
 ///
 /// # Errors
-/// `DOMAIN_NOT_FOUND`, or of the database.
+/// `DOMAIN_NOT_FOUND`, `FORBIDDEN` to who would see it from elsewhere, or of the database.
 pub(crate) async fn seen(
     connection: &mut Connection,
     apex: &Name,
@@ -189,13 +189,14 @@ pub(crate) async fn seen(
         return Ok(());
     }
     if let Some(zone) = present {
-        return if access.sees(zone) { Ok(()) } else { Err(unknown(apex)) };
+        return if access.finds(zone)? { Ok(()) } else { Err(unknown(apex)) };
     }
     // Hidden by the database, it is there.
     if !matches!(zones::longest_seen(connection, &[apex.as_ref()], false).await?, Longest::Nothing) {
         return Err(unknown(apex));
     }
     let owner = zones::departed_owner(connection, apex.as_ref()).await?;
+    owner.map_or(Ok(()), |owner| access.let_in_by(owner))?;
     let is_theirs = owner.is_some_and(|owner| access.role_in(owner).is_some());
     if is_theirs { Ok(()) } else { Err(unknown(apex)) }
 }
@@ -204,9 +205,13 @@ impl Past {
     /// Refuses who does not see a zone as it was: it may have been somebody else's then, who has granted nothing.
     ///
     /// # Errors
-    /// `DOMAIN_NOT_FOUND`.
+    /// `DOMAIN_NOT_FOUND`, or `FORBIDDEN` to who would see it from elsewhere.
     pub(crate) fn needs(&self, present: Option<&Zone>, access: &Access) -> Result<(), Problem> {
-        if access.sees_past(self.zone.owner_number, present) { Ok(()) } else { Err(unknown(&self.zone.apex)) }
+        if access.sees_past(self.zone.owner_number, present) {
+            return Ok(());
+        }
+        access.let_in_by(self.zone.owner_number)?;
+        Err(unknown(&self.zone.apex))
     }
 
     /// The zone as it is.

@@ -144,7 +144,10 @@ fn body_example(verb: &str, path: &str) -> Option<Value> {
         }
         ("put", "suffixes/{zone}") => json!({ "per_tenant": 3 }),
         ("post", "tenants") => json!({ "name": "Example Ltd" }),
-        ("patch", "tenants/{number}") => json!({ "name": "Example Group" }),
+        ("patch", "tenants/{number}") => json!({
+            "name": "Example Group",
+            "networks": { "allow": ["127.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"], "deny": ["192.0.2.66"] },
+        }),
         ("put", "tenants/{number}/quotas") => json!({ "zones": 5000, "changes_a_day": 0 }),
         ("put", "tenants/{number}/members/{id}") => json!({ "role": "editor" }),
         ("post", "tokens") => json!({

@@ -92,6 +92,9 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     };
     let standing = response.extensions_mut().remove::<Standing>();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        if let Some(limit) = problem.limit {
+            app.metrics.limited(limit);
+        }
         app.noted.refused(asker.who(&id), asker.is_outside(), method.as_str(), &path, &problem);
         // RFC 9110 §15.5.6: 405 says what is allowed.
         let allow = response.headers_mut().remove(ALLOW);

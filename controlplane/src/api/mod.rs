@@ -243,22 +243,23 @@ async fn authenticate(State(app): Shared, mut request: Request, next: Next) -> R
             return Err(Problem::new(Code::Unauthenticated, message));
         }
     };
-    let_in(&app, request.extensions(), &caller, buffered::is_change(&request)).await?;
+    let caller = let_in(&app, request.extensions(), caller, buffered::is_change(&request)).await?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
-/// Lets somebody in who is known, and counts what they do. `is_change`: it is counted once its body says which zones it is about.
+/// Lets somebody in who is known, as what they are from where they are, and counts what they do. `is_change`: it is counted once its
+/// body says which zones it is about.
 ///
 /// # Errors
 /// `FORBIDDEN`, `INSUFFICIENT_SCOPE`, `RATE_LIMITED`, `TOKEN_REVOKED`, or the database's.
 async fn let_in(
     app: &Arc<App>,
     extensions: &Extensions,
-    caller: &Caller,
+    caller: Caller,
     is_change: bool,
-) -> Result<(), Problem> {
-    let who = whence::who(extensions, caller);
+) -> Result<Caller, Problem> {
+    let who = whence::who(extensions, &caller);
     if let Some(asker) = extensions.get::<whence::Asker>() {
         asker.is(&who);
     }
@@ -270,7 +271,7 @@ async fn let_in(
         ));
     }
     if let Some(charge) = extensions.get::<Arc<Charge>>() {
-        charge.is_of(caller);
+        charge.is_of(&caller);
         if is_change { charge.look()? } else { charge.take().await? }
     }
     if caller.spends {
@@ -278,11 +279,11 @@ async fn let_in(
         if caller.scopes == Scopes::NONE {
             return Err(Problem::new(Code::InsufficientScope, "the token may do nothing"));
         }
-        app.accounts.spends(caller)?;
-        app.authenticator.spend(&app.committer, caller).await?;
+        app.accounts.spends(&caller)?;
+        app.authenticator.spend(&app.committer, &caller).await?;
     }
     if caller.login.is_none() {
         app.noted.used(&who);
     }
-    Ok(())
+    Ok(Caller { access: caller.access.asking_from(peer), ..caller })
 }

@@ -1,23 +1,28 @@
 //! What somebody may in which zone: everything as an operator, or what they are in tenants and were granted of zones. A zone of
-//! which they may see nothing does not exist for them.
+//! which they may see nothing does not exist for them; one that they see from elsewhere, and not from where they are, is refused.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use godwit_wire::name::Name;
 use uuid::Uuid;
 
+use crate::config::AccessList;
 use crate::error::{Code, Problem};
 use crate::model::role::Role;
 use crate::model::zone::Zone;
-use crate::store::{Connection, tenants};
+use crate::observe::metrics::Limit;
+use crate::store::Connection;
+use crate::store::tenants::{self, Granted};
 
-/// See the module.
+/// See the module. Beside who they are, where they ask from, in its canonical form; without that it is what they may from
+/// anywhere, and is narrowed with [`Access::asking_from`] before anything is decided by it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Access(Option<Arc<Member>>);
+pub(crate) struct Access(Option<Arc<Member>>, Option<IpAddr>);
 
 /// Somebody who is no operator.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Debug, Default, Eq, PartialEq)]
 struct Member {
     account: Uuid,
     /// By tenant.
@@ -26,14 +31,29 @@ struct Member {
     granted: HashMap<i64, Role>,
     /// The same zones by apex and owner, as the feed names them.
     granted_names: HashSet<(Name, u32)>,
+    /// What of this hangs on where they ask from; `None` where nothing does.
+    fenced: Option<Arc<Fenced>>,
+    /// The tenants that do not let them in from where they are, and those that keep them out of zones, by the zones' rows.
+    outside: BTreeSet<u32>,
+    outside_zones: HashMap<i64, u32>,
     /// See [`Access::unchecked`].
     unchecked: bool,
+}
+
+/// What the database says of somebody of whose tenants, or of the owners of what those are granted, some let in from some networks
+/// alone.
+#[derive(Debug, Eq, PartialEq)]
+struct Fenced {
+    roles: BTreeMap<u32, Role>,
+    granted: Vec<Granted>,
+    /// By tenant.
+    networks: HashMap<u32, AccessList>,
 }
 
 impl Access {
     /// That of an operator, and of a token of nobody's account: all zones.
     pub(crate) fn everything() -> Access {
-        Access(None)
+        Access(None, None)
     }
 
     /// That of an account.
@@ -49,27 +69,43 @@ impl Access {
             return Ok(Access::everything());
         }
         let of_tenants = tenants::of_account(connection, account).await?;
+        let granted = tenants::granted(connection, account).await?;
+        let here = of_tenants.iter().map(|(tenant, _)| (tenant.number, &tenant.networks));
+        let there = granted.iter().map(|granted| (granted.owner, &granted.networks));
+        let networks: HashMap<u32, AccessList> = here
+            .chain(there)
+            .filter(|(_, networks)| **networks != AccessList::default())
+            .map(|(tenant, networks)| (tenant, networks.clone()))
+            .collect();
         let role = |(tenant, role): (tenants::Tenant, Role)| {
             let role = if tenant.suspended_at_us.is_some() { Role::Viewer } else { role };
             (tenant.number, role)
         };
-        let mut granted: HashMap<i64, Role> = HashMap::new();
-        let mut granted_names = HashSet::new();
-        for tenants::Granted { zone_id, apex, owner, role } in tenants::granted(connection, account).await? {
-            let most = granted.entry(zone_id).or_insert(role);
-            *most = role.max(*most);
-            granted_names.insert((apex, owner));
-        }
-        let roles = of_tenants.into_iter().map(role).collect();
-        Ok(Access(Some(Arc::new(Member { account, roles, granted, granted_names, unchecked: false }))))
+        let roles: BTreeMap<u32, Role> = of_tenants.into_iter().map(role).collect();
+        let member = if networks.is_empty() {
+            let mut member = Member { account, roles, ..Member::default() };
+            granted.iter().for_each(|granted| member.grant(granted));
+            member
+        } else {
+            let fenced = Arc::new(Fenced { roles, granted, networks });
+            Member::fenced(account, &fenced, None)
+        };
+        Ok(Access(Some(Arc::new(member)), None))
+    }
+
+    /// The same for who asks from an address: of what does not let them in from there they are no member, and are granted nothing.
+    pub(crate) fn asking_from(&self, client: Option<IpAddr>) -> Access {
+        let narrowed = |member: &Arc<Member>| match &member.fenced {
+            Some(fenced) if !member.unchecked => Arc::new(Member::fenced(member.account, fenced, client)),
+            _ => member.clone(),
+        };
+        Access(self.0.as_ref().map(narrowed), client)
     }
 
     /// That of a tenant, by what it owns and what it is granted, for what is told to all of it.
     pub(crate) fn of_tenant(tenant: u32, granted_names: HashSet<(Name, u32)>) -> Access {
         let roles = BTreeMap::from([(tenant, Role::Viewer)]);
-        let granted = HashMap::new();
-        let account = Uuid::nil();
-        Access(Some(Arc::new(Member { account, roles, granted, granted_names, unchecked: false })))
+        Access(Some(Arc::new(Member { roles, granted_names, ..Member::default() })), None)
     }
 
     /// The same without a check in the program: what is left is what the database itself keeps. For tests, and in no release.
@@ -81,13 +117,19 @@ impl Access {
             granted: member.granted.clone(),
             granted_names: member.granted_names.clone(),
             unchecked: true,
+            ..Member::default()
         };
-        Access(self.0.as_ref().map(|member| Arc::new(unchecked(member))))
+        Access(self.0.as_ref().map(|member| Arc::new(unchecked(member))), self.1)
     }
 
     /// The account, where it is not everything that may be done.
     pub(crate) fn account(&self) -> Option<Uuid> {
         self.0.as_ref().map(|member| member.account)
+    }
+
+    /// Where they ask from.
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        self.1
     }
 
     /// Whether all zones are theirs.
@@ -100,14 +142,19 @@ impl Access {
         self.0.as_ref().is_some_and(|member| member.unchecked)
     }
 
-    /// The tenants that they are members of, by number; none where they need not be one.
+    /// The tenants that they are members of from where they are, by number; none where they need not be one.
     pub(crate) fn tenants(&self) -> impl Iterator<Item = u32> {
         self.0.iter().flat_map(|member| member.roles.keys().copied())
     }
 
-    /// Whether they are a member of one.
+    /// Whether they are a member of one, wherever they are.
     pub(crate) fn acts_for(&self, tenant: u32) -> bool {
-        self.tenants().any(|of| of == tenant)
+        self.tenants().any(|of| of == tenant) || self.is_outside_of(tenant)
+    }
+
+    /// Whether one that they are a member of does not let them in from where they are.
+    fn is_outside_of(&self, tenant: u32) -> bool {
+        self.0.as_ref().is_some_and(|member| member.outside.contains(&tenant))
     }
 
     /// What they are in a tenant.
@@ -130,6 +177,27 @@ impl Access {
         self.role_of(zone).is_some()
     }
 
+    /// Whether a zone that somebody names is there for them.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` to who would see it from elsewhere.
+    pub(crate) fn finds(&self, zone: &Zone) -> Result<bool, Problem> {
+        if self.sees(zone) {
+            return Ok(true);
+        }
+        self.let_in_by(zone.owner_number)?;
+        let keeps_out = self.0.as_ref().and_then(|member| member.outside_zones.get(&zone.id));
+        keeps_out.map_or(Ok(false), |tenant| Err(outside(*tenant, self.1)))
+    }
+
+    /// Refuses a member whom the tenant does not let in from where they are.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`.
+    pub(crate) fn let_in_by(&self, tenant: u32) -> Result<(), Problem> {
+        if self.is_outside_of(tenant) { Err(outside(tenant, self.1)) } else { Ok(()) }
+    }
+
     /// Whether they see a zone of an owner, by its apex.
     pub(crate) fn sees_named(&self, apex: &Name, owner: u32) -> bool {
         let is_granted = |member: &Arc<Member>| member.granted_names.contains(&(apex.clone(), owner));
@@ -147,6 +215,7 @@ impl Access {
     /// # Errors
     /// `DOMAIN_NOT_FOUND`, `FORBIDDEN`.
     pub(crate) fn need(&self, zone: &Zone, least: Role) -> Result<(), Problem> {
+        self.finds(zone)?;
         let role = self.role_of(zone).ok_or_else(|| no_zone(&zone.apex))?;
         if role >= least {
             return Ok(());
@@ -176,7 +245,9 @@ impl Access {
     /// Of the database.
     pub(crate) async fn again(&self, connection: &mut Connection) -> sqlx::Result<Access> {
         match &self.0 {
-            Some(member) if !member.unchecked => Access::of(connection, member.account, false).await,
+            Some(member) if !member.unchecked => {
+                Ok(Access::of(connection, member.account, false).await?.asking_from(self.1))
+            }
             _ => Ok(self.clone()),
         }
     }
@@ -189,6 +260,7 @@ impl Access {
         let Some(member) = self.0.as_ref() else { return Ok(named.unwrap_or(0)) };
         let makes = |tenant: &u32| self.role_in(*tenant) >= Some(Role::Admin);
         if let Some(tenant) = named {
+            self.let_in_by(tenant)?;
             // Somebody else's tenant, or none at all: who is no member cannot tell.
             let message = format!("you may make no zones for tenant {tenant}: that takes admin in it");
             return Some(tenant).filter(makes).ok_or_else(|| Problem::new(Code::Forbidden, message));
@@ -197,6 +269,7 @@ impl Access {
         match (all.next(), all.next()) {
             (Some(tenant), None) => Ok(tenant),
             (None, _) => {
+                member.outside.first().map_or(Ok(()), |tenant| self.let_in_by(*tenant))?;
                 let message = "you are admin in no tenant: make one with POST /api/v1/tenants";
                 Err(Problem::new(Code::Forbidden, message))
             }
@@ -206,6 +279,45 @@ impl Access {
             }
         }
     }
+}
+
+impl Member {
+    /// What somebody is from an address, or from anywhere.
+    fn fenced(account: Uuid, fenced: &Arc<Fenced>, client: Option<IpAddr>) -> Member {
+        let keeps_out = |tenant: u32| {
+            let list = fenced.networks.get(&tenant).zip(client);
+            list.is_some_and(|(list, client)| !list.lets_in(client))
+        };
+        let mut member = Member { account, fenced: Some(fenced.clone()), ..Member::default() };
+        for (tenant, role) in &fenced.roles {
+            if keeps_out(*tenant) {
+                member.outside.insert(*tenant);
+            } else {
+                member.roles.insert(*tenant, *role);
+            }
+        }
+        for granted in &fenced.granted {
+            // Who acts for either side acts from where both let in.
+            match [granted.tenant, granted.owner].into_iter().find(|side| keeps_out(*side)) {
+                Some(tenant) => drop(member.outside_zones.insert(granted.zone_id, tenant)),
+                None => member.grant(granted),
+            }
+        }
+        member
+    }
+
+    fn grant(&mut self, granted: &Granted) {
+        let most = self.granted.entry(granted.zone_id).or_insert(granted.role);
+        *most = granted.role.max(*most);
+        self.granted_names.insert((granted.apex.clone(), granted.owner));
+    }
+}
+
+/// What somebody is told whom a tenant does not let in from where they are.
+pub(crate) fn outside(tenant: u32, client: Option<IpAddr>) -> Problem {
+    let client = client.map_or_else(|| "where you are".to_owned(), |client| client.to_string());
+    let message = format!("tenant {tenant} does not let in requests from {client}");
+    Problem::new(Code::Forbidden, message).at(Limit::TenantNetworks)
 }
 
 /// What is said of a zone that is not there, and of one that somebody does not see.

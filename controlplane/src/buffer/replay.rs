@@ -212,7 +212,10 @@ impl Replay {
                 let head = &entry.head;
                 match auth::still_may(&mut connection, &head.caller, head.came_with).await? {
                     Err(problem) => Found::Not(conflict(&problem)),
-                    Ok(access) => Found::Entry(Box::new(entry), access),
+                    Ok(access) => {
+                        let access = access.asking_from(head.client);
+                        Found::Entry(Box::new(entry), access)
+                    }
                 }
             }
             Err(why) => {

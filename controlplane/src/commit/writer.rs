@@ -395,12 +395,7 @@ impl Writer {
                         sequence = sequence.map(|sequence| sequence + 1);
                     }
                 }
-                Err(problem) => {
-                    if let Some(limit) = problem.limit {
-                        self.metrics.limited(limit);
-                    }
-                    job.give(Err(problem));
-                }
+                Err(problem) => job.give(Err(problem)),
             }
             if manner == Manner::Alone && !keep {
                 return Ok(Vec::new());

@@ -36,6 +36,7 @@ pub use limits::{Limits, Rate};
 pub use load::{ConfigError, Sources};
 pub use mail::{Mail, Transport as MailTransport};
 pub use names::Names;
+pub(crate) use networks::AccessList;
 pub use networks::{Networks, NoNetwork};
 pub use quotas::Quotas;
 pub use redis::Redis;

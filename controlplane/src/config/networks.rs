@@ -1,4 +1,4 @@
-//! Lists of networks, as several sections have them.
+//! Lists of networks, as several sections and tenants have them, and who is let in by them.
 
 use std::net::IpAddr;
 
@@ -60,6 +60,22 @@ impl Networks {
     }
 }
 
+/// Which networks requests are taken from.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct AccessList {
+    /// None: any.
+    pub(crate) allow: Networks,
+    /// Also where `allow` has them.
+    pub(crate) deny: Networks,
+}
+
+impl AccessList {
+    /// Whether somebody may ask from an address, in its canonical form.
+    pub(crate) fn lets_in(&self, client: IpAddr) -> bool {
+        !self.deny.contains(client) && (self.allow.is_empty() || self.allow.contains(client))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +116,22 @@ mod tests {
         let all = networks(&["::ffff:0:0/96"]).unwrap();
         assert!(all.contains("192.0.2.1".parse().unwrap()) && all.has_everybody());
         assert!(!networks(&["::1/128", "2001:db8::/96"]).unwrap().contains("0.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn who_is_denied_is_denied_whatever_is_allowed() {
+        for (allow, deny, address, lets_in) in [
+            (&[][..], &[][..], "192.0.2.1", true),
+            (&["192.0.2.0/24"], &[], "192.0.2.1", true),
+            (&["192.0.2.0/24"], &[], "192.0.3.1", false),
+            (&["192.0.2.0/24"], &["192.0.2.1"], "192.0.2.1", false),
+            (&["192.0.2.0/24"], &["192.0.2.1"], "192.0.2.2", true),
+            (&[], &["2001:db8::/32"], "2001:db9::1", true),
+            (&[], &["2001:db8::/32"], "2001:db8::1", false),
+        ] {
+            let list = AccessList { allow: networks(allow).unwrap(), deny: networks(deny).unwrap() };
+            assert_eq!(list.lets_in(address.parse().unwrap()), lets_in, "{allow:?} {deny:?} {address}");
+        }
     }
 
     #[test]

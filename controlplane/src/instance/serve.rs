@@ -23,7 +23,7 @@ use crate::auth::{Authenticator, used};
 use crate::buffer::replay::Replay;
 use crate::commit;
 use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
-use crate::config::{Config, MailTransport, Networks};
+use crate::config::{AccessList, Config, MailTransport, Networks};
 use crate::egress::Egress;
 use crate::events::Hub;
 use crate::events::latest::Latest;
@@ -197,8 +197,7 @@ impl Controlplane {
             origins: config.api.cors_origins.clone(),
             access: Arc::new(Access {
                 proxies: config.api.trusted_proxies.clone(),
-                allow: config.api.allow.clone(),
-                deny: config.api.deny.clone(),
+                list: AccessList { allow: config.api.allow.clone(), deny: config.api.deny.clone() },
                 metrics: metrics.clone(),
             }),
             rates: Arc::new(rates),
@@ -347,8 +346,7 @@ impl Controlplane {
             publishing.push(tokio::spawn(feed.clone().keep_listing()));
             let access = Access {
                 proxies: Networks::default(),
-                allow: config.internal.allow.clone(),
-                deny: config.internal.deny.clone(),
+                list: AccessList { allow: config.internal.allow.clone(), deny: config.internal.deny.clone() },
                 metrics: metrics.clone(),
             };
             let internal = Internal::new(app.clone(), feed, config.internal.max_requests, ways);

@@ -4,25 +4,26 @@ use godwit_wire::name::Name;
 use uuid::Uuid;
 
 use super::{Connection, Kind, Row, damaged};
+use crate::config::{AccessList, Networks};
 use crate::model::name_key;
 use crate::model::role::Role;
 
 const INSERT: &str = "INSERT INTO tenants (name, created_at_us) VALUES ($1, $2) RETURNING number";
-const BY_NUMBER: &str = "SELECT number, name, suspended_at_us, created_at_us FROM tenants WHERE number = $1";
+const BY_NUMBER: &str = "SELECT number, name, suspended_at_us, created_at_us, allowed_networks, denied_networks FROM tenants WHERE number = $1";
 /// Nobody else changes it, its members or its grants until the transaction ends.
-const BY_NUMBER_LOCKED: &str =
-    "SELECT number, name, suspended_at_us, created_at_us FROM tenants WHERE number = $1 FOR UPDATE";
-const LIST: &str = "SELECT number, name, suspended_at_us, created_at_us FROM tenants WHERE number > $1 ORDER BY number LIMIT $2";
-const OF_ACCOUNT: &str = "SELECT t.number, t.name, t.suspended_at_us, t.created_at_us, m.role FROM memberships m JOIN tenants t ON t.number = m.tenant WHERE m.account_id = $1 AND m.accepted_at_us IS NOT NULL ORDER BY m.tenant";
-const ASKED: &str = "SELECT t.number, t.name, t.suspended_at_us, t.created_at_us, m.role FROM memberships m JOIN tenants t ON t.number = m.tenant WHERE m.account_id = $1 AND m.accepted_at_us IS NULL ORDER BY m.tenant";
+const BY_NUMBER_LOCKED: &str = "SELECT number, name, suspended_at_us, created_at_us, allowed_networks, denied_networks FROM tenants WHERE number = $1 FOR UPDATE";
+const LIST: &str = "SELECT number, name, suspended_at_us, created_at_us, allowed_networks, denied_networks FROM tenants WHERE number > $1 ORDER BY number LIMIT $2";
+const OF_ACCOUNT: &str = "SELECT t.number, t.name, t.suspended_at_us, t.created_at_us, t.allowed_networks, t.denied_networks, m.role FROM memberships m JOIN tenants t ON t.number = m.tenant WHERE m.account_id = $1 AND m.accepted_at_us IS NOT NULL ORDER BY m.tenant";
+const ASKED: &str = "SELECT t.number, t.name, t.suspended_at_us, t.created_at_us, t.allowed_networks, t.denied_networks, m.role FROM memberships m JOIN tenants t ON t.number = m.tenant WHERE m.account_id = $1 AND m.accepted_at_us IS NULL ORDER BY m.tenant";
 const RENAME: &str = "UPDATE tenants SET name = $2 WHERE number = $1";
 const SUSPEND: &str = "UPDATE tenants SET suspended_at_us = $2 WHERE number = $1";
+const LET_IN: &str = "UPDATE tenants SET allowed_networks = $2, denied_networks = $3 WHERE number = $1";
 const DELETE: &str = "DELETE FROM tenants WHERE number = $1";
 const HAS_ZONES: &str = "SELECT count(*) FROM (SELECT 1 FROM zones WHERE owner_number = $1 LIMIT 1) AS found";
 
 /// Of who has not said yes no more than the id that they were asked by.
 const MEMBERS: &str = "SELECT m.account_id, a.email, a.name, m.role, m.created_at_us, m.accepted_at_us FROM memberships m LEFT JOIN accounts a ON a.id = m.account_id AND m.accepted_at_us IS NOT NULL WHERE m.tenant = $1 AND m.account_id > $2 ORDER BY m.account_id LIMIT $3";
-const ROLE: &str = "SELECT m.role, m.accepted_at_us, t.suspended_at_us FROM memberships m JOIN tenants t ON t.number = m.tenant WHERE m.tenant = $1 AND m.account_id = $2";
+const ROLE: &str = "SELECT m.role, m.accepted_at_us, t.suspended_at_us, t.allowed_networks, t.denied_networks FROM memberships m JOIN tenants t ON t.number = m.tenant WHERE m.tenant = $1 AND m.account_id = $2";
 const COUNT_MEMBERS: &str = "SELECT count(*) FROM memberships WHERE tenant = $1";
 const COUNT_TENANTS: &str = "SELECT count(*) FROM memberships WHERE account_id = $1";
 const COUNT_OWNERS: &str =
@@ -43,8 +44,8 @@ const IS_TENANT_POSTGRES: &str = "SELECT godwit_is_tenant($1)";
 const COUNT_TENANTS_POSTGRES: &str = "SELECT godwit_count_tenants($1)";
 const COUNT_GRANTED_POSTGRES: &str = "SELECT godwit_count_granted($1)";
 
-/// What an account is granted, with whether either side is suspended.
-const GRANTED: &str = "SELECT g.zone_id, z.name_key, z.owner_number, g.role, m.role AS own, t.suspended_at_us AS here, o.suspended_at_us AS there FROM memberships m JOIN tenants t ON t.number = m.tenant JOIN grants g ON g.tenant = m.tenant JOIN zones z ON z.id = g.zone_id LEFT JOIN tenants o ON o.number = z.owner_number WHERE m.account_id = $1 AND m.accepted_at_us IS NOT NULL";
+/// What an account is granted, with whether either side is suspended, and from where the owner lets in.
+const GRANTED: &str = "SELECT g.zone_id, g.tenant, z.name_key, z.owner_number, g.role, m.role AS own, t.suspended_at_us AS here, o.suspended_at_us AS there, coalesce(o.allowed_networks, '') AS allowed_networks, coalesce(o.denied_networks, '') AS denied_networks FROM memberships m JOIN tenants t ON t.number = m.tenant JOIN grants g ON g.tenant = m.tenant JOIN zones z ON z.id = g.zone_id LEFT JOIN tenants o ON o.number = z.owner_number WHERE m.account_id = $1 AND m.accepted_at_us IS NOT NULL";
 const GRANTS: &str = "SELECT tenant, role, created_at_us FROM grants WHERE zone_id = $1 ORDER BY tenant";
 const GRANT: &str = "SELECT tenant, role, created_at_us FROM grants WHERE zone_id = $1 AND tenant = $2";
 const COUNT_GRANTS: &str = "SELECT count(*) FROM grants WHERE zone_id = $1";
@@ -60,6 +61,7 @@ pub(super) const ALL: &[&str] = &[
     OF_ACCOUNT,
     RENAME,
     SUSPEND,
+    LET_IN,
     DELETE,
     HAS_ZONES,
     MEMBERS,
@@ -101,6 +103,8 @@ pub(crate) struct Tenant {
     pub(crate) name: String,
     /// Since when its members change nothing.
     pub(crate) suspended_at_us: Option<i64>,
+    /// From where who acts for it is let in.
+    pub(crate) networks: AccessList,
     pub(crate) created_at_us: i64,
 }
 
@@ -117,7 +121,7 @@ pub(crate) struct Member {
 }
 
 /// What somebody is in a tenant.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Membership {
     /// What it says.
     pub(crate) role: Role,
@@ -125,6 +129,8 @@ pub(crate) struct Membership {
     pub(crate) accepted: bool,
     /// Whether the tenant is suspended: its members only look.
     pub(crate) suspended: bool,
+    /// From where the tenant lets in.
+    pub(crate) networks: AccessList,
 }
 
 /// What another tenant may in a zone.
@@ -143,11 +149,21 @@ fn role(row: &Row, column: &'static str) -> sqlx::Result<Role> {
     Role::parse(row.get(column)?).ok_or_else(|| damaged("memberships", column))
 }
 
+fn networks(row: &Row) -> sqlx::Result<AccessList> {
+    let list = |column: &'static str| {
+        let text: String = row.get(column)?;
+        let texts: Vec<String> = text.split(',').filter(|text| !text.is_empty()).map(str::to_owned).collect();
+        Networks::try_from(texts).map_err(|_| damaged("tenants", column))
+    };
+    Ok(AccessList { allow: list("allowed_networks")?, deny: list("denied_networks")? })
+}
+
 fn tenant(row: &Row) -> sqlx::Result<Tenant> {
     Ok(Tenant {
         number: number(row, "number")?,
         name: row.get("name")?,
         suspended_at_us: row.get("suspended_at_us")?,
+        networks: networks(row)?,
         created_at_us: row.get("created_at_us")?,
     })
 }
@@ -224,6 +240,20 @@ pub(crate) async fn suspend(
     connection.query(SUSPEND).bind(i64::from(number)).bind(at_us).execute().await.map(|_| ())
 }
 
+/// From where who acts for it is let in.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn let_in(
+    connection: &mut Connection,
+    number: u32,
+    networks: &AccessList,
+) -> sqlx::Result<()> {
+    let text = |networks: &Networks| Vec::<String>::from(networks.clone()).join(",");
+    let query = connection.query(LET_IN).bind(i64::from(number));
+    query.bind(text(&networks.allow)).bind(text(&networks.deny)).execute().await.map(|_| ())
+}
+
 /// Deletes it with its memberships and what it is granted; whether there was one to delete.
 ///
 /// # Errors
@@ -279,6 +309,7 @@ pub(crate) async fn membership(
             role: role(row, "role")?,
             accepted: row.get::<Option<i64>, _>("accepted_at_us")?.is_some(),
             suspended: row.get::<Option<i64>, _>("suspended_at_us")?.is_some(),
+            networks: networks(row)?,
         })
     };
     row.as_ref().map(membership).transpose()
@@ -402,12 +433,16 @@ pub(crate) async fn granted_by(connection: &mut Connection, number: u32) -> sqlx
 }
 
 /// Something of a zone that an account is granted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Granted {
     /// The zone's row.
     pub(crate) zone_id: i64,
     pub(crate) apex: Name,
     pub(crate) owner: u32,
+    /// From where its owner lets in.
+    pub(crate) networks: AccessList,
+    /// The tenant that it is granted to.
+    pub(crate) tenant: u32,
     /// What it may there, all in all.
     pub(crate) role: Role,
 }
@@ -425,6 +460,8 @@ pub(crate) async fn granted(connection: &mut Connection, account: Uuid) -> sqlx:
             zone_id: row.get("zone_id")?,
             apex: name_key::decode(row.get("name_key")?).ok_or_else(|| damaged("zones", "name_key"))?,
             owner: number(row, "owner_number")?,
+            networks: networks(row)?,
+            tenant: number(row, "tenant")?,
             role: if is_suspended { Role::Viewer } else { most },
         })
     };

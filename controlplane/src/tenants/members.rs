@@ -42,10 +42,10 @@ impl Tenants {
             Box::pin(async move {
                 let own = decides(connection, &asker, number).await?;
                 let before = tenants::membership(connection, number, account).await?;
-                may(own, before.map(|before| before.role).max(Some(role)))?;
+                may(own, before.as_ref().map(|before| before.role).max(Some(role)))?;
                 known(connection, account).await?;
-                match before {
-                    Some(before) if before.role > role => keep_an_owner(connection, number, &before).await?,
+                match &before {
+                    Some(before) if before.role > role => keep_an_owner(connection, number, before).await?,
                     Some(_) => {}
                     None => {
                         if tenants::count_members(connection, number).await? >= MOST_MEMBERS {
@@ -56,7 +56,7 @@ impl Tenants {
                     }
                 }
                 let now = now_us();
-                if before.is_none_or(|before| before.role != role) {
+                if before.as_ref().is_none_or(|before| before.role != role) {
                     tenants::put_member(connection, number, account, role, asker.is_operator, now).await?;
                 }
                 // Who has not said yes may nothing yet.
@@ -75,7 +75,7 @@ impl Tenants {
     /// Who asks becomes what they were asked to be.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND` where they were not, or of the database.
+    /// `TENANT_NOT_FOUND` where they were not, `FORBIDDEN` where it does not let them in from where they are, or of the database.
     pub(crate) async fn accept(&self, asker: Asker, number: u32) -> Result<(), Problem> {
         let account = asker.account.ok_or_else(|| no_tenant(number))?;
         let accept = self.write(asker.guard(), move |connection| {
@@ -83,6 +83,8 @@ impl Tenants {
                 if !tenants::accept(connection, number, account, now_us()).await? {
                     return Err(no_tenant(number));
                 }
+                // From where it lets in, as all else.
+                asker.need(connection, number, Role::Viewer).await?;
                 let told = vec![Revoked::Account(account)];
                 tell(connection, &told).await?;
                 asker.note(connection, "tenant.member.accept", &number.to_string()).await?;
@@ -105,7 +107,7 @@ impl Tenants {
                 // Also who has not said yes, and who is in one that is suspended, may say no.
                 if !(is_own && before.is_some()) {
                     let own = asker.need(connection, number, Role::Admin).await?;
-                    may(own, before.map(|before| before.role))?;
+                    may(own, before.as_ref().map(|before| before.role))?;
                 }
                 held?;
                 let before = before.ok_or_else(no_member)?;

@@ -11,17 +11,20 @@ mod grants;
 mod members;
 mod quotas;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
+use crate::auth::access::outside;
 use crate::auth::{Access, Authenticator, Caller, Scope};
 use crate::commit::Committer;
 use crate::commit::aside::Work;
-use crate::config::Quotas;
+use crate::config::{AccessList, Networks, Quotas};
 use crate::error::{Code, Problem};
 use crate::model::role::Role;
-use crate::store::audit::Who;
+use crate::store::audit::{Entry, Who};
 use crate::store::revocations::{self, Revoked};
 use crate::store::tenants::{self, Tenant};
 use crate::store::{Connection, Views, audit, now_us};
@@ -33,6 +36,8 @@ const MOST_TENANTS: i64 = 50;
 const MOST_MEMBERS: i64 = 500;
 /// Tenants that are granted something of a zone, and zones of which a tenant is.
 const MOST_GRANTS: i64 = 500;
+/// Networks of each list.
+const MOST_NETWORKS: usize = 100;
 /// The most characters of a tenant's name.
 const MOST_NAME: usize = 100;
 
@@ -51,6 +56,43 @@ pub(crate) struct Standing {
     pub(crate) role: Role,
     /// Whether they have said yes.
     pub(crate) accepted: bool,
+}
+
+/// What of a tenant to change; what is left out stays.
+#[derive(Debug, Default)]
+pub(crate) struct Patch<'a> {
+    pub(crate) called: Option<&'a str>,
+    pub(crate) is_suspended: Option<bool>,
+    pub(crate) networks: PatchNetworks,
+}
+
+/// Which lists of networks to replace.
+#[derive(Debug, Default)]
+pub(crate) struct PatchNetworks {
+    pub(crate) allow: Option<Networks>,
+    pub(crate) deny: Option<Networks>,
+}
+
+impl PatchNetworks {
+    /// What becomes of the lists that there are.
+    fn over(self, before: &AccessList) -> AccessList {
+        AccessList {
+            allow: self.allow.unwrap_or_else(|| before.allow.clone()),
+            deny: self.deny.unwrap_or_else(|| before.deny.clone()),
+        }
+    }
+}
+
+/// Networks of a tenant, as they are written.
+///
+/// # Errors
+/// `INVALID_VALUE`.
+pub(crate) fn networks(list: &str, texts: &[String]) -> Result<Networks, Problem> {
+    let wrong = |why: String| Problem::new(Code::InvalidValue, format!("\"networks.{list}\": {why}"));
+    if texts.len() > MOST_NETWORKS {
+        return Err(wrong(format!("expected at most {MOST_NETWORKS} of them")));
+    }
+    Networks::try_from(texts.to_vec()).map_err(|error| wrong(error.to_string()))
 }
 
 /// Who asks for something about tenants.
@@ -88,7 +130,8 @@ impl Asker {
         })
     }
 
-    /// Refuses who is less in a tenant; to who is nothing there, there is none. What they are is looked up where it is changed.
+    /// Refuses who is less in a tenant, and who would be enough from elsewhere; to who is nothing there, there is none. What they are
+    /// is looked up where it is changed.
     pub(crate) async fn need(
         &self,
         connection: &mut Connection,
@@ -105,11 +148,17 @@ impl Asker {
         let held = role.filter(|held| held.accepted).ok_or_else(|| no_tenant(number))?;
         let role = if held.suspended { Role::Viewer } else { held.role };
         if role >= least {
-            return Ok(role);
+            let is_let_in = self.is_let_in(&held.networks);
+            return if is_let_in { Ok(role) } else { Err(outside(number, self.who.client)) };
         }
         let message =
             format!("you are {} in tenant {number}, and this takes {}", role.as_str(), least.as_str());
         Err(Problem::new(Code::Forbidden, message))
+    }
+
+    /// Whether a tenant lets them in from where they are.
+    fn is_let_in(&self, networks: &AccessList) -> bool {
+        self.is_operator || self.who.client.is_none_or(|client| networks.lets_in(client))
     }
 
     /// Which tenants are theirs.
@@ -150,7 +199,8 @@ impl Tenants {
         Tenants { committer, authenticator, views, quotas }
     }
 
-    /// Tenants behind one with what who asks is in each: an operator sees all, others those that they are members of.
+    /// Tenants behind one with what who asks is in each: an operator sees all, others those that they are members of from where they
+    /// are.
     ///
     /// # Errors
     /// Of the database.
@@ -162,7 +212,8 @@ impl Tenants {
             return Ok(all.into_iter().map(stands).collect());
         }
         let Some(account) = asker.account else { return Ok(Vec::new()) };
-        let own = tenants::of_account(&mut connection, account).await?;
+        let mut own = tenants::of_account(&mut connection, account).await?;
+        own.retain(|(tenant, _)| asker.is_let_in(&tenant.networks));
         let asked = tenants::asked(&mut connection, account).await?;
         let stands = |accepted| move |(tenant, role)| Standing { tenant, role, accepted };
         let mut own: Vec<Standing> =
@@ -225,16 +276,16 @@ impl Tenants {
         create.await
     }
 
-    /// Changes one: what it is called, by its admins; whether it is suspended, by an operator.
+    /// Changes one: what it is called, and from where who acts for it is let in, by its admins; whether it is suspended, by an operator.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `FORBIDDEN`, `INSUFFICIENT_SCOPE`, `INVALID_VALUE`, or of the database.
+    /// `TENANT_NOT_FOUND`, `FORBIDDEN`, `INSUFFICIENT_SCOPE`, `INVALID_VALUE`, `CONFLICT` for who would shut themselves out, or of the
+    /// database.
     pub(crate) async fn patch(
         &self,
         asker: Asker,
         number: u32,
-        called: Option<&str>,
-        is_suspended: Option<bool>,
+        Patch { called, is_suspended, networks }: Patch<'_>,
     ) -> Result<Standing, Problem> {
         let called = called.map(name).transpose()?;
         let patch = self.write(asker.guard(), move |connection| {
@@ -246,6 +297,20 @@ impl Tenants {
                 if let Some(called) = called {
                     tenants::rename(connection, number, &called).await?;
                     asker.note(connection, "tenant.rename", &number.to_string()).await?;
+                }
+                let networks = networks.over(&before.networks);
+                if networks != before.networks {
+                    // Who is shut out could not take it back.
+                    if !asker.is_let_in(&networks) {
+                        return Err(would_be_outside(asker.who.client));
+                    }
+                    tenants::let_in(connection, number, &networks).await?;
+                    let object = number.to_string();
+                    let entry = Entry::done(&asker.who, "tenant.networks", &object);
+                    let entry = entry.from_to(networks_json(&before.networks), networks_json(&networks));
+                    audit::write(connection, &entry).await?;
+                    told = tenants::granted_by(connection, number).await?;
+                    told.push(number);
                 }
                 if let Some(is_suspended) = is_suspended {
                     asker.operates()?;
@@ -311,6 +376,18 @@ impl Tenants {
 /// What somebody who is nothing in a tenant is told.
 fn no_tenant(number: u32) -> Problem {
     Problem::new(Code::TenantNotFound, format!("you have no tenant {number}"))
+}
+
+fn would_be_outside(client: Option<IpAddr>) -> Problem {
+    let client = client.map(|client| client.to_string()).unwrap_or_default();
+    let message =
+        format!("\"networks\": your own address {client} would be shut out: let it in, or ask an operator");
+    Problem::new(Code::Conflict, message)
+}
+
+/// As the audit log has it.
+fn networks_json(networks: &AccessList) -> Json {
+    json!({ "allow": networks.allow, "deny": networks.deny })
 }
 
 /// A tenant that nobody else changes until the transaction ends.

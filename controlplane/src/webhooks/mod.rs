@@ -27,6 +27,7 @@ use crate::egress::Egress;
 use crate::error::{Code, Problem};
 use crate::events::told::Topic;
 use crate::model::role::Role;
+use crate::observe::metrics::Limit;
 use crate::relay::log::Log;
 use crate::secrets::Vault;
 use crate::store::data_keys::WEBHOOKS;
@@ -299,6 +300,7 @@ async fn seen(connection: &mut Connection, asker: &Asker, id: Uuid) -> Result<We
     let webhook = webhooks::by_id(connection, id).await?.ok_or_else(no_webhook)?;
     match asker.need(connection, webhook.tenant, Role::Admin).await {
         Ok(_) => Ok(webhook),
+        Err(problem) if problem.limit == Some(Limit::TenantNetworks) => Err(problem),
         // Of who is less in the tenant than that the database hides it as well.
         Err(problem) if matches!(problem.code, Code::TenantNotFound | Code::Forbidden) => Err(no_webhook()),
         Err(problem) => Err(problem),

@@ -163,6 +163,8 @@ async fn r20_every_route_that_changes_something_is_in_the_log() {
     let quotas = format!("{of_tenant}/quotas");
     let route = "PUT /api/v1/tenants/{number}/quotas";
     d.act(admin, route, &quotas, json!({ "zones": 7 }), "tenant.quotas").await;
+    let networks = json!({ "networks": { "deny": ["192.0.2.66"] } });
+    d.act(admin, "PATCH /api/v1/tenants/{number}", &of_tenant, networks, "tenant.networks").await;
     let grant = format!("/api/v1/domains/example.com./grants/{number}");
     let role = json!({ "role": "viewer" });
     let route = "PUT /api/v1/domains/{zone}/grants/{tenant}";

@@ -96,6 +96,7 @@ fn requests() -> Vec<Foreign> {
         foreign("GET /api/v1/tenants/{number}", "/api/v1/tenants/TENANT", none(), NOT_THERE),
         foreign("PATCH /api/v1/tenants/{number}", "/api/v1/tenants/TENANT", json!({ "name": "taken" }), NOT_THERE),
         foreign("PATCH /api/v1/tenants/{number}", "/api/v1/tenants/TENANT", json!({ "suspended": true }), NOT_THERE),
+        foreign("PATCH /api/v1/tenants/{number}", "/api/v1/tenants/TENANT", json!({ "networks": { "deny": ["192.0.2.66"] } }), NOT_THERE),
         foreign("DELETE /api/v1/tenants/{number}", "/api/v1/tenants/EMPTY", none(), NOT_THERE),
         foreign("GET /api/v1/tenants/{number}/quotas", "/api/v1/tenants/TENANT/quotas", none(), NOT_THERE),
         foreign("PUT /api/v1/tenants/{number}/quotas", "/api/v1/tenants/TENANT/quotas", json!({ "zones": 0 }), NOT_THERE),

@@ -55,6 +55,7 @@ mod rollback;
 mod secrets;
 mod sessions;
 mod sockets;
+mod tenant_networks;
 mod tenants;
 mod tls;
 mod tokens;

@@ -11,6 +11,7 @@ use crate::keys::key;
 use crate::office::{PASSWORD, Person};
 use crate::replica::{KEY, Replica};
 use crate::server_faults::on_its_own;
+use crate::tenant_networks::{ask, behind_a_proxy};
 
 const WWW: &str = "/api/v1/records/www.example.com.";
 /// Until what is expected has happened.
@@ -129,6 +130,51 @@ async fn a_key_writes_while_the_database_is_away_what_it_may() {
     for refused in [of_removed, of_revoked] {
         assert_eq!(state(client, &refused).await["conflict"]["code"], "TOKEN_REVOKED");
     }
+    server.stop().await;
+}
+
+/// What somebody asks for while it is not known what their tenant lets in is made as of where they asked from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_accepted_from_where_a_tenant_lets_nobody_in_is_not_made() {
+    let adjust = |config: &mut Config| {
+        with_buffer(config);
+        behind_a_proxy(config);
+    };
+    let (postgres, server) = on_its_own(adjust).await;
+    let client = &server.client;
+    let added = json!({ "email": "anna@example.org" });
+    let added = client.json("POST", "/api/v1/users", &added).await.expect(201).json();
+    let reset = json!({ "token": added["token"], "password": PASSWORD });
+    client.json("POST", "/api/v1/auth/password/reset", &reset).await.expect(204);
+    let login = json!({ "email": "anna@example.org", "password": PASSWORD });
+    let tokens = client.json("POST", "/api/v1/auth/login", &login).await.expect(200).json();
+    let anna = Client { token: tokens["access_token"].as_str().unwrap().to_owned(), ..client.clone() };
+    let tenants = anna.get("/api/v1/tenants").await.expect(200).json();
+    let tenant = &tenants["items"][0]["number"];
+    let zone = json!({ "name": "anna.test.", "ns": ["ns1.example.net."] });
+    client.json("POST", &format!("/api/v1/domains?tenant={tenant}"), &zone).await.expect(201);
+    let networks = json!({ "networks": { "allow": ["192.0.2.0/24"] } });
+    client.json("PATCH", &format!("/api/v1/tenants/{tenant}"), &networks).await.expect(200);
+    ask(&anna, "192.0.2.1", "GET", "/api/v1/domains/anna.test.", &Value::Null).await.expect(200);
+    away(&postgres, &server).await;
+    let put = |name: &str| json!({ "changes": [{ "op": "put", "name": name, "type": "A", "value": ["192.0.2.1"] }] });
+    // The first may find out that the database is away, and is told to come again.
+    let taken = async |from: &str, name: &str| loop {
+        let answer = ask(&anna, from, "POST", "/api/v1/changes", &put(name)).await;
+        if answer.status != 503 {
+            return accepted(answer);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let outside = taken("198.51.100.1", "a.anna.test.").await;
+    let inside = taken("192.0.2.1", "b.anna.test.").await;
+    postgres.again().unwrap();
+    until_drained(client).await;
+    let conflict = &state(client, &outside).await["conflict"];
+    assert_eq!(conflict["code"], "FORBIDDEN", "{conflict}");
+    assert!(state(client, &inside).await["committed_at"].is_string());
+    client.get("/api/v1/records/a.anna.test.").await.expect(404);
+    client.get("/api/v1/records/b.anna.test.").await.expect(200);
     server.stop().await;
 }
 

@@ -103,6 +103,8 @@ mod shared;
 mod shared_rates;
 #[path = "../it/sockets.rs"]
 mod sockets;
+#[path = "../it/tenant_networks.rs"]
+mod tenant_networks;
 #[path = "../it/tenants.rs"]
 mod tenants;
 #[path = "../it/tokens.rs"]

@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use godwit_controlplane::{Controlplane, FirstStart};
 use godwit_wire::feed::{Head, VerifyingKey};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::difference::{differs, listed, put, zone};
-use crate::harness::{URL_FILE, config, folder};
+use crate::difference::{self, differs, listed, put};
+use crate::harness::{Client, Server, URL_FILE, config, folder};
+use crate::keys::key;
 use crate::node::{Node, hex};
-use crate::replica::KEY;
+use crate::office::{Office, PASSWORD};
+use crate::replica::{KEY, Replica};
 use crate::replicas::pair;
+use crate::tenant_networks::{ask, behind_a_proxy};
+use crate::tenants::{with_tenant, zone};
 
 const HEAD: &str = "/internal/v1/head";
 
@@ -69,7 +73,7 @@ async fn p5_any_of_them_says_what_differs() {
     let node = Node::add(&one, "ns1").await;
     let there = Node { address: other.internal.unwrap(), ..node.clone() };
     for n in 0..5 {
-        one.client.json("POST", "/api/v1/domains", &json!({"name": zone(n)})).await.expect(201);
+        one.client.json("POST", "/api/v1/domains", &json!({"name": difference::zone(n)})).await.expect(201);
     }
     let all = listed(&there).await;
     for (octet, n) in [(1, 3), (2, 3), (3, 1)] {
@@ -132,4 +136,48 @@ async fn of_two_first_starts_one_makes_the_secrets() {
     assert!(!without.join("secrets.key").exists());
     std::fs::copy(with.join("secrets.key"), without.join("secrets.key")).unwrap();
     open(without).await.unwrap();
+}
+
+/// What one is told about a tenant's networks counts at the other within a second, for whom it has let in before.
+#[tokio::test]
+async fn networks_of_a_tenant_count_everywhere_within_a_second() {
+    let office = Office::open_with(behind_a_proxy).await;
+    let (anna, hers) = with_tenant(&office, "anna@example.org").await;
+    zone(&anna.client, "anna.test.").await.expect(201);
+    let token = json!({ "name": "x", "scope": "domains:read", "password": PASSWORD });
+    let token = anna.client.json("POST", "/api/v1/tokens", &token).await.expect(201).json();
+    let signed = key(&anna, &json!({})).await.client(&anna.client, "domains:read", &Value::Null);
+    let folder = office.server.folder.clone();
+    let admin = Some(office.client().token.clone());
+    let public = format!("http://{}", office.client().address);
+    let other = Server::start_in(folder, Replica::default(), admin, |config| {
+        config.api.public_url = Some(public);
+        behind_a_proxy(config);
+    });
+    let other = other.await;
+    let there = |token: &str| Client { token: token.to_owned(), ..other.client.clone() };
+    let clients = [anna.client.token.as_str(), token["token"].as_str().unwrap(), &signed.token].map(there);
+    let path = "/api/v1/domains/anna.test.";
+    for client in &clients {
+        ask(client, "198.51.100.1", "GET", path, &Value::Null).await.expect(200);
+    }
+    let body = json!({ "networks": { "allow": ["192.0.2.0/24"] } });
+    ask(&anna.client, "192.0.2.1", "PATCH", &format!("/api/v1/tenants/{hers}"), &body).await.expect(200);
+    for client in &clients {
+        until_refused(client, "198.51.100.1", path).await;
+        ask(client, "192.0.2.1", "GET", path, &Value::Null).await.expect(200);
+    }
+}
+
+/// Until something is refused; not for longer than a second.
+async fn until_refused(client: &Client, from: &str, path: &str) {
+    let since = Instant::now();
+    loop {
+        let answer = ask(client, from, "GET", path, &Value::Null).await;
+        if answer.status == 403 {
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(1), "after a second: {}", answer.text);
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
 }

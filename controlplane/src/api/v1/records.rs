@@ -438,8 +438,10 @@ pub(super) async fn zone_named(
     within: &Within,
     apex: &Name,
 ) -> Result<Zone, Problem> {
-    let zone = zones::by_name(connection, apex.as_ref()).await?;
-    zone.filter(|zone| within.access.sees(zone)).ok_or_else(|| no_zone(apex))
+    match zones::by_name(connection, apex.as_ref()).await? {
+        Some(zone) if within.access.finds(&zone)? => Ok(zone),
+        _ => Err(no_zone(apex)),
+    }
 }
 
 /// The closest enclosing zone; for DS the one on the parent's side (RFC 4035 §2.4).
@@ -452,7 +454,7 @@ async fn zone_of(
     let start = if rtype == Some(Rtype::DS) { owner.as_ref().parent() } else { Some(owner.as_ref()) };
     let names: Vec<NameRef<'_>> = std::iter::successors(start, |name| name.parent()).collect();
     match zones::longest_seen(connection, &names, false).await? {
-        Longest::Zone(zone) if within.access.sees(&zone) => Ok(*zone),
+        Longest::Zone(zone) if within.access.finds(&zone)? => Ok(*zone),
         _ => Err(no_zone_for(owner)),
     }
 }

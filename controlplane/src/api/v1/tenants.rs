@@ -18,10 +18,11 @@ use super::super::read::{Params, Segment};
 use super::super::write::{self, Empty, json_bodies};
 use super::timestamp;
 use crate::auth::Scope;
+use crate::config::AccessList;
 use crate::error::{Code, Problem};
 use crate::model::role::Role;
 use crate::store::tenants;
-use crate::tenants::Standing;
+use crate::tenants::{Patch, PatchNetworks, Standing};
 
 /// Who owns zones.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -38,6 +39,9 @@ pub struct Tenant {
     pub accepted: bool,
     /// Since when its members change nothing; null: they do.
     pub suspended_at: Option<String>,
+    /// From where who acts for it is let in. Left out for who is no member yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<TenantNetworks>,
     /// When it was made.
     #[schema(example = "2026-11-20T19:00:00Z")]
     pub created_at: String,
@@ -51,8 +55,26 @@ impl Tenant {
             role,
             accepted,
             suspended_at: tenant.suspended_at_us.map(timestamp),
+            networks: accepted.then(|| TenantNetworks::of(tenant.networks)),
             created_at: timestamp(tenant.created_at_us),
         }
+    }
+}
+
+/// From where who acts for a tenant is let in.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct TenantNetworks {
+    /// The networks that requests are taken from; none: any.
+    #[schema(example = json!(["192.0.2.0/24", "2001:db8::/32"]))]
+    pub allow: Vec<String>,
+    /// Those that they are not taken from, also where `allow` has them.
+    #[schema(example = json!(["192.0.2.66/32"]))]
+    pub deny: Vec<String>,
+}
+
+impl TenantNetworks {
+    fn of(list: AccessList) -> TenantNetworks {
+        TenantNetworks { allow: list.allow.into(), deny: list.deny.into() }
     }
 }
 
@@ -75,6 +97,20 @@ pub struct PatchTenant {
     pub name: Option<String>,
     /// By an operator: whether its members change nothing.
     pub suspended: Option<bool>,
+    /// From where who acts for it is let in.
+    pub networks: Option<PatchTenantNetworks>,
+}
+
+/// Lists of networks, at most 100 of each; one that is left out stays, an empty one is none.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatchTenantNetworks {
+    /// The networks that requests are taken from; none: any.
+    #[schema(example = json!(["192.0.2.0/24", "2001:db8::/32"]))]
+    pub allow: Option<Vec<String>>,
+    /// Those that they are not taken from, also where `allow` has them.
+    #[schema(example = json!(["192.0.2.66"]))]
+    pub deny: Option<Vec<String>>,
 }
 
 /// Who acts for a tenant.
@@ -194,6 +230,7 @@ pub(crate) async fn look_up(
     (status = 200, description = "Changed", body = Tenant),
     (status = 403, description = "FORBIDDEN, INSUFFICIENT_SCOPE", body = ErrorBody),
     (status = 404, description = "TENANT_NOT_FOUND", body = ErrorBody),
+    (status = 409, description = "CONFLICT: it would shut out whoever asks", body = ErrorBody),
     (status = 422, description = "INVALID_VALUE", body = ErrorBody),
 ))]
 pub(crate) async fn patch(
@@ -202,8 +239,14 @@ pub(crate) async fn patch(
     asked: Asked<PatchTenant>,
 ) -> Result<Response, Problem> {
     let asker = asked.asker(Scope::DomainsWrite)?;
-    let PatchTenant { name, suspended } = &asked.body;
-    let patched = app.tenants.patch(asker, number(&text)?, name.as_deref(), *suspended).await?;
+    let PatchTenant { name, suspended, networks } = &asked.body;
+    let PatchTenantNetworks { allow, deny } = networks.clone().unwrap_or_default();
+    let networks = PatchNetworks {
+        allow: allow.map(|texts| crate::tenants::networks("allow", &texts)).transpose()?,
+        deny: deny.map(|texts| crate::tenants::networks("deny", &texts)).transpose()?,
+    };
+    let patch = Patch { called: name.as_deref(), is_suspended: *suspended, networks };
+    let patched = app.tenants.patch(asker, number(&text)?, patch).await?;
     Ok(Json(Tenant::of(patched)).into_response())
 }
 
@@ -271,6 +314,7 @@ pub(crate) async fn put_member(
     ("number" = String, Path, description = "Its number"),
 ), responses(
     (status = 200, description = "The tenant", body = Tenant),
+    (status = 403, description = "FORBIDDEN: the tenant does not let in requests from where you are", body = ErrorBody),
     (status = 404, description = "TENANT_NOT_FOUND: you were not asked", body = ErrorBody),
 ))]
 pub(crate) async fn accept(

@@ -209,7 +209,7 @@ impl Plan {
         let (apex, access, if_match) = (&put.apex, &request.access, request.if_match.as_ref());
         let found = match zones::longest_seen(connection, &[apex.as_ref()], true).await? {
             Longest::Nothing => None,
-            Longest::Zone(zone) if access.sees(&zone) => Some(*zone),
+            Longest::Zone(zone) if access.finds(&zone)? => Some(*zone),
             // That a name is taken is no secret: who makes a zone has to be told.
             Longest::Hidden | Longest::Zone(_) if put.mode != PutMode::Replace => {
                 return Err(Problem::new(Code::DomainExists, format!("the zone {apex} is somebody else's")));
@@ -256,7 +256,7 @@ impl Plan {
         request: &Request,
     ) -> Result<&mut ZonePlan, Problem> {
         let found = zones::lock_by_name(connection, apex.as_ref()).await?;
-        let found = found.filter(|zone| request.access.sees(zone));
+        let found = seen(found, &request.access)?;
         self.check_version(found.as_ref(), apex, request.if_match.as_ref())?;
         let zone = found.ok_or_else(|| no_zone(apex))?;
         request.access.need(&zone, Role::Editor)?;
@@ -284,7 +284,7 @@ impl Plan {
                 Some(zone) => Some(zone),
                 None => zones::lock_by_name(connection, apex.as_ref()).await?,
             };
-            let found = found.filter(|zone| request.access.sees(zone));
+            let found = seen(found, &request.access)?;
             self.check_version(found.as_ref(), &apex, if_match)?;
             let found = found.ok_or_else(|| named.map_or_else(|| no_zone_for(owner), no_zone))?;
             request.access.need(&found, Role::Editor)?;
@@ -456,6 +456,17 @@ fn refuse_presigned(zone: &Zone) -> Result<(), Problem> {
     Err(Problem::new(Code::Conflict, message))
 }
 
+/// A zone that is there, where it is for who asks.
+///
+/// # Errors
+/// `FORBIDDEN` to who would see it from elsewhere.
+fn seen(found: Option<Zone>, access: &Access) -> Result<Option<Zone>, Problem> {
+    match found {
+        Some(zone) if access.finds(&zone)? => Ok(Some(zone)),
+        _ => Ok(None),
+    }
+}
+
 /// What is said of a name that is in no zone, or in one that somebody does not see.
 pub(crate) fn no_zone_for(owner: &Name) -> Problem {
     Problem::new(Code::DomainNotFound, format!("no zone here holds {owner}"))
@@ -545,5 +556,6 @@ fn located(problem: Problem, index: usize, count: usize) -> Problem {
     if count < 2 {
         return problem;
     }
-    Problem::new(problem.code, format!("change {index}: {}", problem.message))
+    let message = Problem::new(problem.code, format!("change {index}: {}", problem.message)).message;
+    Problem { message, ..problem }
 }

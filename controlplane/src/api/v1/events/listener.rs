@@ -205,7 +205,9 @@ impl Listener {
         };
         match known {
             Ok(caller) => {
-                self.caller = caller;
+                // They are where they were.
+                let access = caller.access.asking_from(self.caller.access.client());
+                self.caller = Caller { access, ..caller };
                 self.topics.iter().try_for_each(|topic| may(&self.caller, *topic)).map_err(End::Refused)
             }
             // While the database is away what was known counts, as everywhere.

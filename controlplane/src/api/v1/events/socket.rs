@@ -131,8 +131,7 @@ async fn who_is(app: &Arc<App>, extensions: &Extensions, shown: &Shown) -> Resul
             app.authenticator.of_cookie(&app.readers, Some(&app.committer), value).await?
         }
     };
-    let_in(app, extensions, &caller, false).await?;
-    Ok(caller)
+    let_in(app, extensions, caller, false).await
 }
 
 /// Somebody who says who they are in the first message.
