@@ -11,11 +11,12 @@ use crate::commit::Committer;
 use crate::error::Problem;
 use crate::jobs::{Claimed, Kind, Lease, Work};
 use crate::mail::{Mailer, Message};
+use crate::model::role::Role;
 use crate::store::accounts::email_key;
 use crate::store::batch::Batch;
 use crate::store::jobs::New;
 use crate::store::registrations::{self, Link, Purpose};
-use crate::store::{Connection, accounts, jobs, keys, now_us, tokens};
+use crate::store::{Connection, accounts, jobs, keys, now_us, tenants, tokens};
 
 /// The kind of the job.
 pub(crate) const KIND: &str = "mail";
@@ -46,6 +47,10 @@ pub(crate) enum Mail {
     SecondEnded { account: Uuid },
     /// It was deleted.
     Deleted { email: String },
+    /// The proof of a name is gone, and a tenant's zones of it are frozen; to who owns the tenant.
+    ZonesFrozen { tenant: u32, account: Uuid, name: String, zones: usize, days: Option<u32> },
+    /// They were for too long, and some are gone; to the same.
+    ZonesReleased { tenant: u32, account: Uuid, names: Vec<String>, zones: usize },
 }
 
 /// Does jobs of the kind.
@@ -91,7 +96,7 @@ impl Letters {
 }
 
 /// Has a mail sent once the transaction is committed.
-pub(super) async fn enqueue(connection: &mut Connection, mail: &Mail) -> sqlx::Result<()> {
+pub(crate) async fn enqueue(connection: &mut Connection, mail: &Mail) -> sqlx::Result<()> {
     let mut new = New::of(KIND, mail).map_err(|error| sqlx::Error::Encode(error.into()))?;
     // Whoever asks again and again for the same has one on its way.
     if let Mail::Reset { email } = mail {
@@ -215,7 +220,38 @@ async fn write(
             let text = "Your account was deleted.\n\nIf that was not you, tell the operator.";
             letter(email, "Your account was deleted", text.to_owned())
         }
+        Mail::ZonesFrozen { tenant, account, name, zones, days } => {
+            let Some(to) = owner(connection, tenant, account).await? else { return Ok(None) };
+            let ends = days.map_or_else(String::new, |days| {
+                format!(" In {days} days they are deleted, and the names kept for you for a while.")
+            });
+            let text = format!(
+                "The record by which you proved that {name} is yours has been gone for too long. Zones of tenant {tenant} at or below it: {zones}. They are served as before, but changed by nobody except operators.{ends}\n\nPut the record back, and they are yours to change again: {here}/api/v1/claims says which one it is."
+            );
+            letter(to, "Zones of yours are frozen", text)
+        }
+        Mail::ZonesReleased { tenant, account, names, zones } => {
+            let Some(to) = owner(connection, tenant, account).await? else { return Ok(None) };
+            let more = match zones.saturating_sub(names.len()) {
+                0 => String::new(),
+                more => format!("\n(and {more} more)"),
+            };
+            let text = format!(
+                "Zones of tenant {tenant} were frozen for too long, as the proof that their names are yours is gone. They were deleted:\n\n{}{more}\n\nProve the names again, and the zones can be made what they were: {here}/api/v1/claims",
+                names.join("\n")
+            );
+            letter(to, "Zones of yours were deleted", text)
+        }
     }
+}
+
+/// The address of an account that owns a tenant, if it still does.
+async fn owner(connection: &mut Connection, tenant: u32, account: Uuid) -> sqlx::Result<Option<String>> {
+    let membership = tenants::membership(connection, tenant, account).await?;
+    if membership.is_none_or(|membership| !membership.accepted || membership.role < Role::Owner) {
+        return Ok(None);
+    }
+    Ok(accounts::by_id(connection, account).await?.map(|account| account.email))
 }
 
 /// A link that is good from now on, as a URL.

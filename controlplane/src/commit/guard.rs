@@ -47,6 +47,9 @@ impl Guard {
         apex: &Name,
         zone: &ZonePlan,
     ) -> sqlx::Result<Option<(u64, String)>> {
+        if zone.released {
+            return Ok(None);
+        }
         if zone.removed {
             if !has_content(connection, apex, zone).await? {
                 return Ok(None);

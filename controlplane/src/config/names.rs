@@ -24,6 +24,8 @@ pub struct Names {
     pub resolvers: Vec<String>,
     /// Days for which the proof of a name may be gone until it counts no more. Default 14.
     pub grace_days: u32,
+    /// Days for which zones of such a name are frozen until they are released. Default 30; 0: never.
+    pub frozen_days: u32,
 }
 
 impl Default for Names {
@@ -35,6 +37,7 @@ impl Default for Names {
             public_suffix_list: None,
             resolvers: vec!["9.9.9.9:53".to_owned(), "1.1.1.1:53".to_owned()],
             grace_days: 14,
+            frozen_days: 30,
         }
     }
 }
@@ -72,6 +75,7 @@ impl Names {
                 "2 to 8 addresses with ports, like 9.9.9.9:53, of different machines",
             ),
             ((1..=365).contains(&self.grace_days), "names.grace_days", "1 to 365"),
+            (self.frozen_days <= 3_650, "names.frozen_days", "at most 3650"),
         ]
         .into_iter()
         .find_map(|(good, key, expected)| (!good).then_some((key, expected)))

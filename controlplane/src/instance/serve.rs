@@ -37,7 +37,7 @@ use crate::jobs::runner::Runner;
 use crate::jobs::{self, Kinds};
 use crate::mail::Trial;
 use crate::names::DAY_US;
-use crate::names::check::Check;
+use crate::names::check::{Check, Terms};
 use crate::names::claims::Claims;
 use crate::names::suffixes::Suffixes;
 use crate::places::Places;
@@ -370,7 +370,11 @@ impl Controlplane {
         let check = Check {
             committer: committer.clone(),
             resolvers: config.names.resolvers().into(),
-            grace_us: i64::from(config.names.grace_days) * DAY_US,
+            terms: Terms {
+                grace_us: i64::from(config.names.grace_days) * DAY_US,
+                freezes: config.names.require_proof,
+                frozen_days: Some(config.names.frozen_days).filter(|days| *days > 0),
+            },
         };
         let rotation = Rotation { vault: vault.clone(), committer: committer.clone() };
         let runner = Runner {

@@ -80,6 +80,13 @@ pub enum Operation {
         /// The apex.
         apex: Name,
     },
+    /// Deletes a zone that has been frozen since a time or longer; nobody but the control plane itself asks for that.
+    ReleaseZone {
+        /// The apex.
+        apex: Name,
+        /// Microseconds since the epoch.
+        frozen_by_us: i64,
+    },
     /// Makes a zone what it was.
     Rollback {
         /// The apex.
@@ -110,6 +117,7 @@ impl Operation {
             Operation::PutZone(_)
             | Operation::PatchZone { .. }
             | Operation::DeleteZone { .. }
+            | Operation::ReleaseZone { .. }
             | Operation::Rollback { .. }
             | Operation::RollbackAll { .. } => None,
         }
@@ -220,7 +228,10 @@ impl Request {
     pub fn is_long(&self) -> bool {
         let is_long = |operation: &Operation| match operation {
             Operation::PutZone(put) => put.mode != PutMode::Create || put.rrsets.len() >= LONG_STEPS,
-            Operation::DeleteZone { .. } | Operation::Rollback { .. } | Operation::RollbackAll { .. } => true,
+            Operation::DeleteZone { .. }
+            | Operation::ReleaseZone { .. }
+            | Operation::Rollback { .. }
+            | Operation::RollbackAll { .. } => true,
             _ => false,
         };
         self.operations.len() >= LONG_STEPS || self.operations.iter().any(is_long)

@@ -47,6 +47,8 @@ pub struct Zone {
     pub updated_at_us: i64,
     /// Of its records: see `wire::feed::digest`.
     pub digest: Digest,
+    /// Since when only operators change it, microseconds since the epoch: see `names::frozen`.
+    pub frozen_at_us: Option<i64>,
 }
 
 /// The next SOA serial: one more, or the time in seconds where that is further on (RFC 1982 comparison).

@@ -9,12 +9,12 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::claims::{hold, place_of, text_of};
-use super::{DAY_US, resolver};
+use super::{DAY_US, frozen, release, resolver};
 use crate::commit::Committer;
 use crate::error::Problem;
 use crate::jobs::{Claimed, Failure, Kind, Lease, Work};
 use crate::store::claims::{self, Claim, State};
-use crate::store::{Connection, audit, now_us};
+use crate::store::{Connection, audit, now_us, zones};
 
 /// The kind of the job.
 pub(crate) const KIND: &str = "claims.check";
@@ -34,8 +34,18 @@ pub(crate) struct Check {
     pub(crate) committer: Committer,
     /// Who is asked.
     pub(crate) resolvers: Arc<[SocketAddr]>,
-    /// How long a proof may be gone.
+    pub(crate) terms: Terms,
+}
+
+/// What becomes of names whose proof is gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// How long it may be gone.
     pub(crate) grace_us: i64,
+    /// Whether zones are frozen then: not where names are taken without proof.
+    pub(crate) freezes: bool,
+    /// Days after which those that are frozen are released, if ever.
+    pub(crate) frozen_days: Option<u32>,
 }
 
 /// What resolvers say about a proof.
@@ -76,7 +86,7 @@ impl Kind for Check {
             loop {
                 let due = self.due().await?;
                 if due.is_empty() {
-                    return Ok(());
+                    return self.see_to_frozen(lease).await;
                 }
                 lease.hold().await?;
                 let mut asking = JoinSet::new();
@@ -86,9 +96,9 @@ impl Kind for Check {
                 }
                 while let Some(asked) = asking.join_next().await {
                     let (id, seen) = asked.map_err(|_| Failure::Passing("a question failed".to_owned()))?;
-                    let grace_us = self.grace_us;
+                    let terms = self.terms;
                     let settled = self.committer.write(move |connection| {
-                        Box::pin(async move { settle(connection, id, seen, grace_us).await })
+                        Box::pin(async move { settle(connection, id, seen, terms).await })
                     });
                     settled.await?;
                 }
@@ -98,6 +108,19 @@ impl Kind for Check {
 }
 
 impl Check {
+    /// Releases what was frozen for too long, or thaws everything where no proof is asked for any more.
+    async fn see_to_frozen(&self, lease: &Lease) -> Result<(), Failure> {
+        if !self.terms.freezes {
+            let thaw = self
+                .committer
+                .write(|connection| Box::pin(async move { Ok(zones::thaw_all(connection).await?) }));
+            let _zones: u64 = thaw.await?;
+            return Ok(());
+        }
+        let Some(days) = self.terms.frozen_days else { return Ok(()) };
+        release::release(&self.committer, lease, i64::from(days).saturating_mul(DAY_US)).await
+    }
+
     async fn due(&self) -> Result<Vec<Claim>, Problem> {
         let take = self.committer.write(|connection| {
             Box::pin(async move {
@@ -134,7 +157,7 @@ async fn look(resolvers: &[SocketAddr], claim: &Claim) -> Seen {
 }
 
 /// Decides what was seen means.
-async fn settle(connection: &mut Connection, id: Uuid, seen: Seen, grace_us: i64) -> Result<(), Problem> {
+async fn settle(connection: &mut Connection, id: Uuid, seen: Seen, terms: Terms) -> Result<(), Problem> {
     let Some(found) = claims::by_id(connection, id).await? else { return Ok(()) };
     hold(connection, &found.name).await?;
     // What was read before it was held may have changed.
@@ -173,7 +196,7 @@ async fn settle(connection: &mut Connection, id: Uuid, seen: Seen, grace_us: i64
         State::Verified => {
             let since = claim.seen_at_us.unwrap_or(claim.created_at_us);
             // That nobody can say is no proof of the opposite.
-            if seen.is_gone() && now.saturating_sub(since) > grace_us {
+            if seen.is_gone() && now.saturating_sub(since) > terms.grace_us {
                 claim.state = State::Lapsed;
             }
         }
@@ -185,6 +208,10 @@ async fn settle(connection: &mut Connection, id: Uuid, seen: Seen, grace_us: i64
     }
     if claim.state == State::Verified {
         claims::fail_others(connection, &claim, "somebody else has proven it").await?;
+        frozen::thaw(connection, &claim).await?;
+    }
+    if claim.state == State::Lapsed && terms.freezes {
+        frozen::freeze(connection, &claim, now, terms.frozen_days).await?;
     }
     let (name, state, tenant) = (&claim.name, claim.state.as_str(), claim.tenant);
     tracing::info!(%name, tenant, state, "a claim has another state");

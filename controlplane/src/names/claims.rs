@@ -26,7 +26,7 @@ const WAITS_US: i64 = 7 * DAY_US;
 /// When it is looked for first: a resolver that finds none remembers that for a while.
 const FIRST_US: i64 = 300_000_000;
 /// Claims of a tenant, ended ones included.
-const MOST_CLAIMS: i64 = 200;
+pub(super) const MOST_CLAIMS: i64 = 200;
 /// The label below a name where its proof stands.
 const LABEL: &[u8] = b"_godwit-challenge";
 

@@ -4,14 +4,18 @@
 //! - at or below a name that they have proven to be theirs: `claims`, which `check` has looked at by `resolver`;
 //! - inside of a zone of their own, or of which they were granted admin.
 //!
+//! Where a proof is gone, the zones that rest on it are `frozen`, and after a while there is a `release`.
+//!
 //! Never a name below which strangers register (`public`), or that is not what it says it is (`idna`); below a suffix no label
 //! that is reserved (`words`), looks like another one (`look`), or was somebody else's a short time ago.
 
 pub(crate) mod check;
 pub(crate) mod claims;
+pub(crate) mod frozen;
 pub(crate) mod idna;
 mod look;
 mod public;
+mod release;
 pub(crate) mod resolver;
 pub(crate) mod suffixes;
 mod words;

@@ -77,6 +77,7 @@ fn named(operation: &Operation) -> Option<&Name> {
         Operation::PutZone(PutZone { apex, .. })
         | Operation::PatchZone { apex, .. }
         | Operation::DeleteZone { apex }
+        | Operation::ReleaseZone { apex, .. }
         | Operation::Rollback { apex, .. } => Some(apex),
         Operation::RollbackAll { .. } => None,
         _ => operation.of_records()?.2,

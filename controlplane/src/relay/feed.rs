@@ -376,6 +376,7 @@ mod tests {
             created_at_us,
             updated_at_us,
             digest,
+            frozen_at_us: None,
         }
     }
 }

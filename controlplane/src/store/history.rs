@@ -170,6 +170,7 @@ fn undo(apex: NameRef<'_>, row: &Row) -> sqlx::Result<Undo> {
                 created_at_us: row.get("before_created_at_us")?,
                 updated_at_us: row.get("before_updated_at_us")?,
                 digest: Digest::from_bytes(digest),
+                frozen_at_us: None,
             })
         }
     };

@@ -28,6 +28,7 @@ const COUNT_MEMBERS: &str = "SELECT count(*) FROM memberships WHERE tenant = $1"
 const COUNT_TENANTS: &str = "SELECT count(*) FROM memberships WHERE account_id = $1";
 const COUNT_OWNERS: &str =
     "SELECT count(*) FROM memberships WHERE tenant = $1 AND role = 'owner' AND accepted_at_us IS NOT NULL";
+const OWNERS: &str = "SELECT account_id FROM memberships WHERE tenant = $1 AND role = 'owner' AND accepted_at_us IS NOT NULL ORDER BY account_id";
 const PUT_MEMBER: &str = "INSERT INTO memberships (tenant, account_id, role, created_at_us, accepted_at_us) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant, account_id) DO UPDATE SET role = excluded.role";
 const ACCEPT: &str = "UPDATE memberships SET accepted_at_us = $3 WHERE tenant = $1 AND account_id = $2 AND accepted_at_us IS NULL";
 /// The same of whoever asks, as the database knows them.
@@ -69,6 +70,7 @@ pub(super) const ALL: &[&str] = &[
     COUNT_MEMBERS,
     COUNT_TENANTS,
     COUNT_OWNERS,
+    OWNERS,
     PUT_MEMBER,
     DROP_MEMBER,
     GRANTED_BY,
@@ -292,6 +294,15 @@ pub(crate) async fn members(
     };
     let members = connection.query(MEMBERS).bind(i64::from(number)).bind(after).bind(limit);
     members.fetch_all().await?.iter().map(member).collect()
+}
+
+/// The accounts that own a tenant.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn owners(connection: &mut Connection, number: u32) -> sqlx::Result<Vec<Uuid>> {
+    let rows = connection.query(OWNERS).bind(i64::from(number)).fetch_all().await?;
+    rows.iter().map(|row| row.get("account_id")).collect()
 }
 
 /// What an account is in a tenant.

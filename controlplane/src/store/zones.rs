@@ -14,7 +14,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, \
-             digest FROM zones ",
+             digest, frozen_at_us FROM zones ",
             $rest
         )
     };
@@ -35,7 +35,7 @@ const BY_NAMES: &str = select!(
     "WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)"
 );
 /// The same; and about how many octets their RRsets take elsewhere: of a zone with so many of them or more 80,000 at least.
-const SIZED: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest, (SELECT greatest(coalesce(sum(octets), 0), CASE WHEN count(*) >= $2 THEN 80000 ELSE 0 END) FROM (SELECT octet_length(owner_key) + octet_length(rdata) + octet_length(rrsigs) + 16 AS octets FROM rrsets WHERE zone_id = zones.id LIMIT $2) AS beginning)::BIGINT AS octets FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)";
+const SIZED: &str = "SELECT id, name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest, frozen_at_us, (SELECT greatest(coalesce(sum(octets), 0), CASE WHEN count(*) >= $2 THEN 80000 ELSE 0 END) FROM (SELECT octet_length(owner_key) + octet_length(rdata) + octet_length(rrsigs) + 16 AS octets FROM rrsets WHERE zone_id = zones.id LIMIT $2) AS beginning)::BIGINT AS octets FROM zones WHERE name_key IN (SELECT decode(substr(key, 2), 'hex') FROM unnest(string_to_array($1, ',')) AS key)";
 const COUNT: &str = "SELECT count(*) FROM zones";
 const INSERT: &str = "INSERT INTO zones (name_key, owner_number, version, serial, ttl_policy, presigned, created_at_us, updated_at_us, digest, rrsets) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9) RETURNING id";
 const UPDATE: &str = "UPDATE zones SET version = $2, serial = $3, ttl_policy = $4, presigned = $5, updated_at_us = $6, digest = $7, rrsets = rrsets + $8 WHERE id = $1";
@@ -53,6 +53,10 @@ const PAGE_GRANTED: &str = select!(
     "WHERE id IN (SELECT zone_id FROM grants WHERE tenant = $1) AND name_key > $2 AND owner_number BETWEEN $3 AND $4 ORDER BY name_key LIMIT $5"
 );
 const BELOW: &str = select!("WHERE name_key > $1 AND name_key < $2 ORDER BY name_key LIMIT $3");
+const FREEZE: &str = "UPDATE zones SET frozen_at_us = $2 WHERE id = $1";
+const THAW: &str = "UPDATE zones SET frozen_at_us = NULL WHERE id = $1";
+const THAW_ALL: &str = "UPDATE zones SET frozen_at_us = NULL WHERE frozen_at_us IS NOT NULL";
+const FROZEN: &str = select!("WHERE frozen_at_us <= $1 ORDER BY frozen_at_us, name_key LIMIT $2");
 const DEPARTED: &str = "SELECT version, serial FROM departed_zones WHERE name_key = $1";
 const DEPARTED_OWNER: &str = "SELECT owner_number FROM departed_zones WHERE name_key = $1";
 const DEPART: &str = "INSERT INTO departed_zones (name_key, version, serial, departed_at_us, owner_number) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name_key) DO UPDATE SET version = excluded.version, serial = excluded.serial, departed_at_us = excluded.departed_at_us, owner_number = excluded.owner_number";
@@ -77,6 +81,10 @@ pub const ALL: &[&str] = &[
     PAGE_OF,
     PAGE_GRANTED,
     BELOW,
+    FREEZE,
+    THAW,
+    THAW_ALL,
+    FROZEN,
     DEPARTED,
     DEPARTED_OWNER,
     DEPART,
@@ -101,6 +109,7 @@ fn zone(row: &Row) -> sqlx::Result<Zone> {
         created_at_us: row.get("created_at_us")?,
         updated_at_us: row.get("updated_at_us")?,
         digest: digest(row.get("digest")?)?,
+        frozen_at_us: row.get("frozen_at_us")?,
     })
 }
 
@@ -389,6 +398,42 @@ pub fn update(batch: &mut Batch, zone: &Zone, more_rrsets: i64) {
         .bind(more_rrsets);
 }
 
+/// Has only operators change a zone from now on.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn freeze(connection: &mut Connection, id: i64, now_us: i64) -> sqlx::Result<()> {
+    connection.query(FREEZE).bind(id).bind(now_us).execute().await.map(|_| ())
+}
+
+/// Ends that.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn thaw(connection: &mut Connection, id: i64) -> sqlx::Result<()> {
+    connection.query(THAW).bind(id).execute().await.map(|_| ())
+}
+
+/// Ends that of all zones; how many there were.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn thaw_all(connection: &mut Connection) -> sqlx::Result<u64> {
+    connection.query(THAW_ALL).execute().await
+}
+
+/// Zones that have been frozen since a time or longer: the first ones first, and what is above before what is below.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn frozen(
+    connection: &mut Connection,
+    since_us: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Zone>> {
+    connection.query(FROZEN).bind(since_us).bind(limit).fetch_all().await?.iter().map(zone).collect()
+}
+
 /// Deletes a zone and its records, and remembers where it stood.
 pub fn delete(batch: &mut Batch, zone: &Zone, at_us: i64) {
     batch
@@ -514,6 +559,7 @@ mod tests {
             created_at_us: now_us(),
             updated_at_us: now_us(),
             digest: Digest::default(),
+            frozen_at_us: None,
         };
         let writer = &mut database.writer;
         let id = insert(writer, &zone, 0).await.unwrap();

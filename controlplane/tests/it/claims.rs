@@ -29,7 +29,7 @@ enum Manner {
 
 /// A resolver that knows some TXT records.
 #[derive(Clone)]
-struct Resolver {
+pub(crate) struct Resolver {
     address: SocketAddr,
     /// By name, small, with its final dot.
     texts: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
@@ -37,7 +37,7 @@ struct Resolver {
 }
 
 impl Resolver {
-    async fn start() -> Resolver {
+    pub(crate) async fn start() -> Resolver {
         // One port for both.
         let (udp, tcp) = loop {
             let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -122,7 +122,11 @@ impl Resolver {
         }
     }
 
-    fn has(&self, name: &str, texts: &[&str]) {
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(crate) fn has(&self, name: &str, texts: &[&str]) {
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
         self.texts.lock().unwrap().insert(name.to_owned(), texts);
     }
@@ -133,34 +137,34 @@ impl Resolver {
 }
 
 /// A server that asks two resolvers of the test.
-async fn office() -> (Office, [Resolver; 2]) {
+pub(crate) async fn office() -> (Office, [Resolver; 2]) {
     let resolvers = [Resolver::start().await, Resolver::start().await];
     let addresses = resolvers.iter().map(|resolver| resolver.address.to_string()).collect();
     (Office::with_names(|names| names.resolvers = addresses).await, resolvers)
 }
 
-async fn claim(client: &Client, name: &str) -> Value {
+pub(crate) async fn claim(client: &Client, name: &str) -> Value {
     client.json("POST", "/api/v1/claims", &json!({ "name": name })).await.expect(201).json()
 }
 
-fn path(claim: &Value) -> String {
+pub(crate) fn path(claim: &Value) -> String {
     format!("/api/v1/claims/{}", claim["id"].as_str().unwrap())
 }
 
-fn proof(claim: &Value) -> (String, String) {
+pub(crate) fn proof(claim: &Value) -> (String, String) {
     let text = |field: &str| claim["txt"][field].as_str().unwrap().to_owned();
     (text("name"), text("value"))
 }
 
 /// The claim once it was looked for again.
-async fn checked(client: &Client, claim: &Value) -> Value {
+pub(crate) async fn checked(client: &Client, claim: &Value) -> Value {
     let before = client.get(&path(claim)).await.expect(200).json();
     client.send("POST", &format!("{}/check", path(claim)), &[], Vec::new()).await.expect(202);
     looked_at(client, claim, &before["checked_at"]).await
 }
 
 /// The same without asking for it.
-async fn looked_at(client: &Client, claim: &Value, before: &Value) -> Value {
+pub(crate) async fn looked_at(client: &Client, claim: &Value, before: &Value) -> Value {
     let since = Instant::now();
     loop {
         let now = client.get(&path(claim)).await.expect(200).json();

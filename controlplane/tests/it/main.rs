@@ -26,6 +26,7 @@ mod examples;
 mod exports;
 mod faults;
 mod feed;
+mod frozen;
 mod full_disk;
 mod harness;
 mod http2;

@@ -48,6 +48,8 @@ mod exports;
 mod faults;
 #[path = "../it/feed.rs"]
 mod feed;
+#[path = "../it/frozen.rs"]
+mod frozen;
 #[path = "../it/harness.rs"]
 mod harness;
 #[path = "../it/idempotency.rs"]

@@ -60,6 +60,11 @@ pub struct Domain {
     /// When it last changed.
     #[schema(example = "2026-11-20T19:00:00Z")]
     pub updated_at: String,
+    /// Since when it is frozen: the proof that its name is its tenant's is gone, and it is changed by operators alone. Left out where it
+    /// is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2026-11-20T19:00:00Z")]
+    pub frozen_at: Option<String>,
     /// Where the zone is asked for by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub soa: Option<SoaBody>,
@@ -151,6 +156,7 @@ impl Domain {
             signed: zone.presigned,
             created_at: timestamp(zone.created_at_us),
             updated_at: timestamp(zone.updated_at_us),
+            frozen_at: zone.frozen_at_us.map(timestamp),
             soa: None,
             ns: None,
         }

@@ -67,6 +67,7 @@ impl Plan {
         }
         plan.keep_serials();
         plan.permit(&request.limits)?;
+        names::frozen::refuse(&plan, &request.access)?;
         plan.judge()?;
         names::refuse_wildcards(connection, &plan).await?;
         Ok(plan)
@@ -85,6 +86,7 @@ impl Plan {
                 Operation::PutZone(PutZone { apex, .. })
                 | Operation::PatchZone { apex, .. }
                 | Operation::DeleteZone { apex }
+                | Operation::ReleaseZone { apex, .. }
                 | Operation::Rollback { apex, .. } => (apex, Some(apex)),
                 // It finds out and locks for itself, and is alone in its change.
                 Operation::RollbackAll { .. } => continue,
@@ -164,6 +166,17 @@ impl Plan {
                 // Whoever deletes a zone could make it their own: that takes more than what was granted.
                 request.access.need_at_home(&plan.zone, Role::Admin)?;
                 plan.removed = true;
+                Ok(())
+            }
+            Operation::ReleaseZone { apex, frozen_by_us } => {
+                let plan = self.existing_zone(connection, apex, request).await?;
+                // The proof may have come back meanwhile.
+                if plan.zone.frozen_at_us.is_none_or(|since_us| since_us > *frozen_by_us) {
+                    let message = format!("the zone {apex} is not frozen, or not for so long");
+                    return Err(Problem::new(Code::Conflict, message));
+                }
+                plan.removed = true;
+                plan.released = true;
                 Ok(())
             }
             Operation::Rollback { apex, to } => self.rollback(connection, apex, *to, request, rules).await,
@@ -482,7 +495,7 @@ pub(crate) fn allow(operation: &Operation, limits: &Limits, access: &Access) -> 
         | Operation::PatchZone { apex, .. }
         | Operation::DeleteZone { apex }
         | Operation::Rollback { apex, .. } => limits.allow_whole_zone(apex),
-        Operation::RollbackAll { .. } => {
+        Operation::ReleaseZone { .. } | Operation::RollbackAll { .. } => {
             limits.allow_everything()?;
             if !access.is_everything() {
                 return Err(Problem::new(Code::Forbidden, "this is about the zones of everybody"));
@@ -536,11 +549,11 @@ async fn may_be_made(
     let place = match zones::longest_seen(connection, &above, false).await? {
         Longest::Nothing => Place::Free,
         Longest::Zone(zone) if zone.owner_number == owner || access.role_of(&zone) >= Some(Role::Admin) => {
-            if zone.owner_number == 0 {
-                Place::Granted
-            } else {
-                Place::Inside
+            // What is below takes names out of it.
+            if zone.frozen_at_us.is_some() && !access.is_unchecked() {
+                return Err(names::frozen::problem(&zone));
             }
+            if zone.owner_number == 0 { Place::Granted } else { Place::Inside }
         }
         Longest::Zone(_) | Longest::Hidden => {
             let message =

@@ -27,6 +27,8 @@ pub struct ZonePlan {
     pub existed: bool,
     /// Whether it shall be gone.
     pub removed: bool,
+    /// Whether that is as it was frozen for too long: nobody asked for it.
+    pub released: bool,
     /// Whether it was written as a whole.
     pub replaced: bool,
     /// Version and serial that a deleted zone of this name had.
@@ -87,6 +89,7 @@ impl ZonePlan {
             base_version: zone.version,
             existed: true,
             removed: false,
+            released: false,
             replaced: false,
             departed: None,
             restored: None,
@@ -112,6 +115,7 @@ impl ZonePlan {
             created_at_us: 0,
             updated_at_us: 0,
             digest: Digest::default(),
+            frozen_at_us: None,
         };
         ZonePlan { existed: false, complete: true, ..ZonePlan::of(zone) }
     }

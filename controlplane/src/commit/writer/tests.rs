@@ -235,6 +235,36 @@ async fn digests_that_are_kept_are_those_of_the_records(writer: Writer, running:
     assert_eq!(batches.last().unwrap().entry.chain, state.chain);
 }
 
+/// Its proof may come back between the look at what is due and the change.
+async fn a_zone_is_released_that_has_been_frozen_for_so_long_and_no_other(writer: Writer, running: Running) {
+    tokio::spawn(writer.run());
+    let commit = async |operation| running.committer.commit(request(operation, false), respond()).await;
+    let record = Operation::Put {
+        owner: "www.a.test.".parse().unwrap(),
+        rtype: Rtype::A,
+        ttl: None,
+        rdata: vec![vec![192, 0, 2, 1].into_boxed_slice()],
+        mode: PutMode::Create,
+        zone: None,
+    };
+    for operation in [zone("a.test.", PutMode::Create), record] {
+        commit(operation).await.unwrap();
+    }
+    let mut connection = running.place.connect().await;
+    let apex: Name = "a.test.".parse().unwrap();
+    let id = zones::by_name(&mut connection, apex.as_ref()).await.unwrap().unwrap().id;
+    let release = |frozen_by_us| Operation::ReleaseZone { apex: apex.clone(), frozen_by_us };
+    assert_eq!(commit(release(i64::MAX)).await.unwrap_err().code, Code::Conflict);
+    zones::freeze(&mut connection, id, 17).await.unwrap();
+    assert_eq!(commit(release(16)).await.unwrap_err().code, Code::Conflict);
+    zones::thaw(&mut connection, id).await.unwrap();
+    assert_eq!(commit(release(17)).await.unwrap_err().code, Code::Conflict);
+    zones::freeze(&mut connection, id, 17).await.unwrap();
+    // With all that it holds: nobody is there to say that it is meant.
+    commit(release(17)).await.unwrap();
+    assert_eq!(commit(release(17)).await.unwrap_err().code, Code::DomainNotFound);
+}
+
 async fn what_is_past_its_time_goes_while_requests_never_cease(mut writer: Writer, running: Running) {
     keep(&mut writer.line.connection, "k").await;
     writer.prune_every = Duration::from_millis(50);
@@ -560,6 +590,7 @@ macro_rules! on_both {
 on_both! {
     that_a_data_plane_is_ahead_is_written_down_while_requests_never_cease,
     digests_that_are_kept_are_those_of_the_records,
+    a_zone_is_released_that_has_been_frozen_for_so_long_and_no_other,
     what_is_past_its_time_goes_while_requests_never_cease,
     a_database_that_fails_is_not_asked_without_pause,
     a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause,

@@ -38,6 +38,7 @@ async fn p5_what_is_ahead_of_the_log_is_shown_with_where_it_is_level() {
         created_at_us: 1,
         updated_at_us: 1,
         digest,
+        frozen_at_us: None,
     };
     zones::insert(writer, &zone, 0).await.unwrap();
     let root_change = zone_term(&digest_key, apex.as_ref(), 1, digest);

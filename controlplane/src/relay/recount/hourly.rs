@@ -189,6 +189,7 @@ mod tests {
                 created_at_us: 1,
                 updated_at_us: 1,
                 digest,
+                frozen_at_us: None,
             };
             zone.id = zones::insert(connection, &zone, 0).await.unwrap();
             let mut batch = Batch::of(connection);
