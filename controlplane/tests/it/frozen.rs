@@ -44,8 +44,8 @@ async fn of(client: &Client, apex: &str) -> Value {
 }
 
 async fn put(client: &Client, name: &str) -> Answer {
-    let body = json!({ "name": name, "type": "A", "ttl": 300, "value": ["192.0.2.1"] });
-    client.json("PUT", &format!("/api/v1/records/{name}"), &body).await
+    let put = json!({ "op": "put", "name": name, "type": "A", "value": ["192.0.2.1"] });
+    client.json("POST", "/api/v1/changes", &json!({ "changes": [put] })).await
 }
 
 /// What the audit has of an action, the newest first.
@@ -64,7 +64,7 @@ async fn changes(client: &Client, apex: &str, other: &str) -> Vec<(&'static str,
     let www = format!("/api/v1/records/www.{apex}");
     vec![
         ("record.create", client.json("POST", "/api/v1/records", &record).await),
-        ("record.put", put(client, &format!("www.{apex}")).await),
+        ("record.put", client.json("PUT", &www, &json!({ "type": "A", "value": ["192.0.2.9"] })).await),
         ("record.delete", client.delete(&format!("{www}?type=A")).await),
         ("changes", client.json("POST", "/api/v1/changes", &both).await),
         ("domain.put", client.json("PUT", &domain, &whole).await),
