@@ -284,6 +284,11 @@ impl Problem {
         self.cause != Cause::Any || passing.contains(&self.code)
     }
 
+    /// Whether the transaction that it came in may be of no use any more.
+    pub(crate) fn may_have_broken(&self) -> bool {
+        self.is_open() && self.limit.is_none()
+    }
+
     /// Whether the request may still be carried out: it passes, or something failed inside the server.
     pub(crate) fn is_open(&self) -> bool {
         self.is_passing() || self.code == Code::Internal

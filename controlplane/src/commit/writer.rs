@@ -349,9 +349,8 @@ impl Writer {
             ))
             .await;
             let keep = outcome.is_ok() && !job.request.dry_run;
-            let is_broken = outcome
-                .as_ref()
-                .is_err_and(|problem| (problem.is_open() && problem.limit.is_none()) || known.is_writing);
+            let is_broken =
+                outcome.as_ref().is_err_and(|problem| problem.may_have_broken() || known.is_writing);
             let end: &[&'static str] = match (manner, keep) {
                 (Manner::Alone, false) => &[ROLLBACK],
                 (Manner::Together, false) if is_broken => &[ROLLBACK],

@@ -57,7 +57,7 @@ impl Place {
             jobs_kept: Duration::from_secs(3_600),
             guard: Guard::default(),
             rules: Arc::new(crate::names::Rules::usual()),
-            quotas: crate::config::Quotas::default(),
+            quotas: config::Quotas::default(),
             prune_every: PRUNE_EVERY,
         };
         tokio::spawn(writer.run());

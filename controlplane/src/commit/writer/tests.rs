@@ -59,7 +59,7 @@ async fn at_rest(kind: Kind) -> (Writer, Running) {
         jobs_kept: Duration::from_secs(3_600),
         guard: Guard::default(),
         rules: Arc::new(Rules::usual()),
-        quotas: crate::config::Quotas::default(),
+        quotas: Quotas::default(),
         prune_every: PRUNE_EVERY,
     };
     (writer, Running { committer, readers, log, place: test_place, closed: Some(close) })
