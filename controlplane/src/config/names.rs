@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use godwit_wire::name::Name;
 use serde::{Deserialize, Serialize};
+
+use crate::validate::name;
 
 /// Which names tenants make zones of.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -26,6 +29,11 @@ pub struct Names {
     pub grace_days: u32,
     /// Days for which zones of such a name are frozen until they are released. Default 30; 0: never.
     pub frozen_days: u32,
+    /// A domain of yours below which all names lead to your name servers: each claim gets two of them, and is proven where the zone
+    /// above delegates its name to one. Default none.
+    pub name_servers: Option<String>,
+    /// The port at which servers of zones above are asked. Default 53; another one is for tests.
+    pub parent_port: u16,
 }
 
 impl Default for Names {
@@ -38,6 +46,8 @@ impl Default for Names {
             resolvers: vec!["9.9.9.9:53".to_owned(), "1.1.1.1:53".to_owned()],
             grace_days: 14,
             frozen_days: 30,
+            name_servers: None,
+            parent_port: 53,
         }
     }
 }
@@ -50,6 +60,12 @@ impl Names {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// The domain of name servers, absolute.
+    #[must_use]
+    pub fn name_servers(&self) -> Option<Name> {
+        name::absolute(self.name_servers.as_deref()?).ok()
     }
 
     /// The first key whose value is out of range, and what was expected.
@@ -75,6 +91,14 @@ impl Names {
                 "2 to 8 addresses with ports, like 9.9.9.9:53, of different machines",
             ),
             ((1..=365).contains(&self.grace_days), "names.grace_days", "1 to 365"),
+            (
+                // With room for a label of 32 letters before it.
+                self.name_servers.is_none()
+                    || self.name_servers().is_some_and(|name| (2..=222).contains(&name.as_wire().len())),
+                "names.name_servers",
+                "a domain like ns.example.",
+            ),
+            (self.parent_port > 0, "names.parent_port", "1 to 65535"),
             (self.frozen_days <= 3_650, "names.frozen_days", "at most 3650"),
         ]
         .into_iter()
@@ -100,6 +124,24 @@ mod tests {
             let names = Names { resolvers: resolvers_of, ..Names::default() };
             let expected = (!are_good).then_some("names.resolvers");
             assert_eq!(names.out_of_range().map(|(key, _)| key), expected, "{resolvers:?}");
+        }
+    }
+
+    #[test]
+    fn name_servers_of_claims_have_room_below_their_domain() {
+        let long = |last: usize| format!("{0}.{0}.{0}.{1}.", "a".repeat(63), "b".repeat(last));
+        for (text, is_good) in [
+            ("ns.example.", true),
+            ("NS.example", true),
+            (&long(28), true),
+            (&long(29), false),
+            (".", false),
+            ("", false),
+            ("ns example.", false),
+        ] {
+            let names = Names { name_servers: Some(text.to_owned()), ..Names::default() };
+            let expected = (!is_good).then_some("names.name_servers");
+            assert_eq!(names.out_of_range().map(|(key, _)| key), expected, "{text}");
         }
     }
 }

@@ -114,7 +114,7 @@ pub(crate) fn why_not(address: IpAddr) -> Option<&'static str> {
 }
 
 /// The addresses of this machine.
-pub(super) fn here() -> Vec<IpAddr> {
+pub(crate) fn here() -> Vec<IpAddr> {
     let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
     let address = |interface: nix::ifaddrs::InterfaceAddress| {
         let address = interface.address?;

@@ -10,7 +10,7 @@
 //! the child's clock, and one more by ours: a child that does not answer by then is ended, and another one started. Of an answer nobody
 //! is told more than its status.
 
-mod address;
+pub(crate) mod address;
 mod call;
 pub mod child;
 mod frames;

@@ -39,6 +39,7 @@ use crate::mail::Trial;
 use crate::names::DAY_US;
 use crate::names::check::{Check, Terms};
 use crate::names::claims::Claims;
+use crate::names::delegation::Delegation;
 use crate::names::suffixes::Suffixes;
 use crate::places::Places;
 use crate::rates::Rates;
@@ -157,6 +158,7 @@ impl Controlplane {
             rates = rates.shared(place, &config.redis.prefix, stop.clone());
         }
         let told = Arc::new(Notify::new());
+        let delegation = Delegation::of(&config).map(Arc::new);
         let app = Arc::new(App {
             committer: committer.clone(),
             buffer: buffer.clone(),
@@ -184,6 +186,7 @@ impl Controlplane {
                 views: views.clone(),
                 rules: rules.clone(),
                 jobs: jobs.clone(),
+                delegation: delegation.clone(),
             },
             webhooks: Webhooks {
                 committer: committer.clone(),
@@ -370,6 +373,7 @@ impl Controlplane {
         let check = Check {
             committer: committer.clone(),
             resolvers: config.names.resolvers().into(),
+            delegation,
             terms: Terms {
                 grace_us: i64::from(config.names.grace_days) * DAY_US,
                 freezes: config.names.require_proof,

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::claims::{hold, place_of, text_of};
+use super::delegation::Delegation;
 use super::{DAY_US, frozen, release, resolver};
 use crate::commit::Committer;
 use crate::error::Problem;
@@ -34,6 +35,8 @@ pub(crate) struct Check {
     pub(crate) committer: Committer,
     /// Who is asked.
     pub(crate) resolvers: Arc<[SocketAddr]>,
+    /// `None` where claims have no name servers.
+    pub(crate) delegation: Option<Arc<Delegation>>,
     pub(crate) terms: Terms,
 }
 
@@ -76,6 +79,29 @@ impl Seen {
     }
 }
 
+/// What was found of either proof; one of them is enough.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    record: Seen,
+    /// `None` where the record is there, or claims have no name servers.
+    delegation: Option<Seen>,
+}
+
+impl Found {
+    fn is_there(self) -> bool {
+        self.record.is_there() || self.delegation.is_some_and(Seen::is_there)
+    }
+
+    fn is_gone(self) -> bool {
+        self.record.is_gone() && self.delegation.is_none_or(Seen::is_gone)
+    }
+
+    fn said(self) -> String {
+        let delegation = self.delegation.map(|seen| format!("; the delegation: {}", seen.said()));
+        format!("{}{}", self.record.said(), delegation.unwrap_or_default())
+    }
+}
+
 impl Kind for Check {
     fn name(&self) -> &'static str {
         KIND
@@ -91,8 +117,8 @@ impl Kind for Check {
                 lease.hold().await?;
                 let mut asking = JoinSet::new();
                 for claim in due {
-                    let resolvers = self.resolvers.clone();
-                    asking.spawn(async move { (claim.id, look(&resolvers, &claim).await) });
+                    let (resolvers, delegation) = (self.resolvers.clone(), self.delegation.clone());
+                    asking.spawn(async move { (claim.id, look(&resolvers, delegation, claim).await) });
                 }
                 while let Some(asked) = asking.join_next().await {
                     let (id, seen) = asked.map_err(|_| Failure::Passing("a question failed".to_owned()))?;
@@ -132,8 +158,40 @@ impl Check {
     }
 }
 
+/// Looks for the record, and for the delegation where that is not there.
+async fn look(resolvers: &[SocketAddr], delegation: Option<Arc<Delegation>>, claim: Claim) -> Found {
+    let record = look_for_record(resolvers, &claim).await;
+    let delegation = match delegation {
+        Some(delegation) if !record.is_there() => Some(look_above(resolvers, &delegation, claim).await),
+        _ => None,
+    };
+    Found { record, delegation }
+}
+
+/// Has all resolvers lead to the zone above at once.
+async fn look_above(resolvers: &[SocketAddr], delegation: &Arc<Delegation>, claim: Claim) -> Seen {
+    let claim = Arc::new(claim);
+    let mut asking = JoinSet::new();
+    for &resolver in resolvers {
+        let (delegation, claim) = (delegation.clone(), claim.clone());
+        asking.spawn(async move { delegation.is_there(resolver, &claim).await });
+    }
+    let mut seen = Seen::default();
+    for said in asking.join_all().await {
+        match said {
+            Ok(true) => seen.with += 1,
+            Ok(false) => seen.without += 1,
+            Err(reason) => {
+                tracing::debug!(name = %claim.name, reason, "whether a name is delegated is not known");
+                seen.silent += 1;
+            }
+        }
+    }
+    seen
+}
+
 /// Asks all resolvers at once.
-async fn look(resolvers: &[SocketAddr], claim: &Claim) -> Seen {
+async fn look_for_record(resolvers: &[SocketAddr], claim: &Claim) -> Seen {
     let Some(place) = place_of(&claim.name) else { return Seen::default() };
     let place: Arc<Name> = Arc::new(place);
     let mut asking = JoinSet::new();
@@ -157,7 +215,7 @@ async fn look(resolvers: &[SocketAddr], claim: &Claim) -> Seen {
 }
 
 /// Decides what was seen means.
-async fn settle(connection: &mut Connection, id: Uuid, seen: Seen, terms: Terms) -> Result<(), Problem> {
+async fn settle(connection: &mut Connection, id: Uuid, seen: Found, terms: Terms) -> Result<(), Problem> {
     let Some(found) = claims::by_id(connection, id).await? else { return Ok(()) };
     hold(connection, &found.name).await?;
     // What was read before it was held may have changed.

@@ -1,5 +1,5 @@
-//! Claims: a tenant says that a name is its own, and proves it by a record in the DNS (threat model R10). What comes of one is
-//! decided where it was looked for: [`super::check`].
+//! Claims: a tenant says that a name is its own, and proves it by a record in the DNS, or by a delegation (threat model R10). What comes of
+//! one is decided where it was looked for: [`super::check`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use godwit_wire::name::Name;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::delegation::Delegation;
 use super::{DAY_US, Rules, check};
 use crate::commit::Committer;
 use crate::error::{Code, Problem};
@@ -36,6 +37,8 @@ pub(crate) struct Claims {
     pub(crate) views: Views,
     pub(crate) rules: Arc<Rules>,
     pub(crate) jobs: jobs::Handle,
+    /// `None` where claims have no name servers.
+    pub(crate) delegation: Option<Arc<Delegation>>,
 }
 
 /// Where the proof of a name stands; `None` where that would be too long a name.
@@ -52,6 +55,11 @@ pub(crate) fn text_of(claim: &Claim) -> String {
 }
 
 impl Claims {
+    /// The name servers that prove a claim, where the zone above delegates its name to one of them.
+    pub(crate) fn name_servers(&self, claim: &Claim) -> Vec<Name> {
+        self.delegation.as_ref().map(|delegation| delegation.names_of(claim)).unwrap_or_default()
+    }
+
     /// Claims behind one, by id: those of the tenants of who asks, or all of them to an operator; of one tenant where one is named.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Which names tenants make zones of.
 //!
 //! - one label below a zone that the operator shares: `suffixes`;
-//! - at or below a name that they have proven to be theirs: `claims`, which `check` has looked at by `resolver`;
+//! - at or below a name that they have proven to be theirs: `claims`, which `check` has looked at by `resolver`, and `delegation`;
 //! - inside of a zone of their own, or of which they were granted admin.
 //!
 //! Where a proof is gone, the zones that rest on it are `frozen`, and after a while there is a `release`.
@@ -11,6 +11,7 @@
 
 pub(crate) mod check;
 pub(crate) mod claims;
+pub(crate) mod delegation;
 pub(crate) mod frozen;
 pub(crate) mod idna;
 mod look;
@@ -46,6 +47,8 @@ pub(crate) struct Rules {
     quarantine_us: i64,
     words: Words,
     public: Public,
+    /// The domain of name servers of claims: whoever had one of these names would answer for the zones of its claim.
+    name_servers: Option<Name>,
 }
 
 /// What a tenant makes a zone of, as far as it is the operator's to say.
@@ -70,6 +73,7 @@ impl Rules {
             quarantine_us: i64::from(config.quarantine_days) * DAY_US,
             words: Words::with(&config.reserved),
             public: Public::of(config.public_suffix_list.as_deref())?,
+            name_servers: config.name_servers(),
         })
     }
 
@@ -79,8 +83,8 @@ impl Rules {
         Rules::of(&config::Names::default()).unwrap()
     }
 
-    /// Refuses what no tenant makes a zone of, or claims: a name below which strangers register, or of labels that are not what
-    /// they say.
+    /// Refuses what no tenant makes a zone of, or claims: a name below which strangers register, or where name servers of claims are, or
+    /// of labels that are not what they say.
     ///
     /// # Errors
     /// `INVALID_NAME`, `NAME_RESERVED`.
@@ -92,7 +96,14 @@ impl Rules {
             );
             return Err(Problem::new(Code::NameReserved, message));
         }
+        if self.is_of_name_servers(apex) {
+            return Err(reserved(apex));
+        }
         Ok(())
+    }
+
+    fn is_of_name_servers(&self, apex: &Name) -> bool {
+        self.name_servers.as_ref().is_some_and(|domain| apex.as_ref().is_at_or_below(domain.as_ref()))
     }
 
     /// Whether a suffix of ours is on the public suffix list: where it is not, browsers let the pages below it share cookies.
@@ -153,8 +164,8 @@ impl Rules {
         }
         genuine(apex)?;
         let uses = taken::uses(connection, zone, apex.as_ref()).await?;
-        if self.words.have(label) || uses {
-            return Err(Problem::new(Code::NameReserved, format!("{apex} is reserved by the operator")));
+        if self.words.have(label) || uses || self.is_of_name_servers(apex) {
+            return Err(reserved(apex));
         }
         not_quarantined(connection, apex, tenant).await?;
         let held = taken::count_of(connection, zone, tenant).await?;
@@ -333,6 +344,10 @@ fn is_of_a_host(label: &[u8]) -> bool {
         && label.iter().all(|octet| octet.is_ascii_alphanumeric() || *octet == b'-')
         && !label.starts_with(b"-")
         && !label.ends_with(b"-")
+}
+
+fn reserved(apex: &Name) -> Problem {
+    Problem::new(Code::NameReserved, format!("{apex} is reserved by the operator"))
 }
 
 #[cfg(test)]

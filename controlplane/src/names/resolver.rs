@@ -1,13 +1,15 @@
-//! What a resolver says about a name, its TXT records or its addresses: asked by UDP, and by TCP where the answer is too long for
-//! that. The port is the system's choice and the id random, so that somebody who does not see the question cannot answer it.
+//! What a resolver says about a name, its TXT records, addresses or name servers, and to whom a server of the zone above refers: asked by
+//! UDP, and by TCP where the answer is too long for that. The port is the system's choice and the id random, so that somebody who does not
+//! see the question cannot answer it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use domain::base::iana::{Class, Rcode, Rtype};
+use domain::base::message::RecordSection;
 use domain::base::name::ToName as _;
 use domain::base::{Message, ParsedName};
-use domain::rdata::{A, Aaaa, Cname, Txt};
+use domain::rdata::{A, Aaaa, Cname, Ns, Txt};
 use godwit_wire::name::Name;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -42,10 +44,51 @@ type Take<T> = for<'a> fn(&Message<&'a [u8]>, &ParsedName<&'a [u8]>) -> Option<T
 /// # Errors
 /// Why nothing is known.
 pub(super) async fn texts(resolver: SocketAddr, name: &Name) -> Result<Vec<Vec<u8>>, String> {
+    ask_in_time(resolver, name, Rtype::TXT, Asks::RESOLVER, texts_of).await
+}
+
+/// The name servers that stand at a name itself, where a zone begins there.
+///
+/// # Errors
+/// Why nothing is known.
+pub(super) async fn name_servers(resolver: SocketAddr, name: &Name) -> Result<Vec<Name>, String> {
+    ask_in_time(resolver, name, Rtype::NS, Asks::RESOLVER, name_servers_of).await
+}
+
+/// The name servers to which a server of the zone above refers whoever asks for a name; none where it has something else to say by its
+/// own authority. What it has in a zone of that name is no referral: that is not what the zone above says.
+///
+/// # Errors
+/// Why nothing is known.
+pub(super) async fn referral(server: SocketAddr, name: &Name) -> Result<Vec<Name>, String> {
+    let referral = ask_in_time(server, name, Rtype::NS, Asks::SERVER, referral_of).await?;
+    referral.ok_or_else(|| format!("{server} does not serve the zone above"))
+}
+
+/// As [`addresses`], asked again where it does not answer.
+///
+/// # Errors
+/// Why nothing is known.
+pub(super) async fn addresses_in_time(
+    resolver: SocketAddr,
+    name: &Name,
+    is_six: bool,
+) -> Result<Vec<IpAddr>, String> {
+    ask_in_time(resolver, name, type_of(is_six), Asks::RESOLVER, addresses_of).await
+}
+
+/// As [`ask`], again where there is no answer.
+async fn ask_in_time<T>(
+    server: SocketAddr,
+    name: &Name,
+    rtype: Rtype,
+    asks: Asks,
+    take: Take<T>,
+) -> Result<T, String> {
     let mut last = Err("it does not answer".to_owned());
     for _ in 0..ATTEMPTS {
-        last = match tokio::time::timeout(PATIENCE, ask(resolver, name, Rtype::TXT, texts_of)).await {
-            Ok(Ok(texts)) => return Ok(texts),
+        last = match tokio::time::timeout(PATIENCE, ask(server, name, rtype, asks, take)).await {
+            Ok(Ok(found)) => return Ok(found),
             Ok(Err(reason)) => Err(reason),
             Err(_) => Err("it does not answer".to_owned()),
         };
@@ -62,13 +105,22 @@ pub(crate) async fn addresses(
     name: &Name,
     is_six: bool,
 ) -> Result<Vec<IpAddr>, String> {
-    let rtype = if is_six { Rtype::AAAA } else { Rtype::A };
-    ask(resolver, name, rtype, addresses_of).await
+    ask(resolver, name, type_of(is_six), Asks::RESOLVER, addresses_of).await
 }
 
-async fn ask<T>(resolver: SocketAddr, name: &Name, rtype: Rtype, take: Take<T>) -> Result<T, String> {
+fn type_of(is_six: bool) -> Rtype {
+    if is_six { Rtype::AAAA } else { Rtype::A }
+}
+
+async fn ask<T>(
+    resolver: SocketAddr,
+    name: &Name,
+    rtype: Rtype,
+    asks: Asks,
+    take: Take<T>,
+) -> Result<T, String> {
     let failed = |error: std::io::Error| error.to_string();
-    let question = question(name, rtype)?;
+    let question = question(name, rtype, asks)?;
     let any = match resolver.ip() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -107,11 +159,20 @@ async fn ask_by_tcp<T>(resolver: SocketAddr, question: &[u8], take: Take<T>) -> 
     }
 }
 
-/// Records of a name, with recursion.
-fn question(name: &Name, rtype: Rtype) -> Result<Vec<u8>, String> {
+/// Whether others are to be asked for it: the bit of the header (RFC 1035 §4.1.1).
+#[derive(Clone, Copy)]
+struct Asks(u8);
+
+impl Asks {
+    const RESOLVER: Asks = Asks(1);
+    const SERVER: Asks = Asks(0);
+}
+
+/// Records of a name.
+fn question(name: &Name, rtype: Rtype, asks: Asks) -> Result<Vec<u8>, String> {
     let mut id = [0; 2];
     getrandom::fill(&mut id).map_err(|error| error.to_string())?;
-    let mut packet = vec![id[0], id[1], 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    let mut packet = vec![id[0], id[1], asks.0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     packet.extend_from_slice(name.as_ref().as_wire());
     packet.extend_from_slice(&rtype.to_int().to_be_bytes());
     packet.extend_from_slice(&Class::IN.to_int().to_be_bytes());
@@ -158,6 +219,28 @@ fn texts_of(message: &Message<&[u8]>, asked: &ParsedName<&[u8]>) -> Option<Vec<V
     Some(texts.collect())
 }
 
+fn name_servers_of(message: &Message<&[u8]>, asked: &ParsedName<&[u8]>) -> Option<Vec<Name>> {
+    targets(message.answer().ok()?, asked)
+}
+
+/// `None` of it: neither a referral to servers of the name nor said with authority, as by a server that refers to the root, or by a
+/// resolver.
+fn referral_of(message: &Message<&[u8]>, asked: &ParsedName<&[u8]>) -> Option<Option<Vec<Name>>> {
+    if message.header().aa() {
+        return Some(Some(Vec::new()));
+    }
+    let named = targets(message.authority().ok()?, asked)?;
+    let refers = message.header_counts().ancount() == 0 && !named.is_empty();
+    Some(refers.then_some(named))
+}
+
+/// The name servers of a name that a section has.
+fn targets(section: RecordSection<'_, &[u8]>, asked: &ParsedName<&[u8]>) -> Option<Vec<Name>> {
+    let records = section.limit_to::<Ns<_>>().filter_map(Result::ok);
+    let own = records.filter(|record| record.owner().name_eq(asked));
+    own.map(|record| Name::from_wire(record.data().nsdname().to_vec().as_slice()).ok()).collect()
+}
+
 fn addresses_of(message: &Message<&[u8]>, asked: &ParsedName<&[u8]>) -> Option<Vec<IpAddr>> {
     let mut owner = asked.to_vec();
     for _ in 0..MOST_ALIASES {
@@ -193,7 +276,7 @@ mod tests {
 
     #[test]
     fn only_an_answer_to_the_question_counts() {
-        let question = question(&name(), Rtype::TXT).unwrap();
+        let question = question(&name(), Rtype::TXT, Asks::RESOLVER).unwrap();
         let good = answer(&question);
         assert_eq!(read(&good, &question, texts_of), Answer::Found(vec![b"abcd".to_vec()]));
         let changed = |at: usize, octet: u8| {
@@ -216,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_stands_behind_an_alias_proves_nothing() {
-        let question = question(&name(), Rtype::TXT).unwrap();
+        let question = question(&name(), Rtype::TXT, Asks::RESOLVER).unwrap();
         let mut octets = question.clone();
         octets[2] = 0x81;
         octets[7] = 2;
@@ -229,7 +312,7 @@ mod tests {
 
     #[test]
     fn addresses_are_those_behind_the_aliases_of_the_name_and_no_others() {
-        let question = question(&name(), Rtype::A).unwrap();
+        let question = question(&name(), Rtype::A, Asks::RESOLVER).unwrap();
         let mut octets = question.clone();
         octets[2] = 0x81;
         octets[7] = 4;
@@ -253,10 +336,54 @@ mod tests {
         assert_eq!(read(&looped, &question, addresses_of), Answer::Found(Vec::new()));
     }
 
+    /// NS n.s. of the name that was asked for, in capitals, and another one of another name.
+    fn referral_to(question: &[u8]) -> Vec<u8> {
+        let mut octets = question.to_vec();
+        octets[2] = 0x80;
+        octets[9] = 2;
+        octets.extend_from_slice(&[0xC0, 12, 0, 2, 0, 1, 0, 0, 0, 60, 0, 5, 1, b'N', 1, b'S', 0]);
+        octets.extend_from_slice(&[0xC0, 30, 0, 2, 0, 1, 0, 0, 0, 60, 0, 5, 1, b'x', 1, b'y', 0]);
+        octets
+    }
+
+    fn servers() -> Vec<Name> {
+        vec!["n.s.".parse().unwrap()]
+    }
+
+    #[test]
+    fn what_a_server_has_itself_is_no_referral() {
+        let question = question(&name(), Rtype::NS, Asks::SERVER).unwrap();
+        assert_eq!(question[2], 0);
+        let mut octets = referral_to(&question);
+        assert_eq!(read(&octets, &question, referral_of), Answer::Found(Some(servers())));
+        for len in 0..octets.len() {
+            let _ = read(&octets[..len], &question, referral_of);
+        }
+        octets[2] = 0x84;
+        assert_eq!(read(&octets, &question, referral_of), Answer::Found(Some(Vec::new())));
+    }
+
+    #[test]
+    fn what_a_server_does_not_serve_it_neither_delegates_nor_denies() {
+        let question = question(&name(), Rtype::NS, Asks::SERVER).unwrap();
+        // From a cache.
+        let mut answered = referral_to(&question);
+        answered[7] = 1;
+        answered[9] = 1;
+        assert_eq!(read(&answered, &question, name_servers_of), Answer::Found(servers()));
+        assert_eq!(read(&answered, &question, referral_of), Answer::Found(None));
+        // To the root.
+        let mut upward = question.clone();
+        upward[2] = 0x80;
+        upward[9] = 1;
+        upward.extend_from_slice(&[0, 0, 2, 0, 1, 0, 0, 0, 60, 0, 5, 1, b'x', 1, b'y', 0]);
+        assert_eq!(read(&upward, &question, referral_of), Answer::Found(None));
+    }
+
     #[test]
     fn ids_differ() {
         let ids: std::collections::HashSet<Vec<u8>> =
-            (0..64).map(|_| question(&name(), Rtype::TXT).unwrap()[..2].to_vec()).collect();
+            (0..64).map(|_| question(&name(), Rtype::TXT, Asks::RESOLVER).unwrap()[..2].to_vec()).collect();
         assert!(ids.len() > 48, "{}", ids.len());
     }
 }

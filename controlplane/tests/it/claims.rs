@@ -176,7 +176,7 @@ pub(crate) async fn looked_at(client: &Client, claim: &Value, before: &Value) ->
     }
 }
 
-async fn refused(person: &Person, apex: &str) {
+pub(crate) async fn refused(person: &Person, apex: &str) {
     let answer = zone(&person.client, apex).await.expect(403);
     assert_eq!(answer.code(), "OWNERSHIP_REQUIRED", "{}", answer.text);
     assert!(answer.text.contains("POST /api/v1/claims"), "{}", answer.text);

@@ -16,6 +16,7 @@ mod changes;
 mod claims;
 mod concurrency;
 mod confirmation;
+mod delegated;
 mod difference;
 mod domains;
 mod dry_run;

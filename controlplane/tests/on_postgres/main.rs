@@ -28,6 +28,8 @@ mod claims;
 mod concurrency;
 #[path = "../it/confirmation.rs"]
 mod confirmation;
+#[path = "../it/delegated.rs"]
+mod delegated;
 #[path = "../it/difference.rs"]
 mod difference;
 #[path = "../it/domains.rs"]

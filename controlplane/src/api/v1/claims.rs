@@ -39,6 +39,10 @@ pub struct Claim {
     pub state: &'static str,
     /// The record that proves it.
     pub txt: Proof,
+    /// Name servers of this claim alone: that the zone above delegates the name to one of them proves it, too. None where the operator
+    /// has none for this.
+    #[schema(example = json!(["00112233445566778899aabbccddeeff.ns.example.", "ffeeddccbbaa99887766554433221100.ns.example."]))]
+    pub name_servers: Vec<String>,
     /// What was found when it was last looked for.
     pub found: Option<String>,
     /// When it was made.
@@ -94,13 +98,15 @@ pub struct ClaimListParams {
 json_bodies!(NewClaim: write::SMALL);
 
 impl Claim {
-    fn of(claim: claims::Claim) -> Claim {
+    fn of(app: &App, claim: claims::Claim) -> Claim {
+        let name_servers = app.claims.name_servers(&claim).iter().map(|name| shown(name.as_ref())).collect();
         let place = place_of(&claim.name).map(|place| shown(place.as_ref())).unwrap_or_default();
         Claim {
             id: claim.id.to_string(),
             name: shown(claim.name.as_ref()),
             tenant: claim.tenant,
             state: claim.state.as_str(),
+            name_servers,
             txt: Proof { name: place, value: text_of(&claim) },
             found: claim.found,
             created_at: timestamp(claim.created_at_us),
@@ -129,10 +135,11 @@ pub(crate) async fn list(
     let limit = cursor::limit(params.limit)?;
     let after = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::nil);
     let listed = app.claims.list(&asker, params.tenant, after, limit + 1).await?;
-    Ok(Json(cursor::by_id(listed, limit, |claim| claim.id, Claim::of)).into_response())
+    Ok(Json(cursor::by_id(listed, limit, |claim| claim.id, |claim| Claim::of(&app, claim))).into_response())
 }
 
-/// Claims a name for a tenant. It is its own once two resolvers have seen the record `txt` in the DNS.
+/// Claims a name for a tenant. It is its own once two resolvers have seen the record `txt` in the DNS, or that
+/// the zone above delegates the name to one of `name_servers`.
 #[utoipa::path(post, path = "/api/v1/claims", tag = "names", request_body = NewClaim, responses(
     (status = 201, description = "Claimed: add the record, then ask for a check", body = Claim),
     (status = 403, description = "FORBIDDEN, NAME_RESERVED", body = ErrorBody),
@@ -143,7 +150,7 @@ pub(crate) async fn list(
 pub(crate) async fn create(State(app): State<Arc<App>>, asked: Asked<NewClaim>) -> Result<Response, Problem> {
     let asker = asked.asker(Scope::DomainsWrite)?;
     let made = app.claims.create(asker, idna::read(&asked.body.name)?, asked.body.tenant).await?;
-    Ok((StatusCode::CREATED, Json(Claim::of(made))).into_response())
+    Ok((StatusCode::CREATED, Json(Claim::of(&app, made))).into_response())
 }
 
 /// A claim.
@@ -159,7 +166,7 @@ pub(crate) async fn look_up(
     asked: Asked<Empty>,
 ) -> Result<Response, Problem> {
     let found = app.claims.look_up(&asked.asker(Scope::DomainsRead)?, id(&text)?).await?;
-    Ok(Json(Claim::of(found)).into_response())
+    Ok(Json(Claim::of(&app, found)).into_response())
 }
 
 /// Deletes a claim. Nothing stands by it any more.
@@ -195,5 +202,5 @@ pub(crate) async fn check(
     asked: Asked<Empty>,
 ) -> Result<Response, Problem> {
     let asked_for = app.claims.check(asked.asker(Scope::DomainsWrite)?, id(&text)?).await?;
-    Ok((StatusCode::ACCEPTED, Json(Claim::of(asked_for))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(Claim::of(&app, asked_for))).into_response())
 }
