@@ -145,7 +145,7 @@ impl Rules {
     /// Refuses a tenant a name one label below a suffix.
     ///
     /// # Errors
-    /// `NAME_RESERVED`, `NAME_QUARANTINED`, `INVALID_NAME`, `CONFLICT` where it has as many as it may, or of the database.
+    /// `NAME_RESERVED`, `NAME_QUARANTINED`, `INVALID_NAME`, `QUOTA_EXCEEDED` where it has as many as it may, or of the database.
     pub(crate) async fn may_take_below(
         &self,
         connection: &mut Connection,
@@ -174,7 +174,7 @@ impl Rules {
                 "tenant {tenant} has {} names below {} already, which is the most",
                 suffix.per_tenant, suffix.zone
             );
-            return Err(Problem::new(Code::Conflict, message));
+            return Err(Problem::new(Code::QuotaExceeded, message));
         }
         // Taking and giving up keeps names from everybody else, too.
         let most = suffix.per_tenant.saturating_mul(KEPT_RATIO);
@@ -184,7 +184,7 @@ impl Rules {
                  most: take one of those back",
                 suffix.zone
             );
-            return Err(Problem::new(Code::Conflict, message));
+            return Err(Problem::new(Code::QuotaExceeded, message));
         }
         if taken::looks_like(connection, zone, &look::of_label(label)).await?.is_some() {
             let message = format!("{apex} looks like a name below {} that is taken", suffix.zone);

@@ -41,7 +41,7 @@ async fn names_are_taken_one_label_below_a_suffix_and_so_many() {
         zone(&anna.client, own).await.expect(201);
     }
     zone(&anna.client, "second.dyn.example.").await.expect(201);
-    assert_eq!(zone(&anna.client, "third.dyn.example.").await.expect(409).code(), "CONFLICT");
+    assert_eq!(zone(&anna.client, "third.dyn.example.").await.expect(409).code(), "QUOTA_EXCEEDED");
     anna.client.delete_zone("second.dyn.example.").await;
     zone(&anna.client, "third.dyn.example.").await.expect(201);
     zone(&bert.client, "fourth.dyn.example.").await.expect(201);
@@ -60,7 +60,7 @@ async fn names_are_taken_one_label_below_a_suffix_and_so_many() {
     anna.client.get("/api/v1/domains/alice.dyn.example.").await.expect(200);
     // What was taken meanwhile counts when it is shared again.
     suffix(office.client(), "dyn.example.", 3).await.expect(200);
-    assert_eq!(zone(&anna.client, "seventh.dyn.example.").await.expect(409).code(), "CONFLICT");
+    assert_eq!(zone(&anna.client, "seventh.dyn.example.").await.expect(409).code(), "QUOTA_EXCEEDED");
     office.server.stop().await;
 }
 
@@ -288,7 +288,7 @@ async fn r9_so_many_names_are_kept_for_one_and_no_more() {
         anna.client.delete_zone(name).await;
     }
     let refused = zone(&anna.client, "a5.dyn.example.").await.expect(409);
-    assert_eq!(refused.code(), "CONFLICT");
+    assert_eq!(refused.code(), "QUOTA_EXCEEDED");
     assert!(refused.text.contains("take one of those back"), "{}", refused.text);
     zone(&anna.client, "a3.dyn.example.").await.expect(201);
     zone(&bert.client, "a5.dyn.example.").await.expect(201);

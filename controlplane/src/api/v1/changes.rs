@@ -227,7 +227,7 @@ pub struct NodeState {
         (status = 200, description = "All done", body = Committed),
         (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
         (status = 404, description = "RECORD_NOT_FOUND, DOMAIN_NOT_FOUND", body = ErrorBody),
-        (status = 409, description = "CONFLICT, CONFIRMATION_REQUIRED", body = ErrorBody),
+        (status = 409, description = "QUOTA_EXCEEDED, CONFLICT, CONFIRMATION_REQUIRED", body = ErrorBody),
         (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
         (status = 413, description = "TOO_LARGE", body = ErrorBody),
         (status = 422, description = "INVALID_RECORD_TYPE, INVALID_TTL, INVALID_NAME, INVALID_VALUE", body = ErrorBody),

@@ -319,7 +319,7 @@ pub async fn look_up(
         (status = 201, description = "Made", body = Domain),
         (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
         (status = 403, description = "FORBIDDEN, OWNERSHIP_REQUIRED, NAME_RESERVED", body = ErrorBody),
-        (status = 409, description = "DOMAIN_EXISTS, NAME_QUARANTINED, CONFLICT", body = ErrorBody),
+        (status = 409, description = "DOMAIN_EXISTS, NAME_QUARANTINED, QUOTA_EXCEEDED, CONFLICT", body = ErrorBody),
         (status = 422, description = "INVALID_NAME, INVALID_VALUE", body = ErrorBody),
 ))]
 pub async fn create(State(app): State<Arc<App>>, write: Write<CreateBody>) -> Result<Response, Problem> {

@@ -38,7 +38,7 @@ pub struct Imported {
     (status = 200, description = "Replaced", body = Imported),
     (status = 201, description = "Made", body = Imported),
     (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
-    (status = 409, description = "CONFLICT, CONFIRMATION_REQUIRED", body = ErrorBody),
+    (status = 409, description = "QUOTA_EXCEEDED, CONFLICT, CONFIRMATION_REQUIRED", body = ErrorBody),
     (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
     (status = 413, description = "TOO_LARGE", body = ErrorBody),
     (status = 422, description = "INVALID_NAME, INVALID_VALUE: line, token and what was expected", body = ErrorBody),

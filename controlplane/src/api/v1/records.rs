@@ -325,7 +325,7 @@ pub async fn look_up(
         (status = 201, description = "Made", body = Record),
         (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
         (status = 404, description = "DOMAIN_NOT_FOUND", body = ErrorBody),
-        (status = 409, description = "RECORD_EXISTS, CONFLICT", body = ErrorBody),
+        (status = 409, description = "RECORD_EXISTS, QUOTA_EXCEEDED, CONFLICT", body = ErrorBody),
         (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
         (status = 422, description = "INVALID_RECORD_TYPE, INVALID_TTL, INVALID_NAME, INVALID_VALUE", body = ErrorBody),
 ))]
@@ -343,7 +343,7 @@ pub async fn create(State(app): State<Arc<App>>, write: Write<RecordBody>) -> Re
     (status = 200, description = "Replaced", body = Record),
     (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
     (status = 404, description = "RECORD_NOT_FOUND, DOMAIN_NOT_FOUND", body = ErrorBody),
-    (status = 409, description = "CONFLICT", body = ErrorBody),
+    (status = 409, description = "QUOTA_EXCEEDED, CONFLICT", body = ErrorBody),
     (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
     (status = 422, description = "INVALID_RECORD_TYPE, INVALID_TTL, INVALID_NAME, INVALID_VALUE", body = ErrorBody),
 ))]

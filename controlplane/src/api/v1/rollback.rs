@@ -123,7 +123,7 @@ impl ZoneBack {
 ), request_body = ZoneBody, responses(
     (status = 200, description = "The zone as it is now", body = Domain),
     (status = 404, description = "DOMAIN_NOT_FOUND, VERSION_NOT_FOUND", body = ErrorBody),
-    (status = 409, description = "CONFLICT", body = ErrorBody),
+    (status = 409, description = "QUOTA_EXCEEDED, CONFLICT", body = ErrorBody),
     (status = 410, description = "VERSION_GONE", body = ErrorBody),
     (status = 412, description = "VERSION_CONFLICT", body = ErrorBody),
 ))]
