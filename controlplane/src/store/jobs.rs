@@ -52,8 +52,10 @@ const RELEASE: &str = concat!(
     held!()
 );
 
+const MAKE_ROOM: &str = "UPDATE jobs SET once = NULL WHERE id = $1 AND schedule IS NULL";
+
 /// Every statement of this file that both get.
-pub const ALL: &[&str] = &[BY_ID, LIST, LIST_STATE, COUNT, PRUNE, RELEASE];
+pub const ALL: &[&str] = &[BY_ID, LIST, LIST_STATE, COUNT, PRUNE, RELEASE, MAKE_ROOM];
 
 /// The statements that ask for the time, which each database does in its own way.
 struct Timed {
@@ -464,6 +466,15 @@ pub async fn by_id(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option
 /// Of the database.
 pub async fn count(connection: &mut Connection, state: State) -> sqlx::Result<i64> {
     connection.query(COUNT).bind(state.as_str()).fetch_value().await
+}
+
+/// Lets others with the same `once` be added beside one that has begun and has no schedule: what they are about may be behind what this
+/// one still looks at.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn make_room(connection: &mut Connection, id: Uuid) -> sqlx::Result<()> {
+    connection.query(MAKE_ROOM).bind(id).execute().await.map(|_| ())
 }
 
 /// Forgets jobs that ended before a time, at most `limit` at once. Gives how many.

@@ -219,6 +219,30 @@ async fn of_those_that_are_not_ended_one_has_a_text() {
 }
 
 #[tokio::test]
+async fn one_that_has_begun_makes_room_for_another_one() {
+    for (mut database, _place) in testing::databases().await {
+        let connection = &mut database.writer;
+        let once = New { once: Some("look".to_owned()), ..new("a") };
+        let first = add(connection, &once).await;
+        let attempt = take(connection).await.unwrap();
+        make_room(connection, first).await.unwrap();
+        let second = add(connection, &once).await;
+        assert_eq!(state(connection, second).await, State::Waiting);
+        let third = add(connection, &once).await;
+        assert!(by_id(connection, third).await.unwrap().is_none(), "one waits");
+        assert!(end(connection, attempt, End::Done).await.unwrap());
+        // One that has a schedule comes again by itself.
+        let regular =
+            New { once: Some("b".to_owned()), schedule: Some("*/5 * * * *".to_owned()), ..new("a") };
+        let regular_id = add(connection, &regular).await;
+        make_room(connection, regular_id).await.unwrap();
+        let other = add(connection, &regular).await;
+        assert!(by_id(connection, other).await.unwrap().is_none(), "it has its place");
+        database.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn unknown_kinds_and_those_not_due_are_left_alone() {
     for (mut database, _place) in testing::databases().await {
         let connection = &mut database.writer;
