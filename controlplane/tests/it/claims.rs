@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::harness::Client;
 use crate::office::{Office, Person};
+use crate::responder::{asked, serve};
 use crate::tenants::{with_tenant, zone};
 
 /// How a resolver answers.
@@ -50,45 +50,17 @@ impl Resolver {
             texts: Arc::default(),
             manner: Arc::new(Mutex::new(Manner::Plain)),
         };
-        let by_udp = resolver.clone();
-        tokio::spawn(async move {
-            let mut octets = [0; 512];
-            loop {
-                let (len, peer) = udp.recv_from(&mut octets).await.unwrap();
-                for answer in by_udp.answers(&octets[..len], true) {
-                    udp.send_to(&answer, peer).await.unwrap();
-                }
-            }
-        });
-        let by_tcp = resolver.clone();
-        tokio::spawn(async move {
-            loop {
-                let (mut stream, _) = tcp.accept().await.unwrap();
-                let Ok(len) = stream.read_u16().await else { continue };
-                let mut octets = vec![0; usize::from(len)];
-                stream.read_exact(&mut octets).await.unwrap();
-                for answer in by_tcp.answers(&octets, false) {
-                    let len = u16::try_from(answer.len()).unwrap();
-                    stream.write_all(&[&len.to_be_bytes(), answer.as_slice()].concat()).await.unwrap();
-                }
-            }
-        });
+        let answering = resolver.clone();
+        serve(udp, tcp, move |question, is_udp| answering.answers(question, is_udp));
         resolver
     }
 
     fn answers(&self, question: &[u8], is_udp: bool) -> Vec<Vec<u8>> {
-        let mut labels = Vec::new();
-        let mut at = 12;
-        while question[at] != 0 {
-            let len = usize::from(question[at]);
-            labels.push(String::from_utf8(question[at + 1..=at + len].to_vec()).unwrap().to_lowercase());
-            at += len + 1;
-        }
-        let name = labels.join(".") + ".";
+        let (name, end) = asked(question);
         let texts = self.texts.lock().unwrap().get(&name).cloned();
         let manner = *self.manner.lock().unwrap();
         let answer = |texts: &[String], rcode: u8| {
-            let mut answer = question[..at + 5].to_vec();
+            let mut answer = question[..end + 4].to_vec();
             answer[2] = 0x81;
             answer[3] = 0x80 | rcode;
             answer[7] = u8::try_from(texts.len()).unwrap();

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::claims::{checked, claim, path, refused};
 use crate::office::{Office, Person};
+use crate::responder::{asked, serve};
 use crate::tenants::{with_tenant, zone};
 
 const A: u16 = 1;
@@ -38,35 +38,19 @@ struct Speaker {
 }
 
 impl Speaker {
-    async fn at(udp: UdpSocket, tcp: TcpListener) -> Speaker {
+    fn at(udp: UdpSocket, tcp: TcpListener) -> Speaker {
         let address = udp.local_addr().unwrap();
         let speaker = Speaker { address, says: Arc::default(), asked: Arc::default() };
-        let by_udp = speaker.clone();
-        tokio::spawn(async move {
-            let mut octets = [0; 512];
-            loop {
-                let (len, peer) = udp.recv_from(&mut octets).await.unwrap();
-                let mut answer = by_udp.answer(&octets[..len]);
-                if answer.len() > 150 {
-                    // Cut (RFC 1035 §4.1.1).
-                    answer.truncate(len);
-                    answer[2] |= 2;
-                    answer[6..12].fill(0);
-                }
-                udp.send_to(&answer, peer).await.unwrap();
+        let answering = speaker.clone();
+        serve(udp, tcp, move |question, is_udp| {
+            let mut answer = answering.answer(question);
+            if is_udp && answer.len() > 150 {
+                // Cut (RFC 1035 §4.1.1).
+                answer.truncate(question.len());
+                answer[2] |= 2;
+                answer[6..12].fill(0);
             }
-        });
-        let by_tcp = speaker.clone();
-        tokio::spawn(async move {
-            loop {
-                let (mut stream, _) = tcp.accept().await.unwrap();
-                let Ok(len) = stream.read_u16().await else { continue };
-                let mut octets = vec![0; usize::from(len)];
-                stream.read_exact(&mut octets).await.unwrap();
-                let answer = by_tcp.answer(&octets);
-                let len = u16::try_from(answer.len()).unwrap();
-                stream.write_all(&[&len.to_be_bytes(), answer.as_slice()].concat()).await.unwrap();
-            }
+            vec![answer]
         });
         speaker
     }
@@ -82,27 +66,18 @@ impl Speaker {
                 let Ok(tcp) = TcpListener::bind((host, port)).await else { continue 'other };
                 sockets.push((udp, tcp));
             }
-            let mut speakers = Vec::new();
-            for (udp, tcp) in sockets {
-                speakers.push(Speaker::at(udp, tcp).await);
-            }
+            let speakers: Vec<Speaker> =
+                sockets.into_iter().map(|(udp, tcp)| Speaker::at(udp, tcp)).collect();
             return speakers.try_into().ok().unwrap();
         }
     }
 
     fn answer(&self, question: &[u8]) -> Vec<u8> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let mut labels = Vec::new();
-        let mut at = 12;
-        while question[at] != 0 {
-            let len = usize::from(question[at]);
-            labels.push(String::from_utf8(question[at + 1..=at + len].to_vec()).unwrap().to_lowercase());
-            at += len + 1;
-        }
-        let name = labels.join(".") + ".";
-        let rtype = u16::from_be_bytes([question[at + 1], question[at + 2]]);
+        let (name, at) = asked(question);
+        let rtype = u16::from_be_bytes([question[at], question[at + 1]]);
         let says = self.says.lock().unwrap().get(&(name, rtype)).cloned();
-        let mut answer = question[..at + 5].to_vec();
+        let mut answer = question[..at + 4].to_vec();
         let (records, rtype, place) = match says {
             None => {
                 answer[2] |= 0x84;

@@ -53,6 +53,7 @@ mod rates;
 mod receiver;
 mod records;
 mod replica;
+mod responder;
 mod rollback;
 mod secrets;
 mod sessions;

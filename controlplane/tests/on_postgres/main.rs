@@ -95,6 +95,8 @@ mod records;
 #[path = "../it/replica.rs"]
 mod replica;
 mod replicas;
+#[path = "../it/responder.rs"]
+mod responder;
 #[path = "../it/rollback.rs"]
 mod rollback;
 #[path = "../it/secrets.rs"]
