@@ -43,7 +43,7 @@ pub use relay::shadow::Program;
 pub use relay::{Applied, Entries, FeedRequest, FeedSink, Position, ZoneState};
 pub use secrets::make_master_key;
 pub use start::FirstStart;
-pub use stop::Stop;
+pub use stop::{Stop, on_signals};
 
 /// Opens the database, serves the API, and publishes to `sink` until `stop` says so.
 ///

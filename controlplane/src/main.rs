@@ -11,10 +11,9 @@ use godwit_controlplane::config::{ConfigError, Sources};
 use godwit_controlplane::egress;
 use godwit_controlplane::observe::{endpoint, log};
 use godwit_controlplane::relay::shadow;
-use godwit_controlplane::{Config, Controlplane, FirstStart, Program};
+use godwit_controlplane::{Config, Controlplane, FirstStart, Program, on_signals};
 use godwit_wire::presentation::Printable;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 /// The API and the database of Godwit, without a data plane in the process.
 #[derive(Debug, Parser)]
@@ -85,8 +84,6 @@ enum Migrate {
     Status,
 }
 
-/// The exit code of who was stopped by a second signal, as shells report SIGINT.
-const STOPPED_AT_ONCE: i32 = 130;
 const DEFAULT_METRICS: &str = "127.0.0.1:9154";
 
 fn main() -> ExitCode {
@@ -234,26 +231,4 @@ fn run(config: Config) -> anyhow::Result<()> {
         }
         controlplane.serve(None, stop).await
     })
-}
-
-/// Becomes true at the first SIGTERM or SIGINT; a second one ends the process where it stands, which loses nothing that was
-/// acknowledged.
-fn on_signals() -> anyhow::Result<watch::Receiver<bool>> {
-    let listen = |kind| signal(kind).context("listening for signals");
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let (stopping, stop) = watch::channel(false);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if stopping.send_replace(true) {
-                tracing::warn!("a second signal: this ends at once, and waits for nothing");
-                std::process::exit(STOPPED_AT_ONCE);
-            }
-            tracing::info!("stopping");
-        }
-    });
-    Ok(stop)
 }

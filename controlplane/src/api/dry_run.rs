@@ -128,8 +128,7 @@ async fn around(
 ) -> Result<BTreeSet<Name>, Problem> {
     let mut apexes: BTreeSet<Name> = plan.zones.keys().cloned().collect();
     for apex in plan.zones.keys() {
-        let above: Vec<NameRef<'_>> =
-            std::iter::successors(apex.as_ref().parent(), |name| name.parent()).collect();
+        let above: Vec<NameRef<'_>> = apex.as_ref().ancestors().collect();
         let above = zones::longest(connection, &above).await?.filter(|zone| access.sees(zone));
         apexes.extend(above.map(|zone| zone.apex));
         let mut after = name_key::encode(apex.as_ref());

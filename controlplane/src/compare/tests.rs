@@ -101,8 +101,8 @@ fn reported(found: &Comparison, names: &BTreeSet<Name>, asked: &Name, rtype: Rty
     let key = if names.contains(asked) {
         Asked::Name(asked.clone())
     } else {
-        let above = std::iter::successors(asked.as_ref().parent(), |name| name.parent());
-        let Some(above) = above.map(NameRef::to_owned).find(|name| names.contains(name)) else {
+        let Some(above) = asked.as_ref().ancestors().map(NameRef::to_owned).find(|name| names.contains(name))
+        else {
             return false;
         };
         Asked::Below(above)

@@ -147,8 +147,7 @@ impl Said {
 
 /// Who serves the zone that a name is in, as long as it is none of its own: the closest name above it that has name servers.
 async fn servers_above(resolver: SocketAddr, name: &Name) -> Result<Vec<Name>, String> {
-    let above = std::iter::successors(name.as_ref().parent(), |name: &NameRef<'_>| name.parent());
-    for above in above.map(NameRef::to_owned) {
+    for above in name.as_ref().ancestors().map(NameRef::to_owned) {
         let servers = resolver::name_servers(resolver, &above).await?;
         if !servers.is_empty() {
             return Ok(servers);

@@ -128,8 +128,7 @@ async fn rests_on_claims(connection: &mut Connection, zone: &Zone, proven: &[Nam
     }
     let mut lowest = zone.apex.clone();
     loop {
-        let above: Vec<NameRef<'_>> =
-            std::iter::successors(lowest.as_ref().parent(), |name| name.parent()).collect();
+        let above: Vec<NameRef<'_>> = lowest.as_ref().ancestors().collect();
         match zones::longest(connection, &above).await? {
             None => return Ok(true),
             Some(above) if above.owner_number == zone.owner_number => lowest = above.apex,

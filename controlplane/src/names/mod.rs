@@ -207,8 +207,7 @@ impl Rules {
         if zone.owner_number == 0 || self.quarantine_us == 0 {
             return Ok(());
         }
-        let above: Vec<NameRef<'_>> =
-            std::iter::successors(zone.apex.as_ref().parent(), |name| name.parent()).collect();
+        let above: Vec<NameRef<'_>> = zone.apex.as_ref().ancestors().collect();
         if let Longest::Zone(above) = zones::longest_seen(connection, &above, false).await?
             && above.owner_number > 0
         {

@@ -30,6 +30,14 @@ pub(crate) struct Most {
     pub(crate) changes: Option<i64>,
 }
 
+/// So many zones, RRsets in all of them, and changes of them in a day.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Amounts {
+    pub(crate) zones: i64,
+    pub(crate) rrsets: i64,
+    pub(crate) changes: i64,
+}
+
 /// The day of a time, and when the next one begins.
 pub(crate) fn day(at_us: i64) -> (i64, i64) {
     let day = at_us.div_euclid(DAY_US);

@@ -1,13 +1,14 @@
 //! The schema, in steps: the same numbers and names for both databases.
 
-use sqlx::migrate::Migrator;
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{ConnectOptions as _, Connection as _, SqlStr};
 
 use super::connection::Kind;
 use super::place::{Place, connected};
 
-static SQLITE: Migrator = sqlx::migrate!("../migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("../migrations/postgres");
+// `SQLITE` and `POSTGRES`: number, name and SQL of each step. The macro of the library would have its drivers built a second time,
+// for the compiler.
+include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
 /// Which steps were applied, as the library keeps it, where it has done so before.
 const STEPS: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
@@ -31,6 +32,17 @@ pub struct Step {
     pub applied: bool,
 }
 
+fn migrator(kind: Kind) -> Migrator {
+    let steps = match kind {
+        Kind::Sqlite => SQLITE,
+        Kind::Postgres => POSTGRES,
+    };
+    let step = |&(number, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(number, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+    };
+    Migrator::with_migrations(steps.iter().map(step).collect())
+}
+
 impl Place {
     /// Brings the schema up to date. To a server any number may come at once: one does it, the others wait.
     ///
@@ -42,7 +54,7 @@ impl Place {
         let migrated = match self {
             Place::File(file) => {
                 let mut connection = Place::sqlite(file).connect().await?;
-                let migrated = SQLITE.run_direct(None, &mut connection, false).await;
+                let migrated = migrator(Kind::Sqlite).run_direct(None, &mut connection, false).await;
                 connection.close().await?;
                 migrated
             }
@@ -51,7 +63,7 @@ impl Place {
                 // A step may take long, and so may the wait for somebody else's.
                 let unlimited = [("statement_timeout", "0"), ("lock_timeout", "0")];
                 let mut connection = connected(Place::postgres(server).options(unlimited)).await?;
-                let migrated = POSTGRES.run_direct(None, &mut connection, false).await;
+                let migrated = migrator(Kind::Postgres).run_direct(None, &mut connection, false).await;
                 connection.close().await?;
                 migrated
             }
@@ -64,9 +76,9 @@ impl Place {
     /// # Errors
     /// When the database cannot be had.
     pub async fn steps(&self) -> sqlx::Result<Vec<Step>> {
-        let (migrator, is_there) = match self.kind() {
-            Kind::Sqlite => (&SQLITE, HAS_STEPS_SQLITE),
-            Kind::Postgres => (&POSTGRES, HAS_STEPS_POSTGRES),
+        let is_there = match self.kind() {
+            Kind::Sqlite => HAS_STEPS_SQLITE,
+            Kind::Postgres => HAS_STEPS_POSTGRES,
         };
         let mut applied = Vec::new();
         // To ask does not make it.
@@ -79,6 +91,7 @@ impl Place {
             }
             connection.close().await?;
         }
+        let migrator = migrator(self.kind());
         let steps = migrator.iter().map(|step| Step {
             number: step.version,
             name: step.description.to_string(),

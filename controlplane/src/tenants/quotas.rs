@@ -3,17 +3,18 @@
 use super::{Asker, Tenants, hold, no_tenant};
 use crate::error::Problem;
 use crate::model::role::Role;
-use crate::store::quotas::{self, Most};
+use crate::store::quotas::{self, Amounts, Most};
 use crate::store::{Connection, now_us, tenants};
 
 /// What one tenant may have, and has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quota {
-    /// Of zones, of RRsets in them, of changes of them today (UTC): in this order.
-    pub(crate) most: [i64; 3],
-    pub(crate) held: [i64; 3],
-    /// Where an operator has said something else than what is configured.
-    pub(crate) said: [bool; 3],
+    /// 0: any number.
+    pub(crate) most: Amounts,
+    /// Changes of today (UTC).
+    pub(crate) held: Amounts,
+    /// What an operator has said of it; nothing where what is configured counts.
+    pub(crate) said: Most,
 }
 
 impl Tenants {
@@ -60,10 +61,6 @@ impl Tenants {
         let said = quotas::of_tenant(connection, number, today).await?;
         let (said, changes) = said.ok_or_else(|| no_tenant(number))?;
         let (zones, rrsets) = quotas::held(connection, number).await?;
-        Ok(Quota {
-            most: self.quotas.or(said),
-            held: [zones, rrsets, changes],
-            said: [said.zones, said.rrsets, said.changes].map(|said| said.is_some()),
-        })
+        Ok(Quota { most: self.quotas.or(said), held: Amounts { zones, rrsets, changes }, said })
     }
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use godwit_controlplane::store::{Connection, Kind};
+use godwit_wire::rr::Rtype;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
@@ -209,6 +210,25 @@ async fn a_second_signal_ends_the_program_at_once_and_says_so() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     program.said("a second signal").await;
     drop(never);
+}
+
+/// What was committed last reaches the data plane of the process before the stop is over: its next start may have nothing but
+/// the snapshot that it leaves.
+#[tokio::test]
+async fn p1_a_stop_waits_until_the_data_plane_of_the_process_has_all() {
+    let server = Server::start().await;
+    settle(&server).await;
+    let replica = server.replica.clone();
+    let paused = replica.pause().await;
+    let last = json!({"name": "last.example.com.", "type": "TXT", "value": ["x"]});
+    server.client.json("POST", "/api/v1/records", &last).await.expect(201);
+    let stopping = tokio::spawn(server.stop());
+    // Long enough for all else of a stop, and shorter than the data plane is waited for.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    drop(paused);
+    stopping.await.unwrap();
+    assert!(replica.rrset("last.example.com.", Rtype::TXT).is_some(), "it was committed, and is not there");
+    replica.assert_content();
 }
 
 /// A server that takes connections and says nothing: that is said, with where it is, when the time to wait for it is over; and a

@@ -19,13 +19,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
+use godwit_controlplane::on_signals;
 use godwit_dataplane::observe::log;
 use godwit_dataplane::observe::metrics::Beside;
 use godwit_dataplane::observe::query_log::Reopener;
 use godwit_dataplane::sys::{affinity, privilege};
 use godwit_dataplane::{Records, Server, Start};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
 
 use crate::cli;
 use crate::output::{Output, Wrong, say};
@@ -33,8 +33,6 @@ use config::Config;
 use lock::FolderLock;
 use planes::Planes;
 
-/// The exit code of who was stopped by a second signal, as shells report SIGINT.
-const STOPPED_AT_ONCE: i32 = 130;
 /// How long tasks may take to end once everything that matters has.
 const LEFTOVERS: Duration = Duration::from_secs(1);
 
@@ -72,7 +70,6 @@ pub(crate) fn main(arguments: cli::Run) -> anyhow::Result<()> {
             never = reload_on(hangups, &server, reopener) => match never {},
         }
     });
-    tracing::info!("stopping");
     server.stop();
     runtime.shutdown_timeout(LEFTOVERS);
     result
@@ -119,26 +116,6 @@ fn announce(server: &Server) {
     let status = server.status();
     let (zones, names) = (status.zones.load(Ordering::Relaxed), status.names.load(Ordering::Relaxed));
     tracing::info!(zones, names, version = env!("CARGO_PKG_VERSION"), "the data plane serves");
-}
-
-/// Becomes true at the first SIGTERM or SIGINT; a second one ends the process where it stands, which loses nothing
-/// that was acknowledged.
-fn on_signals() -> anyhow::Result<watch::Receiver<bool>> {
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let (stopping, stop) = watch::channel(false);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if stopping.send_replace(true) {
-                tracing::warn!("a second signal: this ends at once, and waits for nothing");
-                std::process::exit(STOPPED_AT_ONCE);
-            }
-        }
-    });
-    Ok(stop)
 }
 
 fn listen(kind: SignalKind) -> anyhow::Result<Signal> {

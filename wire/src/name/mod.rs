@@ -118,6 +118,11 @@ impl<'a> NameRef<'a> {
         rest.get(usize::from(len)..).map(NameRef)
     }
 
+    /// The names above this one: the closest first, the root last.
+    pub fn ancestors(self) -> impl Iterator<Item = NameRef<'a>> {
+        std::iter::successors(self.parent(), |name| name.parent())
+    }
+
     /// Whether this name is `other` or below it.
     #[must_use]
     pub fn is_at_or_below(self, other: NameRef<'_>) -> bool {

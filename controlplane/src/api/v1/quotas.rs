@@ -46,12 +46,16 @@ pub struct Quotas {
 impl Quotas {
     fn of(Quota { most, held, said }: Quota) -> Quotas {
         let unsigned = |count: i64| u64::try_from(count).unwrap_or(0);
-        let bound = |at: usize| Bound {
-            most: Some(unsigned(most[at])).filter(|most| *most > 0),
-            used: unsigned(held[at]),
-            set: said[at],
+        let bound = |most: i64, used: i64, said: Option<i64>| Bound {
+            most: Some(unsigned(most)).filter(|most| *most > 0),
+            used: unsigned(used),
+            set: said.is_some(),
         };
-        Quotas { zones: bound(0), records: bound(1), changes_a_day: bound(2) }
+        Quotas {
+            zones: bound(most.zones, held.zones, said.zones),
+            records: bound(most.rrsets, held.rrsets, said.rrsets),
+            changes_a_day: bound(most.changes, held.changes, said.changes),
+        }
     }
 }
 

@@ -544,8 +544,7 @@ async fn may_be_made(
     if let Some(suffix) = names::suffix_of(connection, apex.as_ref()).await? {
         return rules.may_take_below(connection, &suffix, apex, owner).await;
     }
-    let above: Vec<NameRef<'_>> =
-        std::iter::successors(apex.as_ref().parent(), |name| name.parent()).collect();
+    let above: Vec<NameRef<'_>> = apex.as_ref().ancestors().collect();
     let place = match zones::longest_seen(connection, &above, false).await? {
         Longest::Nothing => Place::Free,
         Longest::Zone(zone) if zone.owner_number == owner || access.role_of(&zone) >= Some(Role::Admin) => {

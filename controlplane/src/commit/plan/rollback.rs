@@ -215,8 +215,7 @@ async fn is_elsewhere(
 /// A zone that was deleted does not come back below one that belongs to somebody else by now; the operator (0) shares its
 /// names with everybody.
 async fn refuse_taken(connection: &mut Connection, apex: &Name, owner_number: u32) -> Result<(), Problem> {
-    let above: Vec<NameRef<'_>> =
-        std::iter::successors(apex.as_ref().parent(), |name| name.parent()).collect();
+    let above: Vec<NameRef<'_>> = apex.as_ref().ancestors().collect();
     let Some(above) = zones::longest(connection, &above).await? else { return Ok(()) };
     if above.owner_number == 0 || above.owner_number == owner_number {
         return Ok(());
