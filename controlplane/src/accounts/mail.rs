@@ -16,7 +16,7 @@ use crate::store::accounts::email_key;
 use crate::store::batch::Batch;
 use crate::store::jobs::New;
 use crate::store::registrations::{self, Link, Purpose};
-use crate::store::{Connection, accounts, jobs, keys, now_us, tenants, tokens};
+use crate::store::{Connection, accounts, invitations, jobs, keys, now_us, tenants, tokens};
 
 /// The kind of the job.
 pub(crate) const KIND: &str = "mail";
@@ -47,6 +47,8 @@ pub(crate) enum Mail {
     SecondEnded { account: Uuid },
     /// It was deleted.
     Deleted { email: String },
+    /// They are invited to a tenant.
+    Invited { invitation: Uuid },
     /// The proof of a name is gone, and a tenant's zones of it are frozen; to who owns the tenant.
     ZonesFrozen { tenant: u32, account: Uuid, name: String, zones: usize, days: Option<u32> },
     /// They were for too long, and some are gone; to the same.
@@ -219,6 +221,21 @@ async fn write(
         Mail::Deleted { email } => {
             let text = "Your account was deleted.\n\nIf that was not you, tell the operator.";
             letter(email, "Your account was deleted", text.to_owned())
+        }
+        Mail::Invited { invitation } => {
+            let Some(found) = invitations::by_id(connection, invitation).await? else { return Ok(None) };
+            let by = match found.invited_by {
+                Some(account) => accounts::by_id(connection, account).await?.map(|account| account.email),
+                None => None,
+            };
+            // What the tenant is called is not said: anybody could have anything sent to anybody.
+            let text = format!(
+                "{} invites you to act for tenant {number} here, as {}.\n\nIf you want that, log in with the account of this address (register, or ask the operator for one, if there is none), and say yes within seven days: POST {here}/api/v1/tenants/{number}/accept\n\nIf you do not, nothing has to be done.",
+                by.as_deref().unwrap_or("An operator"),
+                found.role.as_str(),
+                number = found.tenant,
+            );
+            letter(found.email, "You are invited to a tenant", text)
         }
         Mail::ZonesFrozen { tenant, account, name, zones, days } => {
             let Some(to) = owner(connection, tenant, account).await? else { return Ok(None) };

@@ -6,12 +6,14 @@
 //! - `password`, `second`: what proves who somebody is, and replacing it;
 //! - `tokens`: for what cannot sign;
 //! - `own`: what somebody sees and changes of their own;
+//! - `invited`: who is invited to a tenant is told;
 //! - `operate`: what an operator does with the accounts of others;
 //! - [`mail`]: what goes out by mail.
 //!
 //! Nobody learns here whether an address has an account: answers to strangers, and the time that they take, are the same
 //! either way, and what differs goes to the address itself.
 
+mod invited;
 mod keys;
 mod login;
 pub(crate) mod mail;

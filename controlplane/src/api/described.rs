@@ -149,6 +149,7 @@ fn body_example(verb: &str, path: &str) -> Option<Value> {
             "networks": { "allow": ["127.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"], "deny": ["192.0.2.66"] },
         }),
         ("put", "tenants/{number}/quotas") => json!({ "zones": 5000, "changes_a_day": 0 }),
+        ("post", "tenants/{number}/invitations") => json!({ "email": "carl@example.org", "role": "editor" }),
         ("put", "tenants/{number}/members/{id}") => json!({ "role": "editor" }),
         ("post", "tokens") => json!({
             "name": "router at home",

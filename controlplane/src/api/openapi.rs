@@ -87,6 +87,8 @@ pub(super) fn of_people(app: Arc<App>) -> OpenApiRouter {
         .routes(routes!(v1::tenants::list, v1::tenants::create))
         .routes(routes!(v1::tenants::look_up, v1::tenants::patch, v1::tenants::delete))
         .routes(routes!(v1::tenants::accept))
+        .routes(routes!(v1::invitations::list, v1::invitations::create))
+        .routes(routes!(v1::invitations::delete))
         .routes(routes!(v1::quotas::look_up, v1::quotas::put))
         .routes(routes!(v1::tenants::members))
         .routes(routes!(v1::tenants::put_member, v1::tenants::drop_member))

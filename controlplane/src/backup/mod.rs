@@ -51,6 +51,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("accounts", &["id"]),
     ("tenants", &["number"]),
     ("memberships", &["tenant", "account_id"]),
+    ("invitations", &["id"]),
     ("grants", &["zone_id", "tenant"]),
     ("suffixes", &["name_key"]),
     ("taken_names", &["name_key"]),

@@ -32,8 +32,8 @@ use crate::store::changes::Waiting;
 use crate::store::connection::is_lost;
 use crate::store::relay::FeedState;
 use crate::store::{
-    Connection, Kind, Place, buffered, changes, claims, history, idempotency, jobs, keys, log, now_us,
-    quotas, registrations, relay, revocations, sessions, suffixes, webhooks, zones,
+    Connection, Kind, Place, buffered, changes, claims, history, idempotency, invitations, jobs, keys, log,
+    now_us, quotas, registrations, relay, revocations, sessions, suffixes, webhooks, zones,
 };
 use crate::webhooks::KEPT_DAYS;
 
@@ -511,7 +511,8 @@ impl Writer {
             let batches = log::prune(connection, before, PRUNE_STEP).await?;
             let settled = buffered::prune(connection, before, PRUNE_STEP).await?;
             let ended = jobs::prune(connection, ended_before, PRUNE_STEP).await?;
-            let links = registrations::prune(connection, now, PRUNE_STEP).await?;
+            let links = registrations::prune(connection, now, PRUNE_STEP).await?
+                + invitations::prune(connection, now, PRUNE_STEP).await?;
             let logins = sessions::prune(connection, now, ended_before, PRUNE_STEP).await?;
             let told = webhooks::prune(connection, deliveries_before, PRUNE_STEP).await?;
             let claims = claims::prune(connection, long_ended_before, PRUNE_STEP).await?;

@@ -19,6 +19,7 @@ pub(crate) mod deadline;
 pub(crate) mod dump;
 pub mod history;
 pub mod idempotency;
+pub(crate) mod invitations;
 pub mod jobs;
 pub(crate) mod keys;
 pub mod log;
@@ -108,6 +109,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
             connection::POSTGRES_ONLY,
             database::POSTGRES_ONLY,
             dump::POSTGRES_ONLY,
+            invitations::POSTGRES_ONLY,
             jobs::POSTGRES_ONLY,
             quotas::POSTGRES_ONLY,
             schema::POSTGRES_ONLY,
@@ -129,6 +131,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         claims::ALL,
         history::ALL,
         idempotency::ALL,
+        invitations::ALL,
         jobs::ALL,
         keys::ALL,
         log::ALL,

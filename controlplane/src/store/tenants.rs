@@ -160,7 +160,7 @@ fn networks(row: &Row) -> sqlx::Result<AccessList> {
     Ok(AccessList { allow: list("allowed_networks")?, deny: list("denied_networks")? })
 }
 
-fn tenant(row: &Row) -> sqlx::Result<Tenant> {
+pub(super) fn tenant(row: &Row) -> sqlx::Result<Tenant> {
     Ok(Tenant {
         number: number(row, "number")?,
         name: row.get("name")?,

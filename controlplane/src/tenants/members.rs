@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::{Asker, MOST_MEMBERS, Tenants, hold, no_tenant, room_for_tenant, tell};
 use crate::error::{Code, Problem};
 use crate::model::role::Role;
+use crate::store::invitations;
 use crate::store::revocations::Revoked;
 use crate::store::tenants::{self, Member, Membership};
 use crate::store::{Connection, now_us};
@@ -72,15 +73,15 @@ impl Tenants {
         put.await
     }
 
-    /// Who asks becomes what they were asked to be.
+    /// Who asks becomes what they were asked, or invited, to be.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND` where they were not, `FORBIDDEN` where it does not let them in from where they are, or of the database.
+    /// `TENANT_NOT_FOUND` where they were not, `CONFLICT` for who has too many, `FORBIDDEN` where it does not let them in from where they are, or of the database.
     pub(crate) async fn accept(&self, asker: Asker, number: u32) -> Result<(), Problem> {
         let account = asker.account.ok_or_else(|| no_tenant(number))?;
         let accept = self.write(asker.guard(), move |connection| {
             Box::pin(async move {
-                if !tenants::accept(connection, number, account, now_us()).await? {
+                if !become_member(connection, number, account).await? {
                     return Err(no_tenant(number));
                 }
                 // From where it lets in, as all else.
@@ -94,7 +95,7 @@ impl Tenants {
         accept.await
     }
 
-    /// Ends a membership. Everybody may end their own.
+    /// Ends a membership. Everybody may end their own, and say no to an invitation.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `USER_NOT_FOUND`, `FORBIDDEN`, `CONFLICT` for the last owner, or of the database.
@@ -104,6 +105,10 @@ impl Tenants {
                 let held = hold(connection, number).await;
                 let is_own = asker.account == Some(account);
                 let before = tenants::membership(connection, number, account).await?;
+                if is_own && before.is_none() && invitations::decline(connection, number, account).await? {
+                    asker.note(connection, "tenant.invitation.decline", &number.to_string()).await?;
+                    return Ok(((), Vec::new()));
+                }
                 // Also who has not said yes, and who is in one that is suspended, may say no.
                 if !(is_own && before.is_some()) {
                     let own = asker.need(connection, number, Role::Admin).await?;
@@ -125,8 +130,35 @@ impl Tenants {
     }
 }
 
+/// An account becomes what it was asked, or invited, to be; whether it was.
+async fn become_member(connection: &mut Connection, number: u32, account: Uuid) -> Result<bool, Problem> {
+    let now = now_us();
+    // Who was asked has taken the place of a member already.
+    let is_something = tenants::membership(connection, number, account).await?.is_some();
+    if !is_something {
+        room_for_tenant(connection, account).await?;
+    }
+    let accepted = tenants::accept(connection, number, account, now).await?;
+    // A connection that is guarded has done that, too.
+    let invited = if connection.is_guarded() {
+        None
+    } else {
+        invitations::take(connection, number, account, now).await?
+    };
+    if let Some(role) = invited
+        && !is_something
+    {
+        tenants::put_member(connection, number, account, role, true, now).await?;
+    }
+    Ok(accepted || invited.is_some())
+}
+
 /// The tenant is held; what who asks is in it, who decides about members.
-async fn decides(connection: &mut Connection, asker: &Asker, number: u32) -> Result<Role, Problem> {
+pub(super) async fn decides(
+    connection: &mut Connection,
+    asker: &Asker,
+    number: u32,
+) -> Result<Role, Problem> {
     let held = hold(connection, number).await;
     let own = asker.need(connection, number, Role::Admin).await?;
     held?;
@@ -134,7 +166,7 @@ async fn decides(connection: &mut Connection, asker: &Asker, number: u32) -> Res
 }
 
 /// Who is no owner makes none, and decides about none.
-fn may(own: Role, about: Option<Role>) -> Result<(), Problem> {
+pub(super) fn may(own: Role, about: Option<Role>) -> Result<(), Problem> {
     if own == Role::Owner || about < Some(Role::Owner) {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! Tenants: who owns zones, who acts for them, and what others may in a zone.
 //!
 //! - `members`: who acts for a tenant, and as what;
+//! - `invitations`: who is asked to by an address of mail;
 //! - `grants`: what other tenants may in a zone;
 //! - `quotas`: how much one may have.
 //!
@@ -8,6 +9,7 @@
 //! concerns.
 
 mod grants;
+mod invitations;
 mod members;
 mod quotas;
 
@@ -28,6 +30,7 @@ use crate::store::audit::{Entry, Who};
 use crate::store::revocations::{self, Revoked};
 use crate::store::tenants::{self, Tenant};
 use crate::store::{Connection, Views, audit, now_us};
+pub(crate) use invitations::no_invitation;
 pub(crate) use quotas::Quota;
 
 /// Tenants of one account.
@@ -166,6 +169,11 @@ impl Asker {
         &self.access
     }
 
+    /// The account that they have.
+    pub(crate) fn account(&self) -> Option<Uuid> {
+        self.account
+    }
+
     /// The account for which the database is to see no more than that may.
     pub(crate) fn guard(&self) -> Option<Uuid> {
         self.access.account().filter(|_| !self.is_operator)
@@ -214,7 +222,8 @@ impl Tenants {
         let Some(account) = asker.account else { return Ok(Vec::new()) };
         let mut own = tenants::of_account(&mut connection, account).await?;
         own.retain(|(tenant, _)| asker.is_let_in(&tenant.networks));
-        let asked = tenants::asked(&mut connection, account).await?;
+        let mut asked = tenants::asked(&mut connection, account).await?;
+        asked.extend(crate::store::invitations::to(&mut connection, account, now_us()).await?);
         let stands = |accepted| move |(tenant, role)| Standing { tenant, role, accepted };
         let mut own: Vec<Standing> =
             own.into_iter().map(stands(true)).chain(asked.into_iter().map(stands(false))).collect();

@@ -193,6 +193,13 @@ async fn r20_every_route_that_changes_something_is_in_the_log() {
     d.act(admin, route, &member, role.clone(), "tenant.member.put").await;
     let route = "DELETE /api/v1/tenants/{number}/members/{id}";
     d.act(admin, route, &member, Value::Null, "tenant.member.delete").await;
+    let invitations = format!("{of_tenant}/invitations");
+    let route = "POST /api/v1/tenants/{number}/invitations";
+    let invited = json!({ "email": "carl@example.org", "role": "viewer" });
+    let invited = d.act(admin, route, &invitations, invited, "tenant.invite").await.json();
+    let invited = format!("{invitations}/{}", invited["id"].as_str().unwrap());
+    let route = "DELETE /api/v1/tenants/{number}/invitations/{id}";
+    d.act(admin, route, &invited, Value::Null, "tenant.invitation.delete").await;
     let eva = office.somebody("eva@example.org").await;
     let hers = eva.client.get("/api/v1/tenants").await.expect(200).json();
     let hers = format!("/api/v1/tenants/{}", hers["items"][0]["number"]);

@@ -101,6 +101,10 @@ fn requests() -> Vec<Foreign> {
         foreign("GET /api/v1/tenants/{number}/quotas", "/api/v1/tenants/TENANT/quotas", none(), NOT_THERE),
         foreign("PUT /api/v1/tenants/{number}/quotas", "/api/v1/tenants/TENANT/quotas", json!({ "zones": 0 }), NOT_THERE),
         foreign("POST /api/v1/tenants/{number}/accept", "/api/v1/tenants/TENANT/accept", none(), NOT_THERE),
+        foreign("GET /api/v1/tenants/{number}/invitations", "/api/v1/tenants/TENANT/invitations", none(), NOT_THERE),
+        foreign("POST /api/v1/tenants/{number}/invitations", "/api/v1/tenants/TENANT/invitations", json!({ "email": "x@example.org", "role": "viewer" }), NOT_THERE),
+        foreign("DELETE /api/v1/tenants/{number}/invitations/{id}", "/api/v1/tenants/TENANT/invitations/INVITATION", none(), NOT_THERE),
+        foreign("DELETE /api/v1/tenants/{number}/invitations/{id}", "/api/v1/tenants/OWN/invitations/INVITATION", none(), NOT_THERE),
         // One's own with what is somebody else's: of whom one learns nothing but that they are asked, or granted something.
         foreign("PUT /api/v1/tenants/{number}/members/{id}", "/api/v1/tenants/OWN/members/USER", json!({ "role": "viewer" }), &[200]),
         foreign("GET /api/v1/tenants/{number}/members", "/api/v1/tenants/OWN/members", none(), &[200]),
@@ -221,6 +225,9 @@ async fn victim(office: &Office) -> Victim {
         vera.client.json("POST", "/api/v1/tenants", &json!({ "name": PLANTED })).await.expect(201).json();
     let claim = json!({ "name": "claimed.test.", "tenant": tenant });
     let claim = vera.client.json("POST", "/api/v1/claims", &claim).await.expect(201).json();
+    let invited = json!({ "email": format!("{PLANTED}@example.org"), "role": "viewer" });
+    let invitations = format!("/api/v1/tenants/{tenant}/invitations");
+    let invited = vera.client.json("POST", &invitations, &invited).await.expect(201).json();
     let hook = json!({ "url": format!("https://hooks.example.net/{PLANTED}"), "topics": ["record"], "tenant": tenant });
     let hook = vera.client.json("POST", "/api/v1/webhooks", &hook).await.expect(201).json();
     let signer = key(&vera, &json!({ "name": PLANTED })).await;
@@ -251,6 +258,7 @@ async fn victim(office: &Office) -> Victim {
         ("NODE", vec!["node-planted".to_owned()]),
         ("WEBHOOK", vec![text(&hook["id"])]),
         ("CLAIM", vec![text(&claim["id"])]),
+        ("INVITATION", vec![text(&invited["id"])]),
     ];
     Victim { person: vera, objects }
 }
@@ -293,8 +301,10 @@ async fn state(office: &Office, victim: &Victim) -> Vec<Value> {
     }
     let tenants = own.get("/api/v1/tenants").await.expect(200).json();
     for tenant in tenants["items"].as_array().unwrap() {
-        let members = format!("/api/v1/tenants/{}/members", tenant["number"]);
-        state.push(own.get(&members).await.expect(200).json());
+        for part in ["members", "invitations"] {
+            let path = format!("/api/v1/tenants/{}/{part}", tenant["number"]);
+            state.push(own.get(&path).await.expect(200).json());
+        }
     }
     state.push(tenants);
     for path in

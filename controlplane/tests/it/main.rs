@@ -33,6 +33,7 @@ mod harness;
 mod http2;
 mod idempotency;
 mod internal;
+mod invitations;
 mod isolation;
 mod jobs;
 mod keys;

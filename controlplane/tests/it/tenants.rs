@@ -185,6 +185,19 @@ fn of_roles() -> Vec<(&'static str, String, Value, u16)> {
         ("admin", "DELETE /api/v1/domains/work.test./grants/OTHER".to_owned(), Value::Null, 204),
         ("admin", "PUT /api/v1/tenants/TENANT/members/STRANGER".to_owned(), role, 200),
         ("admin", "DELETE /api/v1/tenants/TENANT/members/STRANGER".to_owned(), Value::Null, 204),
+        ("admin", "GET /api/v1/tenants/TENANT/invitations".to_owned(), Value::Null, 200),
+        (
+            "admin",
+            "POST /api/v1/tenants/TENANT/invitations".to_owned(),
+            json!({ "email": "new-ROLE@example.org", "role": "admin" }),
+            201,
+        ),
+        (
+            "owner",
+            "POST /api/v1/tenants/TENANT/invitations".to_owned(),
+            json!({ "email": "owner-ROLE@example.org", "role": "owner" }),
+            201,
+        ),
         ("admin", "PATCH /api/v1/tenants/TENANT".to_owned(), json!({ "name": "Work" }), 200),
         (
             "admin",

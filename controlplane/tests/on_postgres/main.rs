@@ -58,6 +58,8 @@ mod harness;
 mod idempotency;
 #[path = "../it/internal.rs"]
 mod internal;
+#[path = "../it/invitations.rs"]
+mod invitations;
 #[path = "../it/isolation.rs"]
 mod isolation;
 #[path = "../it/jobs.rs"]

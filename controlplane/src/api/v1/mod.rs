@@ -15,6 +15,7 @@ pub mod events;
 pub mod export;
 pub mod grants;
 pub mod import;
+pub mod invitations;
 #[expect(unused_qualifications, reason = "in what the derive of the description writes")]
 pub mod jobs;
 pub mod keys;

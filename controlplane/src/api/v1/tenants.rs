@@ -166,7 +166,7 @@ pub(super) fn number(text: &str) -> Result<u32, Problem> {
 }
 
 /// The two variable segments of a path.
-type Segments = Path<(String, String)>;
+pub(super) type Segments = Path<(String, String)>;
 
 fn account(text: &str) -> Result<Uuid, Problem> {
     text.parse().map_err(|_| Problem::new(Code::UserNotFound, "there is no such user"))
@@ -309,13 +309,14 @@ pub(crate) async fn put_member(
     Ok(Json(Member::of(member)).into_response())
 }
 
-/// Says yes: you become what you were asked to be in a tenant.
+/// Says yes: you become what you were asked, or invited, to be in a tenant.
 #[utoipa::path(post, path = "/api/v1/tenants/{number}/accept", tag = "tenants", params(
     ("number" = String, Path, description = "Its number"),
 ), responses(
     (status = 200, description = "The tenant", body = Tenant),
     (status = 403, description = "FORBIDDEN: the tenant does not let in requests from where you are", body = ErrorBody),
     (status = 404, description = "TENANT_NOT_FOUND: you were not asked", body = ErrorBody),
+    (status = 409, description = "CONFLICT: you have too many", body = ErrorBody),
 ))]
 pub(crate) async fn accept(
     State(app): State<Arc<App>>,
@@ -327,7 +328,7 @@ pub(crate) async fn accept(
     Ok(Json(Tenant::of(app.tenants.look_up(&asker, number).await?)).into_response())
 }
 
-/// Ends a membership, or says no; your own too.
+/// Ends a membership, or says no, also to an invitation; your own too.
 #[utoipa::path(delete, path = "/api/v1/tenants/{number}/members/{id}", tag = "tenants", params(
     ("number" = String, Path, description = "Its number"),
     ("id" = String, Path, description = "The account's id"),
