@@ -5,6 +5,8 @@ SHELL := bash
 
 # Passed to godwit run, to the benchmarks, to the load generator, to the proof: make run ARGS='--data DIR'
 ARGS ?=
+# Tests at once: most of them wait, for servers and for what is due later.
+TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 2 )))
 # How long each fuzz target runs.
 FUZZ_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),20)
 # How long attacks are measured.
@@ -40,7 +42,7 @@ run-cluster: ## PostgreSQL, Redis, two control planes and three data planes on t
 	deploy/cluster/run $(ARGS)
 
 test: deps proof-table lint doc ## everything that has to hold: lints, docs, all tests, fuzzing, benchmarks compiled (LONG=1: long modes, attacks on the API)
-	cargo test --workspace --locked
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast
 	cargo build --workspace --bins --locked
 	target/debug/godwit-loadtest chaos --seconds $(CHAOS_SHORT)
 	fuzz/run $(FUZZ_SECONDS)
@@ -50,7 +52,7 @@ ifeq ($(LONG),1)
 endif
 
 unit: ## the tests only, without lints, documentation, fuzzing and benchmarks
-	cargo test --workspace --locked
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked
 
 bench: ## run the benchmarks (ARGS='NAME' for one)
 	cargo bench --locked -p godwit-benches --bench '*' -- $(ARGS)

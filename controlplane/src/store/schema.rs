@@ -60,9 +60,14 @@ impl Place {
             }
             // Under a lock of the server's, which the library takes.
             Place::Server(server) => {
-                // A step may take long, and so may the wait for somebody else's.
-                let unlimited = [("statement_timeout", "0"), ("lock_timeout", "0")];
-                let mut connection = connected(Place::postgres(server).options(unlimited)).await?;
+                let options = [
+                    // A step may take long, and so may the wait for somebody else's.
+                    ("statement_timeout", "0"),
+                    ("lock_timeout", "0"),
+                    // That the library's table is there already is nothing to tell at every start.
+                    ("client_min_messages", "warning"),
+                ];
+                let mut connection = connected(Place::postgres(server).options(options)).await?;
                 let migrated = migrator(Kind::Postgres).run_direct(None, &mut connection, false).await;
                 connection.close().await?;
                 migrated

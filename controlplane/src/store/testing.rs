@@ -32,18 +32,31 @@ impl Place {
 
 /// An empty database.
 pub(super) fn place(kind: Kind) -> Place {
-    let folder = tempfile::tempdir().unwrap();
-    let place = match kind {
-        Kind::Sqlite => super::Place::File(folder.path().join("t.sqlite")),
-        Kind::Postgres => super::Place::of_url(&Postgres::shared().create_database().unwrap()).unwrap(),
-    };
-    Place { place, _folder: folder }
+    made(kind, || Postgres::shared().create_database())
 }
 
 /// A new database, open.
 pub(crate) async fn database(kind: Kind) -> (Database, Place) {
-    let place = place(kind);
+    let place = made(kind, || Postgres::shared().create_prepared(migrate));
     (place.open().await, place)
+}
+
+fn made(kind: Kind, on_server: impl FnOnce() -> anyhow::Result<String>) -> Place {
+    let folder = tempfile::tempdir().unwrap();
+    let place = match kind {
+        Kind::Sqlite => super::Place::File(folder.path().join("t.sqlite")),
+        Kind::Postgres => super::Place::of_url(&on_server().unwrap()).unwrap(),
+    };
+    Place { place, _folder: folder }
+}
+
+/// Brings a database to our schema.
+fn migrate(url: &str) {
+    let place = super::Place::of_url(url).unwrap();
+    let migrating = std::thread::spawn(move || {
+        tokio::runtime::Runtime::new().unwrap().block_on(async { place.migrate().await })
+    });
+    migrating.join().unwrap().unwrap();
 }
 
 /// One of each kind.

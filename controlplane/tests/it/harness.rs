@@ -93,10 +93,19 @@ pub(crate) const URL_FILE: &str = "database-url";
 pub(crate) fn folder() -> Arc<tempfile::TempDir> {
     let folder = tempfile::tempdir().unwrap();
     if crate::DATABASE == Kind::Postgres {
-        let url = Postgres::shared().create_database().unwrap();
+        let url = Postgres::shared().create_prepared(migrate).unwrap();
         std::fs::write(folder.path().join(URL_FILE), url).unwrap();
     }
     Arc::new(folder)
+}
+
+/// Brings a database to our schema.
+fn migrate(url: &str) {
+    let place = Place::of_url(url).unwrap();
+    let migrating = std::thread::spawn(move || {
+        tokio::runtime::Runtime::new().unwrap().block_on(async { place.migrate().await })
+    });
+    migrating.join().unwrap().unwrap();
 }
 
 /// The same with a copy of the database of another one, whose server is stopped, and of the key to its secrets.

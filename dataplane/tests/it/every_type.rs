@@ -19,6 +19,8 @@ use super::process::{Process, ZONE, zone_folder};
 const WINDOW: usize = 64;
 /// The same over TCP, where the server reads only as fast as answers are fetched.
 const PIPELINE: usize = 256;
+/// So often everything is asked at most.
+const ROUNDS: usize = 5;
 /// Classes of RFC 1035 §3.2.4, RFC 2136 §2.4 and RFC 6895 §3.2, and what is none.
 const CLASSES: [u16; 8] = [1, 3, 4, 254, 255, 0, 65_535, 4660];
 
@@ -223,18 +225,17 @@ fn p7_every_type_class_and_opcode_has_its_reaction() {
     ]);
     // The first round also takes what memory a worker ever takes: its buffers are touched as far as answers reach.
     fill_a_batch(&process);
-    let first = over_udp(process.address());
-    let tcp = over_tcp(process.address());
-    let before = resident_octets(process.child.id());
-    let udp = over_udp(process.address());
-    let again = over_tcp(process.address());
-    let after = resident_octets(process.child.id());
-    println!(
-        "{} over UDP, {} over TCP; memory {before} octets before, {after} after",
-        first + udp,
-        tcp + again
-    );
-    assert!(after < before + before / 100, "memory grew from {before} to {after} octets");
+    let (mut udp, mut tcp) = (over_udp(process.address()), over_tcp(process.address()));
+    let mut memory = vec![resident_octets(process.child.id())];
+    // How far those of TCP reach depends on who is how fast: that ends; what is lost with each query does not.
+    let is_steady = |memory: &[u64]| memory.windows(2).any(|pair| pair[1] < pair[0] + pair[0] / 100);
+    while !is_steady(&memory) && memory.len() < ROUNDS {
+        udp += over_udp(process.address());
+        tcp += over_tcp(process.address());
+        memory.push(resident_octets(process.child.id()));
+    }
+    println!("{udp} over UDP, {tcp} over TCP; octets of memory after each round: {memory:?}");
+    assert!(is_steady(&memory), "memory grows with every round: {memory:?}");
     assert_eq!(process.dig(&["+short", "www.example.org"]), "192.0.2.80\n");
     assert!(process.metric("godwit_dataplane_panics_total").abs() < 0.1);
 }

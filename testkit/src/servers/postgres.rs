@@ -24,6 +24,8 @@ pub struct Postgres {
     keeper: Keeper,
     programs: PathBuf,
     databases: AtomicU32,
+    /// What was made ready once, to be copied.
+    prepared: OnceLock<String>,
 }
 
 impl Postgres {
@@ -87,7 +89,7 @@ impl Postgres {
             words.push(setting.into());
         }
         let keeper = Keeper::start(&folder, words)?;
-        let server = Postgres { keeper, programs, databases: AtomicU32::new(0) };
+        let server = Postgres { keeper, programs, databases: AtomicU32::new(0), prepared: OnceLock::new() };
         server.wait()?;
         Ok(server)
     }
@@ -97,8 +99,12 @@ impl Postgres {
     /// # Errors
     /// Of the server.
     pub fn create_database(&self) -> Result<String> {
+        self.create("")
+    }
+
+    fn create(&self, how: &str) -> Result<String> {
         let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.psql("postgres", &format!("CREATE DATABASE {name}"))?;
+        self.psql("postgres", &format!("CREATE DATABASE {name} {how}"))?;
         let socket = self.keeper.folder().to_string_lossy();
         Ok(format!("postgres://postgres@localhost/{name}?host={socket}"))
     }
@@ -108,12 +114,22 @@ impl Postgres {
     /// # Errors
     /// Of the server.
     pub fn copy_database(&self, url: &str) -> Result<String> {
-        let original = database_of(url)?;
-        let copy = self.create_database()?;
-        let name = database_of(&copy)?;
-        self.psql("postgres", &format!("DROP DATABASE {name}"))?;
-        self.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE {original}"))?;
-        Ok(copy)
+        self.create(&format!("TEMPLATE {}", database_of(url)?))
+    }
+
+    /// Makes a database as `prepare` leaves the one whose URL it is given, with no connection open: it is asked once, as copies are had
+    /// sooner than schemas. Gives the URL of the copy.
+    ///
+    /// # Errors
+    /// Of the server.
+    pub fn create_prepared(&self, prepare: impl FnOnce(&str)) -> Result<String> {
+        let fresh = if self.prepared.get().is_none() { Some(self.create_database()?) } else { None };
+        let prepared = self.prepared.get_or_init(|| {
+            let url = fresh.unwrap_or_default();
+            prepare(&url);
+            url
+        });
+        self.copy_database(prepared)
     }
 
     /// All that is in a database, as text.
