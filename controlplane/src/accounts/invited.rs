@@ -18,7 +18,9 @@ impl Accounts {
         if let Some(account) = account {
             self.writes(account, by)?;
         }
-        self.throttle.attempt(by.client, Attempt::Mail(&email_key(&address)))?;
+        // By itself: nobody is kept from choosing another password by being invited.
+        let of_invitations = format!("invited {}", email_key(&address));
+        self.throttle.attempt(by.client, Attempt::Mail(&of_invitations))?;
         Ok(address)
     }
 

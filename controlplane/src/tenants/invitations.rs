@@ -15,6 +15,15 @@ use crate::store::{now_us, tenants};
 const OPEN_US: i64 = 7 * 86_400 * 1_000_000;
 
 impl Tenants {
+    /// Refuses who does not decide about members.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `FORBIDDEN`, or of the database.
+    pub(crate) async fn decides(&self, asker: &Asker, number: u32) -> Result<(), Problem> {
+        let mut connection = self.views.acquire(asker.guard()).await?;
+        asker.need(&mut connection, number, Role::Admin).await.map(drop)
+    }
+
     /// Invites an address to be a member; in place of what it was invited to be before.
     ///
     /// # Errors

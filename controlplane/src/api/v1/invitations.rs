@@ -84,6 +84,8 @@ pub(crate) async fn create(
     asked: Asked<NewInvitation>,
 ) -> Result<Response, Problem> {
     let (asker, number) = (asked.asker(Scope::DomainsWrite)?, number(&text)?);
+    // Before anything is counted: a stranger uses up nothing of an address.
+    app.tenants.decides(&asker, number).await?;
     let email = app.accounts.invites(asker.account(), &asked.body.email, &asked.by)?;
     let made = app.tenants.invite(asker, number, email, asked.body.role).await?;
     app.accounts.tell_invited(made.id).await?;
