@@ -28,6 +28,9 @@ const STRANGERS: u64 = 10;
 /// Refusals of whom nobody lets in from where they are, whoever they are: of one client, and of all. They hide nothing of the others.
 const OUTSIDER: u64 = 1;
 const OUTSIDERS: u64 = 5;
+/// Refusals of who asks too often: of one, and of all. They hide nothing of the others either.
+const LIMITED: u64 = 1;
+const LIMITEDS: u64 = 5;
 /// Refusals of who is known, of one and of all.
 const CALLER: u64 = 10;
 const CALLERS: u64 = 30;
@@ -83,15 +86,15 @@ pub(crate) fn channel(metrics: Metrics) -> (Noted, Queue) {
 impl Noted {
     /// A request was refused: to `who`, where that is known, or to whom nobody knows.
     pub(crate) fn refused(&self, who: Who, is_outside: bool, method: &str, path: &str, problem: &Problem) {
-        if !matches!(problem.code.status().as_u16(), 401 | 403) {
-            return;
-        }
-        let (class, of) = if who.actor.is_empty() {
-            let class = if is_outside { Class::Outsider } else { Class::Stranger };
-            (class, from(&who))
-        } else {
-            (Class::Caller, who.actor.clone())
+        let is_known = !who.actor.is_empty();
+        let class = match problem.code.status().as_u16() {
+            429 => Class::Limited,
+            401 | 403 if is_known => Class::Caller,
+            401 | 403 if is_outside => Class::Outsider,
+            401 | 403 => Class::Stranger,
+            _ => return,
         };
+        let of = if is_known { who.actor.clone() } else { from(&who) };
         if !self.admit(class, of, Instant::now()) {
             return;
         }
@@ -189,6 +192,7 @@ enum Class {
     Outsider,
     Stranger,
     Caller,
+    Limited,
     User,
 }
 
@@ -199,6 +203,7 @@ impl Class {
             Class::Outsider => (OUTSIDER, OUTSIDERS),
             Class::Stranger => (STRANGER, STRANGERS),
             Class::Caller => (CALLER, CALLERS),
+            Class::Limited => (LIMITED, LIMITEDS),
             Class::User => (USER, USERS),
         }
     }
@@ -262,7 +267,7 @@ impl Bounds {
         let count = |class: Class| untold.get(&class).copied().unwrap_or(0);
         Some(json!({
             "of_outsiders": count(Class::Outsider), "of_strangers": count(Class::Stranger),
-            "of_callers": count(Class::Caller), "uses": count(Class::User),
+            "of_callers": count(Class::Caller), "of_limits": count(Class::Limited), "uses": count(Class::User),
         }))
     }
 }
@@ -368,7 +373,10 @@ mod tests {
         assert!(!bounds.admit(Class::Caller, "anna".to_owned(), start));
         assert!(bounds.admit(Class::Caller, "bert".to_owned(), start));
         let told = bounds.untold(start + WINDOW, false).unwrap();
-        assert_eq!(told, json!({ "of_outsiders": 0, "of_strangers": 95, "of_callers": 1, "uses": 0 }));
+        assert_eq!(
+            told,
+            json!({ "of_outsiders": 0, "of_strangers": 95, "of_callers": 1, "of_limits": 0, "uses": 0 })
+        );
         assert!(bounds.untold(start + WINDOW, false).is_none());
         assert!(bounds.admit(Class::Caller, "anna".to_owned(), start + WINDOW));
     }
@@ -445,6 +453,32 @@ mod tests {
         assert!(!used.is_known(&key(MOST_USED), later));
         used.remember(key(MOST_USED), later);
         assert_eq!((used.at.len(), used.order.len()), (1, 1), "what is past its time is forgotten");
+    }
+
+    /// Who asks too often is told of, once in a while, and hides nothing of the others; what is wrong with a request is not a refusal.
+    #[test]
+    fn r20_who_asks_too_often_is_told_of_and_hides_nothing() {
+        let (noted, mut queue) = channel(Metrics::default());
+        let anna = || Who { actor: "anna".to_owned(), client: Some([192, 0, 2, 1].into()), ..Who::default() };
+        let stranger = |last: u8| Who { client: Some([192, 0, 2, last].into()), ..Who::default() };
+        let limited = Problem::new(Code::RateLimited, "no");
+        for n in 0..100 {
+            noted.refused(anna(), false, "GET", "/api/v1/domains", &limited);
+            noted.refused(stranger(n), false, "POST", "/api/v1/auth/login", &limited);
+            noted.refused(anna(), false, "PUT", "/", &Problem::new(Code::InvalidValue, "no"));
+        }
+        noted.refused(anna(), false, "GET", "/api/v1/users", &Problem::new(Code::InsufficientScope, "no"));
+        let told: Vec<_> = std::iter::from_fn(|| queue.notes.try_recv().ok())
+            .map(|note| (note.who.actor, note.action, note.refused.unwrap()))
+            .collect();
+        let anna = |code| ("anna".to_owned(), "request", code);
+        let login = (String::new(), "login", "RATE_LIMITED");
+        let mut expected = vec![anna("RATE_LIMITED")];
+        expected.extend(vec![login; 4]);
+        expected.push(anna("INSUFFICIENT_SCOPE"));
+        assert_eq!(told, expected);
+        let left_out = queue.bounds.lock().unwrap().untold(Instant::now(), true).unwrap();
+        assert_eq!(left_out["of_limits"], json!(200 - LIMITEDS));
     }
 
     /// Nor do those from where nobody is let in hide anything of the others.
