@@ -12,7 +12,9 @@ use serde_json::json;
 use tokio::net::TcpSocket;
 
 use crate::harness::{Client, Server, folder};
+use crate::office::{Office, PASSWORD};
 use crate::replica::Replica;
+use crate::tenants::{id, join, with_tenant};
 
 const ZONE: &str = "$TTL 300\n@ SOA ns h 1 7200 3600 1209600 60\n@ NS ns\nns A 192.0.2.53\n";
 
@@ -110,6 +112,29 @@ async fn exports_that_are_not_read_stop_nobody_else() {
     };
     tokio::time::timeout(Duration::from_secs(60), answered).await.expect("no place came free");
     server.stop().await;
+}
+
+/// Who may not have it any more gets no more of it; whose right stands gets all.
+#[tokio::test]
+async fn an_export_ends_with_the_right_to_it() {
+    let office = Office::open().await;
+    let (anna, tenant) = with_tenant(&office, "anna@example.org").await;
+    let (bert, _) = with_tenant(&office, "bert@example.org").await;
+    let path = "/api/v1/domains/large.test./import";
+    anna.client.send("POST", path, &[("content-type", "text/dns")], large_zone().into()).await.expect(201);
+    join(&anna.client, tenant, &bert, "viewer").await;
+    let other = office.log_in("anna@example.org", PASSWORD).await;
+    let (of_anna, of_other) = (begun(&anna.client).await, begun(&other.client).await);
+    other.client.delete(&format!("/api/v1/users/me/sessions/{}", other.session)).await.expect(204);
+    assert!(of_other.into_body().collect().await.is_err(), "the session has ended, and all was sent");
+    // What has nothing to do with it goes on.
+    let text = of_anna.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(std::str::from_utf8(&text).unwrap().lines().count(), 60_003);
+    let of_bert = begun(&bert.client).await;
+    let member = format!("/api/v1/tenants/{tenant}/members/{}", id(&bert).await);
+    anna.client.delete(&member).await.expect(204);
+    assert!(of_bert.into_body().collect().await.is_err(), "they are no member any more, and all was sent");
+    office.server.stop().await;
 }
 
 /// A stop does not wait for who never reads, nor for what is read for them.

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use godwit_wire::presentation::Printable;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -20,7 +20,9 @@ use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::Params;
 use super::sending::{self, Broken, Sending};
+use super::shown::Reader;
 use super::{micros, timestamp};
+use crate::auth::{Caller, Scope};
 use crate::error::{Code, Problem};
 use crate::store::audit::{self, At, Audited, DONE, Filter, REFUSED};
 use crate::store::{Connection, changes};
@@ -167,6 +169,8 @@ pub async fn list(
 pub async fn export(
     State(app): State<Arc<App>>,
     Params(params): Params<AuditExportParams>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let form = match params.format.as_deref() {
         None | Some("json") => Form::Json,
@@ -181,11 +185,15 @@ pub async fn export(
         Form::Json => ("application/json", "attachment; filename=\"audit.json\""),
         Form::Csv => ("text/csv; charset=utf-8; header=present", "attachment; filename=\"audit.csv\""),
     };
+    let refused = Reader::new(&app, &headers, caller)?
+        .refused(|caller| caller.scopes.has(Scope::AuditRead) && caller.limits.allow_everything().is_ok());
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(media_type)),
         (CONTENT_DISPOSITION, HeaderValue::from_static(name)),
     ];
-    let body = sending::body(app, "the audit log", move |to| send_all(to, transaction, filter, until, form));
+    let body = sending::body(app, "the audit log", refused, move |to| {
+        send_all(to, transaction, filter, until, form)
+    });
     Ok((headers, body).into_response())
 }
 

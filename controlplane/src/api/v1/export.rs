@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::response::{IntoResponse as _, Response};
 
@@ -13,7 +15,9 @@ use super::super::App;
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment, Within};
 use super::sending::{self, Broken, Sending};
+use super::shown::Reader;
 use super::versions::{AtParams, zone_at};
+use crate::auth::{Caller, Scope};
 use crate::error::Problem;
 use crate::past::Past;
 use crate::store::Connection;
@@ -37,14 +41,21 @@ pub async fn export(
     within: Within,
     Segment(text): Segment,
     Params(params): Params<AtParams>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let apex = name::absolute(&text)?;
     within.limits.allow_whole_zone(&apex)?;
     let mut transaction = sending::begin(&app, within.access.account()).await?;
     let past = zone_at(&mut transaction, &within, &apex, params.at.as_deref()).await?;
     let etag = format!("\"{}\"", past.zone.version);
+    let owner = past.zone.owner_number;
+    let refused = Reader::new(&app, &headers, caller)?.refused(move |caller| {
+        let sees = caller.access.is_everything() || caller.access.sees_named(&apex, owner);
+        sees && caller.scopes.has(Scope::DomainsRead) && caller.limits.allow_whole_zone(&apex).is_ok()
+    });
     let headers = [(CONTENT_TYPE, "text/dns; charset=us-ascii".to_owned()), (ETAG, etag)];
-    let body = sending::body(app, "a zone", |to| send_zone(to, transaction, past));
+    let body = sending::body(app, "a zone", refused, |to| send_zone(to, transaction, past));
     Ok((headers, body).into_response())
 }
 

@@ -27,6 +27,7 @@ pub mod records;
 pub mod reload;
 pub mod rollback;
 mod sending;
+mod shown;
 pub mod suffixes;
 pub mod tenants;
 pub mod tokens;

@@ -51,15 +51,27 @@ pub(super) async fn begin(app: &App, account: Option<Uuid>) -> Result<Connection
     })
 }
 
-/// An answer that `write` writes, of `what`.
-pub(super) fn body<W>(app: Arc<App>, what: &'static str, write: impl FnOnce(Sending) -> W) -> Body
+/// An answer that `write` writes, of `what`, until `refused` says that who asked may not have it any more.
+pub(super) fn body<W>(
+    app: Arc<App>,
+    what: &'static str,
+    refused: impl Future<Output = Problem> + Send + 'static,
+    write: impl FnOnce(Sending) -> W,
+) -> Body
 where
     W: Future<Output = Result<(), Broken>> + Send + 'static,
 {
     let (sender, body) = Channel::new(PIECES);
     let writing = write(Sending { sender: Some(sender), text: String::new() });
     tokio::spawn(async move {
-        match tokio::time::timeout(app.export_timeout, writing).await {
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(app.export_timeout, writing) => ended,
+            problem = refused => {
+                tracing::info!(%problem, "an export of {what} was cut: who asked for it may not have it any more");
+                return;
+            }
+        };
+        match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "an export of {what} ended early"),
             Err(_) => {

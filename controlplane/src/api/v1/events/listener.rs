@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -13,8 +12,9 @@ use uuid::Uuid;
 use godwit_wire::name::Name;
 
 use super::super::super::App;
+use super::super::shown::Shown;
 use super::EventParams;
-use crate::auth::{self, Caller, cookie};
+use crate::auth::Caller;
 use crate::error::{Code, Problem};
 use crate::events::latest::Seen;
 use crate::events::told::{Event, RESYNC, Topic, events};
@@ -49,21 +49,6 @@ pub(super) trait Tell: Send + Sized {
     fn gone(&mut self) -> impl Future<Output = Gone> + Send;
     /// The end: of what they may, or else of this server.
     fn end(self, refused: Option<&Problem>) -> impl Future<Output = ()> + Send;
-}
-
-/// What somebody came with.
-#[derive(Debug)]
-pub(super) enum Shown {
-    Token(String),
-    Cookie(String),
-}
-
-impl Shown {
-    /// What a request came with.
-    pub(super) fn of(headers: &HeaderMap) -> Option<Shown> {
-        let cookie = || cookie::value(headers).map(|value| Shown::Cookie(value.to_owned()));
-        auth::bearer(headers).map(|token| Shown::Token(token.to_owned())).or_else(cookie)
-    }
 }
 
 /// Somebody who listens from now on.
@@ -196,14 +181,9 @@ impl Listener {
         }
     }
 
-    /// Whether they still may, and what. It is no use of a session: nobody does anything.
+    /// Whether they still may, and what.
     async fn look_again(&mut self, look: &mut Interval) -> Result<(), End> {
-        let app = &self.app;
-        let known = match &self.shown {
-            Shown::Token(token) => app.authenticator.authenticate(&app.readers, token).await,
-            Shown::Cookie(value) => app.authenticator.of_cookie(&app.readers, None, value).await,
-        };
-        match known {
+        match self.shown.who(&self.app).await {
             Ok(caller) => {
                 // They are where they were.
                 let access = caller.access.asking_from(self.caller.access.client());

@@ -22,10 +22,11 @@ use super::super::App;
 use super::super::admission;
 use super::super::envelope::ErrorBody;
 use super::super::read::Params;
+use super::shown::Shown;
 use crate::auth::Caller;
 use crate::error::{Code, Problem};
 use crate::events::told::Event;
-use listener::{Gone, Listener, Shown, Tell, end};
+use listener::{Gone, Listener, Tell, end};
 
 /// How long a browser waits before it comes back.
 const RETRY_MS: u32 = 2_000;
