@@ -6,7 +6,7 @@ SHELL := bash
 # Passed to godwit run, to the benchmarks, to the load generator, to the proof: make run ARGS='--data DIR'
 ARGS ?=
 # Tests at once: most of them wait, for servers and for what is due later.
-TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 2 )))
+TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 / 2 )))
 # How long each fuzz target runs.
 FUZZ_SECONDS = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),20)
 # How long attacks are measured.
@@ -42,11 +42,10 @@ run-cluster: ## PostgreSQL, Redis, two control planes and three data planes on t
 	deploy/cluster/run $(ARGS)
 
 test: deps proof-table lint doc ## everything that has to hold: lints, docs, all tests, fuzzing, benchmarks compiled (LONG=1: long modes, attacks on the API)
-	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast
-	cargo build --workspace --bins --locked
+	GODWIT_PROGRAMS=$(CURDIR)/target/debug RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast
 	target/debug/godwit-loadtest chaos --seconds $(CHAOS_SHORT)
 	fuzz/run $(FUZZ_SECONDS)
-	cargo build --locked -p godwit-benches --benches
+	cargo build --locked --workspace --bench '*'
 ifeq ($(LONG),1)
 	testkit/attack/run $(ATTACK_EXAMPLES)
 endif
@@ -94,7 +93,7 @@ proof: ## remove each protection in a copy and require that its test turns red (
 	testkit/proof $(ARGS)
 
 proof-table: ## put the rows of docs/proof.d/ together in docs/proof.md
-	GODWIT_UPDATE=1 cargo test --quiet --locked -p godwit-testkit --test house the_list_for_readers_is_complete
+	GODWIT_UPDATE=1 cargo test --quiet --locked --workspace --test house the_list_for_readers_is_complete
 
 loadtest: ## measure side by side with NSD, Knot DNS, BIND and PowerDNS (ARGS='--workload small'; loadtest/README.md)
 	cargo build --release --locked -p godwit-loadtest -p godwit-dataplane

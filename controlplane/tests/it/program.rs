@@ -126,8 +126,14 @@ async fn p4_kill_minus_9_loses_nothing_that_was_acknowledged() {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let ledger = Arc::new(Ledger::named("w"));
     let mut in_flight_at_kills = 0;
-    for _ in 0..kills {
+    for round in 0..kills {
         let writers = ledger.write(&program.client());
+        // However slow the machine is: half of them when something is acknowledged, the others whenever.
+        let before = ledger.acknowledged();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while round % 2 == 0 && ledger.acknowledged() == before && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         tokio::time::sleep(Duration::from_millis(random.random_range(5..60))).await;
         in_flight_at_kills += ledger.under_way().await;
         program.kill();
@@ -136,7 +142,7 @@ async fn p4_kill_minus_9_loses_nothing_that_was_acknowledged() {
         ledger.check(&program.client(), seed).await;
     }
     assert!(in_flight_at_kills >= kills);
-    assert!(ledger.acknowledged() > 5, "nothing was acknowledged: this shows nothing");
+    assert!(ledger.acknowledged() >= kills / 2, "nothing was acknowledged: this shows nothing");
     let (writes, refused) = ledger.writes();
     assert_eq!(refused, 0, "the database was there all the time");
     println!("{kills} kills with {in_flight_at_kills} writes under way, {writes} writes in all");
