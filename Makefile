@@ -45,9 +45,9 @@ test: deps proof-table lint doc ## everything that has to hold: lints, docs, all
 	GODWIT_PROGRAMS=$(CURDIR)/target/debug RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked --no-fail-fast
 	target/debug/godwit-loadtest chaos --seconds $(CHAOS_SHORT)
 	fuzz/run $(FUZZ_SECONDS)
-	cargo build --locked --workspace --bench '*'
+	cargo test --no-run --locked --workspace --bench '*'
 ifeq ($(LONG),1)
-	testkit/attack/run $(ATTACK_EXAMPLES)
+	GODWIT_PROGRAMS=$(CURDIR)/target/debug testkit/attack/run $(ATTACK_EXAMPLES)
 endif
 
 unit: ## the tests only, without lints, documentation, fuzzing and benchmarks
