@@ -47,7 +47,7 @@ test: deps proof-table lint doc ## everything that has to hold: lints, docs, all
 	fuzz/run $(FUZZ_SECONDS)
 	cargo test --no-run --locked --workspace --bench '*'
 ifeq ($(LONG),1)
-	GODWIT_PROGRAMS=$(CURDIR)/target/debug testkit/attack/run $(ATTACK_EXAMPLES)
+	testkit/attack/run $(ATTACK_EXAMPLES)
 endif
 
 unit: ## the tests only, without lints, documentation, fuzzing and benchmarks

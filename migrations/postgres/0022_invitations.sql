@@ -80,12 +80,5 @@ $$
 $$;
 
 -- Nobody else on the server has to do with them.
-DO $$
-DECLARE
-    one REGPROCEDURE;
-BEGIN
-    FOR one IN SELECT oid FROM pg_proc WHERE proname LIKE 'godwit\_%' AND pronamespace = current_schema()::REGNAMESPACE LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', one);
-        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO godwit_tenant', one);
-    END LOOP;
-END $$;
+REVOKE ALL ON FUNCTION godwit_invited(), godwit_invited_to(), godwit_decline(BIGINT) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION godwit_invited_to(), godwit_decline(BIGINT) TO godwit_tenant;

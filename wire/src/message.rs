@@ -62,7 +62,7 @@ pub mod rcode {
     pub const SERVFAIL: u16 = 2;
     /// The name does not exist.
     pub const NXDOMAIN: u16 = 3;
-    /// The operation is not implemented.
+    /// The server does not do what the OPCODE asks for.
     pub const NOTIMP: u16 = 4;
     /// The server will not answer this.
     pub const REFUSED: u16 = 5;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -25,7 +25,7 @@ pub struct Postgres {
     programs: PathBuf,
     databases: AtomicU32,
     /// What was made ready once, to be copied.
-    prepared: OnceLock<String>,
+    prepared: Mutex<Option<String>>,
 }
 
 impl Postgres {
@@ -89,7 +89,7 @@ impl Postgres {
             words.push(setting.into());
         }
         let keeper = Keeper::start(&folder, words)?;
-        let server = Postgres { keeper, programs, databases: AtomicU32::new(0), prepared: OnceLock::new() };
+        let server = Postgres { keeper, programs, databases: AtomicU32::new(0), prepared: Mutex::default() };
         server.wait()?;
         Ok(server)
     }
@@ -123,13 +123,17 @@ impl Postgres {
     /// # Errors
     /// Of the server.
     pub fn create_prepared(&self, prepare: impl FnOnce(&str)) -> Result<String> {
-        let fresh = if self.prepared.get().is_none() { Some(self.create_database()?) } else { None };
-        let prepared = self.prepared.get_or_init(|| {
-            let url = fresh.unwrap_or_default();
-            prepare(&url);
-            url
-        });
-        self.copy_database(prepared)
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let url = match prepared.clone() {
+            Some(url) => url,
+            None => {
+                let url = self.create_database()?;
+                prepare(&url);
+                prepared.insert(url).clone()
+            }
+        };
+        drop(prepared);
+        self.copy_database(&url)
     }
 
     /// All that is in a database, as text.

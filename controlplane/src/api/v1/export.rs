@@ -51,7 +51,7 @@ pub async fn export(
     let etag = format!("\"{}\"", past.zone.version);
     let owner = past.zone.owner_number;
     let refused = Reader::new(&app, &headers, caller)?.refused(move |caller| {
-        let sees = caller.access.is_everything() || caller.access.sees_named(&apex, owner);
+        let sees = caller.access.sees_named(&apex, owner);
         sees && caller.scopes.has(Scope::DomainsRead) && caller.limits.allow_whole_zone(&apex).is_ok()
     });
     let headers = [(CONTENT_TYPE, "text/dns; charset=us-ascii".to_owned()), (ETAG, etag)];

@@ -10,6 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::super::App;
 use crate::auth::{self, Caller, cookie};
+use crate::commit::Committer;
 use crate::error::{Code, Problem};
 use crate::store::revocations::Revoked;
 
@@ -30,15 +31,25 @@ impl Shown {
         auth::bearer(headers).map(|token| Shown::Token(token.to_owned())).or_else(cookie)
     }
 
-    /// Who that is now. It is no use of a session: nobody does anything.
+    /// Who that is; that their session is in use is written down by the one who is given.
     ///
     /// # Errors
     /// What speaks against it, or the database's.
-    pub(super) async fn who(&self, app: &App) -> Result<Caller, Problem> {
+    pub(super) async fn who(&self, app: &App, in_use: Option<&Committer>) -> Result<Caller, Problem> {
         match self {
             Shown::Token(token) => app.authenticator.authenticate(&app.readers, token).await,
-            Shown::Cookie(value) => app.authenticator.of_cookie(&app.readers, None, value).await,
+            Shown::Cookie(value) => app.authenticator.of_cookie(&app.readers, in_use, value).await,
         }
+    }
+
+    /// Who somebody is now, where they were. It is no use of a session: nobody does anything.
+    ///
+    /// # Errors
+    /// What speaks against it, or the database's.
+    pub(super) async fn again(&self, app: &App, before: &Caller) -> Result<Caller, Problem> {
+        let caller = self.who(app, None).await?;
+        let access = caller.access.asking_from(before.access.client());
+        Ok(Caller { access, ..caller })
     }
 }
 
@@ -67,11 +78,9 @@ impl Reader {
         let mut is_due = true;
         loop {
             if is_due {
-                match self.shown.who(&self.app).await {
+                match self.shown.again(&self.app, &self.caller).await {
                     Ok(caller) => {
-                        // They are where they were.
-                        let access = caller.access.asking_from(self.caller.access.client());
-                        self.caller = Caller { access, ..caller };
+                        self.caller = caller;
                         if !may(&self.caller) {
                             return Problem::new(
                                 Code::Forbidden,

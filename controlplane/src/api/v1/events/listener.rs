@@ -183,11 +183,9 @@ impl Listener {
 
     /// Whether they still may, and what.
     async fn look_again(&mut self, look: &mut Interval) -> Result<(), End> {
-        match self.shown.who(&self.app).await {
+        match self.shown.again(&self.app, &self.caller).await {
             Ok(caller) => {
-                // They are where they were.
-                let access = caller.access.asking_from(self.caller.access.client());
-                self.caller = Caller { access, ..caller };
+                self.caller = caller;
                 self.topics.iter().try_for_each(|topic| may(&self.caller, *topic)).map_err(End::Refused)
             }
             // While the database is away what was known counts, as everywhere.

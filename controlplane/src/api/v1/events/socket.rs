@@ -126,12 +126,7 @@ fn unknown(app: &App, extensions: &Extensions) -> Result<Place<IpAddr>, Problem>
 }
 
 async fn who_is(app: &Arc<App>, extensions: &Extensions, shown: &Shown) -> Result<Caller, Problem> {
-    let caller = match shown {
-        Shown::Token(token) => app.authenticator.authenticate(&app.readers, token).await?,
-        Shown::Cookie(value) => {
-            app.authenticator.of_cookie(&app.readers, Some(&app.committer), value).await?
-        }
-    };
+    let caller = shown.who(app, Some(&app.committer)).await?;
     let_in(app, extensions, caller, false).await
 }
 
