@@ -10,6 +10,7 @@ pub mod audit;
 pub mod auth;
 pub mod backup;
 mod buffer;
+mod cleanup;
 pub mod commit;
 pub mod compare;
 pub mod config;

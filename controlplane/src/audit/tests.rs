@@ -12,7 +12,7 @@ use super::ChainKey;
 use super::anchors::{self, Anchors};
 use super::keeper::{ANCHOR, Keeper, LOOK, Leading, STEP, STEPS};
 use super::verify::{Report, Wrong, all};
-use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
+use crate::commit::writer::{Here, Line, Sequences, Writer};
 use crate::config::Guard;
 use crate::hex;
 use crate::observe::metrics::Metrics;
@@ -61,10 +61,7 @@ async fn world(kind: Kind) -> World {
         digest_key,
         closed,
         metrics: Metrics::default(),
-        history_kept: Duration::from_secs(3_600),
-        jobs_kept: Duration::from_secs(3_600),
         guard: Guard::default(),
-        prune_every: PRUNE_EVERY,
     };
     let writing = tokio::spawn(writer.run());
     let folder = tempfile::tempdir().unwrap();

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use godwit_wire::feed::DigestKey;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::known::Known;
@@ -31,11 +30,7 @@ use crate::store::batch::Batch;
 use crate::store::changes::Waiting;
 use crate::store::connection::is_lost;
 use crate::store::relay::FeedState;
-use crate::store::{
-    Connection, Kind, Place, buffered, changes, claims, history, idempotency, invitations, jobs, keys, log,
-    now_us, quotas, registrations, relay, revocations, sessions, suffixes, webhooks, zones,
-};
-use crate::webhooks::KEPT_DAYS;
+use crate::store::{Connection, Kind, Place, idempotency, log, now_us, relay, zones};
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
 const GROUP: usize = 256;
@@ -43,16 +38,6 @@ const GROUP: usize = 256;
 const GROUP_STEPS: usize = 4_000;
 /// The pause before what could not be written down is tried again: a database that fails is not asked without pause.
 const NOTE_AGAIN: Duration = Duration::from_secs(1);
-/// The pause between two pruning steps while there is more to delete: more comes in a minute than one step takes.
-const PRUNE_AGAIN: Duration = Duration::from_millis(100);
-/// How often what is past its time is looked for.
-pub(crate) const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// The most rows of a table that one pruning step deletes, so that no request waits long behind it.
-const PRUNE_STEP: i64 = 500;
-/// How long deliveries are kept at least: longer than one that fails is tried.
-const DELIVERIES_KEPT: Duration = Duration::from_secs(KEPT_DAYS as u64 * 86_400);
-/// How long claims and tokens are kept that have ended.
-const ENDED_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// See the module.
 pub(crate) struct Writer {
@@ -76,12 +61,6 @@ pub(crate) struct Writer {
     pub(crate) rules: Arc<Rules>,
     /// How much they may have.
     pub(crate) quotas: Quotas,
-    /// How long changes and history are kept.
-    pub(crate) history_kept: Duration,
-    /// How long jobs that ended are kept.
-    pub(crate) jobs_kept: Duration,
-    /// See [`PRUNE_EVERY`].
-    pub(crate) prune_every: Duration,
 }
 
 /// A connection that writes.
@@ -149,7 +128,6 @@ impl Manner {
 impl Writer {
     /// Runs until it is closed and the queue is empty; gives the connection back.
     pub(crate) async fn run(mut self) -> Connection {
-        let mut prune_at = Instant::now() + self.prune_every;
         let mut open = true;
         loop {
             let queues = &mut self.queues;
@@ -178,10 +156,6 @@ impl Writer {
                     self.note_overtaken().await;
                     continue;
                 }
-                () = tokio::time::sleep_until(prune_at) => {
-                    prune_at = Instant::now() + self.prune().await;
-                    continue;
-                }
             };
             let mut group: Vec<Job> = first.into_iter().collect();
             let mut steps = group.iter().map(|job| job.request.operations.len()).sum::<usize>();
@@ -201,9 +175,6 @@ impl Writer {
             }
             if let Ok(aside) = self.queues.asides.try_recv() {
                 self.write_aside(aside).await;
-            }
-            if Instant::now() >= prune_at {
-                prune_at = Instant::now() + self.prune().await;
             }
         }
         self.line.connection
@@ -488,56 +459,6 @@ impl Writer {
             tracing::error!(%error, "that a data plane is ahead could not be written down; it is tried again");
             tokio::time::sleep(NOTE_AGAIN).await;
             self.queues.overtaken.mark_changed();
-        }
-    }
-
-    /// Deletes a bounded number of rows that are past their time; how long to wait with the next.
-    async fn prune(&mut self) -> Duration {
-        let now = now_us();
-        let kept = |kept: Duration| i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
-        let before = now.saturating_sub(kept(self.history_kept));
-        let ended_before = now.saturating_sub(kept(self.jobs_kept));
-        let deliveries_kept = self.jobs_kept.max(DELIVERIES_KEPT);
-        let deliveries_before = now.saturating_sub(kept(deliveries_kept));
-        let long_ended_before = now.saturating_sub(kept(ENDED_KEPT));
-        if self.line.lost {
-            return self.prune_every;
-        }
-        let connection = &mut self.line.connection;
-        let pruned = async {
-            let answers = idempotency::prune(connection, now, PRUNE_STEP).await?;
-            let versions = history::prune(connection, before, PRUNE_STEP).await?;
-            let sets = changes::prune(connection, before, PRUNE_STEP).await?;
-            let batches = log::prune(connection, before, PRUNE_STEP).await?;
-            let settled = buffered::prune(connection, before, PRUNE_STEP).await?;
-            let ended = jobs::prune(connection, ended_before, PRUNE_STEP).await?;
-            let links = registrations::prune(connection, now, PRUNE_STEP).await?
-                + invitations::prune(connection, now, PRUNE_STEP).await?;
-            let logins = sessions::prune(connection, now, ended_before, PRUNE_STEP).await?;
-            let told = webhooks::prune(connection, deliveries_before, PRUNE_STEP).await?;
-            let claims = claims::prune(connection, long_ended_before, PRUNE_STEP).await?;
-            let opaque = crate::store::tokens::prune(connection, long_ended_before, PRUNE_STEP).await?;
-            let counted = quotas::prune(connection, now, PRUNE_STEP).await?;
-            let tokens = revocations::prune(connection, now, PRUNE_STEP).await?
-                + keys::prune(connection, now, PRUNE_STEP).await?
-                + suffixes::prune(connection, now, PRUNE_STEP).await?;
-            Ok::<[u64; 13], sqlx::Error>([
-                answers, versions, sets, batches, settled, ended, links, logins, tokens, told, claims,
-                opaque, counted,
-            ])
-        };
-        match pruned.await {
-            Ok([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) => self.prune_every,
-            Ok(rows) => {
-                tracing::debug!(?rows, "deleted what is past its time");
-                let full = u64::try_from(PRUNE_STEP).unwrap_or(u64::MAX);
-                if rows.iter().any(|rows| *rows >= full) { PRUNE_AGAIN } else { self.prune_every }
-            }
-            Err(error) => {
-                self.line.lost |= is_lost(&error);
-                tracing::warn!(%error, "could not delete what is past its time");
-                self.prune_every
-            }
         }
     }
 }

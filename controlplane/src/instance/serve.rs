@@ -21,8 +21,9 @@ use crate::auth::password::Passwords;
 use crate::auth::revoked::Listener;
 use crate::auth::{Authenticator, used};
 use crate::buffer::replay::Replay;
+use crate::cleanup::{Cleanup, Expiry, Kept};
 use crate::commit;
-use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
+use crate::commit::writer::{Here, Line, Sequences, Writer};
 use crate::config::{AccessList, Config, MailTransport, Networks};
 use crate::egress::Egress;
 use crate::events::Hub;
@@ -230,12 +231,9 @@ impl Controlplane {
                 digest_key: digest_key.clone(),
                 closed,
                 metrics: metrics.clone(),
-                history_kept: Duration::from_secs(u64::from(config.store.history_days) * 86_400),
-                jobs_kept: Duration::from_secs(u64::from(config.jobs.kept_days) * 86_400),
                 guard: config.guard,
                 quotas: config.quotas,
                 rules,
-                prune_every: PRUNE_EVERY,
             }
             .run(),
         );
@@ -381,10 +379,14 @@ impl Controlplane {
             },
         };
         let rotation = Rotation { vault: vault.clone(), committer: committer.clone() };
+        let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
+        let kept = Kept { history: days(config.store.history_days), jobs: days(config.jobs.kept_days) };
+        let cleanup = Cleanup { committer: committer.clone(), kept };
+        let kinds = Kinds::default().with(letters).with(Trial(mailer)).with(check).with(rotation);
         let runner = Runner {
             committer: committer.clone(),
             readers: readers.clone(),
-            kinds: Kinds::default().with(letters).with(Trial(mailer)).with(check).with(rotation),
+            kinds: kinds.with(Expiry { committer: committer.clone(), kept }).with(cleanup),
             handle: jobs,
             config: config.jobs,
             metrics: metrics.clone(),

@@ -16,17 +16,20 @@ mod lease;
 pub(crate) mod runner;
 pub mod schedule;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::error::Problem;
+use crate::store::jobs::New;
+use crate::store::now_us;
 
 pub use lease::Lease;
 
@@ -37,6 +40,11 @@ pub type Work<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a
 pub trait Kind: Send + Sync {
     /// As jobs name it: small letters, digits and dots.
     fn name(&self) -> &'static str;
+
+    /// The times of the clock for which one always waits, where there are any: see [`schedule`].
+    fn schedule(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Does one. It may be done more than once, and is dropped at any `await` once its lease is lost, so what it does outside comes
     /// right behind [`Lease::hold`]. It must not keep its thread: the lease is prolonged between its steps.
@@ -96,6 +104,22 @@ impl Kinds {
 
     fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.0.keys().copied()
+    }
+
+    /// A job of each that is done by the clock.
+    fn regular(&self) -> Vec<New> {
+        let regular = |kind: &Arc<dyn Kind>| {
+            let pattern = kind.schedule()?;
+            let now = now_us();
+            let first = schedule::next_us(pattern, now).unwrap_or(now);
+            Some(New {
+                once: Some(kind.name().to_owned()),
+                schedule: Some(pattern.to_owned()),
+                after: Duration::from_micros(u64::try_from(first - now).unwrap_or(0)),
+                ..New::plain(kind.name(), "{}".to_owned())
+            })
+        };
+        self.0.values().filter_map(regular).collect()
     }
 
     fn get(&self, name: &str) -> Option<Arc<dyn Kind>> {

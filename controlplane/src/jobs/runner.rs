@@ -16,6 +16,7 @@ use crate::config;
 use crate::error::{Code, Problem};
 use crate::observe::metrics::{JobOutcome, Metrics};
 use crate::stop::{Stop, stopped};
+use crate::store::batch::Batch;
 use crate::store::jobs::{self, Attempt, End, Job, State};
 use crate::store::{Connection, Pool, now_us};
 
@@ -58,17 +59,25 @@ impl Runner {
         let mut stop = std::pin::pin!(stopped(runner.stop.clone()));
         let mut running = JoinSet::new();
         let (mut look_at, mut count_at) = (Instant::now(), Instant::now());
+        let mut is_begun = false;
         loop {
             let room = runner.config.workers.saturating_sub(running.len());
             if room > 0 && Instant::now() >= look_at {
                 look_at = Instant::now() + LOOK_EVERY;
+                let begun_and_claimed = async {
+                    if !is_begun {
+                        runner.begin().await?;
+                    }
+                    runner.claim(&names, room).await
+                };
                 let claimed = tokio::select! {
-                    claimed = runner.claim(&names, room) => claimed,
+                    claimed = begun_and_claimed => claimed,
                     // What a silent database may have given all the same is somebody else's once its lease is over.
                     () = runner.is_late() => break,
                 };
                 match claimed {
                     Ok(claimed) => {
+                        is_begun = true;
                         for (job, lease) in claimed {
                             running.spawn(runner.clone().attempt(job, lease, let_go.subscribe()));
                         }
@@ -101,6 +110,25 @@ impl Runner {
             let_go.send_replace(true);
             let _ = tokio::time::timeout(RELEASE_TIMEOUT, ended(&mut running)).await;
         }
+    }
+
+    /// Has a job wait of each kind that is done by the clock: of those that wait already nothing is added.
+    async fn begin(&self) -> Result<(), Problem> {
+        let regular = self.kinds.regular();
+        if regular.is_empty() {
+            return Ok(());
+        }
+        let begin = self.committer.write(move |connection| {
+            Box::pin(async move {
+                let mut batch = Batch::of(connection);
+                for new in &regular {
+                    jobs::enqueue(&mut batch, new);
+                }
+                batch.run(connection).await?;
+                Ok(())
+            })
+        });
+        begin.await
     }
 
     /// Takes up to `room` jobs. Whether there are any is asked of a connection that reads: while nothing is to be done nothing is written.
@@ -207,6 +235,8 @@ impl Runner {
                 self.metrics.job(kind, outcome);
                 if outcome == JobOutcome::Retried {
                     tracing::warn!(job = %job.id, kind, attempt = job.attempts, error, "a job failed; it is tried again");
+                } else if job.schedule.is_some() {
+                    tracing::debug!(job = %job.id, kind, attempt = job.attempts, "a job is done, until its next time");
                 } else {
                     tracing::info!(job = %job.id, kind, attempt = job.attempts, "a job is done");
                 }

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::runner::Runner;
 use super::*;
-use crate::commit::writer::{Here, Line, PRUNE_EVERY, Sequences, Writer};
+use crate::commit::writer::{Here, Line, Sequences, Writer};
 use crate::commit::{self, Committer};
 use crate::config::{self, Guard};
 use crate::observe::metrics::Metrics;
@@ -19,15 +19,15 @@ use crate::store::jobs::{Job, New, State, by_id, enqueue};
 use crate::store::{Database, Kind as DatabaseKind, Pool, now_us, relay, testing};
 
 /// A database with its writer, for as many runners as a test likes.
-struct Place {
-    committer: Committer,
-    readers: Pool,
+pub(crate) struct Place {
+    pub(crate) committer: Committer,
+    pub(crate) readers: Pool,
     _closed: oneshot::Sender<()>,
     _place: testing::Place,
 }
 
 impl Place {
-    async fn both() -> [Place; 2] {
+    pub(crate) async fn both() -> [Place; 2] {
         [Place::of(DatabaseKind::Sqlite).await, Place::of(DatabaseKind::Postgres).await]
     }
 
@@ -53,12 +53,9 @@ impl Place {
             digest_key,
             closed,
             metrics: Metrics::default(),
-            history_kept: Duration::from_secs(3_600),
-            jobs_kept: Duration::from_secs(3_600),
             guard: Guard::default(),
             rules: Arc::new(crate::names::Rules::usual()),
             quotas: config::Quotas::default(),
-            prune_every: PRUNE_EVERY,
         };
         tokio::spawn(writer.run());
         Place { committer, readers, _closed: close, _place: test_place }

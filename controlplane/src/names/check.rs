@@ -20,7 +20,7 @@ use crate::store::{Connection, audit, jobs, now_us, zones};
 /// The kind of the job.
 pub(crate) const KIND: &str = "claims.check";
 /// When it looks whether something is due.
-pub(crate) const EVERY: &str = "*/5 * * * *";
+const EVERY: &str = "*/5 * * * *";
 /// How many resolvers have to have seen a proof.
 const ENOUGH: usize = 2;
 /// Claims that are looked for at once.
@@ -105,6 +105,10 @@ impl Found {
 impl Kind for Check {
     fn name(&self) -> &'static str {
         KIND
+    }
+
+    fn schedule(&self) -> Option<&'static str> {
+        Some(EVERY)
     }
 
     fn run<'a>(&'a self, job: &'a Claimed, lease: &'a Lease) -> Work<'a> {

@@ -160,7 +160,6 @@ impl Claims {
             })
         });
         let claim = create.await?;
-        self.see_to(false).await?;
         Ok(claim)
     }
 
@@ -181,7 +180,7 @@ impl Claims {
             })
         });
         let claim = ask.await?;
-        self.see_to(true).await?;
+        self.look_now().await?;
         Ok(claim)
     }
 
@@ -212,23 +211,16 @@ impl Claims {
         delete.await
     }
 
-    /// Makes sure that there is a job that looks for proofs by the clock; and one that does so `now`. Tenants do not see jobs, so
-    /// this is a transaction behind theirs: what is due stands in the claim itself.
-    async fn see_to(&self, now: bool) -> Result<(), Problem> {
+    /// Has proofs looked for now. Tenants do not see jobs, so this is a transaction behind theirs: what is due stands in the claim itself,
+    /// and is looked for by the clock, too.
+    async fn look_now(&self) -> Result<(), Problem> {
         let see = self.committer.write(move |connection| {
             Box::pin(async move {
-                let broken = |error: serde_json::Error| Problem::new(Code::Internal, error.to_string());
+                let mut once = New::of(check::KIND, &json!({}))
+                    .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+                once.once = Some(format!("{} now", check::KIND));
                 let mut batch = Batch::of(connection);
-                let mut regular = New::of(check::KIND, &json!({})).map_err(broken)?;
-                regular.once = Some(check::KIND.to_owned());
-                regular.schedule = Some(check::EVERY.to_owned());
-                regular.after = std::time::Duration::from_secs(60);
-                enqueue(&mut batch, &regular);
-                if now {
-                    let mut once = New::of(check::KIND, &json!({})).map_err(broken)?;
-                    once.once = Some(format!("{} now", check::KIND));
-                    enqueue(&mut batch, &once);
-                }
+                enqueue(&mut batch, &once);
                 batch.run(connection).await?;
                 Ok(())
             })

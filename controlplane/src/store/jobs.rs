@@ -244,15 +244,21 @@ impl New {
     /// # Errors
     /// When the payload has no form in JSON.
     pub fn of(kind: &'static str, payload: &impl serde::Serialize) -> serde_json::Result<New> {
-        Ok(New {
+        Ok(New::plain(kind, serde_json::to_string(payload)?))
+    }
+
+    /// The same with a payload that is JSON already.
+    #[must_use]
+    pub fn plain(kind: &'static str, payload: String) -> New {
+        New {
             kind,
             account: None,
-            payload: serde_json::to_string(payload)?,
+            payload,
             once: None,
             schedule: None,
             after: Duration::ZERO,
             max_attempts: MAX_ATTEMPTS,
-        })
+        }
     }
 }
 

@@ -1,14 +1,16 @@
 //! HTTP/2, by a library and by hand: its limits, who keeps answers waiting or gives requests up, and how a connection ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use godwit_controlplane::Config;
+use godwit_controlplane::store::Kind;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::harness::Server;
+use crate::lifecycle::{LOCK_LIMIT, hold_readers, settle, until_waiting};
 use crate::tls::{Authority, H2, NAME, PATIENCE, asked, http2, request};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -181,6 +183,48 @@ async fn requests_that_are_given_up_again_and_again_end_the_connection() {
         assert_eq!(status, 200);
     }
     assert_eq!(server.limited("resets"), 1);
+}
+
+/// What was looked up for a request ends with it: where the client gives up that one alone, and where all of its connection ends.
+#[tokio::test]
+async fn a_request_of_http2_that_is_given_up_ends_its_statement() {
+    if crate::DATABASE == Kind::Sqlite {
+        // Nothing keeps who reads waiting there.
+        return;
+    }
+    let authority = Authority::new();
+    authority.renew(2_060);
+    let server = authority.start(|_| {}).await;
+    let (mut holder, mut watcher) = (server.beside().await, server.beside().await);
+    settle(&server).await;
+    let mut stream = by_hand(&authority, &server, &[]).await;
+    let token = format!("Bearer {}", server.client.token);
+    let ask = fields(GET, "/api/v1/domains", &[("authorization", token.as_str())]);
+    for (begin, is_reset) in [(1u32, true), (13, false)] {
+        hold_readers(&mut holder).await;
+        // More than there are connections: those that were given up keep none from others.
+        let requests = || (0..6u32).map(|number| begin + number * 2);
+        for number in requests() {
+            let head = frame(HEADERS, END_HEADERS | END_STREAM, number, &ask);
+            stream.write_all(&head).await.unwrap();
+        }
+        until_waiting(&mut watcher, 4).await;
+        let began = Instant::now();
+        if is_reset {
+            for number in requests() {
+                stream.write_all(&frame(RESET, 0, number, &8u32.to_be_bytes())).await.unwrap();
+            }
+        } else {
+            // Another one, so that there is one to go on with.
+            drop(std::mem::replace(&mut stream, by_hand(&authority, &server, &[]).await));
+        }
+        until_waiting(&mut watcher, 0).await;
+        assert!(began.elapsed() < LOCK_LIMIT - Duration::from_secs(1), "{:?}", began.elapsed());
+        holder.control(&["ROLLBACK"]).await.unwrap();
+        let mut sender = http2(authority.connect(&server, H2).await).await;
+        let (status, _) = asked(&mut sender, request(&server, "GET", "/api/v1/domains", &Value::Null)).await;
+        assert_eq!(status, 200);
+    }
 }
 
 /// A client that opens no window for its answer is cut; so is one that has no request, or does not come to the end of its header.

@@ -149,6 +149,57 @@ async fn jobs_are_listed_looked_up_and_cancelled() {
     }
 }
 
+/// The one job of a kind that waits for the clock.
+async fn regular(client: &Client, kind: &str) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let page = client.get(&format!("/api/v1/jobs?kind={kind}&state=waiting")).await.expect(200).json();
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() < 2, "{page}");
+        if let Some(job) = items.first() {
+            return job.clone();
+        }
+        assert!(Instant::now() < deadline, "{kind} never waits");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What is done by the clock waits from the start, once however often that is, and does what it is for.
+#[tokio::test]
+async fn what_is_done_by_the_clock_is_a_job() {
+    let server = Server::start().await;
+    let mut ids = Vec::new();
+    for kind in ["claims.check", "cleanup", "expiry"] {
+        let job = regular(&server.client, kind).await;
+        assert_eq!(job["schedule"], json!("*/5 * * * *"), "{job}");
+        ids.push((kind, job["id"].clone()));
+    }
+    let (folder, replica, token) = server.stop().await;
+    let server = Server::start_in(folder, replica, Some(token), |_| {}).await;
+    let mut beside = server.beside().await;
+    let keep = "INSERT INTO idempotency (caller, key, request_hash, response, created_at_us) VALUES ('c', 'k', $1, $1, 1)";
+    beside.query(keep).bind(&[0; 32][..]).execute().await.unwrap();
+    beside.query("UPDATE jobs SET run_at_us = 1 WHERE kind = 'expiry'").execute().await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let left = "SELECT count(*) FROM idempotency WHERE key = 'k'";
+        let left: i64 = beside.query(left).fetch_value().await.unwrap();
+        if left == 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "an answer of 1970 is kept");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for (kind, id) in ids {
+        let job = regular(&server.client, kind).await;
+        assert_eq!(
+            (&job["id"], &job["attempts"], &job["last_error"]),
+            (&id, &json!(0), &Value::Null),
+            "{job}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_running_job_is_cancelled_at_once() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();

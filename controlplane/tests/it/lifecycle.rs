@@ -19,9 +19,9 @@ const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = cur
                        AND application_name = 'godwit' AND state = 'active' AND wait_event_type = 'Lock' \
                        AND (query LIKE 'SELECT % FROM zones WHERE name_key %' OR query LIKE 'WITH s1 AS (UPDATE zones %')";
 /// As long as a statement waits for a lock when nobody ends it.
-const LOCK_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LOCK_LIMIT: Duration = Duration::from_secs(5);
 
-async fn until_waiting(connection: &mut Connection, expected: i64) {
+pub(crate) async fn until_waiting(connection: &mut Connection, expected: i64) {
     let deadline = Instant::now() + Duration::from_secs(4);
     loop {
         let waiting: i64 = connection.query(WAITING).fetch_value().await.unwrap();
@@ -39,13 +39,13 @@ async fn until_waiting(connection: &mut Connection, expected: i64) {
 }
 
 /// The data plane has what there is, and reads no zones.
-async fn settle(server: &Server) {
+pub(crate) async fn settle(server: &Server) {
     let body = json!({"name": "settled.example.com.", "type": "TXT", "value": ["x"]});
     server.client.json("POST", "/api/v1/records?wait=applied&timeout=20s", &body).await.expect(201);
 }
 
 /// Nobody can read zones until it ends.
-async fn hold_readers(connection: &mut Connection) {
+pub(crate) async fn hold_readers(connection: &mut Connection) {
     connection.control(&["BEGIN", "LOCK TABLE zones IN ACCESS EXCLUSIVE MODE"]).await.unwrap();
 }
 

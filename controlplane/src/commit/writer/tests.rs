@@ -6,6 +6,7 @@ use godwit_wire::feed::digest::{rrset_digest, zone_term};
 use godwit_wire::feed::{Digest, IndexEntry};
 use godwit_wire::name::Name;
 use godwit_wire::rr::{Rrset, Rtype};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::*;
@@ -18,7 +19,7 @@ use crate::relay::log::After;
 use crate::store::audit::Who;
 use crate::store::relay::FeedState;
 use crate::store::testing::{self, Place};
-use crate::store::{Database, Pool, claims, rrsets, tenants, webhooks, zones};
+use crate::store::{Database, Pool, rrsets, zones};
 
 /// Long enough for whatever is not going to happen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,12 +56,9 @@ async fn at_rest(kind: Kind) -> (Writer, Running) {
         digest_key,
         closed,
         metrics: Metrics::default(),
-        history_kept: Duration::from_secs(3600),
-        jobs_kept: Duration::from_secs(3_600),
         guard: Guard::default(),
         rules: Arc::new(Rules::usual()),
         quotas: Quotas::default(),
-        prune_every: PRUNE_EVERY,
     };
     (writer, Running { committer, readers, log, place: test_place, closed: Some(close) })
 }
@@ -119,8 +117,6 @@ async fn keep(connection: &mut Connection, key: &str) {
     idempotency::keep(&mut batch, "c", key, &[0; 32], b"{}", 1);
     batch.run(connection).await.unwrap();
 }
-
-const KEPT_ANSWERS: &str = "SELECT count(*) FROM idempotency";
 
 async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("never: {what}"))
@@ -265,17 +261,20 @@ async fn a_zone_is_released_that_has_been_frozen_for_so_long_and_no_other(writer
     assert_eq!(commit(release(17)).await.unwrap_err().code, Code::DomainNotFound);
 }
 
-async fn what_is_past_its_time_goes_while_requests_never_cease(mut writer: Writer, running: Running) {
-    keep(&mut writer.line.connection, "k").await;
-    writer.prune_every = Duration::from_millis(50);
+/// Jobs are claimed so, and what is past its time is deleted.
+async fn what_is_no_change_is_written_while_requests_never_cease(writer: Writer, running: Running) {
     let callers = never_ceasing(&running.committer).await;
     tokio::spawn(writer.run());
-    let gone = async {
-        while running.count(KEPT_ANSWERS).await > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    in_time("the answer of 1970 is forgotten", gone).await;
+    for n in 0..3 {
+        let written = running.committer.write(move |connection| {
+            Box::pin(async move {
+                keep(connection, &n.to_string()).await;
+                Ok(())
+            })
+        });
+        in_time("it is written", written).await.unwrap();
+    }
+    assert_eq!(running.count("SELECT count(*) FROM idempotency").await, 3);
     drop(callers);
 }
 
@@ -337,121 +336,6 @@ fn unwilling_to_wait(kind: Kind) -> &'static str {
     match kind {
         Kind::Sqlite => "PRAGMA busy_timeout = 0",
         Kind::Postgres => "SET lock_timeout = 1",
-    }
-}
-
-/// More is past its time than one step takes: the next step comes soon, and each is bounded.
-async fn a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause(
-    mut writer: Writer,
-    running: Running,
-) {
-    for n in 0..PRUNE_STEP + 1 {
-        keep(&mut writer.line.connection, &n.to_string()).await;
-    }
-    assert_eq!(writer.prune().await, PRUNE_AGAIN);
-    assert_eq!(running.count(KEPT_ANSWERS).await, 1, "one step and no more");
-    assert_eq!(writer.prune().await, PRUNE_EVERY);
-    assert_eq!(running.count(KEPT_ANSWERS).await, 0);
-}
-
-/// What has no sequence is kept however old it is, and so is what is not old enough.
-async fn changes_go_when_they_are_old_and_published(mut writer: Writer, running: Running) {
-    let connection = &mut writer.line.connection;
-    for (sequence, at_us) in [(Some(1), 1), (None, 1), (Some(3), now_us())] {
-        let id = Uuid::now_v7();
-        let new = changes::New { id, at_us, actor: "a", request_id: "", payload: b"x", settled_by: None };
-        let mut batch = Batch::of(connection);
-        changes::insert(&mut batch, &new, Digest::default(), sequence);
-        batch.run(connection).await.unwrap();
-    }
-    writer.prune().await;
-    let mut reader = running.readers.acquire().await.unwrap();
-    let rows = reader.query("SELECT sequence FROM outbox ORDER BY commit_number").fetch_all().await.unwrap();
-    let left: Vec<Option<i64>> = rows.iter().map(|row| row.get(0).unwrap()).collect();
-    assert_eq!(left, [None, Some(3)]);
-}
-
-/// Deliveries, webhooks that never became any, and claims and tokens that have ended.
-async fn what_has_ended_goes_when_it_is_old_and_nothing_else_does(mut writer: Writer, running: Running) {
-    let connection = &mut writer.line.connection;
-    let now = now_us();
-    let days_ago = |days: i64| now - days * 86_400_000_000;
-    let tenant = tenants::insert(connection, "x", now).await.unwrap();
-    for (n, (state, made_at_us)) in [
-        (claims::State::Failed, days_ago(31)),
-        (claims::State::Expired, days_ago(31)),
-        (claims::State::Failed, days_ago(29)),
-        (claims::State::Verified, days_ago(900)),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let claim = claims::Claim {
-            id: Uuid::now_v7(),
-            tenant,
-            name: format!("n{n}.example.").parse().unwrap(),
-            state,
-            token: [0; 16],
-            created_at_us: made_at_us,
-            expires_at_us: made_at_us,
-            seen_at_us: None,
-            checked_at_us: None,
-            found: None,
-            check_at_us: None,
-        };
-        claims::insert(connection, &claim).await.unwrap();
-        claims::settle(connection, &claim).await.unwrap();
-    }
-    let webhook = |made_at_us| webhooks::Webhook {
-        id: Uuid::now_v7(),
-        tenant,
-        url: "https://hooks.test/".to_owned(),
-        topics: "record".to_owned(),
-        created_at_us: made_at_us,
-        since_sequence: 0,
-        disabled_at_us: None,
-        disabled_why: None,
-        failures: 0,
-        failing_since_us: None,
-        due_at_us: None,
-    };
-    let (whole, begun) = (webhook(days_ago(900)), webhook(days_ago(5)));
-    for one in [&whole, &begun] {
-        webhooks::insert(connection, one).await.unwrap();
-    }
-    webhooks::set_secret(connection, whole.id, b"sealed").await.unwrap();
-    for made_at_us in [days_ago(5), days_ago(3)] {
-        let (id, webhook) = (Uuid::now_v7(), whole.id);
-        let new = webhooks::New { id, webhook, sequence: Some(1), body: "{}".to_owned() };
-        webhooks::add(connection, webhook, &[&new], made_at_us).await.unwrap();
-    }
-    let account = Uuid::now_v7();
-    let add = "INSERT INTO accounts (id, email, email_key, name, is_operator, totp_step, created_at_us) VALUES ($1, 'a', 'a', 'a', FALSE, 0, 1)";
-    connection.query(add).bind(account).execute().await.unwrap();
-    let add = "INSERT INTO tokens (id, hash, scope, account_id, created_at_us, expires_at_us, revoked_at_us) VALUES ($1, $2, 'admin', $3, 1, $4, $5)";
-    for (n, (of, ends_at_us, revoked_at_us)) in [
-        (Some(account), None, Some(days_ago(31))),
-        (Some(account), Some(days_ago(31)), None),
-        (Some(account), Some(days_ago(29)), None),
-        (Some(account), None, None),
-        (None, None, Some(days_ago(900))),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let hash = [u8::try_from(n).unwrap(); 32];
-        let insert = connection.query(add).bind(Uuid::now_v7()).bind(&hash[..]).bind(of);
-        insert.bind(ends_at_us).bind(revoked_at_us).execute().await.unwrap();
-    }
-    writer.prune().await;
-    for (statement, left) in [
-        ("SELECT count(*) FROM claims", 2),
-        ("SELECT count(*) FROM webhooks", 1),
-        ("SELECT count(*) FROM deliveries", 1),
-        ("SELECT count(*) FROM tokens", 3),
-        ("SELECT count(*) FROM tokens WHERE account_id IS NULL", 1),
-    ] {
-        assert_eq!(running.count(statement).await, left, "{statement}");
     }
 }
 
@@ -591,11 +475,8 @@ on_both! {
     that_a_data_plane_is_ahead_is_written_down_while_requests_never_cease,
     digests_that_are_kept_are_those_of_the_records,
     a_zone_is_released_that_has_been_frozen_for_so_long_and_no_other,
-    what_is_past_its_time_goes_while_requests_never_cease,
+    what_is_no_change_is_written_while_requests_never_cease,
     a_database_that_fails_is_not_asked_without_pause,
-    a_backlog_of_what_is_past_its_time_goes_in_steps_without_the_long_pause,
-    changes_go_when_they_are_old_and_published,
-    what_has_ended_goes_when_it_is_old_and_nothing_else_does,
     a_short_change_waits_for_one_long_one_at_most,
     behind_one_of_a_chain_that_is_not_made_nothing_is_carried_out,
     a_stop_ends_when_both_queues_are_empty,
