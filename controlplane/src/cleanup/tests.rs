@@ -99,12 +99,8 @@ async fn changes_go_when_they_are_old_and_published() {
     }
 }
 
-/// Deliveries, webhooks that never became any, and claims and tokens that have ended.
-#[tokio::test]
-async fn what_has_ended_goes_when_it_is_old_and_nothing_else_does() {
-    for place in Place::both().await {
-        let add = place.committer.write(|connection| {
-            Box::pin(async move {
+/// Claims, deliveries, webhooks that never became any, and tokens: some have ended long ago.
+async fn make_ended(connection: &mut Connection) {
     let now = now_us();
     let days_ago = |days: i64| now - days * 86_400_000_000;
     let tenant = tenants::insert(connection, "x", now).await.unwrap();
@@ -144,7 +140,7 @@ async fn what_has_ended_goes_when_it_is_old_and_nothing_else_does() {
         disabled_why: None,
         failures: 0,
         failing_since_us: None,
-        due_at_us: None,
+        next_at_us: None,
     };
     let (whole, begun) = (webhook(days_ago(900)), webhook(days_ago(5)));
     for one in [&whole, &begun] {
@@ -153,8 +149,10 @@ async fn what_has_ended_goes_when_it_is_old_and_nothing_else_does() {
     webhooks::set_secret(connection, whole.id, b"sealed").await.unwrap();
     for made_at_us in [days_ago(5), days_ago(3)] {
         let (id, webhook) = (Uuid::now_v7(), whole.id);
-        let new = webhooks::New { id, webhook, sequence: Some(1), body: "{}".to_owned() };
-        webhooks::add(connection, webhook, &[&new], made_at_us).await.unwrap();
+        let new = webhooks::New { id, webhook, told: webhooks::Told::Change(1), body: "{}".to_owned() };
+        let mut batch = Batch::of(connection);
+        webhooks::add(&mut batch, &new, made_at_us);
+        batch.run(connection).await.unwrap();
     }
     let account = Uuid::now_v7();
     let add = "INSERT INTO accounts (id, email, email_key, name, is_operator, totp_step, created_at_us) VALUES ($1, 'a', 'a', 'a', FALSE, 0, 1)";
@@ -174,10 +172,19 @@ async fn what_has_ended_goes_when_it_is_old_and_nothing_else_does() {
         let insert = connection.query(add).bind(Uuid::now_v7()).bind(&hash[..]).bind(of);
         insert.bind(ends_at_us).bind(revoked_at_us).execute().await.unwrap();
     }
+}
+
+/// Deliveries, webhooks that never became any, and claims and tokens that have ended.
+#[tokio::test]
+async fn what_has_ended_goes_when_it_is_old_and_nothing_else_does() {
+    for place in Place::both().await {
+        let make = place.committer.write(|connection| {
+            Box::pin(async move {
+                make_ended(connection).await;
                 Ok(())
             })
         });
-        add.await.unwrap();
+        make.await.unwrap();
         forget(&place, OVER).await;
         for (statement, left) in [
             ("SELECT count(*) FROM claims", 2),

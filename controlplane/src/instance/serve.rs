@@ -25,7 +25,7 @@ use crate::cleanup::{Cleanup, Expiry, Kept};
 use crate::commit;
 use crate::commit::writer::{Here, Line, Sequences, Writer};
 use crate::config::{AccessList, Config, MailTransport, Networks};
-use crate::egress::Egress;
+use crate::egress::{AT_ONCE, Egress};
 use crate::events::Hub;
 use crate::events::latest::Latest;
 use crate::internal::exchange::Exchange;
@@ -35,7 +35,7 @@ use crate::internal::nodes::Nodes;
 use crate::internal::planes::Planes;
 use crate::internal::{self, Internal};
 use crate::jobs::runner::Runner;
-use crate::jobs::{self, Kinds};
+use crate::jobs::{self, Kinds, Lane};
 use crate::mail::Trial;
 use crate::names::DAY_US;
 use crate::names::check::{Check, Terms};
@@ -59,8 +59,8 @@ use crate::store::{Database, Kind};
 use crate::tenants::Tenants;
 use crate::validate::name;
 use crate::webhooks::Webhooks;
+use crate::webhooks::deliver::Deliver;
 use crate::webhooks::follow::Follower;
-use crate::webhooks::send::Sender;
 
 /// Of how many WebSockets it is not known yet whose they are, and of how many of one client.
 const UNKNOWN: usize = 256;
@@ -158,7 +158,6 @@ impl Controlplane {
         if let Some(place) = config.redis.limits()? {
             rates = rates.shared(place, &config.redis.prefix, stop.clone());
         }
-        let told = Arc::new(Notify::new());
         let delegation = Delegation::of(&config).map(Arc::new);
         let app = Arc::new(App {
             committer: committer.clone(),
@@ -195,7 +194,7 @@ impl Controlplane {
                 vault: vault.clone(),
                 egress: egress.clone(),
                 log: log.clone(),
-                woken: told.clone(),
+                jobs: jobs.clone(),
             },
             public_url: public_url.clone(),
             origins: config.api.cors_origins.clone(),
@@ -297,21 +296,11 @@ impl Controlplane {
             readers: readers.clone(),
             log: log.clone(),
             term: term.subscribe(),
-            woken: told.clone(),
+            jobs: jobs.clone(),
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
-        let sender = Sender {
-            committer: committer.clone(),
-            readers: readers.clone(),
-            vault: vault.clone(),
-            egress,
-            term: term.subscribe(),
-            woken: told,
-            metrics: metrics.clone(),
-            stop: stop.clone(),
-        };
-        let [following, sending] = [tokio::spawn(follower.run()), tokio::spawn(sender.run())];
+        let following = tokio::spawn(follower.run());
         let feeding = sink.map(|sink| {
             let overtaken = Some(committer.overtaken());
             let digest_key = digest_key.clone();
@@ -381,12 +370,22 @@ impl Controlplane {
         let rotation = Rotation { vault: vault.clone(), committer: committer.clone() };
         let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
         let kept = Kept { history: days(config.store.history_days), jobs: days(config.jobs.kept_days) };
+        let expiry = Expiry { committer: committer.clone(), kept };
         let cleanup = Cleanup { committer: committer.clone(), kept };
         let kinds = Kinds::default().with(letters).with(Trial(mailer)).with(check).with(rotation);
+        let deliver = Deliver {
+            committer: committer.clone(),
+            readers: readers.clone(),
+            vault: vault.clone(),
+            egress,
+            metrics: metrics.clone(),
+        };
+        let workers = config.jobs.workers;
+        let calls = if workers == 0 { 0 } else { AT_ONCE };
         let runner = Runner {
             committer: committer.clone(),
             readers: readers.clone(),
-            kinds: kinds.with(Expiry { committer: committer.clone(), kept }).with(cleanup),
+            lanes: vec![Lane::plain(kinds.with(expiry).with(cleanup), workers), deliver.lane(calls)],
             handle: jobs,
             config: config.jobs,
             metrics: metrics.clone(),
@@ -416,7 +415,6 @@ impl Controlplane {
             ("uses of tokens", Some(noting)),
             ("events", Some(telling)),
             ("webhooks", Some(following)),
-            ("deliveries", Some(sending)),
             ("buffer", replaying),
             ("count of digests", recounting),
             ("certificate", watching),

@@ -4,6 +4,7 @@
 //!
 //! - [`Kind`]: what does jobs of a kind; they are registered in [`Kinds`];
 //! - [`Lease`]: that a job is held, and whether it still is;
+//! - [`Lane`]: of which kinds so many are done at once;
 //! - `runner`: claims jobs, has them done, and writes down how they ended;
 //! - [`schedule`]: when a job's next time is;
 //! - `backoff`: how long a failed attempt is rested from.
@@ -32,6 +33,7 @@ use crate::store::jobs::New;
 use crate::store::now_us;
 
 pub use lease::Lease;
+pub(crate) use lease::Settling;
 
 /// What a kind does with a job.
 pub type Work<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
@@ -124,6 +126,27 @@ impl Kinds {
 
     fn get(&self, name: &str) -> Option<Arc<dyn Kind>> {
         self.0.get(name).cloned()
+    }
+}
+
+/// Jobs that are done beside each other, and take no worker from those of another lane.
+#[derive(Clone)]
+pub struct Lane {
+    /// Which.
+    pub kinds: Kinds,
+    /// How many at once.
+    pub at_once: usize,
+    /// Of those, for one tenant, or for none: nobody's keep others from being done.
+    pub of_a_tenant: usize,
+    /// Of those, such as have failed: however many there are, others are done.
+    pub doubtful: usize,
+}
+
+impl Lane {
+    /// One in which a job is as good as another one.
+    #[must_use]
+    pub fn plain(kinds: Kinds, at_once: usize) -> Lane {
+        Lane { kinds, at_once, of_a_tenant: at_once, doubtful: at_once }
     }
 }
 

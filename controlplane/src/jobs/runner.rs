@@ -1,15 +1,16 @@
 //! The task that claims jobs, has them done, a few at once, and writes down how they ended.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use godwit_wire::presentation::Printable;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Claimed, Failure, Handle, Kinds, Lease, backoff, schedule};
+use super::{Claimed, Failure, Handle, Kind, Lane, Lease, backoff, schedule};
 use crate::api::envelope::caught;
 use crate::commit::Committer;
 use crate::config;
@@ -17,11 +18,13 @@ use crate::error::{Code, Problem};
 use crate::observe::metrics::{JobOutcome, Metrics};
 use crate::stop::{Stop, stopped};
 use crate::store::batch::Batch;
-use crate::store::jobs::{self, Attempt, End, Job, State};
+use crate::store::jobs::{self, Attempt, Due, End, Job, State};
 use crate::store::{Connection, Pool, now_us};
 
 /// How often jobs are looked for whose time has come, that other processes added, or whose worker is gone.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same where another process had some of what was chosen: there may be more.
+const LOOK_ON: Duration = Duration::from_millis(50);
 /// The same while the database is away.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How often jobs are counted.
@@ -34,52 +37,108 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 const NOTE_AGAIN: Duration = Duration::from_millis(500);
 /// The most octets of what an attempt failed at.
 const MAX_ERROR_OCTETS: usize = 500;
+/// Jobs that are looked at, at once, and so many times while there is room: those for which there is none are passed over.
+const PAGE: i64 = 128;
+const PAGES: usize = 16;
+
+/// What was claimed.
+struct Claims {
+    claimed: Vec<(Job, Lease, Busy)>,
+    /// Nothing of what was chosen is somebody else's.
+    are_all: bool,
+}
 
 /// See the module.
 pub(crate) struct Runner {
     pub(crate) committer: Committer,
     pub(crate) readers: Pool,
-    pub(crate) kinds: Kinds,
+    pub(crate) lanes: Vec<Lane>,
     pub(crate) handle: Handle,
     pub(crate) config: config::Jobs,
     pub(crate) metrics: Metrics,
     pub(crate) stop: Stop,
 }
 
+/// One that is being done, or is about to be.
+#[derive(Clone, Copy, Debug)]
+struct Busy {
+    lane: usize,
+    tenant: Option<u32>,
+    is_doubtful: bool,
+}
+
+/// Those that are being done.
+#[derive(Debug, Default)]
+struct Running {
+    tasks: JoinSet<()>,
+    busy: HashMap<Id, Busy>,
+}
+
+impl Running {
+    fn in_lane(&self, lane: usize) -> Vec<Busy> {
+        self.busy.values().filter(|busy| busy.lane == lane).copied().collect()
+    }
+
+    fn begin(&mut self, busy: Busy, task: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tasks.spawn(task);
+        self.busy.insert(task.id(), busy);
+    }
+
+    /// Waits for one to end; whether there was any.
+    async fn ended(&mut self) -> bool {
+        let Some(ended) = self.tasks.join_next_with_id().await else { return false };
+        let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+        self.busy.remove(&id);
+        true
+    }
+}
+
+impl Lane {
+    /// Whether one more may be done beside these.
+    fn has_room_for(&self, one: Busy, beside: &[Busy]) -> bool {
+        let beside = || beside.iter();
+        beside().len() < self.at_once
+            && beside().filter(|busy| busy.tenant == one.tenant).count() < self.of_a_tenant
+            && (!one.is_doubtful || beside().filter(|busy| busy.is_doubtful).count() < self.doubtful)
+    }
+}
+
 impl Runner {
     /// Runs until it is time to stop. Then nothing more is claimed; what runs gets a moment, and what has not ended by then is given back,
     /// for another process to have at once.
     pub(crate) async fn run(self) {
-        for kind in self.kinds.names() {
+        for kind in self.lanes.iter().flat_map(|lane| lane.kinds.names()) {
             self.metrics.job_kind(kind);
         }
-        let names = jobs::kinds(self.kinds.names());
         let let_go = watch::Sender::new(false);
         let runner = Arc::new(self);
         let mut stop = std::pin::pin!(stopped(runner.stop.clone()));
-        let mut running = JoinSet::new();
+        let mut running = Running::default();
         let (mut look_at, mut count_at) = (Instant::now(), Instant::now());
         let mut is_begun = false;
         loop {
-            let room = runner.config.workers.saturating_sub(running.len());
-            if room > 0 && Instant::now() >= look_at {
+            let has_room = runner.has_room(&running);
+            if has_room && Instant::now() >= look_at {
                 look_at = Instant::now() + LOOK_EVERY;
-                let begun_and_claimed = async {
+                let looked = async {
                     if !is_begun {
                         runner.begin().await?;
                     }
-                    runner.claim(&names, room).await
+                    runner.look(&running).await
                 };
-                let claimed = tokio::select! {
-                    claimed = begun_and_claimed => claimed,
+                let looked = tokio::select! {
+                    looked = looked => looked,
                     // What a silent database may have given all the same is somebody else's once its lease is over.
                     () = runner.is_late() => break,
                 };
-                match claimed {
-                    Ok(claimed) => {
+                match looked {
+                    Ok(Claims { claimed, are_all }) => {
                         is_begun = true;
-                        for (job, lease) in claimed {
-                            running.spawn(runner.clone().attempt(job, lease, let_go.subscribe()));
+                        if !are_all {
+                            look_at = Instant::now() + LOOK_ON;
+                        }
+                        for (job, lease, busy) in claimed {
+                            running.begin(busy, runner.clone().attempt(job, lease, let_go.subscribe()));
                         }
                     }
                     // The cause is in the log already, where it is one to look at.
@@ -96,25 +155,81 @@ impl Runner {
                     () = runner.is_late() => break,
                 }
             }
-            let is_full = running.len() >= runner.config.workers;
+            let has_room = runner.has_room(&running);
             tokio::select! {
                 () = &mut stop => break,
-                Some(_) = running.join_next(), if !running.is_empty() => look_at = Instant::now(),
+                true = running.ended() => look_at = Instant::now(),
                 () = runner.handle.added.notified() => look_at = Instant::now(),
-                () = tokio::time::sleep_until(look_at), if !is_full => {}
+                () = tokio::time::sleep_until(look_at), if has_room => {}
                 () = tokio::time::sleep_until(count_at) => {}
             }
         }
-        let ended = async |running: &mut JoinSet<()>| while running.join_next().await.is_some() {};
+        let ended = async |running: &mut Running| while running.ended().await {};
         if tokio::time::timeout(STOP_TIMEOUT, ended(&mut running)).await.is_err() {
             let_go.send_replace(true);
             let _ = tokio::time::timeout(RELEASE_TIMEOUT, ended(&mut running)).await;
         }
     }
 
+    fn has_room(&self, running: &Running) -> bool {
+        self.lanes.iter().enumerate().any(|(at, lane)| running.in_lane(at).len() < lane.at_once)
+    }
+
+    fn kind(&self, name: &str) -> Option<Arc<dyn Kind>> {
+        self.lanes.iter().find_map(|lane| lane.kinds.get(name))
+    }
+
+    /// Takes what there is room for. Whether there is anything is asked of a connection that reads: while nothing is to be done nothing is
+    /// written.
+    async fn look(&self, running: &Running) -> Result<Claims, Problem> {
+        let mut chosen = HashMap::new();
+        for (at, lane) in self.lanes.iter().enumerate() {
+            if let Err(error) = self.choose(at, lane, running, &mut chosen).await {
+                tracing::debug!(%error, "jobs could not be looked for");
+                return Err(Problem::new(Code::DbUnavailable, "the database is not available"));
+            }
+        }
+        if chosen.is_empty() {
+            Ok(Claims { claimed: Vec::new(), are_all: true })
+        } else {
+            self.claim(chosen).await
+        }
+    }
+
+    /// Adds what a lane has room for, those that could be done for longest first.
+    async fn choose(
+        &self,
+        at: usize,
+        lane: &Lane,
+        running: &Running,
+        chosen: &mut HashMap<Uuid, Busy>,
+    ) -> sqlx::Result<()> {
+        let names = jobs::kinds(lane.kinds.names());
+        let (mut busy, mut after) = (running.in_lane(at), jobs::FIRST);
+        for _ in 0..PAGES {
+            if busy.len() >= lane.at_once {
+                return Ok(());
+            }
+            let due = jobs::due(&mut self.readers.acquire().await?, &names, after, PAGE).await?;
+            for one in &due {
+                let Due { id, tenant, attempts, at_us } = *one;
+                after = (at_us, id);
+                let one = Busy { lane: at, tenant, is_doubtful: attempts > 0 };
+                if lane.has_room_for(one, &busy) {
+                    busy.push(one);
+                    chosen.insert(id, one);
+                }
+            }
+            if i64::try_from(due.len()).is_ok_and(|due| due < PAGE) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// Has a job wait of each kind that is done by the clock: of those that wait already nothing is added.
     async fn begin(&self) -> Result<(), Problem> {
-        let regular = self.kinds.regular();
+        let regular = self.lanes.iter().flat_map(|lane| lane.kinds.regular()).collect::<Vec<_>>();
         if regular.is_empty() {
             return Ok(());
         }
@@ -131,24 +246,15 @@ impl Runner {
         begin.await
     }
 
-    /// Takes up to `room` jobs. Whether there are any is asked of a connection that reads: while nothing is to be done nothing is written.
-    async fn claim(&self, names: &str, room: usize) -> Result<Vec<(Job, Lease)>, Problem> {
-        let due = async { jobs::due(&mut self.readers.acquire().await?, names).await };
-        match due.await {
-            Ok(true) => {}
-            Ok(false) => return Ok(Vec::new()),
-            Err(error) => {
-                tracing::debug!(%error, "jobs could not be looked for");
-                return Err(Problem::new(Code::DbUnavailable, "the database is not available"));
-            }
-        }
+    /// Claims what was chosen: of it another process may have had some meanwhile.
+    async fn claim(&self, chosen: HashMap<Uuid, Busy>) -> Result<Claims, Problem> {
         let lasts = Duration::from_secs(self.config.lease_seconds);
-        let (names, room) = (names.to_owned(), i64::try_from(room).unwrap_or(i64::MAX));
+        let ids: Vec<Uuid> = chosen.keys().copied().collect();
         // New with each claim: whoever had one of these before, in this process too, is somebody else.
         let (holder, asked) = (Uuid::now_v7(), Instant::now());
         let claim = self.committer.write(move |connection| {
             Box::pin(async move {
-                let claimed = jobs::claim(connection, holder, &names, lasts, room).await?;
+                let claimed = jobs::claim(connection, holder, &ids, lasts).await?;
                 let mut given_up = Vec::new();
                 for job in claimed.iter().filter(|job| is_used_up(job)) {
                     given_up.push((job.id, give_up(connection, job, holder, LOST).await?));
@@ -157,6 +263,7 @@ impl Runner {
             })
         });
         let (claimed, given_up) = claim.await?;
+        let are_all = claimed.len() == chosen.len();
         let mut held = Vec::new();
         for job in claimed {
             if given_up.iter().any(|(id, _)| *id == job.id) {
@@ -165,15 +272,17 @@ impl Runner {
             }
             let attempt = Attempt { job: job.id, holder, number: job.attempts };
             let lease = Lease::new(self.committer.clone(), attempt, asked, lasts);
-            held.push((job, lease));
+            if let Some(busy) = chosen.get(&job.id) {
+                held.push((job, lease, *busy));
+            }
         }
-        Ok(held)
+        Ok(Claims { claimed: held, are_all })
     }
 
     /// Has one done.
     async fn attempt(self: Arc<Self>, job: Job, lease: Lease, mut let_go: watch::Receiver<bool>) {
         let (id, attempt) = (job.id, job.attempts);
-        let Some(kind) = self.kinds.get(&job.kind) else { return };
+        let Some(kind) = self.kind(&job.kind) else { return };
         let claimed = Claimed { id, account: job.account, attempt, payload: job.payload.clone() };
         let done = tokio::select! {
             // In here, so that a panic before its first step is one too.
@@ -198,7 +307,13 @@ impl Runner {
                 return;
             }
         };
-        self.ended(&job, &lease, result).await;
+        match lease.outcome() {
+            Some(outcome) => {
+                self.metrics.job(kind.name(), outcome);
+                tracing::debug!(job = %id, kind = kind.name(), attempt, ?outcome, "a job has come to an end");
+            }
+            None => self.ended(&job, &lease, result).await,
+        }
     }
 
     /// Writes down how an attempt ended.
@@ -336,7 +451,7 @@ impl Noted {
             Noted::Failed { error } => End::Failed { error },
             Noted::Again { error, after } => End::Again { error, after: *after },
             Noted::Next { error, after } => End::Next { error: error.as_deref(), after: *after },
-            Noted::Released => End::Released,
+            Noted::Released => End::Later { after: Duration::ZERO },
         }
     }
 }

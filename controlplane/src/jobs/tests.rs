@@ -12,10 +12,10 @@ use super::*;
 use crate::commit::writer::{Here, Line, Sequences, Writer};
 use crate::commit::{self, Committer};
 use crate::config::{self, Guard};
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{JobOutcome, Metrics};
 use crate::relay::log::Log;
 use crate::store::batch::Batch;
-use crate::store::jobs::{Job, New, State, by_id, enqueue};
+use crate::store::jobs::{End, Job, New, State, by_id, enqueue};
 use crate::store::{Database, Kind as DatabaseKind, Pool, now_us, relay, testing};
 
 /// A database with its writer, for as many runners as a test likes.
@@ -98,12 +98,16 @@ impl Place {
     }
 
     fn run(&self, kinds: Kinds, lease_seconds: u64) -> Running {
+        self.run_in(vec![Lane::plain(kinds, 4)], lease_seconds)
+    }
+
+    fn run_in(&self, lanes: Vec<Lane>, lease_seconds: u64) -> Running {
         let (handle, metrics) = (Handle::default(), Metrics::default());
         let (stop, stopping) = watch::channel(false);
         let runner = Runner {
             committer: self.committer.clone(),
             readers: self.readers.clone(),
-            kinds,
+            lanes,
             handle: handle.clone(),
             config: config::Jobs { lease_seconds, ..config::Jobs::default() },
             metrics: metrics.clone(),
@@ -428,6 +432,125 @@ async fn nothing_is_done_outside_by_who_has_lost_the_job() {
         assert_eq!(did.load(Ordering::SeqCst), 0);
         let job = place.job(id).await;
         assert_eq!((job.state, job.attempts, job.last_error), (State::Running, 2, None), "it is the other's");
+        running.end().await;
+    }
+}
+
+/// Writes something down in the transaction that ends its attempt.
+struct Settles {
+    go: Arc<Notify>,
+    committer: Committer,
+}
+
+impl Kind for Settles {
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    fn run<'a>(&'a self, _: &'a Claimed, lease: &'a Lease) -> Work<'a> {
+        Box::pin(async move {
+            self.go.notified().await;
+            let settling = lease.settle();
+            let settled = self.committer.write(move |connection| {
+                Box::pin(async move {
+                    let mut batch = Batch::of(connection);
+                    crate::store::idempotency::keep(&mut batch, "c", "k", &[0; 32], b"{}", 1);
+                    batch.run(connection).await?;
+                    // Long enough for the lease to be looked at.
+                    tokio::time::sleep(Duration::from_millis(400)).await;
+                    settling.end(connection, End::Done).await
+                })
+            });
+            if let Err(problem) = settled.await {
+                lease.goes_on();
+                return Err(problem.into());
+            }
+            // The same behind it.
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            lease.settled(JobOutcome::Done);
+            Ok(())
+        })
+    }
+}
+
+/// With its end something is written, or neither.
+#[tokio::test]
+async fn what_a_kind_writes_with_the_end_of_its_attempt_is_there_when_the_job_was_its_own() {
+    for is_lost in [false, true] {
+        for place in Place::both().await {
+            let go = Arc::new(Notify::new());
+            let kinds = Kinds::default().with(Settles { go: go.clone(), committer: place.committer.clone() });
+            let running = place.run(kinds, 1);
+            let id = place.add(new()).await;
+            place.until(id, |job| job.state == State::Running).await;
+            if is_lost {
+                let taken = place.committer.write(|connection| {
+                    let take = "UPDATE jobs SET holder = $1, attempts = 2, lease_until_us = lease_until_us + 60000000";
+                    Box::pin(async move { Ok(connection.query(take).bind(Uuid::now_v7()).execute().await?) })
+                });
+                assert_eq!(taken.await.unwrap(), 1);
+            }
+            go.notify_one();
+            running.until_counted(if is_lost { "lost" } else { "done" }, 1).await;
+            let count = "SELECT count(*) FROM idempotency";
+            let written: i64 =
+                place.readers.acquire().await.unwrap().query(count).fetch_value().await.unwrap();
+            let job = place.job(id).await;
+            let expected = if is_lost { (State::Running, 0) } else { (State::Done, 1) };
+            assert_eq!((job.state, written), expected, "{job:?}");
+            running.end().await;
+        }
+    }
+}
+
+/// Of one tenant, and of those that have failed, so many are done at once; who has neither is done beside them, and so is what is in
+/// another lane.
+#[tokio::test]
+async fn nobodys_jobs_keep_others_from_being_done() {
+    for place in Place::both().await {
+        let kind = |name, begun: &Arc<AtomicU64>| {
+            let does: Box<Does> = Box::new(|_| Box::pin(std::future::pending()));
+            Kinds::default().with(Test { name, begun: begun.clone(), does })
+        };
+        let (begun, beside) = (Arc::default(), Arc::default());
+        let lane = Lane { kinds: kind("test", &begun), at_once: 4, of_a_tenant: 1, doubtful: 2 };
+        let of = |tenant| New { tenant, ..new() };
+        for _ in 0..200 {
+            place.add(of(Some(1))).await;
+        }
+        let failed = place.committer.write(|connection| {
+            Box::pin(async move {
+                for tenant in 2..202 {
+                    let mut batch = Batch::of(connection);
+                    enqueue(&mut batch, &New { tenant: Some(tenant), ..new() });
+                    batch.run(connection).await?;
+                }
+                Ok(connection.query("UPDATE jobs SET attempts = 1 WHERE tenant > 1").execute().await?)
+            })
+        });
+        failed.await.unwrap();
+        let running = place.run_in(vec![Lane::plain(kind("beside", &beside), 1), lane], 30);
+        let until = async |begun: &Arc<AtomicU64>, count: u64| {
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+            while begun.load(Ordering::SeqCst) < count {
+                assert!(
+                    tokio::time::Instant::now() < deadline,
+                    "{} have begun",
+                    begun.load(Ordering::SeqCst)
+                );
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        until(&begun, 3).await;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(begun.load(Ordering::SeqCst), 3, "one of the first tenant, and two that have failed");
+        place.add(of(None)).await;
+        until(&begun, 4).await;
+        // Its lane is full.
+        place.add(of(Some(300))).await;
+        place.add(New::of("beside", &1).unwrap()).await;
+        until(&beside, 1).await;
+        assert_eq!(begun.load(Ordering::SeqCst), 4);
         running.end().await;
     }
 }

@@ -4,6 +4,7 @@
 //! database. Whoever has lost it changes nothing any more: every statement that ends or prolongs an attempt names holder and
 //! attempt.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -16,7 +17,7 @@ pub const MAX_ATTEMPTS: u32 = 12;
 
 macro_rules! columns {
     () => {
-        "jobs.id, jobs.kind, jobs.account_id, jobs.payload, jobs.once, jobs.schedule, jobs.state, jobs.run_at_us, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at_us, jobs.finished_at_us"
+        "jobs.id, jobs.kind, jobs.account_id, jobs.tenant, jobs.payload, jobs.once, jobs.schedule, jobs.state, jobs.run_at_us, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at_us, jobs.finished_at_us"
     };
 }
 
@@ -46,75 +47,64 @@ const LIST_STATE: &str = concat!(
 );
 const COUNT: &str = "SELECT count(*) FROM jobs WHERE state = $1";
 const PRUNE: &str = "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished_at_us < $1 AND finished_at_us IS NOT NULL ORDER BY finished_at_us LIMIT $2)";
-/// For somebody else at once; the attempt does not count. Who held it is known by its holder still.
-const RELEASE: &str = concat!(
-    "UPDATE jobs SET state = 'waiting', attempts = attempts - 1, holder = NULL, lease_until_us = NULL WHERE ",
-    held!()
-);
-
+const NEXT_OF: &str = "SELECT once, run_at_us FROM jobs WHERE state IN ('waiting', 'running') AND kind = $1 AND replace($2, ',' || once || ',', '') <> $2";
 const MAKE_ROOM: &str = "UPDATE jobs SET once = NULL WHERE id = $1 AND schedule IS NULL";
 
 /// Every statement of this file that both get.
-pub const ALL: &[&str] = &[BY_ID, LIST, LIST_STATE, COUNT, PRUNE, RELEASE, MAKE_ROOM];
+pub const ALL: &[&str] = &[BY_ID, LIST, LIST_STATE, COUNT, PRUNE, NEXT_OF, MAKE_ROOM];
 
 /// The statements that ask for the time, which each database does in its own way.
 struct Timed {
     enqueue: &'static str,
     due: &'static str,
     claim: &'static str,
-    take_over: &'static str,
     renew: &'static str,
     done: &'static str,
     failed: &'static str,
     again: &'static str,
+    later: &'static str,
     next: &'static str,
     cancel: &'static str,
+    hurry: &'static str,
+    hurry_of_tenant: &'static str,
     retry: &'static str,
 }
 
-/// `$now`: microseconds since the epoch; `$unheld`: leaves out what another transaction is about to claim, without waiting for it.
+/// `$now`: microseconds since the epoch; `$ids`: the rows of a list in JSON; `$unheld`: leaves out what another transaction is about to
+/// claim, without waiting for it.
 macro_rules! timed {
-    ($now:literal, $unheld:literal) => {
+    ($now:literal, $ids:literal, $unheld:literal) => {
         Timed {
             // Where one with the same `once` is not ended, nothing is added.
             enqueue: concat!(
-                "INSERT INTO jobs (id, kind, account_id, payload, once, schedule, state, run_at_us, attempts, max_attempts, created_at_us) VALUES ($1, $2, $3, $4, $5, $6, 'waiting', ",
+                "INSERT INTO jobs (id, kind, account_id, tenant, payload, once, schedule, state, run_at_us, attempts, max_attempts, created_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, 'waiting', ",
                 $now,
-                " + $7, 0, $8, ",
+                " + $8, 0, $9, ",
                 $now,
                 ") ON CONFLICT (once) WHERE once IS NOT NULL AND state IN ('waiting', 'running') DO NOTHING"
             ),
+            // Those whose worker is gone, and those whose time has come, by the time since when they could be claimed.
             due: concat!(
-                "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'waiting' AND run_at_us <= ",
+                "SELECT * FROM (SELECT id, tenant, attempts, lease_until_us AS at_us FROM jobs WHERE state = 'running' AND lease_until_us <= ",
                 $now,
-                " AND ",
+                " AND (lease_until_us, id) > ($2, $3) AND ",
                 known!("$1"),
-                ") OR EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND lease_until_us <= ",
+                " ORDER BY lease_until_us, id LIMIT $4) AS lost UNION ALL SELECT * FROM (SELECT id, tenant, attempts, run_at_us AS at_us FROM jobs WHERE state = 'waiting' AND run_at_us <= ",
                 $now,
-                " AND ",
+                " AND (run_at_us, id) > ($2, $3) AND ",
                 known!("$1"),
-                ")"
+                " ORDER BY run_at_us, id LIMIT $4) AS waiting ORDER BY at_us, id LIMIT $4"
             ),
             claim: concat!(
-                "WITH due AS MATERIALIZED (SELECT id AS due_id FROM jobs WHERE state = 'waiting' AND run_at_us <= ",
+                "WITH due AS MATERIALIZED (SELECT id AS due_id FROM jobs WHERE id IN (SELECT ",
+                $ids,
+                ") AND (state = 'waiting' AND run_at_us <= ",
                 $now,
-                " AND ",
-                known!("$3"),
-                " ORDER BY run_at_us, id LIMIT $4",
+                " OR state = 'running' AND lease_until_us <= ",
+                $now,
+                ")",
                 $unheld,
                 ") UPDATE jobs SET state = 'running', attempts = attempts + 1, holder = $1, lease_until_us = ",
-                $now,
-                " + $2 FROM due WHERE jobs.id = due.due_id RETURNING ",
-                columns!()
-            ),
-            take_over: concat!(
-                "WITH due AS MATERIALIZED (SELECT id AS due_id FROM jobs WHERE state = 'running' AND lease_until_us <= ",
-                $now,
-                " AND ",
-                known!("$3"),
-                " ORDER BY lease_until_us, id LIMIT $4",
-                $unheld,
-                ") UPDATE jobs SET attempts = attempts + 1, holder = $1, lease_until_us = ",
                 $now,
                 " + $2 FROM due WHERE jobs.id = due.due_id RETURNING ",
                 columns!()
@@ -138,6 +128,12 @@ macro_rules! timed {
                 " + $5 WHERE ",
                 held!()
             ),
+            later: concat!(
+                "UPDATE jobs SET state = 'waiting', attempts = attempts - 1, holder = NULL, lease_until_us = NULL, run_at_us = ",
+                $now,
+                " + $4 WHERE ",
+                held!()
+            ),
             next: concat!(
                 "UPDATE jobs SET state = 'waiting', attempts = 0, holder = NULL, lease_until_us = NULL, last_error = $4, run_at_us = ",
                 $now,
@@ -149,6 +145,18 @@ macro_rules! timed {
                 $now,
                 " WHERE id = $1 AND state IN ('waiting', 'running')"
             ),
+            hurry: concat!(
+                "UPDATE jobs SET run_at_us = ",
+                $now,
+                " WHERE once = $1 AND state = 'waiting' AND run_at_us > ",
+                $now
+            ),
+            hurry_of_tenant: concat!(
+                "UPDATE jobs SET run_at_us = ",
+                $now,
+                " WHERE tenant = $1 AND state = 'waiting' AND run_at_us > ",
+                $now
+            ),
             retry: concat!(
                 "UPDATE jobs SET state = 'waiting', attempts = 0, finished_at_us = NULL, run_at_us = ",
                 $now,
@@ -159,9 +167,13 @@ macro_rules! timed {
 }
 
 /// One process writes to the file: nobody else can be about to claim.
-const SQLITE: Timed = timed!("CAST(unixepoch('subsec') * 1000000 AS INTEGER)", "");
-const POSTGRES: Timed =
-    timed!("(extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT", " FOR UPDATE SKIP LOCKED");
+const SQLITE: Timed =
+    timed!("CAST(unixepoch('subsec') * 1000000 AS INTEGER)", "unhex(value) FROM json_each($3)", "");
+const POSTGRES: Timed = timed!(
+    "(extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT",
+    "value::UUID FROM json_array_elements_text($3::JSON)",
+    " FOR UPDATE SKIP LOCKED"
+);
 
 /// Statements of this file that one of them gets.
 pub(super) const SQLITE_ONLY: &[&str] = &SQLITE.all();
@@ -175,9 +187,10 @@ impl Timed {
         }
     }
 
-    const fn all(&self) -> [&'static str; 11] {
-        let Timed { enqueue, due, claim, take_over, renew, done, failed, again, next, cancel, retry } = *self;
-        [enqueue, due, claim, take_over, renew, done, failed, again, next, cancel, retry]
+    const fn all(&self) -> [&'static str; 13] {
+        let Timed { enqueue, due, claim, renew, done, failed, again, later, next, cancel, .. } = *self;
+        let Timed { hurry, hurry_of_tenant, retry, .. } = *self;
+        [enqueue, due, claim, renew, done, failed, again, later, next, cancel, hurry, hurry_of_tenant, retry]
     }
 }
 
@@ -226,6 +239,8 @@ pub struct New {
     pub kind: &'static str,
     /// For whom it is.
     pub account: Option<Uuid>,
+    /// For which tenant it is.
+    pub tenant: Option<u32>,
     /// JSON of at most 64 KiB, without secrets.
     pub payload: String,
     /// Where a job with the same text is not ended yet, this one is not added.
@@ -253,6 +268,7 @@ impl New {
         New {
             kind,
             account: None,
+            tenant: None,
             payload,
             once: None,
             schedule: None,
@@ -271,6 +287,8 @@ pub struct Job {
     pub kind: String,
     /// For whom it is.
     pub account: Option<Uuid>,
+    /// For which tenant it is.
+    pub tenant: Option<u32>,
     /// JSON.
     pub payload: String,
     /// See [`New::once`].
@@ -321,15 +339,18 @@ pub enum End<'a> {
         /// Not before.
         after: Duration,
     },
-    /// The job waits for the next time of its schedule.
+    /// As if it had not been tried: it was not brought to an end, or is not to be now.
+    Later {
+        /// Not before.
+        after: Duration,
+    },
+    /// The job waits for the next time of its schedule, or goes on then.
     Next {
         /// At what it failed.
         error: Option<&'a str>,
         /// Until then.
         after: Duration,
     },
-    /// It was not brought to an end.
-    Released,
 }
 
 /// Which jobs are listed.
@@ -347,48 +368,71 @@ pub struct Filter<'a> {
 pub fn enqueue(batch: &mut Batch, new: &New) -> Uuid {
     let id = Uuid::now_v7();
     let values = batch.add(Timed::of(batch.kind()).enqueue).bind(id).bind(new.kind).bind(new.account);
+    let values = values.bind(new.tenant.map(i64::from));
     let values = values.bind(new.payload.as_str()).bind(new.once.as_deref()).bind(new.schedule.as_deref());
     values.bind(us(new.after)).bind(i64::from(new.max_attempts.max(1)));
     id
 }
 
-/// Whether there is something to claim; see [`kinds`].
+/// A job that can be claimed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Due {
+    /// Names it.
+    pub id: Uuid,
+    /// For which tenant it is.
+    pub tenant: Option<u32>,
+    /// Attempts so far.
+    pub attempts: i64,
+    /// Since when it could be.
+    pub at_us: i64,
+}
+
+/// Before every job that is due: see [`due`].
+pub const FIRST: (i64, Uuid) = (i64::MIN, Uuid::nil());
+
+/// Up to `limit` jobs of these [`kinds`] that can be claimed, behind one, those that could be for longest first. Of those whose worker is
+/// gone some may have no attempt left.
 ///
 /// # Errors
 /// Of the database.
-pub async fn due(connection: &mut Connection, kinds: &str) -> sqlx::Result<bool> {
+pub async fn due(
+    connection: &mut Connection,
+    kinds: &str,
+    after: (i64, Uuid),
+    limit: i64,
+) -> sqlx::Result<Vec<Due>> {
     let due = Timed::of(connection.kind()).due;
-    connection.query(due).bind(kinds).fetch_value().await
+    let query = connection.query(due).bind(kinds).bind(after.0).bind(after.1).bind(limit);
+    let read = |row: &Row| {
+        Ok(Due {
+            id: row.get("id")?,
+            tenant: tenant(row)?,
+            attempts: row.get("attempts")?,
+            at_us: row.get("at_us")?,
+        })
+    };
+    query.fetch_all().await?.iter().map(read).collect()
 }
 
-/// Kinds as [`due`] and [`claim`] take them.
+/// Kinds as [`due`] takes them.
 pub fn kinds<'k>(names: impl IntoIterator<Item = &'k str>) -> String {
     names.into_iter().fold(",".to_owned(), |all, name| all + name + ",")
 }
 
-/// Gives a holder up to `most` jobs of these kinds: first those whose lease has run out, then those whose time has come. Of the
-/// first some may have no attempt left.
+/// Gives a holder those of these jobs that can still be claimed.
 ///
 /// # Errors
 /// Of the database.
 pub async fn claim(
     connection: &mut Connection,
     holder: Uuid,
-    kinds: &str,
+    ids: &[Uuid],
     lease: Duration,
-    most: i64,
 ) -> sqlx::Result<Vec<Job>> {
-    let Timed { claim, take_over, .. } = *Timed::of(connection.kind());
-    let mut claimed = Vec::new();
-    for statement in [take_over, claim] {
-        let most = most - i64::try_from(claimed.len()).unwrap_or(most);
-        if most > 0 {
-            let query = connection.query(statement).bind(holder).bind(us(lease)).bind(kinds).bind(most);
-            let rows = query.fetch_all().await?;
-            claimed.append(&mut rows.iter().map(read).collect::<sqlx::Result<Vec<Job>>>()?);
-        }
-    }
-    Ok(claimed)
+    let claim = Timed::of(connection.kind()).claim;
+    let ids: Vec<String> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
+    let query = connection.query(claim).bind(holder).bind(us(lease)).bind(format!("[{}]", ids.join(",")));
+    query.fetch_all().await?.iter().map(read).collect()
 }
 
 /// Prolongs a lease; whether it was still held.
@@ -411,14 +455,15 @@ pub async fn end(connection: &mut Connection, attempt: Attempt, end: End<'_>) ->
         End::Done => timed.done,
         End::Failed { .. } => timed.failed,
         End::Again { .. } => timed.again,
+        End::Later { .. } => timed.later,
         End::Next { .. } => timed.next,
-        End::Released => RELEASE,
     };
     let query = connection.query(statement).bind(attempt.job).bind(attempt.holder).bind(attempt.number);
     let query = match end {
-        End::Done | End::Released => query,
+        End::Done => query,
         End::Failed { error } => query.bind(error),
         End::Again { error, after } => query.bind(error).bind(us(after)),
+        End::Later { after } => query.bind(us(after)),
         End::Next { error, after } => query.bind(error).bind(us(after)),
     };
     Ok(query.execute().await? > 0)
@@ -431,6 +476,38 @@ pub async fn end(connection: &mut Connection, attempt: Attempt, end: End<'_>) ->
 pub async fn cancel(connection: &mut Connection, id: Uuid) -> sqlx::Result<bool> {
     let cancel = Timed::of(connection.kind()).cancel;
     Ok(connection.query(cancel).bind(id).execute().await? > 0)
+}
+
+/// Has the job of this [`New::once`] done now, where it waits for a later time.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn hurry(connection: &mut Connection, once: &str) -> sqlx::Result<()> {
+    let hurry = Timed::of(connection.kind()).hurry;
+    connection.query(hurry).bind(once).execute().await.map(|_| ())
+}
+
+/// The same with all that are for a tenant.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn hurry_of_tenant(connection: &mut Connection, tenant: u32) -> sqlx::Result<()> {
+    let hurry = Timed::of(connection.kind()).hurry_of_tenant;
+    connection.query(hurry).bind(i64::from(tenant)).execute().await.map(|_| ())
+}
+
+/// When those of a list of [`New::once`] are done that wait or run.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn next_of(
+    connection: &mut Connection,
+    kind: &str,
+    once: &[String],
+) -> sqlx::Result<HashMap<String, i64>> {
+    let list = once.iter().fold(",".to_owned(), |all, once| all + once + ",");
+    let rows = connection.query(NEXT_OF).bind(kind).bind(list).fetch_all().await?;
+    rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
 /// Has a job that was given up tried again, with all its attempts; whether there was one, and none that stands in its way.
@@ -496,6 +573,7 @@ fn read(row: &Row) -> sqlx::Result<Job> {
         id: row.get("id")?,
         kind: row.get("kind")?,
         account: row.get("account_id")?,
+        tenant: tenant(row)?,
         payload: row.get("payload")?,
         once: row.get("once")?,
         schedule: row.get("schedule")?,
@@ -507,6 +585,11 @@ fn read(row: &Row) -> sqlx::Result<Job> {
         created_at_us: row.get("created_at_us")?,
         finished_at_us: row.get("finished_at_us")?,
     })
+}
+
+fn tenant(row: &Row) -> sqlx::Result<Option<u32>> {
+    let tenant = row.get::<Option<i64>, _>("tenant")?.map(u32::try_from).transpose();
+    tenant.map_err(|_| damaged("jobs", "tenant"))
 }
 
 fn us(duration: Duration) -> i64 {

@@ -290,7 +290,6 @@ mod tests {
             "sessions",
             "keys",
             "tokens",
-            "jobs",
             "relay",
             "batches",
             "registrations",

@@ -1,8 +1,8 @@
 //! `webhooks`, `deliveries` and `webhook_position`: who is told of changes, what is to be sent to them, and up to where it was
 //! looked what that is. How it is told is decided in `webhooks/`.
 //!
-//! Whoever adds a delivery changes the row of its webhook first, and whoever settles one holds it: that nothing more waits is
-//! said by who has seen all that do.
+//! Whoever adds a delivery holds its webhook first, and so does whoever settles one: that nothing more waits is said by who has seen
+//! all that do.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ use crate::model::name_key;
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, tenant, url, topics, created_at_us, since_sequence, disabled_at_us, disabled_why, failures, failing_since_us, due_at_us FROM webhooks ",
+            "SELECT id, tenant, url, topics, created_at_us, since_sequence, disabled_at_us, disabled_why, failures, failing_since_us FROM webhooks ",
             $rest
         )
     };
@@ -40,28 +40,26 @@ const LIST_OPERATORS: &str = select!("WHERE tenant IS NULL AND id > $1 ORDER BY 
 const COUNT_OF: &str = "SELECT count(*) FROM webhooks WHERE tenant = $1";
 const COUNT_OPERATORS: &str = "SELECT count(*) FROM webhooks WHERE tenant IS NULL";
 const CHANGE: &str = "UPDATE webhooks SET url = $2, topics = $3 WHERE id = $1";
-const DISABLE: &str = "UPDATE webhooks SET disabled_at_us = $2, disabled_why = $3, due_at_us = NULL WHERE id = $1 AND disabled_at_us IS NULL";
+const DISABLE: &str =
+    "UPDATE webhooks SET disabled_at_us = $2, disabled_why = $3 WHERE id = $1 AND disabled_at_us IS NULL";
 /// What waited goes on.
-const ENABLE: &str = "UPDATE webhooks SET disabled_at_us = NULL, disabled_why = NULL, failures = 0, failing_since_us = NULL, since_sequence = $2, due_at_us = $3 WHERE id = $1";
+const ENABLE: &str = "UPDATE webhooks SET disabled_at_us = NULL, disabled_why = NULL, failures = 0, failing_since_us = NULL, since_sequence = $2 WHERE id = $1";
 const DELETE: &str = "DELETE FROM webhooks WHERE id = $1";
 const ENABLED: &str = "SELECT id, tenant, topics, since_sequence FROM webhooks WHERE disabled_at_us IS NULL AND secret IS NOT NULL ORDER BY id";
 const GRANTED_TO: &str =
     "SELECT z.name_key, z.owner_number FROM grants g JOIN zones z ON z.id = g.zone_id WHERE g.tenant = $1";
-/// Its deliveries go on to be sent; nobody else adds or settles one until the transaction ends.
-const RAISE: &str = "UPDATE webhooks SET due_at_us = coalesce(due_at_us, $2) WHERE id = $1";
-const HURRY: &str = "UPDATE webhooks SET due_at_us = $2 WHERE id = $1";
+/// Nobody else adds a delivery or settles one until the transaction ends.
 const HOLD: &str = "UPDATE webhooks SET failures = failures WHERE id = $1";
-const DUE: &str = "SELECT w.id, w.tenant, w.failures, w.due_at_us FROM webhooks w LEFT JOIN tenants t ON t.number = w.tenant WHERE w.due_at_us <= $1 AND (w.due_at_us, w.id) > ($2, $3) AND t.suspended_at_us IS NULL ORDER BY w.due_at_us, w.id LIMIT $4";
-const TO_SEND: &str = "SELECT w.url, w.secret, w.failures, w.failing_since_us, d.id, d.body, d.attempts FROM webhooks w JOIN deliveries d ON d.webhook_id = w.id WHERE w.id = $1 AND d.state = 'waiting' AND w.disabled_at_us IS NULL ORDER BY d.id LIMIT 1";
+const TO_SEND: &str = "SELECT w.url, w.secret, w.failures, w.failing_since_us, t.suspended_at_us, d.id, d.body, d.attempts FROM webhooks w LEFT JOIN tenants t ON t.number = w.tenant JOIN deliveries d ON d.webhook_id = w.id WHERE w.id = $1 AND d.state = 'waiting' AND w.disabled_at_us IS NULL ORDER BY d.id LIMIT 1";
+const IS_WAITING: &str = "SELECT EXISTS (SELECT 1 FROM deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE d.webhook_id = $1 AND d.state = 'waiting' AND w.disabled_at_us IS NULL)";
 const ADD: &str = "INSERT INTO deliveries (id, webhook_id, kind, body, state, created_at_us) VALUES ($1, $2, $3, $4, 'waiting', $5)";
+/// Of no tenant: they tell of no changes.
 const ADD_CHANGE: &str = "INSERT INTO deliveries (id, webhook_id, kind, sequence, body, state, created_at_us) VALUES ($1, $2, 'change', $3, $4, 'waiting', $5)";
 const COUNT_WAITING: &str = "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE webhook_id = $1 AND state = 'waiting' ORDER BY id LIMIT $2) AS found";
 const LATEST: &str = deliveries!("WHERE webhook_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3");
 const TRIED: &str = "UPDATE deliveries SET state = $2, attempts = attempts + 1, status = $3, error = $4, tried_at_us = $5 WHERE id = $1 AND state = 'waiting'";
 const WENT_WELL: &str = "UPDATE webhooks SET failures = 0, failing_since_us = NULL WHERE id = $1";
 const FAILED: &str = "UPDATE webhooks SET failures = failures + 1, failing_since_us = coalesce(failing_since_us, $2) WHERE id = $1";
-/// Where nothing waits any more, there is no next time.
-const NEXT: &str = "UPDATE webhooks SET due_at_us = CASE WHEN disabled_at_us IS NULL AND EXISTS (SELECT 1 FROM deliveries WHERE webhook_id = $1 AND state = 'waiting') THEN CAST($2 AS BIGINT) ELSE NULL END WHERE id = $1";
 const POSITION: &str = "SELECT sequence FROM webhook_position WHERE id = 1";
 const MOVE: &str = "UPDATE webhook_position SET sequence = $2 WHERE id = 1 AND sequence = $1";
 const PRUNE: &str = "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE created_at_us < $1 ORDER BY created_at_us LIMIT $2)";
@@ -84,11 +82,9 @@ pub(super) const ALL: &[&str] = &[
     DELETE,
     ENABLED,
     GRANTED_TO,
-    RAISE,
-    HURRY,
     HOLD,
-    DUE,
     TO_SEND,
+    IS_WAITING,
     ADD,
     ADD_CHANGE,
     COUNT_WAITING,
@@ -96,7 +92,6 @@ pub(super) const ALL: &[&str] = &[
     TRIED,
     WENT_WELL,
     FAILED,
-    NEXT,
     POSITION,
     MOVE,
     PRUNE,
@@ -118,7 +113,8 @@ pub(crate) struct Webhook {
     pub(crate) disabled_why: Option<String>,
     pub(crate) failures: i64,
     pub(crate) failing_since_us: Option<i64>,
-    pub(crate) due_at_us: Option<i64>,
+    /// When the job is due that sends what waits; filled in by who looks for that.
+    pub(crate) next_at_us: Option<i64>,
 }
 
 /// Who is to be told of changes.
@@ -128,15 +124,6 @@ pub(crate) struct Enabled {
     pub(crate) tenant: u32,
     pub(crate) topics: String,
     pub(crate) since_sequence: u64,
-}
-
-/// One that has something to be sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Due {
-    pub(crate) id: Uuid,
-    pub(crate) tenant: u32,
-    pub(crate) failures: i64,
-    pub(crate) due_at_us: i64,
 }
 
 /// The next delivery of one, and what it takes.
@@ -150,6 +137,8 @@ pub(crate) struct ToSend {
     pub(crate) delivery: Uuid,
     pub(crate) body: String,
     pub(crate) attempts: i64,
+    /// Its tenant is: nothing is to be sent.
+    pub(crate) is_suspended: bool,
 }
 
 /// A delivery as it is listed.
@@ -166,13 +155,21 @@ pub(crate) struct Delivery {
     pub(crate) tried_at_us: Option<i64>,
 }
 
+/// What a delivery tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Told {
+    /// The change of a sequence.
+    Change(u64),
+    /// No change: its kind is this one.
+    Nothing(&'static str),
+}
+
 /// A delivery that is new.
 #[derive(Clone, Debug)]
 pub(crate) struct New {
     pub(crate) id: Uuid,
     pub(crate) webhook: Uuid,
-    /// Of a change; none where something may have been missed.
-    pub(crate) sequence: Option<u64>,
+    pub(crate) told: Told,
     pub(crate) body: String,
 }
 
@@ -205,7 +202,7 @@ fn webhook(row: &Row) -> sqlx::Result<Webhook> {
         disabled_why: row.get("disabled_why")?,
         failures: row.get("failures")?,
         failing_since_us: row.get("failing_since_us")?,
-        due_at_us: row.get("due_at_us")?,
+        next_at_us: None,
     })
 }
 
@@ -294,13 +291,8 @@ pub(crate) async fn disable(
 ///
 /// # Errors
 /// Of the database.
-pub(crate) async fn enable(
-    connection: &mut Connection,
-    id: Uuid,
-    since: u64,
-    now_us: i64,
-) -> sqlx::Result<()> {
-    connection.query(ENABLE).bind(id).bind(stored(since)).bind(now_us).execute().await.map(|_| ())
+pub(crate) async fn enable(connection: &mut Connection, id: Uuid, since: u64) -> sqlx::Result<()> {
+    connection.query(ENABLE).bind(id).bind(stored(since)).execute().await.map(|_| ())
 }
 
 /// Deletes one, and what it was to be sent.
@@ -345,48 +337,18 @@ pub(crate) async fn granted_to(
     rows.iter().map(granted).collect()
 }
 
-/// Adds what a webhook is to be sent, in an open transaction.
-///
-/// # Errors
-/// Of the database.
-pub(crate) async fn add(
-    connection: &mut Connection,
-    webhook: Uuid,
-    all: &[&New],
-    now_us: i64,
-) -> sqlx::Result<()> {
-    connection.query(RAISE).bind(webhook).bind(now_us).execute().await?;
-    let mut batch = Batch::of(connection);
-    for New { id, webhook, sequence, body } in all.iter().copied() {
-        match sequence {
-            Some(sequence) => {
-                let add = batch.add(ADD_CHANGE).bind(*id).bind(*webhook).bind(stored(*sequence));
-                add.bind(body.as_str()).bind(now_us);
-            }
-            None => {
-                batch.add(ADD).bind(*id).bind(*webhook).bind("resync").bind(body.as_str()).bind(now_us);
-            }
+/// Adds something that a webhook is to be sent, in a transaction that holds it.
+pub(crate) fn add(batch: &mut Batch, new: &New, now_us: i64) {
+    let New { id, webhook, told, body } = new;
+    match told {
+        Told::Change(sequence) => {
+            let add = batch.add(ADD_CHANGE).bind(*id).bind(*webhook).bind(stored(*sequence));
+            add.bind(body.as_str()).bind(now_us);
         }
-        if batch.is_full() {
-            batch.run(connection).await?;
+        Told::Nothing(kind) => {
+            batch.add(ADD).bind(*id).bind(*webhook).bind(*kind).bind(body.as_str()).bind(now_us);
         }
     }
-    batch.run(connection).await.map(|_| ())
-}
-
-/// Adds one of another kind, to be sent at once if nothing waits before it.
-///
-/// # Errors
-/// Of the database.
-pub(crate) async fn add_now(
-    connection: &mut Connection,
-    new: &New,
-    kind: &str,
-    now_us: i64,
-) -> sqlx::Result<()> {
-    connection.query(HURRY).bind(new.webhook).bind(now_us).execute().await?;
-    let add = connection.query(ADD).bind(new.id).bind(new.webhook).bind(kind).bind(new.body.as_str());
-    add.bind(now_us).execute().await.map(|_| ())
 }
 
 /// How many wait for a webhook; counted up to a number.
@@ -401,28 +363,6 @@ pub(crate) async fn count_waiting(
     connection.query(COUNT_WAITING).bind(webhook).bind(most).fetch_value().await
 }
 
-/// Those that have something to be sent by now, behind one; not those of tenants that are suspended.
-///
-/// # Errors
-/// Of the database.
-pub(crate) async fn due(
-    connection: &mut Connection,
-    now_us: i64,
-    after: (i64, Uuid),
-    limit: i64,
-) -> sqlx::Result<Vec<Due>> {
-    let due = connection.query(DUE).bind(now_us).bind(after.0).bind(after.1).bind(limit);
-    let read = |row: &Row| {
-        Ok(Due {
-            id: row.get("id")?,
-            tenant: tenant(row)?,
-            failures: row.get("failures")?,
-            due_at_us: row.get("due_at_us")?,
-        })
-    };
-    due.fetch_all().await?.iter().map(read).collect()
-}
-
 /// The next delivery of a webhook, if it is told of anything.
 ///
 /// # Errors
@@ -434,10 +374,19 @@ pub(crate) async fn to_send(connection: &mut Connection, webhook: Uuid) -> sqlx:
         secret: row.get::<Option<Vec<u8>>, _>(1)?.unwrap_or_default(),
         failures: row.get(2)?,
         failing_since_us: row.get(3)?,
-        delivery: row.get(4)?,
-        body: row.get(5)?,
-        attempts: row.get(6)?,
+        is_suspended: row.get::<Option<i64>, _>(4)?.is_some(),
+        delivery: row.get(5)?,
+        body: row.get(6)?,
+        attempts: row.get(7)?,
     }))
+}
+
+/// Whether there is something to be sent to a webhook that is told of something.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn is_waiting(connection: &mut Connection, webhook: Uuid) -> sqlx::Result<bool> {
+    connection.query(IS_WAITING).bind(webhook).fetch_value().await
 }
 
 /// What becomes of a delivery that was tried.
@@ -450,8 +399,6 @@ pub(crate) struct Tried<'a> {
     pub(crate) status: Option<u16>,
     pub(crate) error: Option<&'a str>,
     pub(crate) at_us: i64,
-    /// When the next one is sent, if one waits.
-    pub(crate) next_us: i64,
 }
 
 /// Nobody else adds a delivery of a webhook, or settles one, until the transaction ends.
@@ -467,7 +414,7 @@ pub(crate) async fn hold(connection: &mut Connection, webhook: Uuid) -> sqlx::Re
 /// # Errors
 /// Of the database.
 pub(crate) async fn settle(connection: &mut Connection, tried: Tried<'_>) -> sqlx::Result<()> {
-    let Tried { webhook, delivery, state, status, error, at_us, next_us } = tried;
+    let Tried { webhook, delivery, state, status, error, at_us } = tried;
     let query = connection.query(TRIED).bind(delivery).bind(state).bind(status.map(i64::from)).bind(error);
     query.bind(at_us).execute().await?;
     if state == "done" {
@@ -475,15 +422,7 @@ pub(crate) async fn settle(connection: &mut Connection, tried: Tried<'_>) -> sql
     } else {
         connection.query(FAILED).bind(webhook).bind(at_us).execute().await?;
     }
-    next(connection, webhook, next_us).await
-}
-
-/// Sets when the next delivery is sent, if one waits, of a webhook that is held.
-///
-/// # Errors
-/// Of the database.
-pub(crate) async fn next(connection: &mut Connection, webhook: Uuid, next_us: i64) -> sqlx::Result<()> {
-    connection.query(NEXT).bind(webhook).bind(next_us).execute().await.map(|_| ())
+    Ok(())
 }
 
 /// The latest deliveries of a webhook, before one.

@@ -29,7 +29,7 @@ use crate::model::role::Role;
 use crate::store::audit::{Entry, Who};
 use crate::store::revocations::{self, Revoked};
 use crate::store::tenants::{self, Tenant};
-use crate::store::{Connection, Views, audit, now_us};
+use crate::store::{Connection, Views, audit, jobs, now_us};
 pub(crate) use invitations::no_invitation;
 pub(crate) use quotas::Quota;
 
@@ -326,6 +326,9 @@ impl Tenants {
                     if is_suspended != before.suspended_at_us.is_some() {
                         let since = is_suspended.then(now_us);
                         tenants::suspend(connection, number, since).await?;
+                        if !is_suspended {
+                            jobs::hurry_of_tenant(connection, number).await?;
+                        }
                         let action = if is_suspended { "tenant.suspend" } else { "tenant.resume" };
                         asker.note(connection, action, &number.to_string()).await?;
                         told = tenants::granted_by(connection, number).await?;

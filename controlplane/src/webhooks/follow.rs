@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use godwit_wire::feed::ChangeSet;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{MOST_WAITING, told, turn_off};
+use super::{MOST_WAITING, deliver, told, turn_off};
 use crate::auth::Access;
 use crate::commit::Committer;
 use crate::events::Published;
+use crate::jobs;
 use crate::observe::metrics::Metrics;
 use crate::relay::log::Log;
 use crate::stop::{Stop, stopped};
+use crate::store::batch::Batch;
 use crate::store::webhooks::{self, Enabled, New};
 use crate::store::{Connection, Pool, log as stored, now_us};
 
@@ -37,8 +39,7 @@ pub(crate) struct Follower {
     pub(crate) log: Arc<Log>,
     /// The term in which this process gives sequences.
     pub(crate) term: watch::Receiver<Option<u64>>,
-    /// Tells who sends.
-    pub(crate) woken: Arc<Notify>,
+    pub(crate) jobs: jobs::Handle,
     pub(crate) metrics: Metrics,
     pub(crate) stop: Stop,
 }
@@ -129,7 +130,7 @@ impl Follower {
             now.written = now.at;
             self.metrics.webhooks_told(now.at);
             if has_new {
-                self.woken.notify_one();
+                self.jobs.wake();
             }
         }
         *place = Some(now);
@@ -197,10 +198,11 @@ async fn write(
     for (webhook, all) in new {
         webhooks::hold(connection, webhook).await?;
         // It may be gone since.
-        if webhooks::by_id(connection, webhook).await?.is_none_or(|webhook| webhook.disabled_at_us.is_some())
-        {
+        let Some(about) =
+            webhooks::by_id(connection, webhook).await?.filter(|about| about.disabled_at_us.is_none())
+        else {
             continue;
-        }
+        };
         let waiting = webhooks::count_waiting(connection, webhook, MOST_WAITING).await?;
         let room = usize::try_from(MOST_WAITING - waiting).unwrap_or(0);
         if all.len() > room {
@@ -208,7 +210,15 @@ async fn write(
             turn_off(connection, webhook, now, &why).await?;
             continue;
         }
-        webhooks::add(connection, webhook, &all.iter().collect::<Vec<_>>(), now).await?;
+        let mut batch = Batch::of(connection);
+        deliver::enqueue(&mut batch, webhook, about.tenant);
+        for new in &all {
+            webhooks::add(&mut batch, new, now);
+            if batch.is_full() {
+                batch.run(connection).await?;
+            }
+        }
+        batch.run(connection).await?;
     }
     Ok(true)
 }

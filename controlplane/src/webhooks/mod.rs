@@ -3,15 +3,15 @@
 //! - `follow`: works out what has to be told, by the process that gives sequences, behind its place in the log: that place moves in
 //!   the transaction that adds the deliveries;
 //! - `told`: what is told of a change;
-//! - `send`: sends what is due, those of one webhook one behind the other, and of one tenant a few at once;
+//! - `deliver`: sends what waits, by jobs: those of one webhook one behind the other, and of one tenant a few at once;
 //! - `breaker`: what comes of an attempt: when it is tried again, and when a webhook is turned off;
 //! - `sign`: by what a receiver knows that it is from us.
 //!
 //! Calls are made by `egress/`, which is told no secret.
 
 mod breaker;
+pub(crate) mod deliver;
 pub(crate) mod follow;
-pub(crate) mod send;
 mod sign;
 mod told;
 
@@ -19,19 +19,21 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::commit::Committer;
 use crate::egress::Egress;
 use crate::error::{Code, Problem};
 use crate::events::told::Topic;
+use crate::jobs;
 use crate::model::role::Role;
 use crate::observe::metrics::Limit;
 use crate::relay::log::Log;
 use crate::secrets::Vault;
+use crate::store::batch::Batch;
 use crate::store::data_keys::WEBHOOKS;
-use crate::store::webhooks::{self, Delivery, Webhook};
+use crate::store::jobs::{hurry, next_of};
+use crate::store::webhooks::{self, Delivery, New, Webhook};
 use crate::store::{Connection, Views, audit, now_us, tenants};
 use crate::tenants::Asker;
 
@@ -59,8 +61,7 @@ pub(crate) struct Webhooks {
     pub(crate) vault: Arc<Vault>,
     pub(crate) egress: Egress,
     pub(crate) log: Arc<Log>,
-    /// Tells who sends, where it is this process.
-    pub(crate) woken: Arc<Notify>,
+    pub(crate) jobs: jobs::Handle,
 }
 
 /// What is to be changed.
@@ -86,7 +87,8 @@ impl Webhooks {
     ) -> Result<Vec<Webhook>, Problem> {
         let mut connection = self.views.acquire(asker.guard()).await?;
         if asker.operates().is_ok() {
-            return Ok(webhooks::list(&mut connection, tenant, after, limit).await?);
+            let listed = webhooks::list(&mut connection, tenant, after, limit).await?;
+            return Ok(with_next(&mut connection, listed).await?);
         }
         let mut listed = Vec::new();
         for own in asker.access().tenants().filter(|own| tenant.is_none_or(|tenant| tenant == *own)) {
@@ -98,7 +100,7 @@ impl Webhooks {
         }
         listed.sort_by_key(|webhook| webhook.id);
         listed.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(listed)
+        Ok(with_next(&mut connection, listed).await?)
     }
 
     /// One of them.
@@ -107,7 +109,8 @@ impl Webhooks {
     /// `WEBHOOK_NOT_FOUND`, `FORBIDDEN`, or of the database.
     pub(crate) async fn look_up(&self, asker: &Asker, id: Uuid) -> Result<Webhook, Problem> {
         let mut connection = self.views.acquire(asker.guard()).await?;
-        seen(&mut connection, asker, id).await
+        let webhook = seen(&mut connection, asker, id).await?;
+        with_next(&mut connection, vec![webhook]).await?.pop().ok_or_else(no_webhook)
     }
 
     /// Its latest deliveries, before one.
@@ -160,7 +163,7 @@ impl Webhooks {
             disabled_why: None,
             failures: 0,
             failing_since_us: None,
-            due_at_us: None,
+            next_at_us: None,
         };
         let made = new.clone();
         let create = self.committer.write_for(asker.guard(), move |connection| {
@@ -222,9 +225,9 @@ impl Webhooks {
                 let now = now_us();
                 match patch.enabled {
                     Some(true) if before.disabled_at_us.is_some() => {
-                        webhooks::enable(connection, id, since, now).await?;
+                        webhooks::enable(connection, id, since).await?;
                         let new = told::plain(id, "resync");
-                        webhooks::add_now(connection, &new, "resync", now).await?;
+                        send_now(connection, before.tenant, &new, now).await?;
                         asker.note(connection, "webhook.enable", &format!("{id} {}", before.tenant)).await?;
                     }
                     Some(false) if before.disabled_at_us.is_none() => {
@@ -233,11 +236,12 @@ impl Webhooks {
                     }
                     _ => {}
                 }
-                webhooks::by_id(connection, id).await?.ok_or_else(no_webhook)
+                let changed = webhooks::by_id(connection, id).await?.ok_or_else(no_webhook)?;
+                with_next(connection, vec![changed]).await?.pop().ok_or_else(no_webhook)
             })
         });
         let changed = change.await?;
-        self.woken.notify_one();
+        self.jobs.wake();
         Ok(changed)
     }
 
@@ -275,13 +279,13 @@ impl Webhooks {
                 if webhooks::count_waiting(connection, id, MOST_WAITING).await? >= MOST_WAITING {
                     return Err(Problem::new(Code::Conflict, "as much waits for the webhook as may"));
                 }
-                webhooks::add_now(connection, &new, "test", now_us()).await?;
+                send_now(connection, webhook.tenant, &new, now_us()).await?;
                 asker.note(connection, "webhook.test", &format!("{id} {}", webhook.tenant)).await?;
                 Ok(())
             })
         });
         test.await?;
-        self.woken.notify_one();
+        self.jobs.wake();
         Ok(delivery)
     }
 
@@ -289,6 +293,29 @@ impl Webhooks {
         let refused = |why: String| Problem::new(Code::InvalidValue, format!("\"url\": {why}"));
         self.egress.would_call(url).map_err(refused)
     }
+}
+
+/// Fills in when those are sent something for which something waits.
+async fn with_next(connection: &mut Connection, mut listed: Vec<Webhook>) -> sqlx::Result<Vec<Webhook>> {
+    let is_on = |webhook: &&mut Webhook| webhook.disabled_at_us.is_none();
+    let jobs: Vec<String> =
+        listed.iter_mut().filter(is_on).map(|webhook| deliver::once(webhook.id)).collect();
+    if !jobs.is_empty() {
+        let next = next_of(connection, deliver::KIND, &jobs).await?;
+        for webhook in listed.iter_mut().filter(is_on) {
+            webhook.next_at_us = next.get(&deliver::once(webhook.id)).copied();
+        }
+    }
+    Ok(listed)
+}
+
+/// Adds something that is to be sent at once, to a webhook that is held: whatever rest what waits for it had.
+async fn send_now(connection: &mut Connection, tenant: u32, new: &New, now_us: i64) -> sqlx::Result<()> {
+    let mut batch = Batch::of(connection);
+    deliver::enqueue(&mut batch, new.webhook, tenant);
+    webhooks::add(&mut batch, new, now_us);
+    batch.run(connection).await?;
+    hurry(connection, &deliver::once(new.webhook)).await
 }
 
 fn no_webhook() -> Problem {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::auth::{Access, Limits};
 use crate::events::Published;
 use crate::events::told::{Event, RESYNC, Topic, events};
-use crate::store::webhooks::New;
+use crate::store::webhooks::{New, Told};
 
 /// What a webhook may be told of.
 pub(super) const TOPICS: [Topic; 3] = [Topic::Zone, Topic::Record, Topic::Change];
@@ -57,12 +57,12 @@ pub(super) fn of_change(
         "id": id, "webhook": webhook, "kind": "change", "change": published.id, "sequence": published.sequence,
         "events": kept, "complete": is_whole,
     });
-    Some(New { id, webhook, sequence: Some(published.sequence), body: body.to_string() })
+    Some(New { id, webhook, told: Told::Change(published.sequence), body: body.to_string() })
 }
 
 /// A delivery that tells of no change.
-pub(super) fn plain(webhook: Uuid, kind: &str) -> New {
+pub(super) fn plain(webhook: Uuid, kind: &'static str) -> New {
     let id = Uuid::now_v7();
     let body = json!({ "id": id, "webhook": webhook, "kind": kind, "events": [], "complete": true });
-    New { id, webhook, sequence: None, body: body.to_string() }
+    New { id, webhook, told: Told::Nothing(kind), body: body.to_string() }
 }

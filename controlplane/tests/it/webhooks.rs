@@ -75,7 +75,8 @@ impl World {
     /// Does not wait for the rest of a webhook that has failed.
     async fn hurry(&self) {
         let mut connection = self.office.server.beside().await;
-        let hurried = connection.query("UPDATE webhooks SET due_at_us = 0 WHERE due_at_us IS NOT NULL");
+        let hurried = connection
+            .query("UPDATE jobs SET run_at_us = 0 WHERE kind = 'webhook.deliver' AND state = 'waiting'");
         hurried.execute().await.unwrap();
     }
 }
@@ -255,6 +256,118 @@ async fn what_was_not_taken_is_sent_again_under_the_same_id_and_in_order_and_beh
     assert_eq!(first[0].body, received[2].body);
     let now = until(&admin, &made, |now| now["next_at"].is_null()).await;
     assert_eq!((&now["failures"], &now["failing_since"]), (&json!(0), &Value::Null));
+    world.office.server.stop().await;
+}
+
+/// The jobs that send something to a webhook, the latest first.
+async fn sending(admin: &Client, hook: &Value, state: &str) -> Vec<Value> {
+    let page =
+        admin.get(&format!("/api/v1/jobs?kind=webhook.deliver&state={state}")).await.expect(200).json();
+    let of_it = |job: &&Value| job["payload"]["webhook"] == hook["id"];
+    page["items"].as_array().unwrap().iter().filter(of_it).cloned().collect()
+}
+
+/// What is to be sent is a job, which is seen, tried now, and cancelled; what waits then is sent with what comes behind it.
+#[tokio::test]
+async fn what_is_sent_is_a_job_that_is_seen_and_cancelled() {
+    let world = World::open(&[Manner::Status(503, String::new())]).await;
+    let admin = world.office.client().clone();
+    let (anna, hers) = with_tenant(&world.office, "anna@example.org").await;
+    let made = hook(&anna.client, &json!({ "url": url(0), "topics": ["record"] })).await;
+    zone(&anna.client, "anna.test.").await.expect(201);
+    until(&anna.client, &made, |now| now["failures"] == json!(1)).await;
+    let resting = sending(&admin, &made, "waiting").await;
+    assert_eq!(resting.len(), 1, "{resting:?}");
+    assert_eq!((&resting[0]["tenant"], &resting[0]["last_error"]), (&json!(hers), &json!("it answered 503")));
+    let now = anna.client.get(&path(&made)).await.expect(200).json();
+    assert_eq!(now["next_at"], resting[0]["run_at"]);
+    let cancel = format!("/api/v1/jobs/{}/cancel", resting[0]["id"].as_str().unwrap());
+    admin.send("POST", &cancel, &[], vec![]).await.expect(200);
+    assert_eq!(anna.client.get(&path(&made)).await.expect(200).json()["next_at"], Value::Null);
+    world.receivers[0].answers(ok());
+    put(&anna.client, "a.anna.test.", "behind it").await;
+    let received = world.receivers[0].until(3).await;
+    assert_eq!(received[0].body, received[1].body);
+    assert_eq!(texts(&received[2..]), ["behind it"]);
+    until(&anna.client, &made, |now| now["next_at"].is_null()).await;
+    assert!(sending(&admin, &made, "waiting").await.is_empty());
+    assert!(!sending(&admin, &made, "done").await.is_empty());
+    world.office.server.stop().await;
+}
+
+/// It waits, and is sent as soon as the tenant is not suspended any more.
+#[tokio::test]
+async fn of_a_tenant_that_is_suspended_nothing_is_sent() {
+    let world = World::open(&[ok()]).await;
+    let admin = world.office.client().clone();
+    let (anna, hers) = with_tenant(&world.office, "anna@example.org").await;
+    let made = hook(&anna.client, &json!({ "url": url(0), "topics": ["record"] })).await;
+    zone(&anna.client, "anna.test.").await.expect(201);
+    put(&anna.client, "a.anna.test.", "before").await;
+    world.receivers[0].until(2).await;
+    until(&anna.client, &made, |now| now["next_at"].is_null()).await;
+    let tenant = format!("/api/v1/tenants/{hers}");
+    admin.json("PATCH", &tenant, &json!({ "suspended": true })).await.expect(200);
+    put(&admin, "a.anna.test.", "meanwhile").await;
+    let since = Instant::now();
+    loop {
+        // It was looked at, and waits for a long time.
+        let waiting = sending(&admin, &made, "waiting").await;
+        if waiting.first().is_some_and(|job| job["run_at"].as_str() > job["created_at"].as_str()) {
+            assert_eq!(waiting[0]["attempts"], json!(0), "nothing has failed");
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(30), "{waiting:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(world.receivers[0].received().len(), 2);
+    admin.json("PATCH", &tenant, &json!({ "suspended": false })).await.expect(200);
+    let received = world.receivers[0].until(3).await;
+    assert_eq!(texts(&received[2..]), ["meanwhile"]);
+    world.office.server.stop().await;
+}
+
+/// Of all jobs those who act for tenants in the database see when their own webhooks are sent something, and have that done now.
+#[tokio::test]
+async fn the_database_shows_tenants_no_jobs_but_those_of_their_webhooks() {
+    if crate::DATABASE == Kind::Sqlite {
+        return;
+    }
+    let world = World::open(&[Manner::Status(503, String::new())]).await;
+    let (anna, hers) = with_tenant(&world.office, "anna@example.org").await;
+    let (bert, his) = with_tenant(&world.office, "bert@example.org").await;
+    let mut hooks = Vec::new();
+    for somebody in [&anna, &bert] {
+        let made = hook(&somebody.client, &json!({ "url": url(0), "topics": ["record"] })).await;
+        somebody.client.send("POST", &format!("{}/test", path(&made)), &[], Vec::new()).await.expect(202);
+        until(&somebody.client, &made, |now| now["failures"] == json!(1)).await;
+        hooks.push(made["id"].as_str().unwrap().to_owned());
+    }
+    let mut connection = world.office.server.beside().await;
+    connection.control(&["SET ROLE godwit_tenant"]).await.unwrap();
+    let acts_for = "SELECT set_config('godwit.account', $1, false)";
+    connection.query(acts_for).bind(id(&anna).await.as_str()).fetch_value::<String>().await.unwrap();
+    let rows = connection.query("SELECT once FROM jobs").fetch_all().await.unwrap();
+    let seen: Vec<String> = rows.iter().map(|row| row.get(0).unwrap()).collect();
+    assert!(!seen.is_empty() && seen.iter().all(|once| once.ends_with(&hooks[0])), "{seen:?}");
+    let refused = connection.query("SELECT payload FROM jobs").execute().await.unwrap_err();
+    assert_eq!(refused.as_database_error().unwrap().code().unwrap(), "42501");
+    let hurried = connection.query("UPDATE jobs SET run_at_us = 1 WHERE state = 'waiting'").execute().await;
+    assert_eq!(hurried.unwrap(), 1);
+    let (own, others) = (&hooks[0], &hooks[1]);
+    for (kind, once, about, tenant) in [
+        ("mail", own, own, hers),
+        ("webhook.deliver", others, others, his),
+        ("webhook.deliver", own, others, hers),
+        ("webhook.deliver", own, own, his),
+    ] {
+        let insert = "INSERT INTO jobs (id, kind, tenant, payload, once, state, run_at_us, attempts, max_attempts, created_at_us) VALUES ($1, $2, $3, $4, $5, 'waiting', 1, 0, 1, 1)";
+        let insert = connection.query(insert).bind(uuid::Uuid::now_v7()).bind(kind);
+        let insert = insert.bind(i64::try_from(tenant).unwrap()).bind(format!("{{\"webhook\":\"{about}\"}}"));
+        let made = insert.bind(format!("webhook.deliver {once}")).execute().await.unwrap_err();
+        assert!(made.to_string().contains("row-level security"), "{kind} {once} {about} {tenant}: {made}");
+    }
+    drop(connection);
     world.office.server.stop().await;
 }
 

@@ -34,6 +34,8 @@ pub struct Job {
     pub state: &'static str,
     /// For which account it is; null for what is nobody's.
     pub account: Option<String>,
+    /// For which tenant it is; null for what is nobody's.
+    pub tenant: Option<u32>,
     /// What it was added with.
     #[schema(value_type = Object)]
     pub payload: serde_json::Value,
@@ -60,6 +62,7 @@ impl From<jobs::Job> for Job {
             kind: job.kind,
             state: job.state.as_str(),
             account: job.account.map(|account| account.to_string()),
+            tenant: job.tenant,
             payload: serde_json::from_str(&job.payload).unwrap_or_default(),
             schedule: job.schedule,
             // One more means that nobody is left to make it.

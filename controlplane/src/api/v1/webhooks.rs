@@ -150,7 +150,7 @@ impl Webhook {
             disabled_because: webhook.disabled_why,
             failures: webhook.failures,
             failing_since: webhook.failing_since_us.map(timestamp),
-            next_at: webhook.due_at_us.map(timestamp),
+            next_at: webhook.next_at_us.map(timestamp),
             created_at: timestamp(webhook.created_at_us),
         }
     }

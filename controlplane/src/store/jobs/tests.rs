@@ -18,11 +18,19 @@ async fn add(connection: &mut Connection, new: &New) -> Uuid {
     id
 }
 
-/// One job, claimed.
+async fn due(connection: &mut Connection, known: &str) -> Vec<Uuid> {
+    super::due(connection, known, FIRST, 100).await.unwrap().iter().map(|due| due.id).collect()
+}
+
+/// One job, claimed: the first of those that are due and can be.
 async fn take(connection: &mut Connection) -> Option<Attempt> {
     let holder = Uuid::now_v7();
-    let claimed = claim(connection, holder, &kinds(["a"]), LEASE, 1).await.unwrap();
-    claimed.first().map(|job| Attempt { job: job.id, holder, number: job.attempts })
+    for id in due(connection, &kinds(["a"])).await {
+        if let Some(job) = claim(connection, holder, &[id], LEASE).await.unwrap().first() {
+            return Some(Attempt { job: job.id, holder, number: job.attempts });
+        }
+    }
+    None
 }
 
 async fn state(connection: &mut Connection, id: Uuid) -> State {
@@ -40,10 +48,10 @@ async fn a_job_is_there_with_the_transaction_that_causes_it_or_not_at_all() {
             batch.run(writer).await.unwrap();
             let mut other = place.connect().await;
             assert!(by_id(&mut other, id).await.unwrap().is_none(), "nobody else sees it yet");
-            assert!(!due(&mut other, &kinds(["a"])).await.unwrap());
+            assert!(due(&mut other, &kinds(["a"])).await.is_empty());
             writer.control(&[end]).await.unwrap();
             assert_eq!(by_id(&mut other, id).await.unwrap().is_some(), is_there);
-            assert_eq!(due(&mut other, &kinds(["a"])).await.unwrap(), is_there);
+            assert_eq!(due(&mut other, &kinds(["a"])).await.contains(&id), is_there);
             other.close().await.unwrap();
         }
         database.close().await.unwrap();
@@ -62,12 +70,13 @@ async fn workers_that_claim_at_once_never_have_the_same_job() {
             workers.spawn(async move {
                 let (holder, mut had) = (Uuid::now_v7(), Vec::new());
                 loop {
-                    let claimed =
-                        claim(&mut connection, holder, &kinds(["a", "b"]), LEASE, most).await.unwrap();
-                    assert!(claimed.len() <= usize::try_from(most).unwrap());
-                    if claimed.is_empty() {
+                    let mut ids = due(&mut connection, &kinds(["a", "b"])).await;
+                    if ids.is_empty() {
                         return had;
                     }
+                    ids.truncate(most);
+                    let claimed = claim(&mut connection, holder, &ids, LEASE).await.unwrap();
+                    assert!(claimed.iter().all(|job| ids.contains(&job.id)));
                     for job in claimed {
                         assert_eq!((job.state, job.attempts), (State::Running, 1));
                         had.push(job.id);
@@ -110,7 +119,7 @@ async fn whoever_lost_a_lease_changes_nothing() {
         assert!(renew(connection, first, LEASE).await.unwrap());
         assert_eq!(take(connection).await, None, "it is held");
         connection.query(EXPIRE).execute().await.unwrap();
-        assert!(due(connection, &kinds(["a"])).await.unwrap());
+        assert_eq!(due(connection, &kinds(["a"])).await, [id]);
         let second = take(connection).await.unwrap();
         assert_eq!((second.job, second.number), (id, 2));
         let held = by_id(connection, id).await.unwrap();
@@ -119,8 +128,8 @@ async fn whoever_lost_a_lease_changes_nothing() {
             End::Done,
             End::Failed { error: "x" },
             End::Again { error: "x", after },
+            End::Later { after },
             End::Next { error: None, after },
-            End::Released,
         ];
         for number in [1, 2] {
             let stale = Attempt { number, ..first };
@@ -145,7 +154,7 @@ async fn what_becomes_of_a_job() {
         let id = add(connection, &new("a")).await;
         // Given back: at once, and as if it had not been tried.
         let attempt = take(connection).await.unwrap();
-        assert!(end(connection, attempt, End::Released).await.unwrap());
+        assert!(end(connection, attempt, End::Later { after: Duration::ZERO }).await.unwrap());
         let attempt = take(connection).await.unwrap();
         assert_eq!(attempt.number, 1);
         // Not before its pause is over.
@@ -250,12 +259,12 @@ async fn unknown_kinds_and_those_not_due_are_left_alone() {
         for unknown in ["aa", "b", "a_", "%"] {
             add(connection, &new(unknown)).await;
         }
-        assert!(!due(connection, &kinds(["a", "a_c"])).await.unwrap());
-        assert!(!due(connection, &kinds([])).await.unwrap());
+        assert!(due(connection, &kinds(["a", "a_c"])).await.is_empty());
+        assert!(due(connection, &kinds([])).await.is_empty());
         assert_eq!(take(connection).await, None);
-        let known = kinds(["b"]);
-        assert!(due(connection, &known).await.unwrap());
-        assert_eq!(claim(connection, Uuid::now_v7(), &known, LEASE, 9).await.unwrap().len(), 1);
+        let known = due(connection, &kinds(["b"])).await;
+        assert_eq!(known.len(), 1);
+        assert_eq!(claim(connection, Uuid::now_v7(), &known, LEASE).await.unwrap().len(), 1);
         database.close().await.unwrap();
     }
 }
