@@ -53,6 +53,8 @@ pub(crate) enum Mail {
     ZonesFrozen { tenant: u32, account: Uuid, name: String, zones: usize, days: Option<u32> },
     /// They were for too long, and some are gone; to the same.
     ZonesReleased { tenant: u32, account: Uuid, names: Vec<String>, zones: usize },
+    /// A webhook of a tenant was turned off; to the same.
+    WebhookOff { tenant: u32, account: Uuid, webhook: Uuid, host: String, why: String },
 }
 
 /// Does jobs of the kind.
@@ -258,6 +260,13 @@ async fn write(
                 names.join("\n")
             );
             letter(to, "Zones of yours were deleted", text)
+        }
+        Mail::WebhookOff { tenant, account, webhook, host, why } => {
+            let Some(to) = owner(connection, tenant, account).await? else { return Ok(None) };
+            let text = format!(
+                "The webhook {webhook} of tenant {tenant}, at {host}, is told of nothing any more: {why}.\n\nOnce its server takes what it is sent, turn it on again, and it is sent what waited: PATCH {here}/api/v1/webhooks/{webhook} with {{\"enabled\": true}}"
+            );
+            letter(to, "A webhook of yours was turned off", text)
         }
     }
 }

@@ -48,6 +48,22 @@ pub fn limit(limit: Option<i64>) -> Result<i64, Problem> {
     }
 }
 
+/// Behind which id a list that rises goes on.
+///
+/// # Errors
+/// `MALFORMED_REQUEST`.
+pub fn after(cursor: Option<&str>) -> Result<Uuid, Problem> {
+    cursor.map_or(Ok(Uuid::nil()), id)
+}
+
+/// Before which id a list that falls goes on.
+///
+/// # Errors
+/// `MALFORMED_REQUEST`.
+pub fn before(cursor: Option<&str>) -> Result<Uuid, Problem> {
+    cursor.map_or(Ok(Uuid::max()), id)
+}
+
 /// Writes a key as a cursor.
 #[must_use]
 pub fn of_key(key: &[u8]) -> String {

@@ -4,12 +4,12 @@
 use uuid::Uuid;
 
 use super::members::{decides, may};
-use super::{Asker, MOST_MEMBERS, Tenants};
+use super::{Asker, Tenants, room_for_member};
 use crate::error::{Code, Problem};
 use crate::model::role::Role;
 use crate::store::audit::{self, Entry};
 use crate::store::invitations::{self, Invitation};
-use crate::store::{now_us, tenants};
+use crate::store::now_us;
 
 /// How long one is open.
 const OPEN_US: i64 = 7 * 86_400 * 1_000_000;
@@ -41,12 +41,7 @@ impl Tenants {
                 let before = invitations::role_of(connection, number, &email).await?;
                 may(own, before.max(Some(role)))?;
                 if before.is_none() {
-                    let members = tenants::count_members(connection, number).await?;
-                    if members + invitations::count(connection, number).await? >= MOST_MEMBERS {
-                        let message =
-                            format!("a tenant has at most {MOST_MEMBERS} members, invited ones included");
-                        return Err(Problem::new(Code::Conflict, message));
-                    }
+                    room_for_member(connection, number).await?;
                 }
                 let now = now_us();
                 let mut made = Invitation {

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Asker, MOST_MEMBERS, Tenants, hold, no_tenant, room_for_tenant, tell};
+use super::{Asker, Tenants, hold, no_tenant, room_for_member, room_for_tenant, tell};
 use crate::error::{Code, Problem};
 use crate::model::role::Role;
 use crate::store::invitations;
@@ -49,10 +49,7 @@ impl Tenants {
                     Some(before) if before.role > role => keep_an_owner(connection, number, before).await?,
                     Some(_) => {}
                     None => {
-                        if tenants::count_members(connection, number).await? >= MOST_MEMBERS {
-                            let message = format!("a tenant has at most {MOST_MEMBERS} members");
-                            return Err(Problem::new(Code::Conflict, message));
-                        }
+                        room_for_member(connection, number).await?;
                         room_for_tenant(connection, account).await?;
                     }
                 }

@@ -29,7 +29,7 @@ use crate::model::role::Role;
 use crate::store::audit::{Entry, Who};
 use crate::store::revocations::{self, Revoked};
 use crate::store::tenants::{self, Tenant};
-use crate::store::{Connection, Views, audit, jobs, now_us};
+use crate::store::{self, Connection, Views, audit, jobs, now_us};
 pub(crate) use invitations::no_invitation;
 pub(crate) use quotas::Quota;
 
@@ -223,7 +223,7 @@ impl Tenants {
         let mut own = tenants::of_account(&mut connection, account).await?;
         own.retain(|(tenant, _)| asker.is_let_in(&tenant.networks));
         let mut asked = tenants::asked(&mut connection, account).await?;
-        asked.extend(crate::store::invitations::to(&mut connection, account, now_us()).await?);
+        asked.extend(store::invitations::to(&mut connection, account, now_us()).await?);
         let stands = |accepted| move |(tenant, role)| Standing { tenant, role, accepted };
         let mut own: Vec<Standing> =
             own.into_iter().map(stands(true)).chain(asked.into_iter().map(stands(false))).collect();
@@ -460,6 +460,16 @@ async fn room_for_tenant(connection: &mut Connection, account: Uuid) -> Result<(
         return Ok(());
     }
     let message = format!("an account is a member of at most {MOST_TENANTS} tenants");
+    Err(Problem::new(Code::Conflict, message))
+}
+
+/// For one more, whoever is invited counted as well.
+async fn room_for_member(connection: &mut Connection, tenant: u32) -> Result<(), Problem> {
+    let members = tenants::count_members(connection, tenant).await?;
+    if members + store::invitations::count(connection, tenant).await? < MOST_MEMBERS {
+        return Ok(());
+    }
+    let message = format!("a tenant has at most {MOST_MEMBERS} members, invited ones included");
     Err(Problem::new(Code::Conflict, message))
 }
 

@@ -21,6 +21,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
+use crate::accounts::mail::{self, Mail};
 use crate::commit::Committer;
 use crate::egress::Egress;
 use crate::error::{Code, Problem};
@@ -46,10 +47,18 @@ pub(crate) const KEPT_DAYS: u32 = 4;
 /// Why one is off that somebody turned off.
 const BY_HAND: &str = "it was turned off by hand";
 
-/// Turns one off that nobody has turned off; it is written down once.
+/// Turns one off that nobody has turned off; it is written down once, and who owns its tenant is told by mail.
 async fn turn_off(connection: &mut Connection, id: Uuid, now_us: i64, why: &str) -> sqlx::Result<()> {
-    if webhooks::disable(connection, id, now_us, why).await? {
-        audit::note(connection, &audit::Who::itself(), "webhook.disable", &id.to_string()).await?;
+    if !webhooks::disable(connection, id, now_us, why).await? {
+        return Ok(());
+    }
+    audit::note(connection, &audit::Who::itself(), "webhook.disable", &id.to_string()).await?;
+    let Some(Webhook { tenant, url, .. }) = webhooks::by_id(connection, id).await? else { return Ok(()) };
+    // The rest of it may be a secret of its own.
+    let host = url.split('/').nth(2).unwrap_or_default();
+    for account in tenants::owners(connection, tenant).await? {
+        let (host, why) = (host.to_owned(), why.to_owned());
+        mail::enqueue(connection, &Mail::WebhookOff { tenant, account, webhook: id, host, why }).await?;
     }
     Ok(())
 }

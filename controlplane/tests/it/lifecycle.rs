@@ -39,7 +39,7 @@ pub(crate) async fn until_waiting(connection: &mut Connection, expected: i64) {
 }
 
 /// The data plane has what there is, and reads no zones.
-pub(crate) async fn settle(server: &Server) {
+async fn settle(server: &Server) {
     let body = json!({"name": "settled.example.com.", "type": "TXT", "value": ["x"]});
     server.client.json("POST", "/api/v1/records?wait=applied&timeout=20s", &body).await.expect(201);
 }

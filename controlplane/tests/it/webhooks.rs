@@ -295,6 +295,22 @@ async fn what_is_sent_is_a_job_that_is_seen_and_cancelled() {
     world.office.server.stop().await;
 }
 
+/// Who owns the tenant hears of it by mail, without what may be a secret of the URL.
+#[tokio::test]
+async fn that_a_webhook_was_turned_off_is_told_by_mail() {
+    let world = World::open(&[Manner::Status(410, String::new())]).await;
+    let (anna, _) = with_tenant(&world.office, "anna@example.org").await;
+    let made = hook(&anna.client, &json!({ "url": url(0), "topics": ["record"] })).await;
+    zone(&anna.client, "anna.test.").await.expect(201);
+    until(&anna.client, &made, |now| now["enabled"] == json!(false)).await;
+    let text = world.office.letter("anna@example.org", "A webhook of yours was turned off").await;
+    for part in [made["id"].as_str().unwrap(), "hooks0.test:8443", "it answered 410"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(!text.contains("to=0"), "{text}");
+    world.office.server.stop().await;
+}
+
 /// It waits, and is sent as soon as the tenant is not suspended any more.
 #[tokio::test]
 async fn of_a_tenant_that_is_suspended_nothing_is_sent() {

@@ -54,6 +54,8 @@ mod feed;
 mod frozen;
 #[path = "../it/harness.rs"]
 mod harness;
+#[path = "../it/http2.rs"]
+mod http2;
 #[path = "../it/idempotency.rs"]
 mod idempotency;
 #[path = "../it/internal.rs"]
@@ -115,6 +117,8 @@ mod sockets;
 mod tenant_networks;
 #[path = "../it/tenants.rs"]
 mod tenants;
+#[path = "../it/tls.rs"]
+mod tls;
 #[path = "../it/tokens.rs"]
 mod tokens;
 #[path = "../it/webhooks.rs"]

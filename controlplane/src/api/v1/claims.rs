@@ -133,7 +133,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Problem> {
     let asker = asked.asker(Scope::DomainsRead)?;
     let limit = cursor::limit(params.limit)?;
-    let after = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::nil);
+    let after = cursor::after(params.cursor.as_deref())?;
     let listed = app.claims.list(&asker, params.tenant, after, limit + 1).await?;
     Ok(Json(cursor::by_id(listed, limit, |claim| claim.id, |claim| Claim::of(&app, claim))).into_response())
 }

@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::super::App;
 use super::super::asked::Asked;
@@ -108,7 +107,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Problem> {
     let asker = asked.asker(Scope::DomainsRead)?;
     let limit = cursor::limit(params.limit)?;
-    let after = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::nil);
+    let after = cursor::after(params.cursor.as_deref())?;
     let listed = app.tenants.invitations(&asker, number(&text)?, after, limit + 1).await?;
     Ok(Json(cursor::by_id(listed, limit, |invitation| invitation.id, Invitation::of)).into_response())
 }

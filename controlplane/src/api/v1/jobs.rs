@@ -120,7 +120,7 @@ pub async fn list(
     };
     let state =
         params.state.as_deref().map(|state| jobs::State::parse(state).ok_or_else(unknown)).transpose()?;
-    let before = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::max);
+    let before = cursor::before(params.cursor.as_deref())?;
     let filter = jobs::Filter { state, kind: params.kind.as_deref(), account: None };
     let mut connection = app.readers.acquire().await?;
     let found = jobs::list(&mut connection, filter, before, limit + 1).await?;

@@ -283,7 +283,7 @@ pub(crate) async fn members(
 ) -> Result<Response, Problem> {
     let asker = asked.asker(Scope::DomainsRead)?;
     let limit = cursor::limit(params.limit)?;
-    let after = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::nil);
+    let after = cursor::after(params.cursor.as_deref())?;
     let listed = app.tenants.members(&asker, number(&text)?, after, limit + 1).await?;
     Ok(Json(cursor::by_id(listed, limit, |member| member.account, Member::of)).into_response())
 }

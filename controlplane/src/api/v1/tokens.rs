@@ -9,7 +9,6 @@ use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::super::App;
 use super::super::asked::Asked;
@@ -105,7 +104,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Problem> {
     let holder = asked.holder()?;
     let limit = cursor::limit(params.limit)?;
-    let after = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::nil);
+    let after = cursor::after(params.cursor.as_deref())?;
     let listed = app.accounts.tokens_of(&holder, after, limit + 1).await?;
     Ok(Json(cursor::by_id(listed, limit, |row| row.id, |row| Token::of(&row))).into_response())
 }

@@ -132,7 +132,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Problem> {
     asked.manager()?;
     let limit = cursor::limit(params.limit)?;
-    let after = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::nil);
+    let after = cursor::after(params.cursor.as_deref())?;
     let listed = match &params.email {
         Some(email) => app.accounts.with_email(email).await?.into_iter().collect(),
         None => app.accounts.list(after, limit + 1).await?,

@@ -187,7 +187,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Problem> {
     let asker = asked.asker(Scope::DomainsRead)?;
     let limit = cursor::limit(params.limit)?;
-    let after = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::nil);
+    let after = cursor::after(params.cursor.as_deref())?;
     let listed = app.webhooks.list(&asker, params.tenant, after, limit + 1).await?;
     Ok(Json(cursor::by_id(listed, limit, |webhook| webhook.id, Webhook::of)).into_response())
 }
@@ -299,7 +299,7 @@ pub(crate) async fn deliveries(
 ) -> Result<Response, Problem> {
     let asker = asked.asker(Scope::DomainsRead)?;
     let limit = cursor::limit(params.limit)?;
-    let before = params.cursor.as_deref().map(cursor::id).transpose()?.unwrap_or_else(Uuid::max);
+    let before = cursor::before(params.cursor.as_deref())?;
     let listed = app.webhooks.deliveries(&asker, id(&text)?, before, limit + 1).await?;
     Ok(Json(cursor::by_id(listed, limit, |delivery| delivery.id, WebhookDelivery::of)).into_response())
 }
