@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -42,7 +42,7 @@ const OF_A_TENANT: usize = 2;
 const DOUBTFUL: usize = AT_ONCE / 2;
 
 /// Payload of a job.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize)]
 struct Payload {
     webhook: Uuid,
 }
@@ -54,6 +54,7 @@ pub(super) fn once(webhook: Uuid) -> String {
 
 /// Adds the job that sends what waits for a webhook, where there is none, in a transaction that holds it. `tenant`: 0 for the operator.
 pub(super) fn enqueue(batch: &mut Batch, webhook: Uuid, tenant: u32) {
+    // To the letter what the database lets tenants add.
     let payload = format!("{{\"webhook\":\"{webhook}\"}}");
     let new = New {
         once: Some(once(webhook)),
