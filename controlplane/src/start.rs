@@ -174,6 +174,8 @@ pub(crate) async fn history(
 pub(crate) async fn go_on(connection: &mut Connection) -> anyhow::Result<FeedState> {
     if connection.kind() == Kind::Sqlite {
         begin_term(connection).await?;
+        // Whoever had one was killed.
+        store::jobs::take_from_all(connection).await?;
     }
     store::relay::read(connection).await?.context("the state of the feed is gone")
 }

@@ -456,8 +456,6 @@ impl Kind for Settles {
                     let mut batch = Batch::of(connection);
                     crate::store::idempotency::keep(&mut batch, "c", "k", &[0; 32], b"{}", 1);
                     batch.run(connection).await?;
-                    // Long enough for the lease to be looked at.
-                    tokio::time::sleep(Duration::from_millis(400)).await;
                     settling.end(connection, End::Done).await
                 })
             });
@@ -465,8 +463,8 @@ impl Kind for Settles {
                 lease.goes_on();
                 return Err(problem.into());
             }
-            // The same behind it.
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            // Long enough for the lease to be looked at, and not for it to be over.
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
             lease.settled(JobOutcome::Done);
             Ok(())
         })
@@ -480,7 +478,7 @@ async fn what_a_kind_writes_with_the_end_of_its_attempt_is_there_when_the_job_wa
         for place in Place::both().await {
             let go = Arc::new(Notify::new());
             let kinds = Kinds::default().with(Settles { go: go.clone(), committer: place.committer.clone() });
-            let running = place.run(kinds, 1);
+            let running = place.run(kinds, 3);
             let id = place.add(new()).await;
             place.until(id, |job| job.state == State::Running).await;
             if is_lost {

@@ -48,10 +48,11 @@ const LIST_STATE: &str = concat!(
 const COUNT: &str = "SELECT count(*) FROM jobs WHERE state = $1";
 const PRUNE: &str = "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished_at_us < $1 AND finished_at_us IS NOT NULL ORDER BY finished_at_us LIMIT $2)";
 const NEXT_OF: &str = "SELECT once, run_at_us FROM jobs WHERE state IN ('waiting', 'running') AND kind = $1 AND replace($2, ',' || once || ',', '') <> $2";
+const TAKE_FROM_ALL: &str = "UPDATE jobs SET lease_until_us = 0 WHERE state = 'running'";
 const MAKE_ROOM: &str = "UPDATE jobs SET once = NULL WHERE id = $1 AND schedule IS NULL";
 
 /// Every statement of this file that both get.
-pub const ALL: &[&str] = &[BY_ID, LIST, LIST_STATE, COUNT, PRUNE, NEXT_OF, MAKE_ROOM];
+pub const ALL: &[&str] = &[BY_ID, LIST, LIST_STATE, COUNT, PRUNE, NEXT_OF, TAKE_FROM_ALL, MAKE_ROOM];
 
 /// The statements that ask for the time, which each database does in its own way.
 struct Timed {
@@ -549,6 +550,14 @@ pub async fn by_id(connection: &mut Connection, id: Uuid) -> sqlx::Result<Option
 /// Of the database.
 pub async fn count(connection: &mut Connection, state: State) -> sqlx::Result<i64> {
     connection.query(COUNT).bind(state.as_str()).fetch_value().await
+}
+
+/// Ends every lease, so that jobs that run are claimed at once: for a process that has just got the database for itself.
+///
+/// # Errors
+/// Of the database.
+pub(crate) async fn take_from_all(connection: &mut Connection) -> sqlx::Result<()> {
+    connection.query(TAKE_FROM_ALL).execute().await.map(|_| ())
 }
 
 /// Lets others with the same `once` be added beside one that has begun and has no schedule: what they are about may be behind what this
