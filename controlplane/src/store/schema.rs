@@ -105,3 +105,53 @@ impl Place {
         Ok(steps.collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::jobs::{self, FIRST};
+    use crate::store::{tenants, testing};
+
+    /// What a version sent by other means than jobs (before step 23) is sent by jobs, as those of today are.
+    #[tokio::test]
+    async fn what_waited_for_webhooks_is_taken_over_by_jobs() {
+        for (mut connection, _place) in testing::connections().await {
+            let steps = match connection.kind() {
+                Kind::Sqlite => SQLITE,
+                Kind::Postgres => POSTGRES,
+            };
+            let apply = |from: i64, to: i64| -> Vec<&'static str> {
+                steps.iter().filter(|step| (from..=to).contains(&step.0)).map(|step| step.2).collect()
+            };
+            connection.control(&apply(1, 22)).await.unwrap();
+            let tenant = tenants::insert(&mut connection, "x", 1).await.unwrap();
+            let add = "INSERT INTO webhooks (id, tenant, url, topics, created_at_us, since_sequence, due_at_us) VALUES ($1, $2, 'https://a/', 'record', 1, 0, $3)";
+            let (waits, of_operator) = (Uuid::now_v7(), Uuid::now_v7());
+            for (id, tenant, due_at_us) in [
+                (waits, Some(tenant), Some(5_i64)),
+                (of_operator, None, Some(6)),
+                (Uuid::now_v7(), Some(tenant), None),
+            ] {
+                connection
+                    .query(add)
+                    .bind(id)
+                    .bind(tenant.map(i64::from))
+                    .bind(due_at_us)
+                    .execute()
+                    .await
+                    .unwrap();
+            }
+            connection.control(&apply(23, i64::MAX)).await.unwrap();
+            let due = jobs::due(&mut connection, &jobs::kinds(["webhook.deliver"]), FIRST, 9).await.unwrap();
+            let found: Vec<_> = due.iter().map(|due| (due.tenant, due.at_us)).collect();
+            assert_eq!(found, [(Some(tenant), 5), (None, 6)]);
+            for (due, webhook) in due.iter().zip([waits, of_operator]) {
+                let job = jobs::by_id(&mut connection, due.id).await.unwrap().unwrap();
+                assert_eq!(job.payload, format!("{{\"webhook\":\"{webhook}\"}}"));
+                assert_eq!(job.once, Some(format!("webhook.deliver {webhook}")));
+            }
+        }
+    }
+}
