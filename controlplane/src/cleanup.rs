@@ -37,16 +37,24 @@ pub(crate) struct Kept {
     pub(crate) jobs: Duration,
 }
 
-/// Forgets what has expired.
-pub(crate) struct Expiry {
-    pub(crate) committer: Committer,
-    pub(crate) kept: Kept,
+/// Does jobs of either kind.
+pub(crate) struct Forget {
+    name: &'static str,
+    tables: &'static [(&'static str, Step)],
+    committer: Committer,
+    kept: Kept,
 }
 
-/// Forgets what was kept for long enough.
-pub(crate) struct Cleanup {
-    pub(crate) committer: Committer,
-    pub(crate) kept: Kept,
+impl Forget {
+    /// What has expired.
+    pub(crate) fn expired(committer: Committer, kept: Kept) -> Forget {
+        Forget { name: "expiry", tables: EXPIRED, committer, kept }
+    }
+
+    /// What was kept for long enough.
+    pub(crate) fn over(committer: Committer, kept: Kept) -> Forget {
+        Forget { name: "cleanup", tables: OVER, committer, kept }
+    }
 }
 
 /// Before which time something was over that goes now, in microseconds since the epoch.
@@ -139,9 +147,9 @@ async fn one_step(committer: &Committer, step: Step, times: Times) -> Result<u64
     delete.await
 }
 
-impl Kind for Expiry {
+impl Kind for Forget {
     fn name(&self) -> &'static str {
-        "expiry"
+        self.name
     }
 
     fn schedule(&self) -> Option<&'static str> {
@@ -149,20 +157,6 @@ impl Kind for Expiry {
     }
 
     fn run<'a>(&'a self, _: &'a Claimed, _: &'a Lease) -> Work<'a> {
-        Box::pin(async move { forget(&self.committer, EXPIRED, Times::of(self.kept, now_us())).await })
-    }
-}
-
-impl Kind for Cleanup {
-    fn name(&self) -> &'static str {
-        "cleanup"
-    }
-
-    fn schedule(&self) -> Option<&'static str> {
-        Some(EVERY)
-    }
-
-    fn run<'a>(&'a self, _: &'a Claimed, _: &'a Lease) -> Work<'a> {
-        Box::pin(async move { forget(&self.committer, OVER, Times::of(self.kept, now_us())).await })
+        Box::pin(async move { forget(&self.committer, self.tables, Times::of(self.kept, now_us())).await })
     }
 }

@@ -111,6 +111,18 @@ pub(crate) async fn enqueue(connection: &mut Connection, mail: &Mail) -> sqlx::R
     batch.run(connection).await.map(|_| ())
 }
 
+/// The same to each account that owns a tenant.
+pub(crate) async fn enqueue_to_owners(
+    connection: &mut Connection,
+    tenant: u32,
+    mail: impl Fn(Uuid) -> Mail,
+) -> sqlx::Result<()> {
+    for account in tenants::owners(connection, tenant).await? {
+        enqueue(connection, &mail(account)).await?;
+    }
+    Ok(())
+}
+
 /// What is written to whom, and the link in it.
 async fn write(
     connection: &mut Connection,

@@ -21,7 +21,7 @@ use crate::auth::password::Passwords;
 use crate::auth::revoked::Listener;
 use crate::auth::{Authenticator, used};
 use crate::buffer::replay::Replay;
-use crate::cleanup::{Cleanup, Expiry, Kept};
+use crate::cleanup::{Forget, Kept};
 use crate::commit;
 use crate::commit::writer::{Here, Line, Sequences, Writer};
 use crate::config::{AccessList, Config, MailTransport, Networks};
@@ -370,8 +370,8 @@ impl Controlplane {
         let rotation = Rotation { vault: vault.clone(), committer: committer.clone() };
         let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
         let kept = Kept { history: days(config.store.history_days), jobs: days(config.jobs.kept_days) };
-        let expiry = Expiry { committer: committer.clone(), kept };
-        let cleanup = Cleanup { committer: committer.clone(), kept };
+        let expiry = Forget::expired(committer.clone(), kept);
+        let cleanup = Forget::over(committer.clone(), kept);
         let kinds = Kinds::default().with(letters).with(Trial(mailer)).with(check).with(rotation);
         let deliver = Deliver {
             committer: committer.clone(),

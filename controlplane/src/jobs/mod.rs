@@ -22,7 +22,6 @@ pub(crate) mod tests;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
@@ -30,7 +29,6 @@ use uuid::Uuid;
 
 use crate::error::Problem;
 use crate::store::jobs::New;
-use crate::store::now_us;
 
 pub use lease::Lease;
 pub(crate) use lease::Settling;
@@ -112,12 +110,10 @@ impl Kinds {
     fn regular(&self) -> Vec<New> {
         let regular = |kind: &Arc<dyn Kind>| {
             let pattern = kind.schedule()?;
-            let now = now_us();
-            let first = schedule::next_us(pattern, now).unwrap_or(now);
             Some(New {
                 once: Some(kind.name().to_owned()),
                 schedule: Some(pattern.to_owned()),
-                after: Duration::from_micros(u64::try_from(first - now).unwrap_or(0)),
+                after: schedule::wait(pattern).unwrap_or_default(),
                 ..New::plain(kind.name(), "{}".to_owned())
             })
         };

@@ -19,7 +19,7 @@ use crate::observe::metrics::{JobOutcome, Metrics};
 use crate::stop::{Stop, stopped};
 use crate::store::batch::Batch;
 use crate::store::jobs::{self, Attempt, Due, End, Job, State};
-use crate::store::{Connection, Pool, now_us};
+use crate::store::{Connection, Pool};
 
 /// How often jobs are looked for whose time has come, that other processes added, or whose worker is gone.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -419,9 +419,7 @@ async fn give_up(connection: &mut Connection, job: &Job, holder: Uuid, error: &s
 
 /// How long it is to the next time of a job's schedule, where it has one.
 fn next(job: &Job) -> Option<Duration> {
-    let now = now_us();
-    let next = schedule::next_us(job.schedule.as_deref()?, now)?;
-    Some(Duration::from_micros(u64::try_from(next - now).unwrap_or(0)))
+    schedule::wait(job.schedule.as_deref()?)
 }
 
 /// What an attempt failed at, as everybody may be shown it.

@@ -2,10 +2,13 @@
 
 use std::cmp::Ordering;
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use croner::errors::CronError;
 use croner::{CivilDate, CivilDateTime, CivilTime, Cron, CronDateTime, Resolution, Weekday};
 use time::{Date, Month, OffsetDateTime, Time};
+
+use crate::store::now_us;
 
 /// The first time of a pattern behind a moment, both in microseconds since the epoch; `None` where it is no pattern, or its time never
 /// comes.
@@ -19,6 +22,13 @@ pub fn next_us(pattern: &str, after_us: i64) -> Option<i64> {
     let after = OffsetDateTime::from_unix_timestamp(after_us.div_euclid(1_000_000)).ok()?;
     let next = cron.find_next_occurrence(&Utc(after), false).ok()?;
     next.0.unix_timestamp().checked_mul(1_000_000)
+}
+
+/// How long it is to the next time of a pattern, where there is one.
+pub(super) fn wait(pattern: &str) -> Option<Duration> {
+    let now = now_us();
+    let next = next_us(pattern, now)?;
+    Some(Duration::from_micros(u64::try_from(next - now).unwrap_or(0)))
 }
 
 /// A moment in UTC, where every wall clock time happens once.

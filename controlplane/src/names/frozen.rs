@@ -11,7 +11,7 @@ use crate::error::{Code, Problem};
 use crate::model::name_key;
 use crate::model::zone::Zone;
 use crate::store::claims::{self, Claim, State};
-use crate::store::{Connection, audit, tenants, zones};
+use crate::store::{Connection, audit, zones};
 
 /// Zones that are read at once.
 const READ: i64 = 1_000;
@@ -72,11 +72,15 @@ pub(super) async fn freeze(
         return Ok(());
     }
     frozen.note(connection, "domain.freeze").await?;
-    for account in tenants::owners(connection, claim.tenant).await? {
-        let (tenant, name, zones) = (claim.tenant, claim.name.to_string(), frozen.count);
-        mail::enqueue(connection, &Mail::ZonesFrozen { tenant, account, name, zones, days }).await?;
-    }
-    Ok(())
+    let (tenant, zones) = (claim.tenant, frozen.count);
+    mail::enqueue_to_owners(connection, tenant, |account| Mail::ZonesFrozen {
+        tenant,
+        account,
+        name: claim.name.to_string(),
+        zones,
+        days,
+    })
+    .await
 }
 
 /// Thaws the zones at and below a name that has just been proven.

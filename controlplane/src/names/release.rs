@@ -14,7 +14,7 @@ use crate::jobs::{Failure, Lease};
 use crate::model::change::{Operation, Request};
 use crate::model::zone::Zone;
 use crate::store::audit::Who;
-use crate::store::{now_us, tenants, zones};
+use crate::store::{now_us, zones};
 
 /// The most zones of one step: the next one comes with the next look at what is due.
 const AT_ONCE: i64 = 50;
@@ -78,10 +78,13 @@ async fn tell(committer: &Committer, released: BTreeMap<u32, Vec<String>>) -> Re
             for (tenant, names) in released {
                 let zones = names.len();
                 let names: Vec<String> = names.into_iter().take(NAMED).collect();
-                for account in tenants::owners(connection, tenant).await? {
-                    let names = names.clone();
-                    mail::enqueue(connection, &Mail::ZonesReleased { tenant, account, names, zones }).await?;
-                }
+                mail::enqueue_to_owners(connection, tenant, |account| Mail::ZonesReleased {
+                    tenant,
+                    account,
+                    names: names.clone(),
+                    zones,
+                })
+                .await?;
             }
             Ok(())
         })

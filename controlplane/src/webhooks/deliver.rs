@@ -127,16 +127,16 @@ impl Deliver {
         Lane { kinds, at_once, of_a_tenant: OF_A_TENANT, doubtful: DOUBTFUL }
     }
 
-    async fn attempt(&self, webhook: Uuid) -> Result<Came, Failure> {
-        let mut connection = self.readers.acquire().await.map_err(Problem::from)?;
-        let to_send = webhooks::to_send(&mut connection, webhook).await.map_err(Problem::from)?;
-        let Some(to_send) = to_send else { return Ok(Came::Nothing) };
+    async fn attempt(&self, webhook: Uuid) -> Result<Came, Problem> {
+        let mut connection = self.readers.acquire().await?;
+        let Some(to_send) = webhooks::to_send(&mut connection, webhook).await? else {
+            return Ok(Came::Nothing);
+        };
         if to_send.is_suspended {
             return Ok(Came::Suspended);
         }
         let row = webhook.to_string();
-        let secret = self.vault.open(&mut connection, WEBHOOKS.name, &row, &to_send.secret).await;
-        let secret = secret.map_err(Problem::from)?;
+        let secret = self.vault.open(&mut connection, WEBHOOKS.name, &row, &to_send.secret).await?;
         drop(connection);
         let at_us = now_us();
         let outcome = match secret {

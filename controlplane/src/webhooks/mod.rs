@@ -56,11 +56,11 @@ async fn turn_off(connection: &mut Connection, id: Uuid, now_us: i64, why: &str)
     let Some(Webhook { tenant, url, .. }) = webhooks::by_id(connection, id).await? else { return Ok(()) };
     // The rest of it may be a secret of its own.
     let host = url.split('/').nth(2).unwrap_or_default();
-    for account in tenants::owners(connection, tenant).await? {
+    mail::enqueue_to_owners(connection, tenant, |account| {
         let (host, why) = (host.to_owned(), why.to_owned());
-        mail::enqueue(connection, &Mail::WebhookOff { tenant, account, webhook: id, host, why }).await?;
-    }
-    Ok(())
+        Mail::WebhookOff { tenant, account, webhook: id, host, why }
+    })
+    .await
 }
 
 /// See the module.
