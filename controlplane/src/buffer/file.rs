@@ -41,9 +41,10 @@ pub(super) enum Message {
         octets: Vec<u8>,
         kept: Kept,
     },
+    /// Gives the entries of these numbers; `None` when one of them cannot be read.
     Read {
-        number: u64,
-        read: oneshot::Sender<Option<Vec<u8>>>,
+        numbers: Vec<u64>,
+        read: oneshot::Sender<Option<Vec<Vec<u8>>>>,
     },
     Remove {
         number: u64,
@@ -105,8 +106,8 @@ impl File {
                 self.write(appends, &removes);
             }
             match waiting.take() {
-                Some(Message::Read { number, read }) => {
-                    let _ = read.send(self.read(number));
+                Some(Message::Read { numbers, read }) => {
+                    let _ = read.send(self.read(&numbers));
                 }
                 Some(Message::Close { closed }) => {
                     drop(self);
@@ -146,10 +147,12 @@ impl File {
         }
     }
 
-    fn read(&mut self, number: u64) -> Option<Vec<u8>> {
+    /// All of these, or `None`.
+    fn read(&mut self, numbers: &[u64]) -> Option<Vec<Vec<u8>>> {
         self.with(|database| {
             let table = database.begin_read()?.open_table(ENTRIES)?;
-            Ok(table.get(number)?.map(|value| value.value().to_vec()))
+            let entry = |number| Ok(table.get(number)?.map(|value| value.value().to_vec()));
+            numbers.iter().map(entry).collect()
         })?
     }
 

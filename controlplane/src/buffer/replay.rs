@@ -3,7 +3,7 @@
 //! Each request is read and judged again as if it came now, under the id that it was given. What cannot be made is written
 //! down as a conflict; only then it leaves the buffer. Killed in between, it finds in the database how far it had come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, hash_map};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ const SOON: Duration = Duration::from_millis(20);
 const TRIES: u32 = 3;
 
 /// The most that are made together, and the octets of those, but for a single longer one.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 256;
 const TOGETHER_OCTETS: u64 = 4 << 20;
 
 /// In the extensions of a request that is read again.
@@ -108,7 +108,10 @@ impl Replay {
     /// Makes several. All are on their way to the writer at once, each behind the one before it; the first of which it cannot be
     /// said yet what becomes of it is made alone, and those behind it come later.
     async fn settle_all(&self, first: Vec<(u64, Held)>) {
-        let mut made = self.make_all(&first).await;
+        let mut made = match self.find_all(&first).await {
+            Ok(found) => self.make_all(first.iter().map(|(number, _)| *number).zip(found)).await,
+            Err(_) => BTreeMap::new(),
+        };
         for (number, held) in first {
             let Some(result) = made.remove(&number) else { return self.settle(number, &held).await };
             match self.became(&held, result).await {
@@ -119,15 +122,18 @@ impl Replay {
         }
     }
 
-    /// What became of those that were tried, by number.
-    async fn make_all(&self, first: &[(u64, Held)]) -> BTreeMap<u64, Result<Uuid, Problem>> {
+    /// What became of those that were tried, by number: all in front of the first that is not to be made.
+    async fn make_all(
+        &self,
+        first: impl Iterator<Item = (u64, Found)>,
+    ) -> BTreeMap<u64, Result<Uuid, Problem>> {
         let (mut making, mut made, mut early) = (JoinSet::new(), BTreeMap::new(), None);
         let chain = Chain::default();
-        for (number, held) in first {
-            let Ok(Found::Entry(entry, access)) = self.find(*number, held).await else { break };
+        for (number, found) in first {
+            let Found::Entry(entry, access) = found else { break };
             let (entered, has_entered) = oneshot::channel();
             let link = Link { chain: chain.clone(), entered };
-            let (number, router) = (*number, self.router.clone());
+            let router = self.router.clone();
             making.spawn(async move { (number, make(router, &entry, access, Some(link)).await) });
             if has_entered.await.is_err() {
                 // What came of it did so before those in front of it were made: it is made alone.
@@ -164,7 +170,9 @@ impl Replay {
     /// # Errors
     /// When that cannot be said yet.
     async fn judge(&self, number: u64, held: &Held) -> Result<Option<Outcome>, Problem> {
-        let (entry, access) = match self.find(number, held).await? {
+        let alone = (number, held.clone());
+        let found = self.find_all(std::slice::from_ref(&alone)).await?.pop();
+        let (entry, access) = match found.ok_or_else(unreadable)? {
             Found::Settled => return Ok(None),
             Found::Not(outcome) => return Ok(Some(outcome)),
             Found::Entry(entry, access) => (entry, access),
@@ -201,40 +209,55 @@ impl Replay {
         })
     }
 
-    async fn find(&self, number: u64, held: &Held) -> Result<Found, Problem> {
-        if self.is_settled(held.change).await? {
-            return Ok(Found::Settled);
-        }
-        Ok(match Entry::decode(&self.read(number).await?) {
-            Ok(entry) => {
-                // They may have been taken from memory.
-                let mut connection = self.app.readers.acquire().await?;
-                let head = &entry.head;
-                match auth::still_may(&mut connection, &head.caller, head.came_with).await? {
-                    Err(problem) => Found::Not(conflict(&problem)),
-                    Ok(access) => {
-                        let access = access.asking_from(head.client);
-                        Found::Entry(Box::new(entry), access)
+    /// What is found of each, in this order. Who asked for many is looked up once.
+    ///
+    /// # Errors
+    /// Of the database, or of the buffer.
+    async fn find_all(&self, first: &[(u64, Held)]) -> Result<Vec<Found>, Problem> {
+        let entries = self.read(first.iter().map(|(number, _)| *number).collect()).await?;
+        let mut connection = self.app.readers.acquire().await?;
+        let changes = first.iter().map(|(_, held)| held.change);
+        let settled = buffered::settled_of(&mut connection, changes).await?;
+        let mut may = HashMap::new();
+        let mut all = Vec::with_capacity(first.len());
+        for ((_, held), octets) in first.iter().zip(entries) {
+            all.push(match Entry::decode(&octets) {
+                _ if settled.contains(&held.change) => Found::Settled,
+                Ok(entry) => {
+                    let head = &entry.head;
+                    // They may have been taken from memory.
+                    let may = match may.entry((head.caller.clone(), head.came_with)) {
+                        hash_map::Entry::Occupied(known) => known.into_mut(),
+                        hash_map::Entry::Vacant(place) => place
+                            .insert(auth::still_may(&mut connection, &head.caller, head.came_with).await?),
+                    };
+                    match may {
+                        Err(problem) => Found::Not(conflict(problem)),
+                        Ok(access) => {
+                            let access = access.clone().asking_from(head.client);
+                            Found::Entry(Box::new(entry), access)
+                        }
                     }
                 }
-            }
-            Err(why) => {
-                let message = format!("what was kept of the request is damaged: {why}");
-                Found::Not(conflict(&Problem::new(Code::Internal, message)))
-            }
-        })
+                Err(why) => {
+                    let message = format!("what was kept of the request is damaged: {why}");
+                    Found::Not(conflict(&Problem::new(Code::Internal, message)))
+                }
+            });
+        }
+        Ok(all)
     }
 
     async fn is_settled(&self, change: Uuid) -> Result<bool, Problem> {
         let mut connection = self.app.readers.acquire().await?;
-        Ok(buffered::is_settled(&mut connection, change).await?)
+        Ok(!buffered::settled_of(&mut connection, std::iter::once(change)).await?.is_empty())
     }
 
-    async fn read(&self, number: u64) -> Result<Vec<u8>, Problem> {
-        let (read, octets) = oneshot::channel();
-        let sent = self.buffer.messages.send(Message::Read { number, read });
-        let octets = if sent.is_ok() { octets.await.ok().flatten() } else { None };
-        octets.ok_or_else(|| Problem::new(Code::BufferUnavailable, "the buffer cannot be read"))
+    async fn read(&self, numbers: Vec<u64>) -> Result<Vec<Vec<u8>>, Problem> {
+        let (read, entries) = oneshot::channel();
+        let sent = self.buffer.messages.send(Message::Read { numbers, read });
+        let entries = if sent.is_ok() { entries.await.ok().flatten() } else { None };
+        entries.ok_or_else(unreadable)
     }
 
     /// Writes down what became of one that is not made, until that is done; whether it is made all the same.
@@ -319,6 +342,10 @@ async fn make(router: Router, entry: &Entry, access: Access, link: Option<Link>)
     }
     let change = response.headers().get(&CHANGE).and_then(|value| value.to_str().ok()?.parse().ok());
     change.filter(|_| response.status().is_success()).ok_or_else(failed)
+}
+
+fn unreadable() -> Problem {
+    Problem::new(Code::BufferUnavailable, "the buffer cannot be read")
 }
 
 fn conflict(problem: &Problem) -> Outcome {

@@ -1,18 +1,23 @@
 //! `buffered_changes`: what became of changes that were accepted while the database was away and that are not in `changes`.
 
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use super::batch::Batch;
 use super::{Connection, Row};
 
-const SETTLED: &str = "SELECT count(*) FROM (SELECT id FROM changes WHERE id = $1 UNION ALL SELECT change_id FROM buffered_changes WHERE change_id = $1) AS settled";
 const INSERT: &str = "INSERT INTO buffered_changes (change_id, accepted_at_us, settled_at_us, actor, request_id, request, repeats, code, message) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (change_id) DO NOTHING";
 const FIND: &str = "SELECT change_id, accepted_at_us, settled_at_us, actor, request_id, request, repeats, code, message FROM buffered_changes WHERE change_id = $1";
 const PAGE: &str = "SELECT change_id, accepted_at_us, settled_at_us, actor, request_id, request, repeats, code, message FROM buffered_changes WHERE code IS NOT NULL AND change_id > $1 AND (actor = $2 OR $2 IS NULL) ORDER BY change_id LIMIT $3";
 const PRUNE: &str = "DELETE FROM buffered_changes WHERE change_id IN (SELECT change_id FROM buffered_changes WHERE settled_at_us < $1 ORDER BY settled_at_us LIMIT $2)";
 
-/// Every statement of this file.
-pub const ALL: &[&str] = &[SETTLED, INSERT, FIND, PAGE, PRUNE];
+const SETTLED: &str = "SELECT id FROM changes WHERE id = ANY (string_to_array($1, ',')::UUID[]) UNION SELECT change_id FROM buffered_changes WHERE change_id = ANY (string_to_array($1, ',')::UUID[])";
+
+/// Every statement of this file that both databases get.
+pub const ALL: &[&str] = &[INSERT, FIND, PAGE, PRUNE];
+/// Those that PostgreSQL alone gets: nothing is accepted for later with the other one.
+pub const POSTGRES_ONLY: &[&str] = &[SETTLED];
 
 /// What became of one.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,12 +52,17 @@ pub enum Outcome {
     },
 }
 
-/// Whether a change is made, or known not to be.
+/// Those of these changes that are made, or known not to be. For PostgreSQL.
 ///
 /// # Errors
 /// Of the database.
-pub async fn is_settled(connection: &mut Connection, change: Uuid) -> sqlx::Result<bool> {
-    Ok(connection.query(SETTLED).bind(change).fetch_value::<i64>().await? > 0)
+pub async fn settled_of(
+    connection: &mut Connection,
+    changes: impl Iterator<Item = Uuid>,
+) -> sqlx::Result<HashSet<Uuid>> {
+    let changes: Vec<String> = changes.map(|change| change.to_string()).collect();
+    let rows = connection.query(SETTLED).bind(changes.join(",")).fetch_all().await?;
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 /// Keeps what became of one; what is known of it already stays.

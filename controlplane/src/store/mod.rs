@@ -99,6 +99,7 @@ pub fn statements(kind: Kind) -> Vec<&'static str> {
         ],
         Kind::Postgres => &[
             accounts::POSTGRES_ONLY,
+            buffered::POSTGRES_ONLY,
             audit_chain::POSTGRES_ONLY,
             zones::POSTGRES_ONLY,
             rrsets::POSTGRES_ONLY,
