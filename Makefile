@@ -89,7 +89,7 @@ loom: ## try every interleaving of the store's hand-over and retirement
 seeds: ## write the seeds of the fuzz targets anew
 	cargo run --quiet --locked --manifest-path fuzz/Cargo.toml -p godwit-fuzz-harness --bin seeds
 
-proof: ## remove each protection in a copy and require that its test turns red (ARGS='NAME' for some)
+proof: ## remove each protection in a copy and require that its test turns red (ARGS='NAME' for some, ARGS=--together: many at once)
 	testkit/proof $(ARGS)
 
 proof-table: ## put the rows of docs/proof.d/ together in docs/proof.md
