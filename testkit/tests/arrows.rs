@@ -160,6 +160,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "http-body-util",
             "hyper",
             "hyper-util",
+            "idna",
             "indicatif",
             "libc",
             "mimalloc",

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+pub(crate) mod inner;
+
 use crate::name::{self, NameError};
 use crate::rr::Rtype;
 
@@ -43,6 +45,9 @@ pub enum RdataError {
     /// A name in it is not one.
     #[error("bad name in RDATA at octet {0}: {1}")]
     Name(usize, NameError),
+    /// What its last field holds is not what readers of the type take.
+    #[error("RDATA of {0} holds {1}")]
+    Content(Rtype, &'static str),
     /// More than 65,535 octets.
     #[error("RDATA longer than 65535 octets")]
     TooLong,
@@ -193,6 +198,18 @@ pub fn validate(rtype: Rtype, rdata: &[u8]) -> Result<(), RdataError> {
         return Err(RdataError::TooLong);
     }
     spans(rtype, rdata).try_for_each(|span| span.map(|_| ()))
+}
+
+/// As [`validate`], and no reader refuses a whole message over it. For what is written anew: what is kept already, and what other versions
+/// send, goes on to be served as it is.
+///
+/// # Errors
+/// [`RdataError`] with the place, or with what is wrong inside.
+pub fn validate_new(rtype: Rtype, rdata: &[u8]) -> Result<(), RdataError> {
+    validate(rtype, rdata)?;
+    let last = spans(rtype, rdata).filter_map(Result::ok).last();
+    let last = last.and_then(|span| rdata.get(span.start..span.end)).unwrap_or_default();
+    inner::check(rtype, rdata, last).map_err(|what| RdataError::Content(rtype, what))
 }
 
 /// The canonical form (RFC 4034 §6.2): names of the listed types in lower case. Borrowed where nothing changes.

@@ -362,7 +362,6 @@ impl<'b> Response<'b> {
 
     #[inline]
     fn put_opt(&mut self, opt: &Opt<'_>, rcode: u16) -> Option<()> {
-        let mark = self.mark();
         let [size_high, size_low] = opt.udp_payload_octets.to_be_bytes();
         let [_, extended_rcode] = (rcode >> 4).to_be_bytes();
         let dnssec_ok = if opt.dnssec_ok { 0x80 } else { 0 };
@@ -375,27 +374,18 @@ impl<'b> Response<'b> {
         {
             return Some(());
         }
-        let options = (|| {
-            if let Some(cookie) = &opt.cookie {
-                self.put_option(option::COOKIE, cookie)?;
-            }
-            if let Some(nsid) = opt.nsid {
-                self.put_option(option::NSID, nsid)?;
-            }
-            if let Some(keepalive) = opt.keepalive {
-                self.put_option(option::TCP_KEEPALIVE, &keepalive.to_be_bytes())?;
-            }
-            Some(())
-        })();
-        if options.is_none() {
-            self.reset(mark);
-            return None;
+        // The OPT itself is owed (RFC 6891 §6.1.1), and says half of the RCODE; each option is there where it fits.
+        if let Some(cookie) = &opt.cookie {
+            self.put_option(option::COOKIE, cookie);
+        }
+        if let Some(nsid) = opt.nsid {
+            self.put_option(option::NSID, nsid);
+        }
+        if let Some(keepalive) = opt.keepalive {
+            self.put_option(option::TCP_KEEPALIVE, &keepalive.to_be_bytes());
         }
         if let Some(code) = opt.extended_error {
-            let before = self.mark();
-            if self.put_option(option::EXTENDED_ERROR, &code.to_be_bytes()).is_none() {
-                self.reset(before);
-            }
+            self.put_option(option::EXTENDED_ERROR, &code.to_be_bytes());
         }
         let length = self.at.saturating_sub(length_at).saturating_sub(2);
         let length = u16::try_from(length).ok()?;
@@ -403,10 +393,17 @@ impl<'b> Response<'b> {
         Some(())
     }
 
-    fn put_option(&mut self, code: u16, value: &[u8]) -> Option<()> {
-        self.put_octets(&code.to_be_bytes())?;
-        self.put_octets(&u16::try_from(value.len()).ok()?.to_be_bytes())?;
-        self.put_octets(value)
+    /// An option, where it fits.
+    fn put_option(&mut self, code: u16, value: &[u8]) {
+        let before = self.mark();
+        let written = (|| {
+            self.put_octets(&code.to_be_bytes())?;
+            self.put_octets(&u16::try_from(value.len()).ok()?.to_be_bytes())?;
+            self.put_octets(value)
+        })();
+        if written.is_none() {
+            self.reset(before);
+        }
     }
 
     /// Writes one record with RDATA made up for this answer (RFC 8482 §4.2, CHAOS TXT), owned by the QNAME.
@@ -517,4 +514,38 @@ pub fn append_tsig_error(
     header.arcount = header.arcount.checked_add(1)?;
     header.write(message);
     Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_does_not_fit_is_left_out_and_the_opt_stays() {
+        let nsid = [b'n'; 100];
+        let opt = Opt {
+            udp_payload_octets: 1232,
+            dnssec_ok: false,
+            cookie: Some([7; COOKIE_OCTETS]),
+            nsid: Some(&nsid),
+            keepalive: Some(3),
+            extended_error: None,
+        };
+        const BADCOOKIE: u16 = 23;
+        for (size, options) in
+            [(26, 0), (29, 6), (50, 6), (51, 28), (57, 34), (154, 34), (155, 132), (161, 138)]
+        {
+            let mut message = [0; 200];
+            let response =
+                Response::new(&mut message, &[0; HEADER_OCTETS], HEADER_OCTETS, size, opt.octets());
+            let length = response.finish(1, 0, BADCOOKIE, Some(&opt), size);
+            assert_eq!(length, HEADER_OCTETS + OPT_OCTETS + options, "{size}");
+            assert_eq!(
+                (message[11], message[17], message[3]),
+                (1, 1, 7),
+                "{size}: an OPT that says BADCOOKIE"
+            );
+            assert_eq!(usize::from(message[22]), options, "{size}");
+        }
+    }
 }

@@ -81,7 +81,7 @@ pub fn values(
 
 fn value(rtype: Rtype, text: &str, origin: Option<NameRef<'_>>) -> Result<Box<[u8]>, String> {
     let octets = presentation::parse_rdata(rtype, text, origin).map_err(|error| error.to_string())?;
-    rdata::validate(rtype, &octets).map_err(|error| error.to_string())?;
+    rdata::validate_new(rtype, &octets).map_err(|error| error.to_string())?;
     Ok(octets)
 }
 

@@ -75,6 +75,7 @@ pub fn load(layers: Layers) -> Result<Config, ConfigError> {
         reason,
     })?;
     config.file = file.map(|file| file.path);
+    named_once(&layers.arguments.zone)?;
     override_with(&mut config, layers.arguments);
     if let Some((key, expected)) = config.out_of_range() {
         return Err(ConfigError {
@@ -82,6 +83,10 @@ pub fn load(layers: Layers) -> Result<Config, ConfigError> {
             key: Some(key.to_owned()),
             reason: format!("expected {expected}"),
         });
+    }
+    if let Some(reason) = config.zones.wrong() {
+        let (place, key) = ("configuration".to_owned(), Some("zones.files".to_owned()));
+        return Err(ConfigError { place, key, reason });
     }
     if let Some((key, expected)) = config.missing() {
         let (place, key) = ("configuration".to_owned(), Some(key.to_owned()));
@@ -230,6 +235,20 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
     None
 }
 
+/// Of a zone that is named twice on the command line nobody can say which file is meant.
+fn named_once(zones: &[(String, PathBuf)]) -> Result<(), ConfigError> {
+    let twice =
+        zones.iter().enumerate().find(|(at, (name, _))| zones[..*at].iter().any(|(other, _)| other == name));
+    match twice {
+        None => Ok(()),
+        Some((_, (name, file))) => Err(ConfigError {
+            place: "command line".to_owned(),
+            key: Some("--zone".to_owned()),
+            reason: format!("{name} is named twice, the second time as {}", file.display()),
+        }),
+    }
+}
+
 /// The command line is the last word; lists on it replace those from below.
 fn override_with(config: &mut Config, arguments: Arguments) {
     if !arguments.listen.is_empty() {
@@ -310,6 +329,26 @@ mod tests {
         let (folder, layers) = layers(name, text, environment, arguments);
         let prefix = format!("{}/", folder.path().display());
         load(layers).map_err(|error| error.to_string().replace(&prefix, ""))
+    }
+
+    #[test]
+    fn a_zone_has_a_name_and_one_file() {
+        for (arguments, reason) in [
+            (
+                ["--zone", "a.test=a", "--zone", "a.test=b"],
+                "command line: --zone: a.test is named twice, the second time as b",
+            ),
+            (
+                ["--zone", "a.test=a", "--zone", "A.test.=b"],
+                "configuration: zones.files: the zone a.test has two files",
+            ),
+            (
+                ["--zone", "a.test=a", "--zone", "a..test=b"],
+                "configuration: zones.files: \"a..test\" is not a domain name to serve a zone as",
+            ),
+        ] {
+            assert_eq!(loaded("a.toml", "", &[], &arguments).unwrap_err(), reason);
+        }
     }
 
     #[test]

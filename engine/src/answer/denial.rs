@@ -151,9 +151,6 @@ fn put<'s>(
     reply.response.put_with_new_owner(Section::Authority, owner, prefix_octets, image, &anchor)
 }
 
-/// So many names without NSEC3 are passed on the way to the closest encloser that has one.
-const MOST_UNSIGNED_ANCESTORS: usize = 8;
-
 /// Proofs with hashed names.
 struct Hashed<'h, 'a, 's, 'n> {
     reply: &'h mut Reply<'a, 's>,
@@ -170,12 +167,14 @@ impl<'s> Hashed<'_, '_, 's, '_> {
             // RFC 5155 §7.2.3, §7.2.4.
             Proof::NoData { .. } => match self.matching(name) {
                 Some(node) => self.write(node),
-                None => self.closest_encloser(name.parent()),
+                None => self.closest_encloser(name.parent()).map(|_| ()),
             },
             // §7.2.2.
             Proof::NxDomain { encloser } => {
-                self.closest_encloser(Some(encloser.name()))?;
-                match star(encloser.name(), &mut wildcard).and_then(|star| self.covering(star)) {
+                // Where opt-out leaves the encloser out, its wildcard is below what is proven not to be there: validators ask for the
+                // wildcard of the encloser that is proven (§8.4).
+                let proven = self.closest_encloser(Some(encloser.name()))?.unwrap_or(encloser.name());
+                match star(proven, &mut wildcard).and_then(|star| self.covering(star)) {
                     Some(node) => self.write(node),
                     None => Ok(()),
                 }
@@ -199,23 +198,41 @@ impl<'s> Hashed<'_, '_, 's, '_> {
         }
     }
 
-    /// The NSEC3 of the longest name at or above `encloser` that has one, and the one that covers the next closer
-    /// name (RFC 5155 §7.2.1).
-    fn closest_encloser(&mut self, encloser: Option<NameRef<'_>>) -> Result<(), Full> {
-        let mut next = encloser;
-        // Each step hashes a name. Opt-out leaves out a few; a zone that leaves out more gets no proof (P7).
-        for _ in 0..MOST_UNSIGNED_ANCESTORS {
-            let Some(name) = next.filter(|name| name.is_at_or_below(self.zone.apex())) else { break };
-            if let Some(node) = self.matching(name) {
-                self.write(node)?;
-                return match next_closer(self.subject.name, name).and_then(|name| self.covering(name)) {
-                    Some(node) => self.write(node),
-                    None => Ok(()),
-                };
-            }
-            next = name.parent();
+    /// The NSEC3 of the longest name at or above `encloser` that has one, and the one that covers the next closer name (RFC 5155
+    /// §7.2.1); gives that name.
+    fn closest_encloser<'e>(&mut self, encloser: Option<NameRef<'e>>) -> Result<Option<NameRef<'e>>, Full> {
+        let Some((proven, node)) = encloser.and_then(|encloser| self.proven(encloser)) else {
+            return Ok(None);
+        };
+        self.write(node)?;
+        if let Some(node) = next_closer(self.subject.name, proven).and_then(|name| self.covering(name)) {
+            self.write(node)?;
         }
-        Ok(())
+        Ok(Some(proven))
+    }
+
+    /// The longest name at or above `encloser` that has an NSEC3. What has one is below names that have one, up to the apex (RFC 5155
+    /// §7.1): halving finds it with eight hashes at most, however many names opt-out has left out.
+    fn proven<'e>(&self, encloser: NameRef<'e>) -> Option<(NameRef<'e>, &'s Node)> {
+        if let Some(node) = self.matching(encloser) {
+            return Some((encloser, node));
+        }
+        let mut found = None;
+        // In labels that are taken away; all of them is the apex.
+        let mut fewest = 1;
+        let mut most = encloser.label_count().checked_sub(self.zone.apex().label_count())?;
+        while fewest <= most {
+            let middle = fewest.midpoint(most);
+            let name = (0..middle).try_fold(encloser, |name, _| name.parent())?;
+            match self.matching(name) {
+                Some(node) => {
+                    found = Some((name, node));
+                    most = middle - 1;
+                }
+                None => fewest = middle + 1,
+            }
+        }
+        found
     }
 
     fn matching(&self, name: NameRef<'_>) -> Option<&'s Node> {

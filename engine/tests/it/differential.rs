@@ -4,9 +4,11 @@
 
 use godwit_engine::answer::{Answerer, Batch, Outcome, Slot};
 use godwit_testkit::compare::compare;
-use godwit_testkit::generate::{self, Census, GeneratedQuery, QueryOptions, WorldOptions};
-use godwit_testkit::reference;
+use godwit_testkit::generate::{self, Census, GeneratedQuery, QueryOptions, Signing, WorldOptions, sign};
+use godwit_testkit::message::Message;
+use godwit_testkit::reference::{self, World, Zone, ZoneRecord};
 use godwit_wire::name::Name;
+use godwit_wire::rr::Rtype;
 
 use crate::bridge;
 
@@ -101,7 +103,7 @@ fn compare_world(seed: u64, case: u64, census: &mut Census) -> Vec<String> {
 /// What a person needs to see why: the query, the difference, and the records around the name.
 fn describe(
     case: u64,
-    world: &reference::World,
+    world: &World,
     settings: &reference::Settings,
     query: &GeneratedQuery,
     difference: &str,
@@ -125,4 +127,53 @@ fn describe(
         }
     }
     text
+}
+
+/// A zone in which opt-out leaves out names at any depth (RFC 5155 §6): what encloses a name is proven by what has an NSEC3.
+#[test]
+fn opt_out_leaves_out_names_at_any_depth() {
+    const CUT: &str = "1.2.3.4.5.6.7.8.9.a.b.c.opt.test.";
+    let name = |text: &str| text.parse::<Name>().unwrap();
+    let ns = || name("ns.other.").as_wire().to_vec();
+    let soa = [name("ns.other.").as_wire(), name("h.other.").as_wire(), &[0; 16], &[0, 0, 1, 0]].concat();
+    let mut zone = Zone { apex: name("opt.test."), owner_number: 1, records: Vec::new() };
+    for (owner, rtype, rdata) in [
+        ("opt.test.", Rtype::SOA, soa),
+        ("opt.test.", Rtype::NS, ns()),
+        ("www.opt.test.", Rtype::A, vec![192, 0, 2, 1]),
+        ("here.c.opt.test.", Rtype::A, vec![192, 0, 2, 1]),
+        ("insecure.ent.opt.test.", Rtype::NS, ns()),
+        (CUT, Rtype::NS, ns()),
+    ] {
+        zone.records.push(ZoneRecord { owner: name(owner), rtype, ttl: 300, rdata });
+    }
+    sign(&mut generate::random(1, 0), &mut zone, Signing::Nsec3 { opt_out: true });
+    let world = World { zones: vec![zone] };
+    let snapshot = bridge::snapshot(&world);
+    let settings = reference::Settings::default();
+    let mut answerer = Answerer::new();
+    let mut out = vec![0; 65_535];
+    let mut denials = |qname: &str, qtype: Rtype| {
+        let mut packet = vec![0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+        packet.extend_from_slice(name(qname).as_wire());
+        packet.extend_from_slice(&qtype.0.to_be_bytes());
+        // Class IN, and an OPT with DO.
+        packet.extend_from_slice(&[0, 1, 0, 0, 41, 16, 0, 0, 0, 0x80, 0, 0, 0]);
+        let client =
+            reference::Client { address: [192, 0, 2, 9].into(), transport: reference::Transport::Udp };
+        let expected = reference::answer(&world, &settings, &client, NOW, &packet);
+        let to = bridge::client(client.transport, client.address);
+        let outcome = answerer.answer(&snapshot, &bridge::settings(&settings), &to, NOW, &packet, &mut out);
+        compare(expected.as_ref(), Some(&out[..outcome.len]))
+            .unwrap_or_else(|error| panic!("{qname}: {error}"));
+        let message = Message::parse(&out[..outcome.len]).unwrap();
+        message.authority.iter().filter(|record| record.rtype == Rtype::NSEC3).count()
+    };
+    // What is proven: opt.test., or c.opt.test., with the next closer name, and its wildcard (one NSEC3 may say two of these).
+    for qname in ["x.ent.opt.test.", "x.2.3.4.5.6.7.8.9.a.b.c.opt.test.", "x.b.c.opt.test."] {
+        assert!(denials(qname, Rtype::A) >= 2, "{qname}");
+    }
+    for (qname, qtype) in [(CUT, Rtype::DS), (CUT, Rtype::A), ("insecure.ent.opt.test.", Rtype::DS)] {
+        assert!(denials(qname, qtype) >= 1, "{qname}");
+    }
 }

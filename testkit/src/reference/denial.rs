@@ -64,16 +64,19 @@ impl<'z> Denial<'z> {
 
     /// Neither the name nor a wildcard for it exists (RFC 4035 §3.1.3.2, RFC 5155 §7.2.2).
     pub(super) fn nx_domain(&self, name: &Name) -> Vec<Unit> {
-        let wildcard = wildcard_below(self.zone.closest_encloser(name).as_ref());
+        let closest = self.zone.closest_encloser(name);
         match &self.chain {
             Chain::None => Vec::new(),
-            Chain::Nsec => [Some(name.clone()), wildcard]
+            Chain::Nsec => [Some(name.clone()), wildcard_below(closest.as_ref())]
                 .iter()
                 .flatten()
                 .filter_map(|name| self.nsec_cover(name))
                 .collect(),
             Chain::Nsec3(parameters) => {
                 let mut units = self.closest_encloser_proof(parameters, name);
+                // RFC 5155 §8.4: of the encloser that is proven.
+                let proven = self.proven(parameters, name).unwrap_or(closest);
+                let wildcard = wildcard_below(proven.as_ref());
                 units.extend(wildcard.and_then(|wildcard| self.nsec3_cover(parameters, &wildcard)));
                 units
             }
@@ -119,17 +122,17 @@ impl<'z> Denial<'z> {
 
     /// RFC 5155 §7.2.1, from the closest encloser that the chain has.
     fn closest_encloser_proof(&self, parameters: &Nsec3Parameters, name: &Name) -> Vec<Unit> {
-        let enclosers = self.zone.path(name);
-        let encloser = enclosers
-            .iter()
-            .rev()
-            .skip(1)
-            .find(|above| self.zone.exists(above) && self.nsec3_match(parameters, above).is_some());
-        let Some(encloser) = encloser else { return Vec::new() };
-        self.nsec3_match(parameters, encloser)
+        let Some(encloser) = self.proven(parameters, name) else { return Vec::new() };
+        self.nsec3_match(parameters, &encloser)
             .into_iter()
-            .chain(self.nsec3_cover(parameters, &self.next_closer(name, encloser)))
+            .chain(self.nsec3_cover(parameters, &self.next_closer(name, &encloser)))
             .collect()
+    }
+
+    fn proven(&self, parameters: &Nsec3Parameters, name: &Name) -> Option<Name> {
+        let enclosers = self.zone.path(name);
+        let mut above = enclosers.into_iter().rev().skip(1);
+        above.find(|above| self.zone.exists(above) && self.nsec3_match(parameters, above).is_some())
     }
 
     /// The name one label longer than the encloser (RFC 5155 §1.3).

@@ -73,7 +73,7 @@ fn generic(rtype: Rtype, tokens: &mut Tokens<'_>, out: &mut Vec<u8>) -> Result<(
     if written.len() != usize::from(octets) {
         return Err(Problem::new(length, format!("{}, as so many octets follow", written.len())));
     }
-    rdata::validate(rtype, written)
+    rdata::validate_new(rtype, written)
         .map_err(|error| Problem::new(length, format!("valid RDATA of type {rtype}: {error}")))
 }
 

@@ -10,6 +10,7 @@ use super::read::{ipv4, ipv6, letters};
 use super::tokens::{Token, Tokens};
 use super::write::{display, some};
 use super::{names, number};
+use crate::rdata::inner::is_service_value;
 
 // Keys (RFC 9460 §14.3.2, RFC 9461, RFC 9540, RFC 9848, draft-ietf-tls-key-share-prediction).
 const MANDATORY: u16 = 0;
@@ -62,6 +63,10 @@ pub(crate) fn read(tokens: &mut Tokens<'_>, origin: Option<&[u8]>, out: &mut Vec
         && !all_present(value, &params)
     {
         return Err(Problem::new(token, "mandatory keys that are all present (RFC 9460 section 8)"));
+    }
+    let has = |key: u16| params.binary_search_by_key(&key, |&(key, _)| key).is_ok();
+    if has(NO_DEFAULT_ALPN) && !has(ALPN) {
+        return Err(Problem::text("no-default-alpn", "alpn beside it (RFC 9460 section 7.1.1)"));
     }
     for (key, value) in &params {
         let len = u16::try_from(value.len())
@@ -122,6 +127,11 @@ fn param(token: Token<'_>, tokens: &mut Tokens<'_>) -> Result<Param, Problem> {
     }
     if !opaque {
         octets = typed_value(key, token, value.is_some(), &octets)?;
+    } else if !is_service_value(key, &octets) {
+        return Err(Problem::new(
+            token,
+            "a value whose octets have the form of this key (RFC 9460 section 7)",
+        ));
     }
     Ok((key, octets))
 }
