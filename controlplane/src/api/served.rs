@@ -112,16 +112,15 @@ impl Served {
 }
 
 /// Waits until the data planes serve a change, at most `timeout`; how many of them do then. Those that are gone by then are
-/// not waited for.
-///
-/// # Errors
-/// Of the database.
-pub(super) async fn wait(
-    app: &App,
-    sequence: Option<u64>,
-    id: Uuid,
-    timeout: Duration,
-) -> Result<Served, Problem> {
+/// not waited for. The change is made: where the database cannot be asked what it takes, none is known to serve it.
+pub(super) async fn wait(app: &App, sequence: Option<u64>, id: Uuid, timeout: Duration) -> Served {
+    waited(app, sequence, id, timeout).await.unwrap_or_else(|problem| {
+        tracing::warn!(change = %id, error = %problem.message, "whether a change is served was not found out");
+        Served { have: 0, of: app.planes.live().len() }
+    })
+}
+
+async fn waited(app: &App, sequence: Option<u64>, id: Uuid, timeout: Duration) -> Result<Served, Problem> {
     let live = || app.planes.live().len();
     let deadline = Instant::now() + timeout;
     if live() == 0 {

@@ -49,29 +49,81 @@ pub(super) static DRY_RUN: HeaderName = HeaderName::from_static("godwit-dry-run"
 pub(super) static CONFIRM: HeaderName = HeaderName::from_static("godwit-confirm");
 pub(super) static REPLAYED: HeaderName = HeaderName::from_static("godwit-replayed");
 
-/// Query parameters of writes.
-#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+/// Query parameters of writes: [`Write::takes`] says which of those of [`described`] one has besides [`described::Manner`].
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
 pub struct WriteParams {
-    /// The zone that a name is relative to, or that shall hold it.
+    /// See [`described::InZone`].
     pub zone: Option<String>,
-    /// The type of the RRset.
+    /// See [`described::OfType`].
     #[serde(rename = "type")]
     pub rtype: Option<String>,
-    /// Of a new zone: whose it is, by the tenant's number. To be said where you may make zones for several.
+    /// See [`described::ForTenant`].
     pub tenant: Option<u32>,
-    /// Deletes all types of the name.
+    /// See [`described::All`].
     pub all: Option<bool>,
-    /// Judges the request, changes nothing, and says in `dry_run` of the answer which answers of DNS would change.
+    /// See [`described::Manner`], as of all that follow.
     pub dry_run: Option<bool>,
-    /// Confirms a change that is refused with `CONFIRMATION_REQUIRED` without: how many names it costs, as the refusal says,
-    /// and a dry run in `Godwit-Confirm`.
+    /// How many names it may cost.
     pub confirm: Option<u64>,
-    /// `applied`: answers when every data plane serves the change.
+    /// `applied`.
     pub wait: Option<String>,
-    /// How long to wait for that, as `5s` or `500ms`; at most 30s.
+    /// Of the wait.
     pub timeout: Option<String>,
+}
+
+/// The parameters of [`WriteParams`] as the OpenAPI document has them, in the parts in which writes take them.
+#[allow(dead_code, reason = "they describe")]
+pub(super) mod described {
+    use utoipa::IntoParams;
+
+    /// How a change is made.
+    #[derive(IntoParams)]
+    #[into_params(parameter_in = Query)]
+    pub(crate) struct Manner {
+        /// Judges the request, changes nothing, and says in `dry_run` of the answer which answers of DNS would change.
+        dry_run: Option<bool>,
+        /// Confirms a change that is refused with `CONFIRMATION_REQUIRED` without: how many names it costs, as the refusal says,
+        /// and a dry run in `Godwit-Confirm`.
+        confirm: Option<u64>,
+        /// `applied`: answers when every data plane serves the change.
+        wait: Option<String>,
+        /// How long to wait for that, as `5s` or `500ms`; at most 30s.
+        timeout: Option<String>,
+    }
+
+    /// In which zone.
+    #[derive(IntoParams)]
+    #[into_params(parameter_in = Query)]
+    pub(crate) struct InZone {
+        /// The zone that a name is relative to, or that shall hold it.
+        zone: Option<String>,
+    }
+
+    /// Of which type.
+    #[derive(IntoParams)]
+    #[into_params(parameter_in = Query)]
+    pub(crate) struct OfType {
+        /// The type of the RRset.
+        #[param(rename = "type")]
+        rtype: Option<String>,
+    }
+
+    /// Of all types.
+    #[derive(IntoParams)]
+    #[into_params(parameter_in = Query)]
+    pub(crate) struct All {
+        /// Deletes all types of the name.
+        all: Option<bool>,
+    }
+
+    /// For whom.
+    #[derive(IntoParams)]
+    #[into_params(parameter_in = Query)]
+    pub(crate) struct ForTenant {
+        /// Of a new zone: whose it is, by the tenant's number. To be said where you may make zones for several.
+        tenant: Option<u32>,
+    }
 }
 
 /// A body and how it is read.
@@ -395,6 +447,27 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 impl<T> Write<T> {
+    /// Refuses parameters that choose among records or tenants, but those named, where they would choose nothing: who gave one meant
+    /// something by it.
+    ///
+    /// # Errors
+    /// `MALFORMED_REQUEST` when there is one.
+    pub(super) fn takes(&self, taken: &[&str]) -> Result<(), Problem> {
+        let WriteParams { zone, rtype, tenant, all, .. } = &self.params;
+        let given = [
+            ("zone", zone.is_some()),
+            ("type", rtype.is_some()),
+            ("tenant", tenant.is_some()),
+            ("all", all.is_some()),
+        ];
+        match given.iter().find(|(name, given)| *given && !taken.contains(name)) {
+            None => Ok(()),
+            Some((name, _)) => {
+                Err(Problem::new(Code::MalformedRequest, format!("?{name}= means nothing here")))
+            }
+        }
+    }
+
     /// Who asks, and how they came: for what is no change of records, and takes none of the
     /// parameters that go with one.
     ///
@@ -486,7 +559,7 @@ impl<T> Write<T> {
             // The change is made: whatever the wait brings has to be said before the deadline of the request.
             let left = self.answer_by.map(|by| by.saturating_duration_since(Instant::now()));
             let timeout = left.map_or(timeout, |left| timeout.min(left));
-            let served = served::wait(app, done.sequence, done.reply.change, timeout).await?;
+            let served = served::wait(app, done.sequence, done.reply.change, timeout).await;
             headers.insert(APPLIED.clone(), served.header());
         }
         Ok(response)

@@ -8,6 +8,12 @@ use godwit_wire::{presentation, zonefile};
 
 use crate::error::{Code, Problem};
 
+/// How many records all `$GENERATE` of a request may make together: a whole /16 in reverse. A line of them is short, and what it makes
+/// takes memory that nobody was asked for.
+const MAX_GENERATED: u64 = 1 << 16;
+/// How many octets of names and RDATA these may have together.
+const MAX_GENERATED_OCTETS: usize = 32 << 20;
+
 /// One RRset while it is gathered.
 #[derive(Default)]
 struct Gathered {
@@ -26,7 +32,9 @@ struct Gathered {
 pub fn read(text: &[u8], apex: &Name) -> Result<Vec<(Name, Rrset)>, Problem> {
     let mut sets: BTreeMap<(Name, Rtype), Gathered> = BTreeMap::new();
     let mut outside = None;
-    let options = zonefile::Options::new(apex.clone(), "zone file");
+    let mut options = zonefile::Options::new(apex.clone(), "zone file");
+    options.max_generated = MAX_GENERATED;
+    options.max_generated_octets = MAX_GENERATED_OCTETS;
     let mut sink = |record: zonefile::Record<'_>| {
         if !record.owner.is_at_or_below(apex.as_ref()) {
             let message = format!("line {}: {} is not in the zone {apex}", record.line, record.owner);
@@ -112,6 +120,11 @@ mod tests {
             ("$TTL 60\n@ SOA ns1 h 1 2 3 4 5\nwww.example.org. A 192.0.2.1\n", Code::InvalidName, "line 3"),
             ("$TTL 60\n@ SOA ns1 h 1 2 3 4 5\nwww A 192.0.2.300\n", Code::InvalidValue, "3"),
             ("$INCLUDE /etc/passwd\n", Code::InvalidValue, "INCLUDE"),
+            (
+                "$TTL 60\n@ SOA ns1 h 1 2 3 4 5\n$GENERATE 1-65537 h$ A 192.0.2.1\n",
+                Code::InvalidValue,
+                "at most 65536 records",
+            ),
         ] {
             let problem = read(text.as_bytes(), &apex()).unwrap_err();
             assert_eq!(problem.code, code, "{text}");

@@ -49,6 +49,25 @@ async fn a_write_that_changes_nothing_waits_for_what_it_found() {
     assert_eq!((again.header("godwit-replayed"), again.header("godwit-applied")), ("true", "1/1"));
 }
 
+/// Whether it is served is asked once the change is made: what goes wrong then is no reason to say that it is not.
+#[tokio::test]
+async fn a_change_that_is_made_is_not_refused_because_nobody_knows_who_serves_it() {
+    let mut server = Server::start().await;
+    server.fails_on_purpose();
+    let key = [("idempotency-key", "k")];
+    let made = put(&server, "?wait=applied", &key, 8).await;
+    assert_eq!(made.header("godwit-applied"), "1/1");
+    let mut beside = server.beside().await;
+    beside.query("ALTER TABLE changes RENAME TO changes_away").execute().await.unwrap();
+    // As an answer that was given before: 200.
+    let again = put(&server, "?wait=applied", &key, 8).await;
+    assert_eq!((again.header("godwit-replayed"), again.header("godwit-applied")), ("true", "0/1"));
+    assert_eq!(again.header("etag"), made.header("etag"));
+    beside.query("ALTER TABLE changes_away RENAME TO changes").execute().await.unwrap();
+    let again = put(&server, "?wait=applied", &key, 8).await;
+    assert_eq!(again.header("godwit-applied"), "1/1");
+}
+
 /// A zone that a data plane keeps back is not served there, whatever its position says; others are.
 #[tokio::test]
 async fn a_zone_in_quarantine_is_not_said_to_be_served() {

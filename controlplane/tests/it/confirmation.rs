@@ -60,6 +60,34 @@ async fn r18_a_zone_with_records_is_deleted_when_that_is_confirmed() {
     server.replica.assert_content();
 }
 
+/// Who says `?type=A` to what deletes a zone means something else.
+#[tokio::test]
+async fn r18_a_parameter_that_would_choose_nothing_is_refused() {
+    let server = Server::start().await;
+    let client = &server.client;
+    client.json("POST", "/api/v1/domains", &json!({"name": "p.example"})).await.expect(201);
+    for (method, path, body) in [
+        ("DELETE", "/api/v1/domains/p.example.?type=A", None),
+        ("DELETE", "/api/v1/domains/p.example.?zone=other.example.", None),
+        ("DELETE", "/api/v1/domains/p.example.?all=true", None),
+        ("DELETE", "/api/v1/domains/p.example.?tenant=2", None),
+        ("POST", "/api/v1/domains?type=A", Some(json!({"name": "q.example"}))),
+        (
+            "PUT",
+            "/api/v1/records/www.example.com.?all=true",
+            Some(json!({"type": "A", "value": ["192.0.2.1"]})),
+        ),
+        ("POST", "/api/v1/changes?type=A", Some(json!({"changes": []}))),
+    ] {
+        let answer = match body {
+            Some(body) => client.json(method, path, &body).await,
+            None => client.delete(path).await,
+        };
+        assert!(answer.expect(400).text.contains("means nothing here"), "{method} {path}");
+    }
+    client.get("/api/v1/domains/p.example.").await.expect(200);
+}
+
 #[tokio::test]
 async fn r18_a_fresh_zone_needs_no_confirmation() {
     let server = Server::start().await;

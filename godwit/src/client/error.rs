@@ -77,11 +77,11 @@ impl fmt::Display for ClientError {
                 f.write_str(")")?;
                 match (code.as_str(), had_token) {
                     ("UNAUTHENTICATED", false) => f.write_str(
-                        "\ngive the token that the first start printed as GODWIT_TOKEN or --token-file, or make \
+                        "; give the token that the first start printed as GODWIT_TOKEN or --token-file, or make \
                          another with `godwit token create` while the server is stopped",
                     ),
                     ("UNAUTHENTICATED" | "TOKEN_REVOKED", true) => f.write_str(
-                        "\nthis token is not valid here; `godwit token create` makes another while the server is \
+                        "; this token is not valid here: `godwit token create` makes another while the server is \
                          stopped",
                     ),
                     _ => Ok(()),

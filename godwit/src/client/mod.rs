@@ -61,6 +61,7 @@ pub(crate) struct Ask {
 /// What was answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -97,6 +98,13 @@ impl Answer {
     pub(crate) fn json(&self) -> Result<Value, ClientError> {
         serde_json::from_slice(&self.body)
             .map_err(|error| ClientError::NotTheApi { reason: error.to_string() })
+    }
+
+    /// What its change is called, where that was accepted while the database is away and is not made yet.
+    pub(crate) fn accepted(&self) -> Option<String> {
+        let said = self.json().ok().filter(|said| said["state"] == "buffered")?;
+        let id = said["id"].as_str().filter(|_| self.status == StatusCode::ACCEPTED)?;
+        Some(id.to_owned())
     }
 
     /// How many names would have to be confirmed, as a dry run says.
@@ -247,7 +255,7 @@ async fn whole(
     let (parts, body, connection) = in_time(endpoint, answered).await?;
     *sender = Some(connection);
     if parts.status.is_success() {
-        return Ok(Answer { headers: parts.headers, body });
+        return Ok(Answer { status: parts.status, headers: parts.headers, body });
     }
     Err(refusal(endpoint, parts.status, &body))
 }

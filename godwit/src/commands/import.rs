@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use bytes::Bytes;
+use godwit_controlplane::validate::{self, zone::Sets};
 use godwit_dataplane::source;
 use godwit_engine::snapshot::{LoadedZone, Snapshot, SnapshotOptions, ZoneView};
 use godwit_wire::feed::DigestKey;
@@ -17,7 +18,7 @@ use serde_json::json;
 
 use super::progress::{Progress, while_waiting};
 use super::zone::{Finding, line_of};
-use super::{confirmed, large_zone, origin};
+use super::{confirmed, large_zone, not_made, origin};
 use crate::cli::Import;
 use crate::client::{Ask, Client, ClientError, encoded};
 use crate::output::{Output, Said, Wrong, say};
@@ -27,8 +28,11 @@ use crate::output::{Output, Said, Wrong, say};
 struct Outcome {
     zone: String,
     file: PathBuf,
-    /// `imported` or `failed`.
+    /// `imported`, `failed`, or `accepted`: not made yet, the database is away.
     state: &'static str,
+    /// What was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rrsets: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,12 +53,14 @@ pub(super) struct How {
 }
 
 /// How much of a zone was sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sent {
     /// RRsets of the zone.
     pub(super) rrsets: u64,
     /// Of which new, different or gone.
     pub(super) changed: u64,
+    /// The last change that was accepted and is not made yet: the database is away.
+    pub(super) accepted: Option<String>,
 }
 
 /// Imports a file or all files of a folder. A bad one hurts no other.
@@ -85,18 +91,23 @@ pub(crate) fn main(import: &Import, output: Output) -> anyhow::Result<()> {
     {
         return Err(error);
     }
-    let failed = outcomes.iter().filter(|outcome| outcome.state == "failed").count();
-    let imported = outcomes.len() - failed;
+    let count_of = |state| outcomes.iter().filter(|outcome| outcome.state == state).count();
+    let (imported, accepted, failed) = (count_of("imported"), count_of("accepted"), count_of("failed"));
     let not_tried = count - outcomes.len();
-    let value = json!({ "zones": outcomes, "imported": imported, "failed": failed, "not_tried": not_tried });
+    let value = json!({ "zones": outcomes, "imported": imported, "accepted": accepted, "failed": failed, "not_tried": not_tried });
     output.result(&value, |out| {
-        for outcome in outcomes.iter().filter(|outcome| outcome.state == "imported") {
+        for outcome in outcomes.iter().filter(|outcome| outcome.state != "failed") {
+            if let Some(change) = &outcome.change {
+                writeln!(out, "{}: {}", outcome.zone, not_made(change))?;
+                continue;
+            }
             let (rrsets, changed) = (outcome.rrsets.unwrap_or(0), outcome.changed.unwrap_or(0));
             writeln!(out, "{}: {rrsets} RRsets, {changed} changed", outcome.zone)?;
         }
         if folder {
             let rest = if not_tried > 0 { format!(", {not_tried} not tried") } else { String::new() };
-            writeln!(out, "{imported} zones imported, {failed} failed{rest}")?;
+            let waiting = if accepted > 0 { format!(", {accepted} accepted") } else { String::new() };
+            writeln!(out, "{imported} zones imported{waiting}, {failed} failed{rest}")?;
         }
         Ok(())
     })?;
@@ -146,6 +157,7 @@ fn import_one(
         zone: apex.to_string(),
         file: file.to_owned(),
         state: "failed",
+        change: None,
         rrsets: None,
         changed: None,
         error: None,
@@ -164,6 +176,10 @@ fn import_one(
         return Ok(outcome);
     };
     match send(client, apex, zone, how) {
+        Ok(Sent { accepted: Some(change), .. }) => {
+            outcome.state = "accepted";
+            outcome.change = Some(change);
+        }
         Ok(sent) => {
             outcome.state = "imported";
             (outcome.rrsets, outcome.changed) = (Some(sent.rrsets), Some(sent.changed));
@@ -195,6 +211,7 @@ fn send(client: &mut Client, apex: &Name, zone: LoadedZone, how: How) -> anyhow:
     let options = SnapshotOptions { hash_key, digest_key: DigestKey([0; 32]) };
     let snapshot = Snapshot::empty(&options).replace_zones(vec![zone]);
     let view = snapshot.zone(apex.as_ref()).context("the zone that was just loaded")?;
+    judge(&view)?;
     match text(&view, how.max_request) {
         Some(text) => {
             let count = HumanCount(view.rrsets().count() as u64);
@@ -203,6 +220,20 @@ fn send(client: &mut Client, apex: &Name, zone: LoadedZone, how: How) -> anyhow:
         }
         None => large_zone::send(client, apex, &view, how),
     }
+}
+
+/// Refuses what the API would refuse of a zone that a data plane could serve: of a large one a part would be sent before it is found.
+fn judge(view: &ZoneView<'_>) -> anyhow::Result<()> {
+    let mut sets = view.rrsets().peekable();
+    while let Some((owner, first)) = sets.next() {
+        let mut of_owner = Sets::from([(first.rtype, first)]);
+        while let Some((_, next)) = sets.next_if(|(next, _)| *next == owner) {
+            of_owner.insert(next.rtype, next);
+        }
+        validate::zone::owner(view.apex(), owner, &of_owner)
+            .map_err(|problem| anyhow!("{}", problem.message))?;
+    }
+    Ok(())
 }
 
 /// One request, one change.
@@ -218,7 +249,7 @@ pub(super) fn send_whole(
     answer.note_unapplied();
     let imported = answer.json()?;
     let count = |key: &str| imported[key].as_u64().unwrap_or(0);
-    Ok(Sent { rrsets: count("rrsets"), changed: count("changed") })
+    Ok(Sent { rrsets: count("rrsets"), changed: count("changed"), accepted: answer.accepted() })
 }
 
 /// The zone as text, SOA first (RFC 1035 §5.2); `None` when it does not go in one request.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use godwit_controlplane::config::Guard;
 use godwit_engine::snapshot::ZoneView;
 use godwit_wire::name::{Name, NameRef};
@@ -14,9 +14,9 @@ use godwit_wire::presentation::{format_rdata, write_name};
 use godwit_wire::rr::{Rrset, Rtype};
 use serde_json::{Value, json};
 
-use super::confirmed;
 use super::import::{How, Sent, send_whole, write};
 use super::progress::Progress;
+use super::{confirmed, not_made};
 use crate::client::{Ask, Client, ClientError, encoded};
 
 /// Steps of one change, and octets of one request from which on it takes no further step.
@@ -36,9 +36,13 @@ pub(super) fn send(client: &mut Client, apex: &Name, view: &ZoneView<'_>, how: H
     let made = prepare(client, apex, view)?;
     let hasher = RandomState::new();
     let mut there = there(client, apex, &hasher, total)?;
-    guard(apex, view, &there, &hasher, how.confirm)?;
+    let cost = guard(apex, view, &there, &hasher, how.confirm)?;
     let mut sender = Sender {
         client,
+        zone: encoded(&apex.to_string()),
+        left: cost,
+        is_confirmed: how.confirm.is_some(),
+        accepted: None,
         steps: Vec::new(),
         octets: 0,
         max_octets: how.max_request.min(CHUNK_OCTETS),
@@ -74,17 +78,18 @@ pub(super) fn send(client: &mut Client, apex: &Name, view: &ZoneView<'_>, how: H
         }
     }
     sender.flush()?;
-    Ok(Sent { rrsets: total, changed: sender.changed })
+    Ok(Sent { rrsets: total, changed: sender.changed, accepted: sender.accepted })
 }
 
-/// Refuses what changes much of the zone unconfirmed: the server judges each change alone, and sees a small part of it.
+/// Refuses what changes much of the zone unconfirmed, or was confirmed as something else: the server judges each change alone, and sees
+/// a small part of it. Gives how many names it changes or takes away.
 fn guard(
     apex: &Name,
     view: &ZoneView<'_>,
     there: &There,
     hasher: &RandomState,
     confirm: Option<u64>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u64> {
     // Of each name, the types that stay as they are.
     let mut kept: HashMap<String, usize> = HashMap::new();
     for (owner, rrset) in view.rrsets() {
@@ -98,13 +103,13 @@ fn guard(
     let changed = there.iter().filter(|name| !is_kept(name)).count() as u64;
     let (names, limits) = (there.len() as u64, Guard::default());
     let is_much = changed > limits.changed_names && changed * 100 > names * u64::from(limits.changed_percent);
-    if is_much && confirm != Some(changed) {
+    if confirm.map_or(is_much, |confirm| confirm != changed) {
         bail!(
             "this would change or take away {changed} of the {names} names of the zone {apex}; nothing was changed; say \
              --confirm {changed} if it is meant"
         );
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// The values of an RRset in presentation format, and what it is compared by.
@@ -130,9 +135,8 @@ fn prepare(client: &mut Client, apex: &Name, view: &ZoneView<'_>) -> anyhow::Res
     let path = format!("/api/v1/domains/{}", encoded(&apex.to_string()));
     match client.ask(&Ask::get(&path)) {
         Ok(_) => {
-            let patch =
-                Ask { method: hyper::Method::PATCH, ..Ask::post(&path, &json!({ "ttl_policy": "keep" })) };
-            client.ask(&patch)?;
+            let patch = client.ask(&Ask::patch(&path, &json!({ "ttl_policy": "keep" })))?;
+            made_now(patch.accepted().as_deref())?;
             Ok(false)
         }
         Err(ClientError::Api { code, .. }) if code == "DOMAIN_NOT_FOUND" => {
@@ -142,10 +146,18 @@ fn prepare(client: &mut Client, apex: &Name, view: &ZoneView<'_>) -> anyhow::Res
                     write(view.apex(), &rrset, &mut text);
                 }
             }
-            send_whole(client, apex, text.into(), None)?;
+            made_now(send_whole(client, apex, text.into(), None)?.accepted.as_deref())?;
             Ok(true)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends an import at whose beginning the database went away: what is there cannot be read then.
+fn made_now(accepted: Option<&str>) -> anyhow::Result<()> {
+    match accepted {
+        None => Ok(()),
+        Some(change) => bail!("{}; import it again then", not_made(change)),
     }
 }
 
@@ -182,12 +194,18 @@ fn hash<'a>(hasher: &RandomState, rtype: &str, ttl: u64, values: impl Iterator<I
 /// Gathers steps and sends them, so many at once.
 struct Sender<'a> {
     client: &'a mut Client,
+    /// The zone alone is changed: others on the server may lie below it, or above.
+    zone: String,
     steps: Vec<Value>,
     octets: usize,
     max_octets: usize,
     changed: u64,
-    /// What the next change costs, to be confirmed where the server asks for it: all of it was confirmed.
+    /// What the next change costs, to be confirmed where all of it was.
     names: Names,
+    is_confirmed: bool,
+    /// What those cost that are not made yet.
+    left: u64,
+    accepted: Option<String>,
     progress: Progress,
 }
 
@@ -213,8 +231,20 @@ impl Sender<'_> {
         if !self.steps.is_empty() {
             let body = json!({ "changes": std::mem::take(&mut self.steps) });
             let names = std::mem::take(&mut self.names).count;
-            let path = format!("/api/v1/changes?wait=applied{}", confirmed(Some(names)));
-            self.client.ask(&Ask::post(path, &body))?.note_unapplied();
+            let confirmed = confirmed(self.is_confirmed.then_some(names));
+            let path = format!("/api/v1/changes?wait=applied&zone={}{confirmed}", self.zone);
+            let answer = self.client.ask(&Ask::post(path, &body)).map_err(|error| match error {
+                ClientError::Api { code, .. } if code == "CONFIRMATION_REQUIRED" => anyhow!(
+                    "this server asks for confirmation of less: {} of the zone's names are still to be changed or taken away; say \
+                     --confirm {} if that is meant",
+                    self.left,
+                    self.left
+                ),
+                other => other.into(),
+            })?;
+            answer.note_unapplied();
+            self.accepted = answer.accepted().or(self.accepted.take());
+            self.left = self.left.saturating_sub(names);
             self.octets = 0;
         }
         Ok(())

@@ -18,13 +18,52 @@ pub(crate) mod token;
 pub(crate) mod user;
 pub(crate) mod zone;
 
-use crate::output::Wrong;
+use serde_json::json;
+
+use crate::client::Answer;
+use crate::output::{Output, Wrong};
+
+/// Says that a change was accepted while the database is away, and is not made yet; `false` where it is made, after a line about data
+/// planes that do not serve it.
+fn is_accepted(answer: &Answer, output: Output) -> anyhow::Result<bool> {
+    let Some(change) = answer.accepted() else {
+        answer.note_unapplied();
+        return Ok(false);
+    };
+    output.result(&json!({ "id": change, "state": "buffered" }), |out| {
+        writeln!(out, "{}", not_made(&change))
+    })?;
+    Ok(true)
+}
+
+/// Of a change that was accepted, for people.
+fn not_made(change: &str) -> String {
+    format!(
+        "accepted, not made yet: the database is away; GET /api/v1/changes/{change} says what becomes of it"
+    )
+}
+
+/// A name as people type it, with the labels that are not ASCII as A-labels (UTS 46), which the API takes alone.
+///
+/// # Errors
+/// Of what is no name.
+fn ascii(text: &str) -> Result<String, Wrong> {
+    let label = |label: &str| match label.is_ascii() {
+        true => Ok(label.to_owned()),
+        false => idna::domain_to_ascii_strict(label),
+    };
+    let labels: Result<Vec<String>, _> = text.split('.').map(label).collect();
+    labels
+        .map(|labels| labels.join("."))
+        .map_err(|_| Wrong(format!("\"{text}\" is not a valid name: it has no form in ASCII (UTS 46)")))
+}
 
 /// A name as people type it on a command line: absolute, with or without its final dot.
 ///
 /// # Errors
 /// For no name at all: the root is written as a dot, and a variable of a script that is not set must not mean it.
 fn absolute(text: &str) -> Result<String, Wrong> {
+    let text = &ascii(text)?;
     if text.trim().is_empty() {
         return Err(Wrong("a name is empty; the root is written as \".\"".to_owned()));
     }
@@ -54,6 +93,8 @@ mod tests {
             ("example.com", Some("example.com.")),
             ("example.com.", Some("example.com.")),
             (".", Some(".")),
+            ("_dmarc.B\u{fc}cher.example", Some("_dmarc.xn--bcher-kva.example.")),
+            ("a\u{2024}b\u{fffd}.example", None),
             ("a\\.", Some("a\\..")),
             ("a\\\\.", Some("a\\\\.")),
             ("", None),

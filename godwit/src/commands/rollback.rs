@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::progress::while_waiting;
-use super::{absolute, confirmed, dry_run};
+use super::{absolute, confirmed, dry_run, is_accepted};
 use crate::cli::{RollbackAll, Target, ZoneRollback};
 use crate::client::{Ask, Client, encoded};
 use crate::output::{Output, Wrong, say, write_printable};
@@ -50,7 +50,9 @@ pub(super) fn zone(arguments: &ZoneRollback, output: Output) -> anyhow::Result<(
     if arguments.dry_run {
         return dry_run::show(&answer.json()?, output);
     }
-    answer.note_unapplied();
+    if is_accepted(&answer, output)? {
+        return Ok(());
+    }
     let zone = answer.json()?;
     output.result(&zone, |out| {
         let is = match (arguments.to, arguments.at.as_deref()) {

@@ -5,7 +5,7 @@ use godwit_engine::snapshot::LoadedZone;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{absolute, confirmed, dry_run, origin, rollback};
+use super::{absolute, confirmed, dry_run, is_accepted, origin, rollback};
 use crate::cli::{Target, Zone, ZoneCheck, ZoneCreate};
 use crate::client::{Ask, Client, encoded};
 use crate::output::{Output, Said};
@@ -97,7 +97,9 @@ fn create(arguments: &ZoneCreate, output: Output) -> anyhow::Result<()> {
         body["ns"] = ns.collect::<Result<Vec<String>, _>>()?.into();
     }
     let answer = Client::new(&arguments.target)?.ask(&Ask::post("/api/v1/domains?wait=applied", &body))?;
-    answer.note_unapplied();
+    if is_accepted(&answer, output)? {
+        return Ok(());
+    }
     let zone = answer.json()?;
     output
         .result(&zone, |out| writeln!(out, "created {} with serial {}", text(&zone, "name"), zone["serial"]))
@@ -116,7 +118,9 @@ fn delete(
     if dry {
         return dry_run::show(&answer.json()?, output);
     }
-    answer.note_unapplied();
+    if is_accepted(&answer, output)? {
+        return Ok(());
+    }
     output.result(&json!({ "deleted": apex }), |out| writeln!(out, "deleted {apex}"))
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::dns::{self, A, TXT};
 use crate::process::{Started, godwit, output};
 
-const ZONE: &str = "\
+pub(crate) const ZONE: &str = "\
 $TTL 1h
 @ IN SOA ns1 hostmaster 7 2h 1h 2w 60
 @ IN NS ns1
@@ -20,7 +20,7 @@ text IN TXT \"a b\" c
 ";
 
 /// Standard output of a command that succeeds.
-fn said(command: &mut Command) -> String {
+pub(crate) fn said(command: &mut Command) -> String {
     let ended = output(command);
     let (stdout, stderr) =
         (String::from_utf8(ended.stdout).unwrap(), String::from_utf8(ended.stderr).unwrap());
@@ -28,20 +28,20 @@ fn said(command: &mut Command) -> String {
     stdout
 }
 
-fn said_json(command: &mut Command) -> Value {
+pub(crate) fn said_json(command: &mut Command) -> Value {
     let text = said(command.arg("--json"));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// Exit code and standard error of a command that fails.
-fn refused(command: &mut Command) -> (i32, String) {
+pub(crate) fn refused(command: &mut Command) -> (i32, String) {
     let ended = output(command);
     let code = ended.status.code().unwrap();
     assert_ne!(code, 0, "{command:?}");
     (code, String::from_utf8(ended.stderr).unwrap())
 }
 
-fn file(folder: &Path, name: &str, text: &str) -> String {
+pub(crate) fn file(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()

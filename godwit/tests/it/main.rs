@@ -3,6 +3,7 @@
 mod api_to_answer;
 mod audit;
 mod cli;
+mod cli_changes;
 mod cli_faults;
 mod dns;
 mod escaping;

@@ -27,9 +27,9 @@ pub const MAX_INCLUDE_DEPTH: usize = 10;
 pub const MAX_INCLUDES: u64 = 100_000;
 /// How many octets all included files of one zone may have together, counted each time they are included.
 pub const MAX_INCLUDED_OCTETS: usize = 4 << 30;
-/// How many records all `$GENERATE` of one zone may make together.
+/// How many records all `$GENERATE` of one zone may make together, where [`Options::max_generated`] says no less.
 pub const MAX_GENERATED: u64 = 1_000_000;
-/// How many octets of names and RDATA these may have together: a short line can ask for a million of the longest.
+/// The same for their octets of names and RDATA: a short line can ask for a million of the longest.
 pub const MAX_GENERATED_OCTETS: usize = 1 << 28;
 
 /// One record as read.
@@ -56,15 +56,25 @@ pub struct Options {
     pub origin: Name,
     /// The TTL where the file gives none at all: no `$TTL`, no earlier TTL, no SOA to take it from. `None`: an error.
     pub default_ttl: Option<u32>,
+    /// How many records all `$GENERATE` of it may make together.
+    pub max_generated: u64,
+    /// How many octets of names and RDATA these may have together.
+    pub max_generated_octets: usize,
     /// What errors call the text.
     pub file: String,
 }
 
 impl Options {
-    /// For the zone `origin` in `file`, without a default TTL.
+    /// For the zone `origin` in `file`, without a default TTL, and with as many records from `$GENERATE` as ever.
     #[must_use]
     pub fn new(origin: Name, file: impl Into<String>) -> Self {
-        Options { origin, default_ttl: None, file: file.into() }
+        Options {
+            origin,
+            default_ttl: None,
+            max_generated: MAX_GENERATED,
+            max_generated_octets: MAX_GENERATED_OCTETS,
+            file: file.into(),
+        }
     }
 }
 

@@ -4,10 +4,7 @@
 use super::entry::{self, Head};
 use super::error::{Error, Fault};
 use super::generate::{self, Generate};
-use super::{
-    Includes, MAX_GENERATED, MAX_GENERATED_OCTETS, MAX_INCLUDE_DEPTH, MAX_INCLUDED_OCTETS, MAX_INCLUDES,
-    Options, Record, Sink, Summary,
-};
+use super::{Includes, MAX_INCLUDE_DEPTH, MAX_INCLUDED_OCTETS, MAX_INCLUDES, Options, Record, Sink, Summary};
 use crate::name::{MAX_NAME_OCTETS, NameRef};
 use crate::presentation::problem::Problem;
 use crate::presentation::tokens::{Start, Token, Tokens};
@@ -37,6 +34,8 @@ pub(super) struct Reader<'r, 's> {
     included_octets: usize,
     generated: u64,
     generated_octets: usize,
+    max_generated: u64,
+    max_generated_octets: usize,
     summary: Summary,
 }
 
@@ -61,6 +60,8 @@ impl<'r, 's> Reader<'r, 's> {
             included_octets: 0,
             generated: 0,
             generated_octets: 0,
+            max_generated: options.max_generated,
+            max_generated_octets: options.max_generated_octets,
             summary: Summary::default(),
         }
     }
@@ -236,8 +237,8 @@ impl<'r, 's> Reader<'r, 's> {
         let range = tokens.need("a range as 1-100 or 0-255/2")?;
         let generate = Generate::range(range)?;
         self.generated = self.generated.saturating_add(generate.count());
-        if self.generated > MAX_GENERATED {
-            let expected = format!("at most {MAX_GENERATED} records from all $GENERATE of a zone");
+        if self.generated > self.max_generated {
+            let expected = format!("at most {} records from all $GENERATE of a zone", self.max_generated);
             return Err(Problem::new(range, expected).into());
         }
         let owner_template = tokens.need("an owner name with $ in it")?;
@@ -252,10 +253,10 @@ impl<'r, 's> Reader<'r, 's> {
             made.map_err(|problem| problem.on_line(line))?;
             let octets = owner.len().saturating_add(self.rdata.len());
             self.generated_octets = self.generated_octets.saturating_add(octets);
-            if self.generated_octets > MAX_GENERATED_OCTETS {
-                return Err(
-                    Problem::new(range, "at most 256 MiB of records from all $GENERATE of a zone").into()
-                );
+            if self.generated_octets > self.max_generated_octets {
+                let mib = self.max_generated_octets >> 20;
+                let expected = format!("at most {mib} MiB of records from all $GENERATE of a zone");
+                return Err(Problem::new(range, expected).into());
             }
             let ttl = self.ttl(head)?;
             self.emit(&owner, head.rtype, ttl, line)?;

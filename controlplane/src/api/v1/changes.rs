@@ -17,7 +17,8 @@ use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment, Within};
 use super::super::served::Standard;
-use super::super::write::{self, Payload, Write, WriteParams};
+use super::super::write::described::{InZone, Manner};
+use super::super::write::{self, Payload, Write};
 use super::{reply, shown, timestamp};
 use crate::auth::Access;
 use crate::buffer::Held;
@@ -222,7 +223,7 @@ pub struct NodeState {
 }
 
 /// Carries out all steps at once, or none.
-#[utoipa::path(post, path = "/api/v1/changes", tag = "changes", params(WriteParams), request_body = ChangesBody,
+#[utoipa::path(post, path = "/api/v1/changes", tag = "changes", params(InZone, Manner), request_body = ChangesBody,
     responses(
         (status = 200, description = "All done", body = Committed),
         (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
@@ -233,6 +234,7 @@ pub struct NodeState {
         (status = 422, description = "INVALID_RECORD_TYPE, INVALID_TTL, INVALID_NAME, INVALID_VALUE", body = ErrorBody),
 ))]
 pub async fn create(State(app): State<Arc<App>>, mut write: Write<ChangesBody>) -> Result<Response, Problem> {
+    write.takes(&["zone"])?;
     let steps = std::mem::take(&mut write.body.changes);
     if steps.is_empty() {
         return Err(Problem::new(Code::MalformedRequest, "\"changes\" is empty"));

@@ -19,7 +19,8 @@ use super::super::buffered::Accepted;
 use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment, Within};
-use super::super::write::{self, Empty, Write, WriteParams, json_bodies};
+use super::super::write::described::{ForTenant, Manner};
+use super::super::write::{self, Empty, Write, json_bodies};
 use super::records::Record;
 use super::versions::{AtParams, read, reading, zone_at};
 use super::{reply, shown, timestamp};
@@ -314,7 +315,7 @@ pub async fn look_up(
 }
 
 /// Makes a zone.
-#[utoipa::path(post, path = "/api/v1/domains", tag = "domains", params(WriteParams), request_body = CreateBody,
+#[utoipa::path(post, path = "/api/v1/domains", tag = "domains", params(ForTenant, Manner), request_body = CreateBody,
     responses(
         (status = 201, description = "Made", body = Domain),
         (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
@@ -323,6 +324,7 @@ pub async fn look_up(
         (status = 422, description = "INVALID_NAME, INVALID_VALUE", body = ErrorBody),
 ))]
 pub async fn create(State(app): State<Arc<App>>, write: Write<CreateBody>) -> Result<Response, Problem> {
+    write.takes(&["tenant"])?;
     let apex = idna::read(&write.body.name)?;
     let ns = match &write.body.ns {
         Some(texts) => {
@@ -356,7 +358,7 @@ pub async fn create(State(app): State<Arc<App>>, write: Write<CreateBody>) -> Re
 
 /// Replaces all records of a zone at once.
 #[utoipa::path(put, path = "/api/v1/domains/{zone}", tag = "domains", params(
-    ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
+    ("zone" = String, Path, description = "Apex", example = "example.com."), Manner,
 ), request_body = ReplaceBody, responses(
     (status = 200, description = "Replaced", body = Domain),
     (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
@@ -370,6 +372,7 @@ pub async fn replace(
     Segment(text): Segment,
     mut write: Write<ReplaceBody>,
 ) -> Result<Response, Problem> {
+    write.takes(&[])?;
     let apex = name::absolute(&text)?;
     let (records, zone) = (std::mem::take(&mut write.body.records), apex.clone());
     // Megabytes of text: not on a thread that answers other requests.
@@ -382,7 +385,7 @@ pub async fn replace(
 
 /// Changes properties of a zone.
 #[utoipa::path(patch, path = "/api/v1/domains/{zone}", tag = "domains", params(
-    ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
+    ("zone" = String, Path, description = "Apex", example = "example.com."), Manner,
 ), request_body = PatchBody, responses(
     (status = 200, description = "Changed", body = Domain),
     (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
@@ -396,6 +399,7 @@ pub async fn patch(
     Segment(text): Segment,
     write: Write<PatchBody>,
 ) -> Result<Response, Problem> {
+    write.takes(&[])?;
     let apex = name::absolute(&text)?;
     let soa = write.body.soa.clone().unwrap_or_default();
     // What stands there is read inside the transaction: two callers that change different fields both succeed.
@@ -412,7 +416,7 @@ pub async fn patch(
 
 /// Deletes a zone with all its records.
 #[utoipa::path(delete, path = "/api/v1/domains/{zone}", tag = "domains", params(
-    ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
+    ("zone" = String, Path, description = "Apex", example = "example.com."), Manner,
 ), responses(
     (status = 204, description = "Deleted"),
     (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
@@ -425,6 +429,7 @@ pub async fn delete(
     Segment(text): Segment,
     write: Write<Empty>,
 ) -> Result<Response, Problem> {
+    write.takes(&[])?;
     let apex = name::absolute(&text)?;
     let respond: Respond = Box::new(|plan, change| reply::<Domain>(plan, change, 204, None));
     write.commit(&app, "domain.delete", vec![Operation::DeleteZone { apex }], respond).await

@@ -11,7 +11,8 @@ use super::super::App;
 use super::super::buffered::Accepted;
 use super::super::envelope::ErrorBody;
 use super::super::read::Segment;
-use super::super::write::{Write, WriteParams, ZoneText};
+use super::super::write::described::{ForTenant, Manner};
+use super::super::write::{Write, ZoneText};
 use super::domains::{Domain, new_zone};
 use super::reply;
 use crate::commit::Respond;
@@ -33,7 +34,7 @@ pub struct Imported {
 
 /// Makes or replaces a zone from a zone file. TTLs stay as they are in the file: the zone's policy becomes `keep`.
 #[utoipa::path(post, path = "/api/v1/domains/{zone}/import", tag = "domains", params(
-    ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
+    ("zone" = String, Path, description = "Apex", example = "example.com."), ForTenant, Manner,
 ), request_body(content = String, content_type = "text/dns"), responses(
     (status = 200, description = "Replaced", body = Imported),
     (status = 201, description = "Made", body = Imported),
@@ -48,6 +49,7 @@ pub async fn import(
     Segment(text): Segment,
     mut write: Write<ZoneText>,
 ) -> Result<Response, Problem> {
+    write.takes(&["tenant"])?;
     let apex = name::absolute(&text)?;
     let zone_text = std::mem::take(&mut write.body.0);
     let origin = apex.clone();

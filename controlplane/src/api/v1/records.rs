@@ -19,7 +19,8 @@ use super::super::buffered::Accepted;
 use super::super::cursor::{self, Page};
 use super::super::envelope::ErrorBody;
 use super::super::read::{Params, Segment, Within};
-use super::super::write::{self, Empty, Payload, Write, WriteParams};
+use super::super::write::described::{All, InZone, Manner, OfType};
+use super::super::write::{self, Empty, Payload, Write};
 use super::versions::{read, reading, zone_at};
 use super::{reply, shown};
 use crate::auth::access::no_zone;
@@ -320,7 +321,7 @@ pub async fn look_up(
 }
 
 /// Makes an RRset that is not there yet.
-#[utoipa::path(post, path = "/api/v1/records", tag = "records", params(WriteParams), request_body = RecordBody,
+#[utoipa::path(post, path = "/api/v1/records", tag = "records", params(InZone, OfType, Manner), request_body = RecordBody,
     responses(
         (status = 201, description = "Made", body = Record),
         (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
@@ -330,6 +331,7 @@ pub async fn look_up(
         (status = 422, description = "INVALID_RECORD_TYPE, INVALID_TTL, INVALID_NAME, INVALID_VALUE", body = ErrorBody),
 ))]
 pub async fn create(State(app): State<Arc<App>>, write: Write<RecordBody>) -> Result<Response, Problem> {
+    write.takes(&["zone", "type"])?;
     let text = write.body.name.clone();
     let text = text.ok_or_else(|| Problem::new(Code::MalformedRequest, "the body: missing field `name`"))?;
     let (operation, respond) = put(&write, &text, PutMode::Create, 201)?;
@@ -338,7 +340,7 @@ pub async fn create(State(app): State<Arc<App>>, write: Write<RecordBody>) -> Re
 
 /// Replaces an RRset.
 #[utoipa::path(put, path = "/api/v1/records/{name}", tag = "records", params(
-    ("name" = String, Path, description = "Owner name", example = "www.example.com."), WriteParams,
+    ("name" = String, Path, description = "Owner name", example = "www.example.com."), InZone, OfType, Manner,
 ), request_body = RecordBody, responses(
     (status = 200, description = "Replaced", body = Record),
     (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
@@ -352,6 +354,7 @@ pub async fn replace(
     Segment(text): Segment,
     write: Write<RecordBody>,
 ) -> Result<Response, Problem> {
+    write.takes(&["zone", "type"])?;
     if let Some(in_body) = &write.body.name {
         let zone = write.params.zone.as_deref().map(name::absolute).transpose()?;
         let zone = zone.as_ref().map(Name::as_ref);
@@ -366,7 +369,7 @@ pub async fn replace(
 
 /// Deletes an RRset, or all of a name with `?all=true`.
 #[utoipa::path(delete, path = "/api/v1/records/{name}", tag = "records", params(
-    ("name" = String, Path, description = "Owner name", example = "www.example.com."), WriteParams,
+    ("name" = String, Path, description = "Owner name", example = "www.example.com."), InZone, OfType, All, Manner,
 ), responses(
     (status = 204, description = "Deleted"),
     (status = 202, description = "Accepted while the database is away: not made, not served yet", body = Accepted),
@@ -379,6 +382,7 @@ pub async fn delete(
     Segment(text): Segment,
     write: Write<Empty>,
 ) -> Result<Response, Problem> {
+    write.takes(&["zone", "type", "all"])?;
     let zone = write.params.zone.as_deref().map(name::absolute).transpose()?;
     let owner = name::relative(&text, zone.as_ref().map(Name::as_ref))?;
     let rtype = write.params.rtype.as_deref().map(record::rtype).transpose()?;

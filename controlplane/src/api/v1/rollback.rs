@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 use super::super::App;
 use super::super::envelope::ErrorBody;
 use super::super::read::Segment;
-use super::super::write::{self, Payload, Write, WriteParams};
+use super::super::write::described::Manner;
+use super::super::write::{self, Payload, Write};
 use super::domains::{Domain, with_domain};
 use super::{reply, shown};
 use crate::commit::Respond;
@@ -119,7 +120,7 @@ impl ZoneBack {
 /// Makes a zone what it was: a new version with the records, TTLs and SOA of an old one, but for the serial, which goes on. A
 /// zone that was deleted is there again.
 #[utoipa::path(post, path = "/api/v1/domains/{zone}/rollback", tag = "versions", params(
-    ("zone" = String, Path, description = "Apex", example = "example.com."), WriteParams,
+    ("zone" = String, Path, description = "Apex", example = "example.com."), Manner,
 ), request_body = ZoneBody, responses(
     (status = 200, description = "The zone as it is now", body = Domain),
     (status = 404, description = "DOMAIN_NOT_FOUND, VERSION_NOT_FOUND", body = ErrorBody),
@@ -132,6 +133,7 @@ pub async fn zone(
     Segment(text): Segment,
     write: Write<ZoneBody>,
 ) -> Result<Response, Problem> {
+    write.takes(&[])?;
     let apex = name::absolute(&text)?;
     let to = match (write.body.version, write.body.at.as_deref()) {
         (Some(version), None) => At::Version(version),
@@ -153,7 +155,7 @@ pub async fn zone(
 
 /// Makes every zone what it was after a sequence, in one change that commits at once. Where that is more than 500,000 RRsets or
 /// 10,000 zones it does so many, says how many are `left`, and goes on with them when it is asked again.
-#[utoipa::path(post, path = "/api/v1/rollback", tag = "versions", params(WriteParams), request_body = AllBody,
+#[utoipa::path(post, path = "/api/v1/rollback", tag = "versions", params(Manner), request_body = AllBody,
     responses(
         (status = 200, description = "What changed", body = RolledBack),
         (status = 404, description = "VERSION_NOT_FOUND", body = ErrorBody),
@@ -161,6 +163,7 @@ pub async fn zone(
         (status = 410, description = "VERSION_GONE", body = ErrorBody),
 ))]
 pub async fn all(State(app): State<Arc<App>>, write: Write<AllBody>) -> Result<Response, Problem> {
+    write.takes(&[])?;
     let AllBody { to, max_zones } = write.body;
     let max_zones = max_zones.unwrap_or(MAX_ZONES);
     if !(1..=MAX_ZONES).contains(&max_zones) {
