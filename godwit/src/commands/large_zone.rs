@@ -81,7 +81,7 @@ pub(super) fn send(client: &mut Client, apex: &Name, view: &ZoneView<'_>, how: H
     Ok(Sent { rrsets: total, changed: sender.changed, accepted: sender.accepted })
 }
 
-/// Refuses what changes much of the zone unconfirmed, or was confirmed as something else: the server judges each change alone, and sees
+/// Refuses what changes much of the zone unconfirmed, or more of it than was confirmed: the server judges each change alone, and sees
 /// a small part of it. Gives how many names it changes or takes away.
 fn guard(
     apex: &Name,
@@ -103,7 +103,8 @@ fn guard(
     let changed = there.iter().filter(|name| !is_kept(name)).count() as u64;
     let (names, limits) = (there.len() as u64, Guard::default());
     let is_much = changed > limits.changed_names && changed * 100 > names * u64::from(limits.changed_percent);
-    if confirm.map_or(is_much, |confirm| confirm != changed) {
+    let is_less = confirm.is_some_and(|confirm| confirm < changed);
+    if is_less || (is_much && confirm != Some(changed)) {
         bail!(
             "this would change or take away {changed} of the {names} names of the zone {apex}; nothing was changed; say \
              --confirm {changed} if it is meant"

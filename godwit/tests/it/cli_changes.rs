@@ -60,8 +60,11 @@ fn r18_a_large_import_confirms_nothing_that_nobody_confirmed() {
     let config = file(folder.path(), "g.toml", "[guard]\nchanged_names = 1\nchanged_percent = 1\n");
     let started = Started::first_with(&["--config", &config]);
     let path = file(folder.path(), "big.example.zone", &format!("{ZONE}{}", hosts("192.0.2.1")));
-    said(&mut import(&started, &path, &[]));
+    // A zone that is new costs nothing, whatever is confirmed.
+    said(&mut import(&started, &path, &["--confirm", "60"]));
     let path = file(folder.path(), "big.example.zone", &format!("{ZONE}{}", hosts("192.0.2.2")));
+    let (_, stderr) = refused(&mut import(&started, &path, &["--confirm", "59"]));
+    assert!(stderr.contains("--confirm 60"), "{stderr}");
     let (_, stderr) = refused(&mut import(&started, &path, &[]));
     assert!(stderr.contains("--confirm 60"), "{stderr}");
     let server = started.running.dns();
