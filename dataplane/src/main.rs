@@ -1,5 +1,6 @@
 //! `godwit-dataplane`: arguments → configuration → run.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
         }
     };
     if check_config {
-        println!("{}", config.to_text());
+        // Who reads may have seen enough.
+        let _ = writeln!(std::io::stdout(), "{}", config.to_text());
         return ExitCode::SUCCESS;
     }
     if let Err(error) = log::start(&config.log) {

@@ -409,7 +409,7 @@ pub(crate) struct RecordSet {
     /// Type, as A or TYPE65280
     #[arg(value_name = "TYPE")]
     pub(crate) rtype: String,
-    /// Values in presentation format
+    /// Values in presentation format: `"10 mail.example.com."` for MX, and a text as `'"v=spf1 mx -all"'`, quotes and all
     #[arg(required = true)]
     pub(crate) value: Vec<String>,
     /// Seconds, 60 to 86400 [default: that of the records before, or 300]

@@ -1,6 +1,8 @@
 //! Where a database is, and connections to it.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -132,7 +134,12 @@ impl Place {
     /// When there is none to be had.
     pub async fn connect(&self) -> sqlx::Result<Connection> {
         match self {
-            Place::File(file) => Ok(Place::sqlite(file).connect().await?.into()),
+            Place::File(file) => {
+                // For its user alone, as the files that SQLite puts beside it then are. What goes wrong, SQLite says.
+                let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file);
+                drop(made);
+                Ok(Place::sqlite(file).connect().await?.into())
+            }
             Place::Server(server) => Ok(connected(Place::postgres(server)).await?.into()),
         }
     }

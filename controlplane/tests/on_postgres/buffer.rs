@@ -155,6 +155,8 @@ async fn what_is_accepted_from_where_a_tenant_lets_nobody_in_is_not_made() {
     client.json("POST", &format!("/api/v1/domains?tenant={tenant}"), &zone).await.expect(201);
     let networks = json!({ "networks": { "allow": ["192.0.2.0/24"] } });
     client.json("PATCH", &format!("/api/v1/tenants/{tenant}"), &networks).await.expect(200);
+    // It is heard of within a second, and whoever was remembered of the tenant is forgotten then: not after the next look.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     ask(&anna, "192.0.2.1", "GET", "/api/v1/domains/anna.test.", &Value::Null).await.expect(200);
     away(&postgres, &server).await;
     let put = |name: &str| json!({ "changes": [{ "op": "put", "name": name, "type": "A", "value": ["192.0.2.1"] }] });

@@ -1,7 +1,8 @@
 //! `godwit backup`: straight from and into the database, so also while the API is down.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{BufReader, BufWriter, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -33,7 +34,8 @@ pub(crate) fn main(command: Backup, output: Output) -> anyhow::Result<()> {
             let store = store(place)?;
             // As `godwit run` makes it, where there is none.
             let folder = &store.data;
-            std::fs::create_dir_all(folder).with_context(|| format!("data folder {}", folder.display()))?;
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.with_context(|| format!("data folder {}", folder.display()))?;
             let _lock =
                 FolderLock::take(folder).context("a backup is restored while the server is stopped")?;
             let restored = || runtime.block_on(backup::restore(&store, &file, replace));

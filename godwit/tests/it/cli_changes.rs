@@ -2,6 +2,7 @@
 //! that is away.
 
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use godwit_testkit::servers::Postgres;
@@ -71,6 +72,21 @@ fn r18_a_large_import_confirms_nothing_that_nobody_confirmed() {
     assert_eq!(dns::addresses(&dns::udp(server, "n1.big.example.", A)), [Ipv4Addr::new(192, 0, 2, 1)]);
     said(&mut import(&started, &path, &["--confirm", "60"]));
     assert_eq!(dns::addresses(&dns::udp(server, "n1.big.example.", A)), [Ipv4Addr::new(192, 0, 2, 2)]);
+}
+
+/// What lets in stands in it.
+#[test]
+fn the_database_is_for_its_user_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, PermissionsExt::from_mode(0o755)).unwrap();
+    let running = Running::start(&data);
+    running.api_address();
+    for name in ["godwit.sqlite", "godwit.sqlite-wal", "godwit.sqlite-shm"] {
+        let mode = std::fs::metadata(data.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
 }
 
 #[test]
