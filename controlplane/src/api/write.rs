@@ -49,20 +49,20 @@ pub(super) static DRY_RUN: HeaderName = HeaderName::from_static("godwit-dry-run"
 pub(super) static CONFIRM: HeaderName = HeaderName::from_static("godwit-confirm");
 pub(super) static REPLAYED: HeaderName = HeaderName::from_static("godwit-replayed");
 
-/// Query parameters of writes: [`Write::takes`] says which of those of [`described`] one has besides [`described::Manner`].
+/// Query parameters of writes: `Write::takes` says which of those of `described` one has besides `described::Manner`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WriteParams {
-    /// See [`described::InZone`].
+    /// See `described::InZone`.
     pub zone: Option<String>,
-    /// See [`described::OfType`].
+    /// See `described::OfType`.
     #[serde(rename = "type")]
     pub rtype: Option<String>,
-    /// See [`described::ForTenant`].
+    /// See `described::ForTenant`.
     pub tenant: Option<u32>,
-    /// See [`described::All`].
+    /// See `described::All`.
     pub all: Option<bool>,
-    /// See [`described::Manner`], as of all that follow.
+    /// See `described::Manner`, as of all that follow.
     pub dry_run: Option<bool>,
     /// How many names it may cost.
     pub confirm: Option<u64>,
