@@ -6,9 +6,8 @@
 
 use std::borrow::Cow;
 
-pub(crate) mod inner;
-
 use crate::name::{self, NameError};
+use crate::presentation;
 use crate::rr::Rtype;
 
 /// The most octets of one RDATA: what its length field can say.
@@ -200,16 +199,31 @@ pub fn validate(rtype: Rtype, rdata: &[u8]) -> Result<(), RdataError> {
     spans(rtype, rdata).try_for_each(|span| span.map(|_| ()))
 }
 
-/// As [`validate`], and no reader refuses a whole message over it. For what is written anew: what is kept already, and what other versions
-/// send, goes on to be served as it is.
+/// As [`validate`], and no reader refuses a whole message over it: of such a type, what its text cannot say. For what is written anew:
+/// what is kept already, and what other versions send, goes on to be served as it is.
 ///
 /// # Errors
 /// [`RdataError`] with the place, or with what is wrong inside.
 pub fn validate_new(rtype: Rtype, rdata: &[u8]) -> Result<(), RdataError> {
     validate(rtype, rdata)?;
-    let last = spans(rtype, rdata).filter_map(Result::ok).last();
-    let last = last.and_then(|span| rdata.get(span.start..span.end)).unwrap_or_default();
-    inner::check(rtype, rdata, last).map_err(|what| RdataError::Content(rtype, what))
+    let wrong = match rtype {
+        Rtype::SVCB | Rtype::HTTPS => {
+            "service parameters that are cut off, or not in the order of their keys, or not of their form (RFC 9460)"
+        }
+        Rtype::NSEC | Rtype::NSEC3 | Rtype::CSYNC => "a type bitmap that is none (RFC 4034 section 4.1.2)",
+        Rtype::APL => "an address prefix that is none (RFC 3123 section 4)",
+        Rtype::HIP => "no host identity that fits into it (RFC 8005 section 5)",
+        Rtype::IPSECKEY => "no gateway of its gateway type (RFC 4025 section 2.3)",
+        Rtype::DS | Rtype::CDS | Rtype::TLSA | Rtype::SMIMEA | Rtype::SSHFP | Rtype::OPENPGPKEY => {
+            "nothing behind its first fields"
+        }
+        // It has no text.
+        Rtype::WKS if rdata.len() < 5 => {
+            return Err(RdataError::Content(rtype, "less than its first fields"));
+        }
+        _ => return Ok(()),
+    };
+    if presentation::has_text(rtype, rdata) { Ok(()) } else { Err(RdataError::Content(rtype, wrong)) }
 }
 
 /// The canonical form (RFC 4034 §6.2): names of the listed types in lower case. Borrowed where nothing changes.
@@ -279,5 +293,53 @@ mod tests {
         sort_canonical(Rtype::NS, &mut set);
         assert_eq!(set.len(), 2);
         assert_eq!(&*set[1], &[1, b'b', 0]);
+    }
+
+    #[test]
+    fn what_readers_refuse_a_message_over_is_refused() {
+        let svcb = |parameters: &[u8]| [&[0, 1, 0], parameters].concat();
+        for (rtype, rdata, is_right) in [
+            (Rtype::SVCB, svcb(&[]), true),
+            (Rtype::SVCB, svcb(&[0, 1, 0, 3, 2, b'h', b'2', 0, 3, 0, 2, 1, 187]), true),
+            (Rtype::HTTPS, svcb(&[0, 3, 0, 2, 1, 187, 0, 1, 0, 3, 2, b'h', b'2']), false),
+            (Rtype::HTTPS, svcb(&[0, 3, 0, 2, 1, 187, 0, 3, 0, 2, 1, 187]), false),
+            (Rtype::HTTPS, svcb(&[0, 3, 0, 1, 1]), false),
+            (Rtype::HTTPS, svcb(&[0, 3, 0, 2, 1]), false),
+            (Rtype::HTTPS, svcb(&[0, 1, 0, 3, b'a', b'b', b'c']), false),
+            (Rtype::HTTPS, svcb(&[0, 1, 0, 1, 0]), false),
+            (Rtype::HTTPS, svcb(&[0, 2, 0, 0]), false),
+            (Rtype::HTTPS, svcb(&[0, 1, 0, 3, 2, b'h', b'2', 0, 2, 0, 0]), true),
+            (Rtype::HTTPS, svcb(&[0, 0, 0, 2, 0, 3, 0, 3, 0, 2, 1, 187]), true),
+            (Rtype::HTTPS, svcb(&[0, 0, 0, 2, 0, 4, 0, 3, 0, 2, 1, 187]), false),
+            (Rtype::HTTPS, svcb(&[0, 0, 0, 0]), false),
+            (Rtype::HTTPS, svcb(&[0, 4, 0, 5, 1, 2, 3, 4, 5]), false),
+            (Rtype::HTTPS, svcb(&[0, 6, 0, 0]), false),
+            (Rtype::HTTPS, svcb(&[255, 0, 0, 1, 7]), true),
+            (Rtype::NSEC, vec![0, 0, 1, 0x40], true),
+            (Rtype::NSEC, vec![0], true),
+            (Rtype::NSEC, vec![0, 0, 2, 0x40], false),
+            (Rtype::NSEC, vec![0, 0, 0], false),
+            (Rtype::NSEC, vec![0, 1, 1, 1, 0, 1, 1], false),
+            (Rtype::CSYNC, vec![0, 0, 0, 1, 0, 3, 0, 1, 0x40], true),
+            (Rtype::CSYNC, vec![0, 0, 0, 1, 0, 3, 0], false),
+            (Rtype::APL, vec![], true),
+            (Rtype::APL, vec![0, 1, 24, 3, 192, 0, 2], true),
+            (Rtype::APL, vec![0, 1, 24, 0x83, 192, 0, 2], true),
+            (Rtype::APL, vec![0, 1, 33, 3, 192, 0, 2], false),
+            (Rtype::APL, vec![0, 1, 24, 4, 192, 0, 2], false),
+            (Rtype::HIP, vec![1, 2, 0, 1, 7, 8, 1, b'a', 0], true),
+            (Rtype::HIP, vec![1, 2, 0, 2, 7, 8], false),
+            (Rtype::HIP, vec![1, 2, 0, 1, 7, 8, 1, b'a'], false),
+            (Rtype::IPSECKEY, vec![10, 1, 2, 192, 0, 2, 1, 9], true),
+            (Rtype::IPSECKEY, vec![10, 2, 2, 192, 0, 2, 1, 9], false),
+            (Rtype::IPSECKEY, vec![10, 4, 2], false),
+            (Rtype::DS, vec![0, 0, 0, 0], false),
+            (Rtype::DS, vec![0, 0, 0, 0, 0], true),
+            (Rtype::TLSA, vec![3, 1, 1], false),
+            (Rtype::OPENPGPKEY, vec![], false),
+        ] {
+            let checked = validate_new(rtype, &rdata);
+            assert_eq!(checked.is_ok(), is_right, "{rtype} {rdata:?}: {checked:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use config::{Environment, File, FileFormat};
 
 use super::Config;
 use super::cli::Arguments;
+use crate::source::Sources;
 
 /// Read when present and no other file is named.
 pub const DEFAULT_FILE: &str = "/etc/godwit/dataplane.toml";
@@ -84,9 +85,9 @@ pub fn load(layers: Layers) -> Result<Config, ConfigError> {
             reason: format!("expected {expected}"),
         });
     }
-    if let Some(reason) = config.zones.wrong() {
+    if let Err(error) = Sources::new(&config.zones.files, None) {
         let (place, key) = ("configuration".to_owned(), Some("zones.files".to_owned()));
-        return Err(ConfigError { place, key, reason });
+        return Err(ConfigError { place, key, reason: error.to_string() });
     }
     if let Some((key, expected)) = config.missing() {
         let (place, key) = ("configuration".to_owned(), Some(key.to_owned()));
@@ -340,11 +341,11 @@ mod tests {
             ),
             (
                 ["--zone", "a.test=a", "--zone", "A.test.=b"],
-                "configuration: zones.files: the zone a.test has two files",
+                "configuration: zones.files: zone a.test.: a: the zone is also given as b",
             ),
             (
                 ["--zone", "a.test=a", "--zone", "a..test=b"],
-                "configuration: zones.files: \"a..test\" is not a domain name to serve a zone as",
+                "configuration: zones.files: b: \"a..test\" is not a domain name to serve it as",
             ),
         ] {
             assert_eq!(loaded("a.toml", "", &[], &arguments).unwrap_err(), reason);

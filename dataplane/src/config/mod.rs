@@ -10,7 +10,7 @@ mod load;
 pub mod query_log;
 mod rate_limit;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use godwit_wire::name::Name;
 use serde::{Deserialize, Serialize};
 
 pub use feed::Feed;
@@ -114,17 +113,6 @@ pub struct Zones {
     pub files: BTreeMap<String, PathBuf>,
     /// A file of `origin<TAB>zone file` lines, or a folder of `ORIGIN.zone` files. Default: none.
     pub path: Option<PathBuf>,
-}
-
-impl Zones {
-    /// What is wrong with the names of zones.
-    pub(super) fn wrong(&self) -> Option<String> {
-        let mut apexes = BTreeSet::new();
-        self.files.keys().find_map(|text| match text.parse::<Name>() {
-            Err(_) => Some(format!("\"{text}\" is not a domain name to serve a zone as")),
-            Ok(apex) => (!apexes.insert(apex)).then(|| format!("the zone {text} has two files")),
-        })
-    }
 }
 
 /// `[udp]`

@@ -102,9 +102,11 @@ impl Answer {
 
     /// What its change is called, where that was accepted while the database is away and is not made yet.
     pub(crate) fn accepted(&self) -> Option<String> {
+        if self.status != StatusCode::ACCEPTED {
+            return None;
+        }
         let said = self.json().ok().filter(|said| said["state"] == "buffered")?;
-        let id = said["id"].as_str().filter(|_| self.status == StatusCode::ACCEPTED)?;
-        Some(id.to_owned())
+        said["id"].as_str().map(str::to_owned)
     }
 
     /// How many names would have to be confirmed, as a dry run says.

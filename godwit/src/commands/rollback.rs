@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::progress::while_waiting;
-use super::{absolute, confirmed, dry_run, is_accepted};
+use super::{absolute, confirmed, dry_run, is_accepted, text};
 use crate::cli::{RollbackAll, Target, ZoneRollback};
 use crate::client::{Ask, Client, encoded};
 use crate::output::{Output, Wrong, say, write_printable};
@@ -136,9 +136,4 @@ fn write_zones(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{left} zones do not fit into the first change")?;
     }
     Ok(())
-}
-
-/// A text inside what the API answered.
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_default()
 }

@@ -3,9 +3,9 @@
 use godwit_dataplane::source::{self, ZoneError};
 use godwit_engine::snapshot::LoadedZone;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{absolute, confirmed, dry_run, is_accepted, origin, rollback};
+use super::{absolute, confirmed, dry_run, is_accepted, origin, rollback, text};
 use crate::cli::{Target, Zone, ZoneCheck, ZoneCreate};
 use crate::client::{Ask, Client, encoded};
 use crate::output::{Output, Said};
@@ -122,9 +122,4 @@ fn delete(
         return Ok(());
     }
     output.result(&json!({ "deleted": apex }), |out| writeln!(out, "deleted {apex}"))
-}
-
-/// A text inside what the API answered.
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_default()
 }

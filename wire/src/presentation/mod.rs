@@ -65,7 +65,8 @@ pub(crate) fn unescape(token: tokens::Token<'_>, out: &mut Vec<u8>) -> Result<()
     escape::unescape(token.raw, out).map_err(|expected| Problem::new(token, expected))
 }
 
-/// Reads RDATA of one record, in the form of its type or as `\# length hex`. Relative names end in `origin`.
+/// Reads RDATA of one record, in the form of its type or as `\# length hex`. Relative names end in `origin`. A comment is refused: what
+/// stands in it would be dropped unseen, and is mostly part of a text without its quotes (`v=DMARC1; p=none`).
 ///
 /// # Errors
 /// [`PresentationError`] names the token and what was expected. Types that cannot stand in a zone are refused.
@@ -85,6 +86,9 @@ pub fn parse_rdata(
     if let tokens::Start::Octet(_) | tokens::Start::Blank = tokens.start() {
         return Err(Problem::at_end("one line").into());
     }
+    if tokens.has_comment() {
+        return Err(Problem::text(";", "no comment: a text with a semicolon stands in double quotes").into());
+    }
     debug_assert_eq!(rdata::validate(rtype, &out), Ok(()), "{rtype} {text}");
     Ok(out.into())
 }
@@ -95,6 +99,11 @@ pub fn format_rdata(rtype: Rtype, rdata: &[u8]) -> String {
     let mut text = String::new();
     write::rdata(rtype, rdata, &mut text);
     text
+}
+
+/// Whether RDATA has a form of its type that says it.
+pub(crate) fn has_text(rtype: Rtype, rdata: &[u8]) -> bool {
+    write::typed(rtype, rdata, &mut String::new()).is_some()
 }
 
 /// Appends an uncompressed name in wire format, in its own case and with its final dot. What is not printable ASCII, and

@@ -10,7 +10,6 @@ use super::read::{ipv4, ipv6, letters};
 use super::tokens::{Token, Tokens};
 use super::write::{display, some};
 use super::{names, number};
-use crate::rdata::inner::is_service_value;
 
 // Keys (RFC 9460 §14.3.2, RFC 9461, RFC 9540, RFC 9848, draft-ietf-tls-key-share-prediction).
 const MANDATORY: u16 = 0;
@@ -64,8 +63,7 @@ pub(crate) fn read(tokens: &mut Tokens<'_>, origin: Option<&[u8]>, out: &mut Vec
     {
         return Err(Problem::new(token, "mandatory keys that are all present (RFC 9460 section 8)"));
     }
-    let has = |key: u16| params.binary_search_by_key(&key, |&(key, _)| key).is_ok();
-    if has(NO_DEFAULT_ALPN) && !has(ALPN) {
+    if !has_alpn(&params) {
         return Err(Problem::text("no-default-alpn", "alpn beside it (RFC 9460 section 7.1.1)"));
     }
     for (key, value) in &params {
@@ -80,7 +78,16 @@ pub(crate) fn read(tokens: &mut Tokens<'_>, origin: Option<&[u8]>, out: &mut Vec
 
 fn all_present(value: &[u8], params: &[Param]) -> bool {
     let (keys, _) = value.as_chunks::<2>();
-    keys.iter().all(|&key| params.binary_search_by_key(&u16::from_be_bytes(key), |&(key, _)| key).is_ok())
+    keys.iter().all(|&key| has(params, u16::from_be_bytes(key)))
+}
+
+/// Whether alpn is there where no-default-alpn wants it (RFC 9460 §7.1.1).
+fn has_alpn(params: &[Param]) -> bool {
+    has(params, ALPN) || !has(params, NO_DEFAULT_ALPN)
+}
+
+fn has(params: &[Param], key: u16) -> bool {
+    params.binary_search_by_key(&key, |&(key, _)| key).is_ok()
 }
 
 fn key_name(key: u16) -> String {
@@ -127,7 +134,7 @@ fn param(token: Token<'_>, tokens: &mut Tokens<'_>) -> Result<Param, Problem> {
     }
     if !opaque {
         octets = typed_value(key, token, value.is_some(), &octets)?;
-    } else if !is_service_value(key, &octets) {
+    } else if write_value(key, &octets, &mut String::new()).is_none() {
         return Err(Problem::new(
             token,
             "a value whose octets have the form of this key (RFC 9460 section 7)",
@@ -232,6 +239,9 @@ pub(crate) fn write(octets: &mut Octets<'_>, out: &mut String) -> Option<()> {
     if let Some((MANDATORY, value)) = params.first()
         && !all_present(value, &params)
     {
+        return None;
+    }
+    if !has_alpn(&params) {
         return None;
     }
     for (key, value) in &params {

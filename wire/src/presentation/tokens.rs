@@ -26,6 +26,7 @@ pub(crate) struct Tokens<'t> {
     /// Open parentheses, and where the first of them was.
     depth: u32,
     opened: u32,
+    has_comment: bool,
 }
 
 /// How an entry begins.
@@ -43,12 +44,17 @@ impl<'t> Tokens<'t> {
     pub(crate) fn new(text: &'t [u8]) -> Self {
         // Editors of some systems put a byte order mark in front of UTF-8 text.
         let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
-        Tokens { text, at: 0, line: 1, depth: 0, opened: 0 }
+        Tokens { text, at: 0, line: 1, depth: 0, opened: 0, has_comment: false }
     }
 
     /// The line of the next octet, from 1.
     pub(crate) fn line(&self) -> u32 {
         self.line
+    }
+
+    /// Whether a comment was passed over.
+    pub(crate) fn has_comment(&self) -> bool {
+        self.has_comment
     }
 
     fn peek(&self) -> Option<u8> {
@@ -98,7 +104,10 @@ impl<'t> Tokens<'t> {
                     self.step();
                     self.line = self.line.saturating_add(1);
                 }
-                Some(b';') => self.skip_line(),
+                Some(b';') => {
+                    self.has_comment = true;
+                    self.skip_line();
+                }
                 Some(b'(') => self.open()?,
                 Some(b')') => self.close()?,
                 octet => return Ok(octet),

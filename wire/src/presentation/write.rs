@@ -29,7 +29,7 @@ fn generic(octets: &[u8], out: &mut String) {
     }
 }
 
-fn typed(rtype: Rtype, octets: &[u8], out: &mut String) -> Option<()> {
+pub(crate) fn typed(rtype: Rtype, octets: &[u8], out: &mut String) -> Option<()> {
     let mut octets = Octets::new(octets);
     match form(rtype) {
         Form::Pieces(pieces) => {

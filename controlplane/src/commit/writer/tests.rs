@@ -350,14 +350,19 @@ async fn a_short_change_waits_for_one_long_one_at_most(writer: Writer, running: 
             order.lock().unwrap().push(name);
         }
     };
-    // The short one comes while the first long one is in its transaction.
-    let short = commit("short", PutMode::Create);
-    let (handle, (inside, began)) = (tokio::runtime::Handle::current(), oneshot::channel());
-    let once = Mutex::new(Some((short, inside)));
+    // The short one comes while the first long one is in its transaction: it is in its queue before that ends, however soon it does.
+    let (done, made) = oneshot::channel();
+    let request_of_short = request(zone("short.test.", PutMode::Create), false);
+    let short = Job { request: request_of_short, respond: respond(), done, chain: None };
+    let (once, jobs) = (Mutex::new(Some(short)), running.committer.jobs.clone());
     let first: Respond = Box::new(move |_, change| {
-        let (short, inside) = once.lock().unwrap().take().unwrap();
-        let _ = inside.send(handle.spawn(short));
+        assert!(jobs.try_send(once.lock().unwrap().take().unwrap()).is_ok());
         Reply { status: 200, body: String::new(), version: None, change }
+    });
+    let order_of_short = order.clone();
+    let short = tokio::spawn(async move {
+        made.await.unwrap().unwrap();
+        order_of_short.lock().unwrap().push("short".to_owned());
     });
     let committer = running.committer.clone();
     let one = tokio::spawn(async move {
@@ -371,7 +376,7 @@ async fn a_short_change_waits_for_one_long_one_at_most(writer: Writer, running: 
     queued(&running.committer.long_jobs, 4).await;
     tokio::spawn(writer.run());
     one.await.unwrap();
-    in_time("the short one is made", async { began.await.unwrap().await.unwrap() }).await;
+    in_time("the short one is made", async { short.await.unwrap() }).await;
     in_time("all are made", others.join_all()).await;
     assert_eq!(order.lock().unwrap()[0], "short", "{order:?}");
 }
