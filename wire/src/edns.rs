@@ -99,29 +99,29 @@ pub enum EdnsError {
 }
 
 impl Edns {
-    /// Reads an OPT record from its class, TTL and RDATA. Unknown options are ignored (RFC 6891 §6.1.2).
+    /// What the class and the TTL of an OPT record say.
+    #[must_use]
+    pub fn new(class: u16, ttl: u32) -> Edns {
+        let [_, version, flags, _] = ttl.to_be_bytes();
+        let dnssec_ok = flags & 0x80 != 0;
+        Edns { udp_payload_octets: class, version, dnssec_ok, cookie: None, nsid: false, keepalive: false }
+    }
+
+    /// The same record with no options.
+    #[must_use]
+    pub fn without_options(self) -> Edns {
+        Edns { cookie: None, nsid: false, keepalive: false, ..self }
+    }
+
+    /// Takes what the options say, the RDATA of the record; unknown ones are ignored (RFC 6891 §6.1.2). Those of a version
+    /// that we do not know may mean anything, and are not read (§6.1.3).
     ///
     /// # Errors
     /// [`EdnsError`]; each makes the query FORMERR.
-    pub fn read(class: u16, ttl: u32, rdata: &[u8]) -> Result<Edns, EdnsError> {
-        let [_, version, flags, _] = ttl.to_be_bytes();
-        let dnssec_ok = flags & 0x80 != 0;
-        let mut edns = Edns {
-            udp_payload_octets: class,
-            version,
-            dnssec_ok,
-            cookie: None,
-            nsid: false,
-            keepalive: false,
-        };
-        // A version that we do not know may mean anything by its options (RFC 6891 §6.1.3).
-        if version == 0 {
-            edns.read_options(rdata)?;
+    pub fn read_options(&mut self, rdata: &[u8]) -> Result<(), EdnsError> {
+        if self.version != 0 {
+            return Ok(());
         }
-        Ok(edns)
-    }
-
-    fn read_options(&mut self, rdata: &[u8]) -> Result<(), EdnsError> {
         let mut at = 0usize;
         while at < rdata.len() {
             let code = read_u16(rdata, at).ok_or(EdnsError::Option)?;
@@ -161,14 +161,18 @@ mod tests {
     #[test]
     fn options_are_walked_to_the_end() {
         let rdata = [0, 3, 0, 0, 0xFF, 0xFF, 0, 1, 9, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 10, 0, 1, 0];
-        let edns = Edns::read(1232, 0x0000_8000, &rdata).unwrap();
+        let read = |ttl, rdata: &[u8]| {
+            let mut edns = Edns::new(1232, ttl);
+            edns.read_options(rdata).map(|()| edns)
+        };
+        let edns = read(0x0000_8000, &rdata).unwrap();
         assert!(edns.nsid && edns.dnssec_ok);
         assert_eq!(edns.cookie.unwrap().client(), [1, 2, 3, 4, 5, 6, 7, 8]);
         for cut in [1, 3, 7, 10, 15] {
-            assert_eq!(Edns::read(1232, 0, &rdata[..cut]), Err(EdnsError::Option), "{cut}");
+            assert_eq!(read(0, &rdata[..cut]), Err(EdnsError::Option), "{cut}");
         }
-        assert_eq!(Edns::read(1232, 0, &[0, 10, 0, 3, 1, 2, 3]), Err(EdnsError::Cookie));
+        assert_eq!(read(0, &[0, 10, 0, 3, 1, 2, 3]), Err(EdnsError::Cookie));
         // Version 1 is answered BADVERS, whatever follows.
-        assert_eq!(Edns::read(1232, 0x0001_0000, &[1]).unwrap().version, 1);
+        assert_eq!(read(0x0001_0000, &[1]).unwrap().version, 1);
     }
 }

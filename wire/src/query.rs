@@ -21,6 +21,8 @@ pub struct ParseError {
     pub reason: Reason,
     /// Where the question ends, when that much was sound and can be echoed.
     pub question_end: Option<usize>,
+    /// The OPT that was met before or where it shows, without its options: the response has one then (RFC 6891 §7).
+    pub edns: Option<Edns>,
 }
 
 /// Why a query does not parse.
@@ -154,7 +156,7 @@ impl<'a> Query<'a> {
     /// [`ParseError`]: what does not parse is FORMERR to the client.
     #[inline]
     pub fn parse(packet: &'a [u8], header: Header) -> Result<Query<'a>, ParseError> {
-        let fail = |offset, reason| ParseError { offset, reason, question_end: None };
+        let fail = |offset, reason| ParseError { offset, reason, question_end: None, edns: None };
         let mut query =
             Query { header, question: None, question_end: HEADER_OCTETS, edns: None, tsig_at: None };
         match header.qdcount {
@@ -172,12 +174,13 @@ impl<'a> Query<'a> {
             // RFC 9619 §4.
             _ => return Err(fail(4, Reason::Questions)),
         }
-        query.read_records(packet).map_err(|(offset, reason)| ParseError {
-            offset,
-            reason,
-            question_end: Some(query.question_end),
-        })?;
-        Ok(query)
+        match query.read_records(packet) {
+            Ok(()) => Ok(query),
+            Err((offset, reason)) => {
+                let question_end = Some(query.question_end);
+                Err(ParseError { offset, reason, question_end, edns: query.edns.map(Edns::without_options) })
+            }
+        }
     }
 
     /// Walks the records behind the question for OPT and TSIG.
@@ -206,11 +209,11 @@ impl<'a> Query<'a> {
                     }
                     let class = read_u16(packet, owner_end.saturating_add(2)).ok_or(short)?;
                     let ttl = read_u32(packet, owner_end.saturating_add(4)).ok_or(short)?;
-                    let edns = Edns::read(class, ttl, rdata).map_err(|error| match error {
+                    let edns = self.edns.insert(Edns::new(class, ttl));
+                    edns.read_options(rdata).map_err(|error| match error {
                         EdnsError::Option => (rdata_at, Reason::Option),
                         EdnsError::Cookie => (rdata_at, Reason::Cookie),
                     })?;
-                    self.edns = Some(edns);
                 }
                 Rtype::TSIG => {
                     if index < before_additional || index.saturating_add(1) != total {
@@ -331,6 +334,21 @@ mod tests {
         for (what, counts, rest, reason) in rows {
             let octets = packet(*counts, rest);
             assert_eq!(parse(&octets).map_err(|error| error.reason), Err(*reason), "{what}");
+        }
+    }
+
+    #[test]
+    fn an_error_keeps_the_opt_that_was_met() {
+        let nsid_and_half_an_option = [QUESTION, &OPT[..9], &[0, 7, 0, 3, 0, 0, 0, 3, 0]].concat();
+        for (what, counts, rest, met) in [
+            ("octets behind", [1, 0, 0, 1], [QUESTION, OPT, &[0]].concat(), true),
+            ("two OPTs", [1, 0, 0, 2], [QUESTION, OPT, OPT].concat(), true),
+            ("half an option", [1, 0, 0, 1], nsid_and_half_an_option, true),
+            ("OPT as an answer", [1, 1, 0, 0], [QUESTION, OPT].concat(), false),
+            ("broken before it", [1, 0, 0, 2], [QUESTION, &[0x41], OPT].concat(), false),
+        ] {
+            let edns = parse(&packet(counts, &rest)).unwrap_err().edns;
+            assert_eq!(edns, met.then(|| Edns::new(1232, 0x8000)), "{what}");
         }
     }
 

@@ -472,48 +472,67 @@ pub fn compose_plain(
 }
 
 /// Appends to a finished message the TSIG that says that the key of the query's TSIG is not known: the same key name, algorithm, time and fudge,
-/// no MAC, error BADKEY (RFC 8945 §5.3.2). Returns the new length.
+/// no MAC, error BADKEY (RFC 8945 §5.3.2). Returns the new length; `None` when the query's TSIG does not parse.
 ///
-/// `None` when the query's TSIG does not parse, or ours does not fit into `size`; the message is then unusable.
-#[must_use]
+/// # Errors
+/// [`Full`] when it does not fit into `size`; the message is then unusable.
 pub fn append_tsig_error(
     message: &mut [u8],
     len: usize,
     size: usize,
     packet: &[u8],
     tsig_at: usize,
-) -> Option<usize> {
-    const BADKEY: u16 = 17;
-    let mut key = [0u8; MAX_NAME_OCTETS];
-    let (key_octets, fixed_at) = image::copy_name(packet, tsig_at, &mut key)?;
-    let rdata_at = fixed_at.checked_add(10)?;
-    let rdata = packet.get(rdata_at..)?.get(..usize::from(read_u16(packet, fixed_at.checked_add(8)?)?))?;
-    // RFC 8945 §4.2: algorithm, time, fudge, MAC size, MAC, original ID, error, other.
-    let algorithm_octets = name::wire_len(rdata).ok()?;
-    let algorithm = rdata.get(..algorithm_octets)?;
-    let time_and_fudge = rdata.get(algorithm_octets..)?.get(..8)?;
-    let mac_size_at = algorithm_octets.checked_add(8)?;
-    let mac_octets = usize::from(read_u16(rdata, mac_size_at)?);
-    let original_id =
-        rdata.get(mac_size_at.checked_add(2)?.checked_add(mac_octets)?..)?.first_chunk::<2>()?;
+) -> Result<Option<usize>, Full> {
+    let Some(tsig) = Tsig::read(packet, tsig_at) else { return Ok(None) };
     let limit = size.min(message.len());
     let mut writer = Response { message, at: len, limit, counts: [0; 3], has_question: false };
-    writer.put_octets(key.get(..key_octets)?)?;
-    // Type TSIG, class ANY, TTL 0.
-    writer.put_octets(&[0, 250, 0, 255, 0, 0, 0, 0])?;
-    let length = u16::try_from(algorithm_octets.checked_add(16)?).ok()?;
-    writer.put_octets(&length.to_be_bytes())?;
-    writer.put_octets(algorithm)?;
-    writer.put_octets(time_and_fudge)?;
-    writer.put_octets(&[0, 0])?;
-    writer.put_octets(original_id)?;
-    writer.put_octets(&BADKEY.to_be_bytes())?;
-    writer.put_octets(&[0, 0])?;
+    tsig.put_bad_key(&mut writer).ok_or(Full)?;
     let end = writer.at;
-    let mut header = Header::read(message)?;
-    header.arcount = header.arcount.checked_add(1)?;
-    header.write(message);
-    Some(end)
+    let header = Header::read(message).ok_or(Full)?;
+    Header { arcount: header.arcount.saturating_add(1), ..header }.write(message);
+    Ok(Some(end))
+}
+
+/// What of a query's TSIG an error repeats.
+struct Tsig<'a> {
+    key: [u8; MAX_NAME_OCTETS],
+    key_octets: usize,
+    algorithm: &'a [u8],
+    /// 8 octets.
+    time_and_fudge: &'a [u8],
+    original_id: [u8; 2],
+}
+
+impl<'a> Tsig<'a> {
+    fn read(packet: &'a [u8], at: usize) -> Option<Tsig<'a>> {
+        let mut key = [0u8; MAX_NAME_OCTETS];
+        let (key_octets, fixed_at) = image::copy_name(packet, at, &mut key)?;
+        let rdata_at = fixed_at.checked_add(10)?;
+        let rdata_octets = usize::from(read_u16(packet, fixed_at.checked_add(8)?)?);
+        let rdata = packet.get(rdata_at..)?.get(..rdata_octets)?;
+        // RFC 8945 §4.2: algorithm, time, fudge, MAC size, MAC, original ID, error, other.
+        let (algorithm, rest) = rdata.split_at_checked(name::wire_len(rdata).ok()?)?;
+        let (time_and_fudge, rest) = rest.split_at_checked(8)?;
+        let mac_octets = usize::from(read_u16(rest, 0)?);
+        let original_id = *rest.get(mac_octets.checked_add(2)?..)?.first_chunk()?;
+        Some(Tsig { key, key_octets, algorithm, time_and_fudge, original_id })
+    }
+
+    /// Writes the record that says BADKEY; `None` where it does not fit.
+    fn put_bad_key(&self, response: &mut Response<'_>) -> Option<()> {
+        const BADKEY: u16 = 17;
+        response.put_octets(self.key.get(..self.key_octets)?)?;
+        // Type TSIG, class ANY, TTL 0.
+        response.put_octets(&[0, 250, 0, 255, 0, 0, 0, 0])?;
+        let length = u16::try_from(self.algorithm.len().checked_add(16)?).ok()?;
+        response.put_octets(&length.to_be_bytes())?;
+        response.put_octets(self.algorithm)?;
+        response.put_octets(self.time_and_fudge)?;
+        response.put_octets(&[0, 0])?;
+        response.put_octets(&self.original_id)?;
+        response.put_octets(&BADKEY.to_be_bytes())?;
+        response.put_octets(&[0, 0])
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use godwit_wire::edns::{Edns, ede};
 use godwit_wire::message::{HEADER_OCTETS, Header, class, flag, opcode, rcode};
 use godwit_wire::name::{MAX_NAME_OCTETS, NameRef};
 use godwit_wire::query::{Plain, PlainEdns, QNAME_AT, Query};
-use godwit_wire::response::{Opt, Response, append_tsig_error};
+use godwit_wire::response::{Full, Opt, Response, append_tsig_error};
 use godwit_wire::rr::Rtype;
 
 use super::cookie;
@@ -183,25 +183,24 @@ fn admit_any(
         Err(error) => {
             let question_end = error.question_end.filter(|_| header.qdcount == 1).unwrap_or(HEADER_OCTETS);
             let query = Query { header, question: None, question_end, edns: None, tsig_at: None };
-            return Err(Reply { frame, packet, query: &query }.send(rcode::FORMERR, None, None, out));
+            let reply = Reply { frame, packet, query: &query };
+            // RFC 6891 §7.
+            return Err(reply.send(rcode::FORMERR, error.edns.as_ref(), None, out));
         }
     };
     let reply = Reply { frame, packet, query: &query };
     if let Some(edns) = &query.edns {
         // RFC 6891 §6.1.3.
         if edns.version != 0 {
-            let bare = Edns { cookie: None, nsid: false, keepalive: false, ..*edns };
-            return Err(reply.send(rcode::BADVERS, Some(&bare), None, out));
+            return Err(reply.send(rcode::BADVERS, Some(&edns.without_options()), None, out));
         }
     }
     let Some(asked) = query.question else {
         // RFC 7873 §5.4: a query for a cookie alone; without, RFC 9619 §4.
         let for_cookie =
             frame.settings.cookies.is_some() && query.edns.is_some_and(|edns| edns.cookie.is_some());
-        if for_cookie {
-            return Err(reply.send(rcode::NOERROR, query.edns.as_ref(), None, out));
-        }
-        return Err(header_only(&header, rcode::FORMERR, out));
+        let rcode = if for_cookie { rcode::NOERROR } else { rcode::FORMERR };
+        return Err(reply.send(rcode, query.edns.as_ref(), None, out));
     };
     if let Some(tsig_at) = query.tsig_at {
         return Err(reply.bad_key(tsig_at, out));
@@ -284,9 +283,14 @@ impl Reply<'_> {
         let outcome = self.send(NOTAUTH, self.query.edns.as_ref(), None, out);
         let size = self.frame.size(self.query.edns.map(|edns| edns.udp_payload_octets), out.len());
         match append_tsig_error(out, outcome.len, size, self.packet, tsig_at) {
-            Some(len) => Outcome::sent(len, NOTAUTH),
+            Ok(Some(len)) => Outcome::sent(len, NOTAUTH),
             // A TSIG that does not parse (RFC 8945 §5.2): as for all that does not, the question is echoed.
-            None => self.send(rcode::FORMERR, None, None, out),
+            Ok(None) => {
+                let edns = self.query.edns.map(Edns::without_options);
+                self.send(rcode::FORMERR, edns.as_ref(), None, out)
+            }
+            // Names so long that not even the TSIG has room: it does over TCP (RFC 8945 §5.3).
+            Err(Full) => self.send_with(flag::TC, NOTAUTH, self.query.edns.as_ref(), None, out),
         }
     }
 

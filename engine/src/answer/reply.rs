@@ -428,11 +428,13 @@ impl<'s> Reply<'_, 's> {
             let rdata_at = at.saturating_add(offset);
             let target_at = rdata_at.saturating_add(before_target);
             let Some(target) = lower_name(self.response.message(), target_at, &mut name) else { continue };
+            let service_binding = matches!(self.question.qtype, Rtype::SVCB | Rtype::HTTPS);
+            // RFC 9460 §2.4.2.
+            let alias_mode =
+                service_binding && self.response.message().get(rdata_at..target_at) == Some(&[0, 0]);
             let (target, anchor) = if target.is_root() {
                 // RFC 9460 §2.5.2: in ServiceMode, `.` is the owner itself.
-                let service = matches!(self.question.qtype, Rtype::SVCB | Rtype::HTTPS)
-                    && self.response.message().get(rdata_at..target_at) != Some(&[0, 0]);
-                if !service {
+                if alias_mode || !service_binding {
                     continue;
                 }
                 (subject.name, subject.anchor)
@@ -455,6 +457,14 @@ impl<'s> Reply<'_, 's> {
             if self.zone_of(node).is_some_and(|zone| zone.owner_number() == owner_number) {
                 let signatures = self.dnssec_ok();
                 self.addresses(node, &anchor, signatures);
+                // RFC 9460 §4.1: what the client would ask for next.
+                if alias_mode
+                    && target != subject.name
+                    && let Some(image) = node.find(self.question.qtype)
+                {
+                    let _fits =
+                        self.response.put(Section::Additional, node.name(), image, signatures, &anchor);
+                }
             }
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn of_answer(
         return Vec::new();
     }
     let mut units: Vec<Unit> = Vec::new();
-    for target in targets(zone, source, owner, rtype) {
+    for Target { name: target, is_alias } in targets(zone, source, owner, rtype) {
         let Some(home) = search.world.closest_zone(&target) else { continue };
         if super::without_data(search.world, search.settings, &target, rtype) {
             continue;
@@ -49,7 +49,9 @@ pub(super) fn of_answer(
         if home.owner_number != zone.owner_number || home.is_hidden(&target) {
             continue;
         }
-        for rtype in [Rtype::A, Rtype::AAAA] {
+        // RFC 9460 §4.1.
+        let types = if is_alias { vec![Rtype::A, Rtype::AAAA, rtype] } else { vec![Rtype::A, Rtype::AAAA] };
+        for rtype in types {
             if !home.has(&target, rtype) {
                 continue;
             }
@@ -72,12 +74,19 @@ fn name_server_names(zone: &Zone, cut: &Name) -> Vec<Name> {
     targets.into_iter().map(|rdata| Name::from_wire(rdata).expect("RDATA of NS is a name")).collect()
 }
 
+/// A name that an RRset points to.
+struct Target {
+    name: Name,
+    /// By SVCB or HTTPS in AliasMode (RFC 9460 §2.4.2).
+    is_alias: bool,
+}
+
 /// The names that an RRset points to, in canonical order of the RDATA, each once, the root left out.
-fn targets(zone: &Zone, source: &Name, owner: &Name, rtype: Rtype) -> Vec<Name> {
+fn targets(zone: &Zone, source: &Name, owner: &Name, rtype: Rtype) -> Vec<Target> {
     let mut rdata: Vec<Vec<u8>> =
         zone.rrset(source, rtype).iter().map(|record| canonical_rdata(record.rtype, &record.rdata)).collect();
     rdata.sort();
-    let mut targets: Vec<Name> = Vec::new();
+    let mut targets: Vec<Target> = Vec::new();
     for rdata in rdata {
         let (priority, at) = match rtype {
             Rtype::NS => (0, 0),
@@ -88,16 +97,18 @@ fn targets(zone: &Zone, source: &Name, owner: &Name, rtype: Rtype) -> Vec<Name> 
             _ => unreachable!("only called for types with targets"),
         };
         let len = wire_len(&rdata[at..]).expect("RDATA was checked when generated");
-        let mut target = Name::from_wire(&rdata[at..at + len]).expect("a name");
-        if target.as_ref().is_root() {
+        let mut name = Name::from_wire(&rdata[at..at + len]).expect("a name");
+        let is_binding = matches!(rtype, Rtype::SVCB | Rtype::HTTPS);
+        let is_alias = is_binding && priority == 0;
+        if name.as_ref().is_root() {
             // RFC 9460 §2.5.2: in ServiceMode the owner itself.
-            if !matches!(rtype, Rtype::SVCB | Rtype::HTTPS) || priority == 0 {
+            if is_alias || !is_binding {
                 continue;
             }
-            target = owner.clone();
+            name = owner.clone();
         }
-        if !targets.contains(&target) {
-            targets.push(target);
+        if targets.iter().all(|target| target.name != name) {
+            targets.push(Target { name, is_alias });
         }
     }
     targets

@@ -163,10 +163,10 @@ pub fn answer(
     // 5, 6, 8.
     let query = match parse(packet) {
         Ok(query) => query,
-        Err(Broken { question }) => {
-            let mut expected = Expected::header_only(packet, rcode::FORMERR);
-            expected.question = question;
-            return Some(expected);
+        Err(Broken { question, opt }) => {
+            let header = packet[..12].try_into().expect("12 octets");
+            let broken = Query { header, question, opt, tsig: None };
+            return Some(Expected::new(&broken, settings, client.transport).error(rcode::FORMERR, None));
         }
     };
     Some(admit(world, settings, client, now, &query))
@@ -189,10 +189,8 @@ fn admit(world: &World, settings: &Settings, client: &Client, now: u32, query: &
     });
     let Some(question) = &query.question else {
         // 9, 10.
-        if cookie.is_some() {
-            return expected;
-        }
-        return Expected::header_only(&query.header, rcode::FORMERR);
+        let for_cookie = cookie.is_some();
+        return if for_cookie { expected } else { expected.error(rcode::FORMERR, None) };
     };
     // 11: no key is known here, so none can be right (RFC 8945 §5.2.1).
     if let Some(tsig) = &query.tsig {

@@ -50,6 +50,8 @@ pub struct Tsig {
 pub struct Broken {
     /// The question, when that much was sound.
     pub question: Option<Question>,
+    /// The OPT, options left out, when that much was met (RFC 6891 §7).
+    pub opt: Option<QueryOpt>,
 }
 
 impl Query {
@@ -73,9 +75,9 @@ pub fn parse(packet: &[u8]) -> Result<Query, Broken> {
     let count = |at: usize| usize::from(u16::from_be_bytes([packet[at], packet[at + 1]]));
     let question = match count(4) {
         0 => None,
-        1 => Some(reader.question().ok_or(Broken { question: None })?),
+        1 => Some(reader.question().ok_or(Broken { question: None, opt: None })?),
         // RFC 9619 §4: never more than one.
-        _ => return Err(Broken { question: None }),
+        _ => return Err(Broken { question: None, opt: None }),
     };
     let mut query = Query {
         header: packet[..12].try_into().expect("12 octets"),
@@ -83,11 +85,17 @@ pub fn parse(packet: &[u8]) -> Result<Query, Broken> {
         opt: None,
         tsig: None,
     };
-    reader
-        .records(count(6) + count(8), count(10), &mut query)
-        .filter(|()| reader.at == packet.len())
-        .map(|()| query)
-        .ok_or(Broken { question })
+    let read = reader.records(count(6) + count(8), count(10), &mut query);
+    if read.is_some() && reader.at == packet.len() {
+        return Ok(query);
+    }
+    let opt = query.opt.map(|opt| QueryOpt {
+        udp_payload_octets: opt.udp_payload_octets,
+        version: opt.version,
+        dnssec_ok: opt.dnssec_ok,
+        ..QueryOpt::default()
+    });
+    Err(Broken { question, opt })
 }
 
 struct Reader<'a> {
@@ -160,7 +168,15 @@ impl<'a> Reader<'a> {
                 if index < before || query.opt.is_some() || owner != [0] {
                     return None;
                 }
-                query.opt = Some(read_opt(class, ttl, rdata)?);
+                let opt = query.opt.insert(QueryOpt {
+                    udp_payload_octets: class,
+                    version: ttl[1],
+                    dnssec_ok: ttl[2] & 0x80 != 0,
+                    ..QueryOpt::default()
+                });
+                if opt.version == 0 {
+                    read_options(opt, rdata)?;
+                }
             }
             if rtype == 250 {
                 // RFC 8945 §5.1: the last record of the message.
@@ -174,16 +190,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn read_opt(class: u16, ttl: &[u8], mut rdata: &[u8]) -> Option<QueryOpt> {
-    let mut opt = QueryOpt {
-        udp_payload_octets: class,
-        version: ttl[1],
-        dnssec_ok: ttl[2] & 0x80 != 0,
-        ..QueryOpt::default()
-    };
-    if opt.version > 0 {
-        return Some(opt);
-    }
+fn read_options(opt: &mut QueryOpt, mut rdata: &[u8]) -> Option<()> {
     while !rdata.is_empty() {
         let (head, rest) = rdata.split_at_checked(4)?;
         let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([head[2], head[3]])))?;
@@ -199,7 +206,7 @@ fn read_opt(class: u16, ttl: &[u8], mut rdata: &[u8]) -> Option<QueryOpt> {
         }
         rdata = rest;
     }
-    Some(opt)
+    Some(())
 }
 
 /// Key name, algorithm, time and fudge, and that MAC and original ID are there; the rest is not looked at.
