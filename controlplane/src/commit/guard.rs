@@ -89,8 +89,9 @@ impl Cost {
         let names = self.names;
         let not =
             confirmed.map_or_else(String::new, |said| format!(", which confirm={said} does not confirm"));
-        let message =
-            format!("this would {what}{not}; nothing was changed; say confirm={names} if it is meant");
+        let message = format!(
+            "this would {what}{not}; nothing was changed; if it is meant, say ?confirm={names} (--confirm {names})"
+        );
         Problem::new(Code::ConfirmationRequired, message)
     }
 }

@@ -29,7 +29,9 @@ impl Server {
         let started = Instant::now();
         let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
         let Reload { changed, removed, errors, unchanged } = sources.reload(false);
-        report(&errors, "it keeps its last good state");
+        let held = self.store.load();
+        report_left(&errors, "it keeps its last good state", |zone| held.zone(zone.as_ref()).is_some());
+        drop(held);
         if let Some(folders) = &self.folders {
             report_closed(&errors, folders);
         }
@@ -145,23 +147,20 @@ pub(super) fn load_zones(
         base = keep_failed(&local, &zones, &errors);
     }
     let kept_zones: Vec<Name> = base.zones().map(|zone| zone.apex().to_owned()).collect();
-    let (left_out, kept): (Vec<ZoneError>, Vec<ZoneError>) = errors
-        .into_iter()
-        .partition(|error| error.zone.as_ref().is_none_or(|zone| !kept_zones.contains(zone)));
-    report(&left_out, "it is left out");
-    report(&kept, "it keeps its last good state, from the local snapshot");
-    status.failed_zones.store((left_out.len() + kept.len()) as u64, Ordering::Relaxed);
+    let kept = "it keeps its last good state, from the local snapshot";
+    let left_out = report_left(&errors, kept, |zone| kept_zones.contains(zone));
+    status.failed_zones.store(errors.len() as u64, Ordering::Relaxed);
     // Where the list could not be read, they include some that nobody may want: the next list decides.
     sources.adopt(kept_zones);
     let loaded = zones.len();
     let snapshot = base.replace_zones(zones);
-    if left_out.is_empty() && kept.is_empty() {
+    if errors.is_empty() {
         status.mark_current();
     }
     if loaded > 0 || !left_out.is_empty() {
         tracing::info!(
             zones = loaded,
-            failed = left_out.len() + kept.len(),
+            failed = errors.len(),
             names = snapshot.name_count(),
             elapsed_ms = milliseconds_since(started),
             "read the zone files"
@@ -190,10 +189,19 @@ fn keep_failed(
     local.remove_zones(&unwanted)
 }
 
-fn report(errors: &[ZoneError], consequence: &str) {
+fn report<'e>(errors: impl IntoIterator<Item = &'e ZoneError>, consequence: &str) {
     for error in errors {
         tracing::error!("{error}; {consequence}");
     }
+}
+
+/// Reports errors, those of zones that are held as `kept`, and gives the rest, which are left out.
+fn report_left(errors: &[ZoneError], kept: &str, is_held: impl Fn(&Name) -> bool) -> Vec<ZoneError> {
+    let (held, left_out): (Vec<&ZoneError>, Vec<&ZoneError>) =
+        errors.iter().partition(|error| error.zone.as_ref().is_some_and(&is_held));
+    report(held, kept);
+    report(left_out.iter().copied(), "it is left out");
+    left_out.into_iter().cloned().collect()
 }
 
 /// Says of files that could not be read because nobody told us at the start that we would read there.

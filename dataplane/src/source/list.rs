@@ -47,11 +47,15 @@ impl ZoneList {
     /// Reads the list. Zones named one by one stand before those of the list.
     pub(super) fn read(&self) -> Wanted {
         let mut wanted = Wanted { zones: self.files.clone(), errors: Vec::new() };
-        if let Some(path) = &self.path
-            && let Err(error) = read_path(path, &mut wanted)
-        {
+        let Some(path) = &self.path else { return wanted };
+        if let Err(error) = read_path(path, &mut wanted) {
             let reason = format!("cannot read the list of zones: {error}");
             wanted.errors.push(ZoneError::of_file(None, path, reason));
+        } else if wanted.zones.len() == self.files.len() && wanted.errors.is_empty() {
+            // Nobody means that, and files of other names are passed over without a word.
+            let (path, hint) =
+                (path.display(), "a folder has its zones in files named ORIGIN.zone; a list names them");
+            tracing::warn!(%path, hint, "no zone was found there");
         }
         wanted
     }

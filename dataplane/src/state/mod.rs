@@ -62,6 +62,15 @@ pub struct Found {
     pub current_at_us: i64,
 }
 
+impl Drop for State {
+    fn drop(&mut self) {
+        // Closing would not do while a child that is being started still has a copy of the descriptor, for a moment.
+        if self.locked {
+            let _ = self.lock.unlock();
+        }
+    }
+}
+
 impl State {
     /// Opens the folder, and makes it when it is not there.
     ///
@@ -286,4 +295,20 @@ fn write_synced(
     written.inspect_err(|_| {
         let _ = disk.remove(path);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_given_up_is_free_whoever_has_a_copy_of_its_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path(), Origin::ZoneFiles, false).unwrap();
+        assert!(State::open(folder.path(), Origin::ZoneFiles, false).is_err());
+        // As a child has it between its beginning and its program.
+        let _copy = state.lock.try_clone().unwrap();
+        drop(state);
+        State::open(folder.path(), Origin::ZoneFiles, false).unwrap();
+    }
 }

@@ -72,9 +72,23 @@ fn one_bad_zone_is_reported_and_left_out() {
     std::fs::write(folder.path().join("new.test.zone"), &bad).unwrap();
     process.signal("HUP");
     eventually("it is known", || process.dig(&["www.new.test"]).contains("status: SERVFAIL"));
+    let log = process.log();
+    let said = log.lines().find(|line| line.contains("new.test.zone:5")).unwrap();
+    assert!(said.contains("it is left out"), "{said}");
     std::fs::remove_file(folder.path().join("new.test.zone")).unwrap();
     process.signal("HUP");
     eventually("it is not", || process.dig(&["www.new.test"]).contains("status: REFUSED"));
+}
+
+#[test]
+fn where_no_zone_is_found_it_is_said_what_files_are_called() {
+    let folder = zone_folder(&[]);
+    std::fs::write(folder.path().join("db.example.org"), ZONE).unwrap();
+    let process = start(folder.path(), &[]);
+    assert!(process.dig(&["www.example.org"]).contains("status: REFUSED"));
+    let said = || process.log().lines().find(|line| line.contains("no zone was found")).map(str::to_owned);
+    let said = said().expect("a warning");
+    assert!(said.contains(folder.path().to_str().unwrap()) && said.contains("ORIGIN.zone"), "{said}");
 }
 
 #[test]

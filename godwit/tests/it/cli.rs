@@ -144,7 +144,7 @@ fn zones_are_created_listed_and_deleted() {
     assert!(stderr.contains("DOMAIN_EXISTS"), "{stderr}");
     assert_eq!(said(started.command().args(["zone", "delete", "example.net"])), "deleted example.net.\n");
     let (_, stderr) = refused(started.command().args(["zone", "delete", "example.com"]));
-    assert!(stderr.contains("CONFIRMATION_REQUIRED") && stderr.contains("confirm=3"), "{stderr}");
+    assert!(stderr.contains("CONFIRMATION_REQUIRED") && stderr.contains("--confirm 3"), "{stderr}");
     let confirmed = said(started.command().args(["zone", "delete", "example.com", "--confirm", "3"]));
     assert_eq!(confirmed, "deleted example.com.\n");
     // REFUSED: not ours any more.

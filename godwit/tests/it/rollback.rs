@@ -49,7 +49,7 @@ fn zones_and_everything_go_back_and_a_dry_run_says_what_would_change() {
     };
     let third = word(lines[0], "sequence");
     let error = run(&started, &["zone", "delete", "example.com"]).unwrap_err();
-    assert!(error.contains("confirm=3"), "{error}");
+    assert!(error.contains("--confirm 3"), "{error}");
     run(&started, &["zone", "delete", "example.com", "--confirm", "3"]).unwrap();
     let error = run(&started, &["rollback", "--to", &third]).unwrap_err();
     assert!(error.contains("--confirm"), "{error}");

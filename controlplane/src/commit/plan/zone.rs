@@ -197,7 +197,10 @@ impl ZonePlan {
                         let message = format!("{owner} has {rtype} records already; PUT replaces them");
                         return Err(Problem::new(Code::RecordExists, message));
                     }
-                    (None, PutMode::Replace) => return Err(record_not_found(owner, Some(*rtype))),
+                    (None, PutMode::Replace) => {
+                        let message = format!("{owner} has no {rtype} records; POST makes them");
+                        return Err(Problem::new(Code::RecordNotFound, message));
+                    }
                     _ => {}
                 }
                 let ttl = ttl.or(there.map(|set| set.ttl)).unwrap_or(DEFAULT_TTL_S);
@@ -240,7 +243,11 @@ impl ZonePlan {
             Some(rtype) => sets.remove(&rtype).is_some(),
             None => !std::mem::take(sets).is_empty(),
         };
-        if found { Ok(()) } else { Err(record_not_found(owner, rtype)) }
+        if found {
+            return Ok(());
+        }
+        let what = rtype.map_or_else(|| "no records".to_owned(), |rtype| format!("no {rtype} records"));
+        Err(Problem::new(Code::RecordNotFound, format!("{owner} has {what}")))
     }
 
     /// The whole content of a zone.
@@ -273,9 +280,4 @@ impl ZonePlan {
         self.presigned = presigned;
         Ok(())
     }
-}
-
-fn record_not_found(owner: &Name, rtype: Option<Rtype>) -> Problem {
-    let what = rtype.map_or_else(|| "no records".to_owned(), |rtype| format!("no {rtype} records"));
-    Problem::new(Code::RecordNotFound, format!("{owner} has {what}"))
 }
