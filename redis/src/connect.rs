@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClientBuilder;
+use redis::io::tcp::TcpSettings;
 use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisError, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value,
+};
 
 use crate::Connection;
 use crate::place::{Kind, Place, info};
@@ -32,7 +35,7 @@ impl Place {
     pub async fn connect(&self, timeouts: Timeouts) -> RedisResult<Connection> {
         within(timeouts.connect, async {
             let client = match &self.kind {
-                Kind::Server(address) => Client::open(info(address, Some(&self.settings))?)?,
+                Kind::Server(address) => open(info(address, Some(&self.settings))?)?,
                 Kind::Sentinel { .. } => self.master().await?,
                 Kind::Cluster(addresses) => return self.cluster(addresses, timeouts).await,
             };
@@ -53,6 +56,7 @@ impl Place {
             .connection_timeout(timeouts.connect)
             .response_timeout(timeouts.response)
             .retries(CLUSTER_RETRIES)
+            .tcp_settings(at_once())
             .build()?;
         client.get_async_connection().await.map(Connection::Cluster)
     }
@@ -66,12 +70,13 @@ impl Place {
             of_servers = of_servers.set_tls_mode(*tls);
         }
         let found = self.sentinel(false)?.async_master_for(master, Some(&of_servers)).await;
-        match found {
+        let found = match found {
             Err(error) if self.is_refused(&error) => {
                 self.sentinel(true)?.async_master_for(master, Some(&of_servers)).await
             }
             found => found,
-        }
+        };
+        open(found?.get_connection_info().clone())
     }
 
     /// Those who say who is the master; most of them let everybody ask.
@@ -80,7 +85,7 @@ impl Place {
         let settings = with_password.then(|| self.settings.clone().set_db(0));
         let infos =
             sentinels.iter().map(|address| info(address, settings.as_ref())).collect::<RedisResult<_>>()?;
-        Sentinel::build::<redis::ConnectionInfo>(infos)
+        Sentinel::build::<ConnectionInfo>(infos)
     }
 
     fn is_refused(&self, error: &RedisError) -> bool {
@@ -146,7 +151,7 @@ impl Place {
             .set_response_timeout(Some(timeouts.response));
         let mut last = of_another_kind();
         for address in addresses {
-            let client = Client::open(info(address, settings)?)?;
+            let client = open(info(address, settings)?)?;
             match client.get_multiplexed_async_connection_with_config(&config).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = error,
@@ -154,6 +159,17 @@ impl Place {
         }
         Err(last)
     }
+}
+
+/// For one server.
+fn open(info: ConnectionInfo) -> RedisResult<Client> {
+    Client::open(info.set_tcp_settings(at_once()))
+}
+
+/// What is written goes out at once. A command behind one that the server has not acknowledged yet, which it puts off for 40 ms
+/// where it has nothing to say, would wait for that (RFC 896).
+fn at_once() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 fn port_of_slot(server: Value) -> Option<u16> {
@@ -169,4 +185,16 @@ async fn within<T>(limit: Duration, doing: impl Future<Output = RedisResult<T>>)
 
 fn of_another_kind() -> RedisError {
     RedisError::from((ErrorKind::InvalidClientConfig, "the place names no server"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_do_not_wait_for_those_before_them() {
+        let Kind::Server(address) = Place::parse("redis://127.0.0.1:6379").unwrap().kind else { panic!() };
+        let client = open(info(&address, None).unwrap()).unwrap();
+        assert!(client.get_connection_info().tcp_settings().nodelay());
+    }
 }

@@ -7,7 +7,6 @@ use godwit_wire::name::{Name, NameRef};
 use super::{Plan, READ_WHOLE_FROM, READ_WHOLE_RATIO, ZonePlan, may_be_made};
 use crate::error::{Code, Problem};
 use crate::model::change::{IfMatch, Request};
-use crate::model::name_key;
 use crate::model::role::Role;
 use crate::model::zone::Zone;
 use crate::names::{self, Rules};
@@ -17,8 +16,6 @@ use crate::store::{Connection, Kind, history, relay, rrsets, tenants, zones};
 /// From so many RRsets on, a change of everything takes no further zone: it is held in memory while it is made, and nothing
 /// else is made meanwhile.
 const MAX_STEPS: usize = 500_000;
-/// Zones that are looked for at once.
-const FIND: usize = 1_000;
 
 impl Plan {
     /// Makes one zone what it was; one that is gone is there again.
@@ -71,7 +68,7 @@ impl Plan {
             return Err(Problem::new(Code::MalformedRequest, message));
         }
         is_kept(connection, to).await?;
-        let changed = changed_since(connection, to).await?;
+        let changed = history::changed_since(connection, to, i64::MAX).await?;
         if connection.kind() == Kind::Postgres {
             // Found is not locked: nobody changes them from here on. Claims come before locks, as everywhere.
             let names: BTreeSet<Name> = changed.iter().map(|(apex, _)| apex.clone()).collect();
@@ -182,21 +179,6 @@ async fn is_kept(connection: &mut Connection, sequence: u64) -> Result<(), Probl
         return Err(Problem::new(Code::VersionGone, message));
     }
     Ok(())
-}
-
-/// All zones that changed after a sequence, each with its version at it.
-async fn changed_since(connection: &mut Connection, sequence: u64) -> Result<Vec<(Name, u64)>, Problem> {
-    let mut all: Vec<(Name, u64)> = Vec::new();
-    loop {
-        let after = all.last().map(|(apex, _)| name_key::encode(apex.as_ref()));
-        let limit = i64::try_from(FIND).unwrap_or(i64::MAX);
-        let step = history::changed_since(connection, sequence, after.as_deref(), limit).await?;
-        let is_last = step.len() < FIND;
-        all.extend(step);
-        if is_last {
-            return Ok(all);
-        }
-    }
 }
 
 /// Whether a zone cannot be what it was, as it, or a name above it, is somebody else's by now, or its tenant is gone.

@@ -193,7 +193,7 @@ impl Feed {
             return Ok(None);
         }
         let most = i64::try_from(MOST_CHANGED).unwrap_or(i64::MAX).saturating_add(1);
-        let changed = history::changed_since(reading, listed.sequence, None, most).await?;
+        let changed = history::changed_since(reading, listed.sequence, most).await?;
         if changed.len() > MOST_CHANGED {
             return Ok(None);
         }
