@@ -157,7 +157,7 @@ pub(super) fn load_zones(
     if errors.is_empty() {
         status.mark_current();
     }
-    if loaded > 0 || !left_out.is_empty() {
+    if loaded > 0 || left_out > 0 {
         tracing::info!(
             zones = loaded,
             failed = errors.len(),
@@ -166,7 +166,7 @@ pub(super) fn load_zones(
             "read the zone files"
         );
     }
-    let without_data = without_data(&snapshot, &left_out, &WithoutData::default());
+    let without_data = without_data(&snapshot, &errors, &WithoutData::default());
     Ok((snapshot, without_data))
 }
 
@@ -195,13 +195,13 @@ fn report<'e>(errors: impl IntoIterator<Item = &'e ZoneError>, consequence: &str
     }
 }
 
-/// Reports errors, those of zones that are held as `kept`, and gives the rest, which are left out.
-fn report_left(errors: &[ZoneError], kept: &str, is_held: impl Fn(&Name) -> bool) -> Vec<ZoneError> {
+/// Reports errors, those of zones that are held as `kept`; gives how many are left out.
+fn report_left(errors: &[ZoneError], kept: &str, is_held: impl Fn(&Name) -> bool) -> usize {
     let (held, left_out): (Vec<&ZoneError>, Vec<&ZoneError>) =
         errors.iter().partition(|error| error.zone.as_ref().is_some_and(&is_held));
     report(held, kept);
     report(left_out.iter().copied(), "it is left out");
-    left_out.into_iter().cloned().collect()
+    left_out.len()
 }
 
 /// Says of files that could not be read because nobody told us at the start that we would read there.

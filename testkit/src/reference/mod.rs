@@ -166,7 +166,11 @@ pub fn answer(
         Err(Broken { question, opt }) => {
             let header = packet[..12].try_into().expect("12 octets");
             let broken = Query { header, question, opt, tsig: None };
-            return Some(Expected::new(&broken, settings, client.transport).error(rcode::FORMERR, None));
+            let mut expected = Expected::new(&broken, settings, client.transport);
+            if let Some(opt) = &mut expected.opt {
+                opt.clear_options();
+            }
+            return Some(expected.error(rcode::FORMERR, None));
         }
     };
     Some(admit(world, settings, client, now, &query))

@@ -50,7 +50,7 @@ pub struct Tsig {
 pub struct Broken {
     /// The question, when that much was sound.
     pub question: Option<Question>,
-    /// The OPT, options left out, when that much was met (RFC 6891 §7).
+    /// The OPT, as far as it was met (RFC 6891 §7).
     pub opt: Option<QueryOpt>,
 }
 
@@ -89,13 +89,7 @@ pub fn parse(packet: &[u8]) -> Result<Query, Broken> {
     if read.is_some() && reader.at == packet.len() {
         return Ok(query);
     }
-    let opt = query.opt.map(|opt| QueryOpt {
-        udp_payload_octets: opt.udp_payload_octets,
-        version: opt.version,
-        dnssec_ok: opt.dnssec_ok,
-        ..QueryOpt::default()
-    });
-    Err(Broken { question, opt })
+    Err(Broken { question, opt: query.opt })
 }
 
 struct Reader<'a> {
