@@ -25,7 +25,7 @@ use super::versions::{read, reading, zone_at};
 use super::{reply, shown};
 use crate::auth::access::no_zone;
 use crate::commit::Respond;
-use crate::commit::plan::no_zone_for;
+use crate::commit::plan::{no_records, no_zone_for};
 use crate::error::{Code, Problem};
 use crate::model::change::{Operation, PutMode};
 use crate::model::zone::Zone;
@@ -310,8 +310,7 @@ pub async fn look_up(
         .map(|set| Record::of(owner.as_ref(), set))
         .collect();
     if items.is_empty() {
-        let what = rtype.map_or_else(|| "no records".to_owned(), |rtype| format!("no {rtype} records"));
-        return Err(Problem::new(Code::RecordNotFound, format!("{owner} has {what}")));
+        return Err(no_records(&owner, rtype));
     }
     let etag = [(ETAG, format!("\"{}\"", past.zone.version))];
     if rtype.is_some() {

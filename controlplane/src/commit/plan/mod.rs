@@ -480,6 +480,12 @@ fn seen(found: Option<Zone>, access: &Access) -> Result<Option<Zone>, Problem> {
     }
 }
 
+/// A name without records, or without those of a type.
+pub(crate) fn no_records(owner: &Name, rtype: Option<Rtype>) -> Problem {
+    let what = rtype.map_or_else(|| "no records".to_owned(), |rtype| format!("no {rtype} records"));
+    Problem::new(Code::RecordNotFound, format!("{owner} has {what}"))
+}
+
 /// What is said of a name that is in no zone, or in one that somebody does not see.
 pub(crate) fn no_zone_for(owner: &Name) -> Problem {
     Problem::new(Code::DomainNotFound, format!("no zone here holds {owner}"))

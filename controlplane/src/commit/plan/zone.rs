@@ -7,6 +7,7 @@ use godwit_wire::name::Name;
 use godwit_wire::rdata;
 use godwit_wire::rr::{Rrset, Rtype};
 
+use super::no_records;
 use crate::error::{Code, Problem};
 use crate::model::change::{Operation, PutMode, PutZone};
 use crate::model::soa::{serial_of, set_serial};
@@ -243,11 +244,7 @@ impl ZonePlan {
             Some(rtype) => sets.remove(&rtype).is_some(),
             None => !std::mem::take(sets).is_empty(),
         };
-        if found {
-            return Ok(());
-        }
-        let what = rtype.map_or_else(|| "no records".to_owned(), |rtype| format!("no {rtype} records"));
-        Err(Problem::new(Code::RecordNotFound, format!("{owner} has {what}")))
+        if found { Ok(()) } else { Err(no_records(owner, rtype)) }
     }
 
     /// The whole content of a zone.
